@@ -1,0 +1,77 @@
+# Two commands: `make demo` shows the whole thing working, `make test` runs every test.
+.DEFAULT_GOAL := help
+SHELL := /bin/bash
+VENV := .venv
+BIN := $(VENV)/bin
+SERVERS ?= embedded
+# The newest Python on PATH that the lock supports.
+PYTHON ?= $(shell for p in python3.13 python3.12 python3.11 python3; do \
+	$$p -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' 2>/dev/null && echo $$p && break; done)
+
+# One resolution for both, valid on every platform; no index address in the files.
+UV_COMPILE := uv pip compile pyproject.toml --universal -p 3.11 --generate-hashes \
+	--no-emit-index-url --no-emit-find-links --no-header -q
+
+.PHONY: help demo install test test-quick lint lock bench-pit bench-materialize bench-serve clean
+
+help: ## Show this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+demo: install ## Servers, data, training, materialization, one HTTP prediction
+	@$(BIN)/runner up
+	@$(BIN)/python -m examples.shop
+	@$(BIN)/runner train recipes/rf.yaml
+	@$(BIN)/runner materialize recipes/rf.yaml
+	@$(BIN)/python -m examples.shop.ask recipes/rf.yaml
+
+install: $(VENV)/.installed ## Create .venv with everything a user needs
+
+test: $(VENV)/.installed-dev ## Run every test; SERVERS=debian uses PostgreSQL 15 and Redis 7
+	$(BIN)/python -m pytest --servers $(SERVERS) --cov --cov-report= $(TESTS)
+	$(BIN)/python -m coverage combine --quiet --append 2>/dev/null || true
+	$(BIN)/python -m coverage report
+
+test-quick: $(VENV)/.installed-dev ## Run the unit tests only: seconds
+	$(BIN)/python -m pytest tests/unit
+
+lint: $(VENV)/.installed-dev ## ruff, mypy, import-linter, SQLFluff against the live database
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/runner up
+	$(BIN)/sqlfluff lint dbt_project/models
+	cd examples/movielens && ../../$(BIN)/runner up && ../../$(BIN)/sqlfluff lint models
+
+lock: ## Renew the hashed locks from pyproject.toml (needs uv)
+	$(UV_COMPILE) --group dev -o requirements-dev.lock
+	$(UV_COMPILE) -c requirements-dev.lock -o requirements.lock
+
+bench-pit: $(VENV)/.installed-dev ## Point-in-time join: ours against stock Feast
+	$(BIN)/python -m benchmarks.point_in_time
+
+bench-materialize: $(VENV)/.installed-dev ## Materialization: ours against stock Feast
+	$(BIN)/python -m benchmarks.materialize
+
+bench-serve: $(VENV)/.installed-dev ## Serving: ours against the usual ways
+	$(BIN)/python -m benchmarks.serving
+
+clean: ## Remove what was built; data/ and mlruns/ stay
+	rm -rf $(VENV) target logs build *.egg-info .mypy_cache .ruff_cache .pytest_cache .coverage*
+
+$(VENV)/bin/python:
+	@test -n "$(PYTHON)" || { echo "error: no Python 3.11, 3.12 or 3.13 on PATH"; \
+		echo "hint: install one, or name it: make PYTHON=/path/to/python3.12 demo"; exit 1; }
+	@$(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); echo "error: $(PYTHON) cannot create $(VENV)"; \
+		echo "hint: on Debian and Ubuntu: apt-get install python3-venv"; exit 1; }
+
+$(VENV)/.installed: requirements.lock pyproject.toml | $(VENV)/bin/python
+	@echo "Installing from requirements.lock (a few minutes the first time) ..."
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes --no-deps -r requirements.lock
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@touch $@
+
+$(VENV)/.installed-dev: requirements-dev.lock $(VENV)/.installed
+	@echo "Installing from requirements-dev.lock ..."
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes --no-deps -r requirements-dev.lock
+	@touch $@

@@ -1,0 +1,282 @@
+"""Serving: ours against the usual ways, on one machine in one run.
+
+    python -m benchmarks.serving [--seconds 4] [--only ours,e]
+
+20 numeric features in two views, a RandomForest of 100 trees, 1,000 users in one Redis-protocol
+server. "CPU ms" is the server's CPU time per request, which other work on the machine disturbs
+least. Every server runs alone, with one worker; the load comes from another process. Prints the
+tables of docs/benchmarks.md.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+from urllib.error import URLError
+from urllib.request import urlopen
+
+import psutil
+
+from benchmarks.serving_data import COLUMNS, USERS, VIEWS, prepare
+
+CONNECTIONS = (1, 16, 100)
+ROWS = (1, 100)
+
+
+@dataclass(frozen=True)
+class Contender:
+    """A server, where it says it is ready, and where it is asked what."""
+
+    name: str
+    command: list[str]
+    ready: str
+    path: str
+    body: str = "rows"
+
+
+def contenders(folder: Path) -> dict[str, Contender]:
+    """Return every server by its letter; `{port}` is filled in when it starts."""
+    python = [sys.executable, "-m"]
+    rival = [*python, "uvicorn", "--factory", "--no-access-log", "--log-level", "error", "--port"]
+    feast = [str(Path(sys.executable).parent / "feast"), "-c", str(folder / "feast"), "serve"]
+    mlflow = [*python, "mlflow", "models", "serve", "-m", str(folder / "mlflow")]
+    app = "benchmarks.serving_rivals"
+    return {
+        "ours": Contender("ours", [*python, "serving"], "/ready", "/predict"),
+        "a": Contender(
+            "(a) FastAPI + Feast SDK + scikit-learn",
+            [*rival, "{port}", f"{app}:feast_sklearn"],
+            "/docs",
+            "/predict",
+        ),
+        "b": Contender(
+            "(b) FastAPI + Feast SDK + ONNX",
+            [*rival, "{port}", f"{app}:feast_onnx"],
+            "/docs",
+            "/predict",
+        ),
+        "c": Contender(
+            "(c) feast serve (features only)",
+            [*feast, "--port", "{port}", "--max-requests", "0", "--no-access-log"],
+            "/health",
+            "/get-online-features",
+            "feast",
+        ),
+        "d": Contender(
+            "(d) mlflow models serve (model only)",
+            [*mlflow, "--env-manager", "local", "--workers", "1", "--port", "{port}"],
+            "/ping",
+            "/invocations",
+            "mlflow",
+        ),
+        "e": Contender(
+            "(e) FastAPI, a constant",
+            [*rival, "{port}", f"{app}:constant"],
+            "/constant",
+            "/constant",
+            "none",
+        ),
+    }
+
+
+def body(kind: str, rows: int) -> bytes:
+    """Return a request for `rows` different users."""
+    users = [(i * 37) % USERS for i in range(rows)]
+    if kind == "none":
+        return b""
+    if kind == "feast":
+        content: dict[str, Any] = {
+            "feature_service": "bench",
+            "entities": {"user_id": users},
+            "full_feature_names": True,
+        }
+    elif kind == "mlflow":
+        values = [[(user + i) % 7 / 7 for i in range(len(COLUMNS))] for user in users]
+        content = {"dataframe_split": {"columns": COLUMNS, "data": values}}
+    else:
+        content = {"entity_rows": [{"user_id": user} for user in users]}
+    return json.dumps(content).encode()
+
+
+@contextmanager
+def redis_server(folder: Path) -> Iterator[int]:
+    """Run a throw-away Redis-protocol server; the value is its port."""
+    from runner.redis_server import embedded_binary
+
+    port = free_port()
+    command = [str(embedded_binary()), "--port", str(port), "--save", "", "--dir", str(folder)]
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL) as process:
+        try:
+            await_port(port)
+            yield port
+        finally:
+            process.terminate()
+
+
+@contextmanager
+def running(
+    contender: Contender, env: dict[str, str]
+) -> Iterator[tuple[str, float, psutil.Process]]:
+    """Start one server; the value is its URL, seconds from start to ready, and its process."""
+    port = free_port()
+    command = [part.format(port=port) for part in contender.command]
+    url = f"http://127.0.0.1:{port}"
+    started = time.perf_counter()
+    with tempfile.TemporaryFile() as log:
+        process = subprocess.Popen(
+            command,
+            env={**os.environ, **env, "SERVING_PORT": str(port)},
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
+        )
+        try:
+            await_ready(url + contender.ready, process, log)
+            yield url, time.perf_counter() - started, psutil.Process(process.pid)
+        finally:
+            stop(process)
+
+
+def stop(process: subprocess.Popen[bytes]) -> None:
+    """End a server with all its workers."""
+    for kind in (signal.SIGTERM, signal.SIGKILL):
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, kind)
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(10)
+
+
+def await_ready(url: str, process: subprocess.Popen[bytes], log: Any) -> None:
+    """Return when `url` answers."""
+    while process.poll() is None:
+        try:
+            with urlopen(url, timeout=5):
+                return
+        except (URLError, OSError):
+            time.sleep(0.01)
+    log.seek(0)
+    raise SystemExit(f"{process.args} ended:\n{log.read().decode()}")
+
+
+def await_port(port: int) -> None:
+    """Return when somebody listens."""
+    while True:
+        try:
+            socket.create_connection(("127.0.0.1", port)).close()
+        except OSError:
+            time.sleep(0.01)
+        else:
+            return
+
+
+def free_port() -> int:
+    """Return a port that nobody listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def load(url: str, content: bytes, connections: int, seconds: float) -> dict[str, float]:
+    """Return what the load generator saw, in a process of its own."""
+    command = [sys.executable, "-m", "benchmarks.serving_load", url, str(connections), str(seconds)]
+    done = subprocess.run(command, input=content, capture_output=True, check=True)
+    result: dict[str, float] = json.loads(done.stdout)
+    return result
+
+
+def ping_p50_ms(port: int, count: int = 5_000) -> float:
+    """Return the median round trip of a Redis PING on a plain socket."""
+    latencies = []
+    with socket.create_connection(("127.0.0.1", port)) as sock:
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        for _ in range(count):
+            started = time.perf_counter()
+            sock.sendall(b"PING\r\n")
+            sock.recv(64)
+            latencies.append(time.perf_counter() - started)
+    return sorted(latencies)[count // 2] * 1000
+
+
+def cpu_seconds(process: psutil.Process) -> float:
+    """Return the CPU time that a server and its workers have used."""
+    family = [process, *process.children(recursive=True)]
+    return sum(sum(member.cpu_times()[:2]) for member in family)
+
+
+def measure(contender: Contender, env: dict[str, str], seconds: float) -> None:
+    """Print one contender's rows."""
+    with running(contender, env) as (url, startup, process):
+        for rows in ROWS:
+            if contender.body == "none" and rows > 1:
+                continue
+            content = body(contender.body, rows)
+            load(url + contender.path, content, 4, 1.0)  # warm
+            for connections in CONNECTIONS:
+                before = cpu_seconds(process)
+                seen = load(url + contender.path, content, connections, seconds)
+                cpu = (cpu_seconds(process) - before) / seen["requests"] * 1000
+                print(
+                    f"| {contender.name} | {rows} | {connections} "
+                    f"| {seen['requests'] / seen['seconds']:,.0f} | {seen['p50_ms']:.2f} "
+                    f"| {seen['p99_ms']:.2f} | {cpu:.2f} "
+                    f"| {seen['errors']:.0f} |",
+                    flush=True,
+                )
+        family = [process, *process.children(recursive=True)]
+        memory = sum(member.memory_info().rss for member in family) / 2**20
+        print(
+            f"<!-- {contender.name}: ready in {startup:.2f} s, {memory:.0f} MB after the load -->"
+        )
+
+
+def main() -> None:
+    """Run what the command line asks for."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--seconds", type=float, default=4.0, help="per cell of the table")
+    parser.add_argument("--only", default="ours,a,b,c,d,e", help="letters of the contenders")
+    args = parser.parse_args()
+    packages = ("fastapi", "uvicorn", "feast", "mlflow", "scikit-learn", "onnxruntime")
+    print(
+        f"{platform.platform()}, {os.cpu_count()} CPUs, Python {platform.python_version()}, "
+        + ", ".join(f"{name} {version(name)}" for name in packages)
+        + f"; {len(VIEWS)} views, {len(COLUMNS)} features"
+    )
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        with redis_server(folder) as port:
+            prepare(folder, port)
+            print(f"Redis PING p50: {ping_p50_ms(port):.3f} ms\n")
+            print(
+                "| server | rows | connections | requests/s | p50 ms | p99 ms | CPU ms | errors |"
+            )
+            print("|---|--:|--:|--:|--:|--:|--:|--:|")
+            env = {
+                "BENCH_FOLDER": name,
+                "SERVING_MODEL": str(folder / "bundle"),
+                "REDIS_URL": f"redis://127.0.0.1:{port}/0",
+                "FEAST_USAGE": "False",
+                "MLFLOW_DISABLE_TELEMETRY": "true",
+                # `mlflow models serve` looks for uvicorn there
+                "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+            }
+            known = contenders(folder)
+            for letter in args.only.split(","):
+                measure(known[letter], env, args.seconds)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,370 @@
+"""The `runner` command: one function per command, each a few lines that call one module.
+
+Nothing heavy is imported here: `runner --help` must not wait for feast, mlflow or scikit-learn.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from typer.core import TyperGroup
+
+from runner import __version__, console
+from runner.failures import explain
+from runner.settings import load_settings
+
+if TYPE_CHECKING:
+    from typer._click import Context
+
+    from runner.servers import ServerStatus
+
+
+class _Commands(TyperGroup):
+    """Turn expected failures into `error:` and `hint:` lines, and Ctrl-C into exit code 130."""
+
+    def invoke(self, ctx: Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt:
+            console.note("interrupted")
+            raise typer.Exit(130) from None
+        except Exception as error:  # every failure passes here; the unknown go on with a traceback
+            told = explain(error)
+            if told is None:
+                raise
+            console.failure(told)
+            raise typer.Exit(1) from error
+
+
+app = typer.Typer(
+    name="runner",
+    cls=_Commands,
+    no_args_is_help=True,
+    rich_markup_mode="markdown",
+    pretty_exceptions_show_locals=False,  # locals hold passwords
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+Target = Annotated[
+    str | None,
+    typer.Option(
+        "--target",
+        "-t",
+        metavar="local|cloud",
+        help="dbt target: where everything runs. Default: APP_ENV, else local.",
+        show_default=False,
+    ),
+]
+Recipe = Annotated[
+    Path, typer.Argument(help="The recipe, such as recipes/rf.yaml.", show_default=False)
+]
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        console.result(f"runner {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")
+    ] = False,
+) -> None:
+    """From a recipe to a prediction, with SQL at the centre.
+
+    A usual day: `runner up`, `runner train recipes/rf.yaml`, `runner materialize`, `runner serve`.
+    """
+
+
+@app.command()
+def up(target: Target = None) -> None:
+    """Start PostgreSQL and Redis, unless they already answer at the configured addresses.
+
+    Real servers from PyPI wheels, on loopback, data under `data/embedded/`. If your own servers
+    or those of `docker compose -f docker-compose.local.yml up -d` answer, they are used.
+    """
+    from runner import servers
+
+    _show_servers(servers.up(load_settings(target)))
+
+
+@app.command()
+def down(target: Target = None) -> None:
+    """Stop the servers that `runner up` started; their data stays."""
+    from runner import servers
+
+    _show_servers(servers.down(load_settings(target)))
+
+
+@app.command()
+def status(target: Target = None) -> None:
+    """Show whether PostgreSQL and Redis answer, where, and who started them.
+
+    Exits with 1 unless both do, so that health checks can ask it.
+    """
+    from runner import servers
+
+    states = servers.status(load_settings(target))
+    _show_servers(states)
+    if any(server.state != "running" for server in states):
+        raise typer.Exit(1)
+
+
+@app.command()
+def train(recipe: Recipe, target: Target = None) -> None:
+    """Train the recipe's ML model and register it.
+
+    Builds the spine and feature marts with dbt, joins features point-in-time through Feast, fits
+    with scikit-learn, records everything in MLflow and registers a version. It becomes the
+    `champion` if it passes the recipe's gate.
+    """
+    from runner.training import train as train_recipe
+
+    trained = train_recipe(load_settings(target), recipe)
+    console.result_table(
+        f"{trained.registered_model_name} version {trained.version}, run {trained.run_id}",
+        ["scorer", "training rows", "test rows"],
+        [[name, f"{a:.4f}", f"{b:.4f}"] for name, (a, b) in trained.scores.items()],
+    )
+    if trained.refusals:
+        console.warn(f"not the champion: {'; '.join(trained.refusals)}")
+        console.note("look at the run: mlflow ui --backend-store-uri sqlite:///mlruns/mlflow.db")
+    else:
+        console.result("It is the champion now.")
+        console.note(f"next: runner materialize {recipe}, then runner serve {recipe}")
+
+
+@app.command()
+def materialize(
+    chosen: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="VIEW|RECIPE",
+            help="Feature views, or recipes whose views are meant. Default: all.",
+            show_default=False,
+        ),
+    ] = None,
+    full: Annotated[
+        bool, typer.Option("--full", help="Write and check every entity, not only what changed.")
+    ] = False,
+    target: Target = None,
+) -> None:
+    """Copy the newest feature values from the feature marts to Redis.
+
+    Only what changed since the last run is written; entities that the mart no longer has, or
+    whose newest row is older than the view's ttl, disappear. Safe to repeat, to interrupt and to
+    run twice at a time. Feast and `feast serve` read the result.
+    """
+    from runner.features.materialize import materialize as copy_marts
+    from runner.features.selection import select_marts
+    from runner.servers import require_servers
+
+    settings = load_settings(target)
+    require_servers(settings)
+    marts = select_marts(settings, chosen or [])
+    with console.bar("materialize", None) as bar:
+        reports = copy_marts(
+            settings,
+            marts,
+            full=full,
+            progress=lambda _view, rows: bar.advance(rows),
+            note=console.note,
+        )
+    console.result_table(
+        "",
+        ["view", "mode", "entities", "written", "removed", "rows/s", "as of"],
+        [
+            [
+                report.view,
+                report.mode,
+                f"{report.entities:,}",
+                f"{report.written:,}",
+                f"{report.removed:,}",
+                f"{report.rows_per_second:,.0f}",
+                f"{report.as_of:%Y-%m-%d %H:%M:%S} UTC",
+            ]
+            for report in reports
+        ],
+    )
+    for report in reports:
+        if report.kept_newer:
+            console.warn(f"{report.view}: {report.kept_newer:,} values in Redis are newer; kept")
+
+
+@app.command()
+def audit(
+    recipe: Recipe,
+    entities: Annotated[
+        int, typer.Option(min=1, help="Entities to sample per view, from each of the two stores.")
+    ] = 1_000,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON, with examples.")] = False,
+    target: Target = None,
+) -> None:
+    """Compare Redis with the point-in-time join, on the same entities at the same instant.
+
+    Per feature: *mismatch* another value, *missing* only offline has one, *extra* only Redis has
+    one, *stale* it was right when it was materialized. Exits with 1 if anything differs.
+    """
+    from runner.features.audit import audit as audit_recipe
+    from runner.features.online_report import audit_columns, audit_json, audit_rows
+    from runner.manifest import load_manifest
+    from runner.recipe import load_recipe
+    from runner.recipe_check import check_references
+
+    settings = load_settings(target)
+    loaded, manifest = load_recipe(recipe), load_manifest(settings.manifest_path)
+    check_references(loaded, manifest)
+    with console.step(f"audit {loaded.name}"):
+        found = audit_recipe(settings, manifest, loaded, entities=entities)
+    if as_json:
+        console.result_json(audit_json(found))
+    else:
+        console.result_table("", audit_columns(), audit_rows(found))
+    if any(feature.has_skew for feature in found):
+        console.note("hint: `runner materialize` brings Redis up to date; see --json for examples")
+        raise typer.Exit(1)
+
+
+@app.command()
+def predict(
+    model: Annotated[
+        str, typer.Argument(help="A recipe, or the name of a registered model.", show_default=False)
+    ],
+    source: Annotated[
+        str,
+        typer.Argument(
+            help="Entity keys to score: a Parquet or CSV file, or the name of a spine.",
+            show_default=False,
+        ),
+    ],
+    output: Annotated[
+        Path,
+        typer.Option("--output", "-o", help="Where to write: a .parquet or .csv file."),
+    ] = Path("predictions.parquet"),
+    target: Target = None,
+) -> None:
+    """Score a file or a spine with the champion, features joined point-in-time.
+
+    A file needs the entity key columns, and may have `event_timestamp` (UTC): features are as
+    they were knowable then. Without it they are as of now, as online. Other columns are kept.
+    """
+    from runner.prediction import predict as predict_rows
+
+    settings = load_settings(target)
+    written = predict_rows(settings, _model_name(model), source, output)
+    console.result(f"{written.rows:,} predictions of {written.model} in {output}")
+
+
+@app.command()
+def serve(
+    model: Annotated[
+        str, typer.Argument(help="A recipe, or the name of a registered model.", show_default=False)
+    ],
+    host: Annotated[
+        str, typer.Option(help="Address to listen on. Beyond loopback API keys are required.")
+    ] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="TCP port.")] = 8000,
+    target: Target = None,
+) -> None:
+    """Answer HTTP predictions with the champion and the online features in Redis.
+
+    `POST /predict` takes entity keys; `/docs` describes it. Another champion is picked up while
+    running.
+    """
+    from runner.serving_launch import serve as serve_model
+
+    serve_model(load_settings(target), _model_name(model), host, port)
+
+
+@app.command()
+def docs(
+    port: Annotated[int, typer.Option(help="TCP port, on loopback.")] = 8080,
+    target: Target = None,
+) -> None:
+    """Generate dbt's docs with the lineage from raw column to feature, and serve them."""
+    from runner import dbt
+
+    settings = load_settings(target)
+    with dbt.docs_server(settings, port) as server:
+        with console.step("dbt docs generate") as step:
+            dbt.run(settings, ["docs", "generate"], step.update)
+        console.result(f"dbt docs on http://127.0.0.1:{port} (Ctrl-C ends)")
+        try:
+            server.serve_forever()
+        except KeyboardInterrupt:
+            console.note("stopped")
+
+
+online = typer.Typer(no_args_is_help=True, help="Look into the online store.")
+app.add_typer(online, name="online")
+
+
+@online.command("get")
+def online_get(
+    view: Annotated[
+        str, typer.Argument(help="The feature view, such as user_activity.", show_default=False)
+    ],
+    entity: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="KEY=VALUE", help="Its join keys, such as user_id=123.", show_default=False
+        ),
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    target: Target = None,
+) -> None:
+    """Show what Redis holds of one entity: values, event time, age, time left and status.
+
+    A status is *present*, *null*, *missing* (not stored) or *expired* (older than the view's ttl:
+    shown here, withheld from predictions).
+    """
+    from runner.features.online import get_online, parse_entity
+    from runner.features.online_report import answer_json, answer_rows, answer_title
+    from runner.features.selection import select_marts
+
+    settings = load_settings(target)
+    mart = select_marts(settings, [view])[0]
+    answer = get_online(settings, mart, parse_entity(mart, entity or []))
+    if as_json:
+        console.result_json(answer_json(answer))
+    else:
+        console.result_table(
+            answer_title(answer), ["feature", "value", "status"], answer_rows(answer)
+        )
+
+
+def _show_servers(states: list[ServerStatus]) -> None:
+    rows = []
+    for server in states:
+        owner = "the project's own" if server.embedded else "not the project's"
+        where = f"{owner} ({server.data})" if server.data else owner
+        rows.append(
+            [
+                f"{server.name} {server.version}".strip(),
+                server.address,
+                f"{server.state} (now)" if server.changed else server.state,
+                server.problem or (where if server.state == "running" else ""),
+            ]
+        )
+    console.result_table("", ["server", "address", "state", ""], rows)
+    for server in states:
+        if server.hint:
+            console.note(f"hint: {server.hint}")
+
+
+def _model_name(model: str) -> str:
+    """Return the registered model's name, where `model` may be a recipe's path."""
+    if not model.endswith((".yaml", ".yml")):
+        return model
+    from runner.recipe import load_recipe
+
+    return load_recipe(Path(model)).registered_model_name
+
+
+def main() -> None:
+    """Run the command line."""
+    app()

@@ -1,0 +1,202 @@
+"""What a recipe may name: a closed list of scikit-learn's estimators and scorers.
+
+No dotted path from a recipe is ever imported: a `class_path` is looked up here, and what is
+imported is what stands here. The lists are written out, so that reading a recipe does not wait
+seconds for scikit-learn; tests compare them with scikit-learn and skl2onnx.
+"""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+from runner.wording import did_you_mean, show
+from runner.yaml_source import Problem
+
+if TYPE_CHECKING:
+    from sklearn.base import BaseEstimator
+
+    from runner.recipe import Recipe
+
+Task = Literal["classification", "regression"]
+
+
+@dataclass(frozen=True)
+class AllowedEstimator:
+    """An estimator that recipes may name.
+
+    Attributes
+    ----------
+    scaled
+        Whether it wants features of one scale: linear models, distances and networks do, trees
+        do not.
+    accepts_nan
+        Whether it takes missing numbers as they are.
+    onnx
+        Whether skl2onnx converts it; the others are served in the skops format.
+    """
+
+    module: str
+    name: str
+    task: Task
+    scaled: bool = False
+    accepts_nan: bool = False
+    onnx: bool = True
+
+    @property
+    def class_path(self) -> str:
+        """What recipes write, such as `sklearn.linear_model.Ridge`."""
+        return f"sklearn.{self.module}.{self.name}"
+
+
+@dataclass(frozen=True)
+class AllowedScorer:
+    """A scorer that recipes may name. All are greater-is-better.
+
+    Attributes
+    ----------
+    best
+        The score of a perfect model.
+    probabilities
+        Whether it looks at probabilities rather than predicted labels.
+    """
+
+    name: str
+    task: Task
+    best: float = 1.0
+    probabilities: bool = False
+
+
+# Classifiers without `predict_proba` are not here: serving answers probabilities.
+_CLASSIFIERS = (
+    AllowedEstimator("linear_model", "LogisticRegression", "classification", scaled=True),
+    AllowedEstimator("ensemble", "RandomForestClassifier", "classification", accepts_nan=True),
+    AllowedEstimator("ensemble", "ExtraTreesClassifier", "classification", accepts_nan=True),
+    AllowedEstimator(
+        "ensemble", "HistGradientBoostingClassifier", "classification", accepts_nan=True
+    ),
+    AllowedEstimator("ensemble", "GradientBoostingClassifier", "classification"),
+    AllowedEstimator("tree", "DecisionTreeClassifier", "classification", accepts_nan=True),
+    AllowedEstimator("neighbors", "KNeighborsClassifier", "classification", scaled=True),
+    AllowedEstimator("neural_network", "MLPClassifier", "classification", scaled=True),
+    AllowedEstimator("naive_bayes", "GaussianNB", "classification"),
+    AllowedEstimator("dummy", "DummyClassifier", "classification", onnx=False),
+)
+_REGRESSORS = (
+    AllowedEstimator("linear_model", "LinearRegression", "regression", scaled=True),
+    AllowedEstimator("linear_model", "Ridge", "regression", scaled=True),
+    AllowedEstimator("linear_model", "Lasso", "regression", scaled=True),
+    AllowedEstimator("linear_model", "ElasticNet", "regression", scaled=True),
+    AllowedEstimator("linear_model", "HuberRegressor", "regression", scaled=True),
+    AllowedEstimator("linear_model", "PoissonRegressor", "regression", scaled=True),
+    AllowedEstimator("ensemble", "RandomForestRegressor", "regression", accepts_nan=True),
+    AllowedEstimator("ensemble", "ExtraTreesRegressor", "regression", accepts_nan=True),
+    AllowedEstimator("ensemble", "HistGradientBoostingRegressor", "regression", accepts_nan=True),
+    AllowedEstimator("ensemble", "GradientBoostingRegressor", "regression"),
+    AllowedEstimator("tree", "DecisionTreeRegressor", "regression", accepts_nan=True),
+    AllowedEstimator("neighbors", "KNeighborsRegressor", "regression", scaled=True),
+    AllowedEstimator("neural_network", "MLPRegressor", "regression", scaled=True),
+    AllowedEstimator("dummy", "DummyRegressor", "regression", onnx=False),
+)
+ESTIMATORS: Mapping[str, AllowedEstimator] = {
+    estimator.class_path: estimator for estimator in (*_CLASSIFIERS, *_REGRESSORS)
+}
+
+_LABEL_SCORERS = (
+    *("accuracy", "balanced_accuracy", "matthews_corrcoef"),
+    *("f1", "f1_macro", "f1_micro", "f1_weighted"),
+    *("precision", "precision_macro", "precision_micro", "precision_weighted"),
+    *("recall", "recall_macro", "recall_micro", "recall_weighted"),
+    *("jaccard", "jaccard_macro", "jaccard_micro", "jaccard_weighted"),
+)
+_PROBABILITY_SCORERS = (
+    *("roc_auc", "average_precision", "neg_log_loss", "neg_brier_score"),
+    *("roc_auc_ovr", "roc_auc_ovr_weighted", "roc_auc_ovo", "roc_auc_ovo_weighted"),
+)
+_REGRESSION_SCORERS = (
+    *("r2", "explained_variance", "neg_max_error", "neg_median_absolute_error"),
+    *("neg_mean_absolute_error", "neg_mean_absolute_percentage_error"),
+    *("neg_mean_squared_error", "neg_root_mean_squared_error"),
+    *("neg_mean_squared_log_error", "neg_root_mean_squared_log_error"),
+    *("neg_mean_poisson_deviance", "neg_mean_gamma_deviance"),
+)
+
+
+def _best(name: str) -> float:
+    return 0.0 if name.startswith("neg_") else 1.0  # a negated loss
+
+
+SCORERS: Mapping[str, AllowedScorer] = {
+    scorer.name: scorer
+    for scorer in (
+        *(AllowedScorer(name, "classification", _best(name)) for name in _LABEL_SCORERS),
+        *(
+            AllowedScorer(name, "classification", _best(name), probabilities=True)
+            for name in _PROBABILITY_SCORERS
+        ),
+        *(AllowedScorer(name, "regression", _best(name)) for name in _REGRESSION_SCORERS),
+    )
+}
+
+
+def names_of(
+    allowed: Mapping[str, AllowedEstimator] | Mapping[str, AllowedScorer], task: str | None
+) -> list[str]:
+    """Return the names in `allowed` that fit the task; all of them where it is not known."""
+    return [name for name, entry in allowed.items() if task in {None, entry.task}]
+
+
+def wants_scaling(class_path: str) -> bool:
+    """Return whether the estimator wants its numeric features scaled."""
+    return ESTIMATORS[class_path].scaled
+
+
+def build_estimator(recipe: Recipe) -> BaseEstimator:
+    """Return the recipe's estimator, unfitted, with its `init_args` checked by scikit-learn.
+
+    Raises
+    ------
+    RunnerError
+        If there is no such argument, or scikit-learn does not take its value; every such
+        argument is named with its place in the recipe.
+    """
+    allowed = ESTIMATORS[recipe.estimator.class_path]
+    cls = getattr(importlib.import_module(f"sklearn.{allowed.module}"), allowed.name)
+    known = list(inspect.signature(cls).parameters)
+    problems = [
+        Problem(
+            ("estimator", "init_args", name), message, f"{allowed.name} takes {', '.join(known)}"
+        )
+        for name, value in recipe.estimator.init_args.items()
+        if (message := _wrong_argument(cls, known, name, value))
+    ]
+    if problems:
+        raise recipe.source.errors(problems)
+    return cls(**recipe.estimator.init_args)
+
+
+def _wrong_argument(cls: Any, known: Sequence[str], name: str, value: Any) -> str:
+    """Return what is wrong with the argument; nothing if scikit-learn takes it."""
+    if name not in known:
+        return f"{cls.__name__} has no such argument{did_you_mean(name, known)}"
+    try:
+        # All others at their defaults: scikit-learn tells only the first wrong one.
+        cls(**{name: value})._validate_params()
+    except ValueError as err:
+        expected = str(err).partition(" must be ")[2].partition(". Got ")[0]
+        return f"expected {_readable(expected)}, got {show(value)}"
+    return ""
+
+
+def _readable(expected: str) -> str:
+    """Return scikit-learn's description of a parameter in a recipe's words, always the same."""
+    expected = re.sub(
+        r"an instance of 'bool'( or an instance of 'numpy.bool_?')?", "bool", expected
+    )
+    expected = re.sub(r"an instance of '(dict|int|list)'", r"\1", expected)
+    expected = expected.replace("None", "null")
+    return re.sub(r"{(.*?)}", lambda names: ", ".join(sorted(names[1].split(", "))), expected)

@@ -1,0 +1,87 @@
+"""How good a fitted pipeline is on rows it has not seen, and whether it passes the gate."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+from sklearn.metrics import check_scoring
+from sklearn.pipeline import Pipeline
+
+if TYPE_CHECKING:
+    from runner.recipe import Recipe
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Scores by scorer name; scikit-learn's scorers are all greater-is-better.
+
+    Attributes
+    ----------
+    refusals
+        Why the gate refuses the model, one sentence per threshold missed; empty if it passes.
+    """
+
+    train: dict[str, float]
+    test: dict[str, float]
+    refusals: tuple[str, ...]
+
+    @property
+    def passed(self) -> bool:
+        """Whether every threshold of the gate is met."""
+        return not self.refusals
+
+
+def evaluate(
+    recipe: Recipe,
+    pipeline: Pipeline,
+    train: tuple[pd.DataFrame, npt.NDArray[np.generic]],
+    test: tuple[pd.DataFrame, npt.NDArray[np.generic]],
+) -> Evaluation:
+    """Return the recipe's scores of a fitted pipeline and what its gate says of them.
+
+    Parameters
+    ----------
+    train, test
+        (X, y) with X of shape (n_rows, n_features) and y of shape (n_rows,).
+
+    Raises
+    ------
+    RunnerError
+        If a scorer cannot score these rows, or gives a value that is not a number.
+    """
+    scores = {
+        part: _scores(recipe, pipeline, *rows) for part, rows in (("train", train), ("test", test))
+    }
+    refusals = tuple(
+        f"{name} is {scores['test'][name]:.4f}, below the threshold {threshold:g}"
+        for name, threshold in recipe.gate.items()
+        if scores["test"][name] < threshold
+    )
+    return Evaluation(scores["train"], scores["test"], refusals)
+
+
+def _scores(
+    recipe: Recipe, pipeline: Pipeline, X: pd.DataFrame, y: npt.NDArray[np.generic]
+) -> dict[str, float]:
+    # One scorer for all names predicts once instead of once per name.
+    scorer = check_scoring(pipeline, scoring=list(recipe.scoring))
+    try:
+        scores = {name: float(score) for name, score in scorer(pipeline, X, y).items()}
+    except ValueError as err:
+        raise recipe.error(
+            ("scoring",),
+            f"cannot score these rows: {err}",
+            hint="choose scorers that fit the label, or another split.test",
+        ) from err
+    for name, score in scores.items():
+        if not np.isfinite(score):
+            raise recipe.error(
+                ("scoring",),
+                f"{name} is {score} on {len(y)} rows",
+                hint="choose a scorer that fits the label, or another split.test",
+            )
+    return scores

@@ -1,0 +1,101 @@
+"""What the tools raise when the outside world fails, told as one error and one hint."""
+
+from __future__ import annotations
+
+import errno
+import sys
+from typing import Any
+
+from runner.errors import RunnerError
+
+
+def explain(error: BaseException) -> RunnerError | None:
+    """Return what a user can do about `error` or what caused it; None if it is not one we know.
+
+    The tools' exception classes are looked up among the modules already loaded: an exception of a
+    module that is not loaded cannot have been raised, and importing one here would be slow.
+    """
+    chain = _chain(error)
+    for seen in chain:  # a full disk is the cause, whatever was made of it on the way up
+        told = _disk(seen)
+        if told is not None:
+            return told
+    for seen in chain:
+        if isinstance(seen, RunnerError):
+            return seen
+        if _is(seen, "serving.errors", "ServingError"):
+            return RunnerError(seen.message, hint=seen.hint or "see `runner status`")
+        told = _postgres(seen) or _redis(seen) or _mlflow(seen)
+        if told is not None:
+            return told
+    return None
+
+
+def _chain(error: BaseException) -> list[Any]:
+    """Return the error and what it came from, outermost first."""
+    chain: list[Any] = []
+    seen: BaseException | None = error
+    while seen is not None and seen not in chain:
+        chain.append(seen)
+        seen = seen.__cause__ or seen.__context__
+    return chain
+
+
+def _disk(error: BaseException) -> RunnerError | None:
+    if isinstance(error, OSError) and error.errno in {errno.ENOSPC, errno.EDQUOT}:
+        return RunnerError(
+            f"disk full while writing {error.filename or 'a file'}",
+            hint="free some space (`df -h .`), then run the same command again",
+        )
+    if _is(error, "sqlite3", "OperationalError") and "disk is full" in str(error):
+        return RunnerError(
+            f"disk full while writing MLflow's database: {error}",
+            hint="free some space (`df -h .`), then run the same command again",
+        )
+    return None
+
+
+def _postgres(error: BaseException) -> RunnerError | None:
+    if _is(error, "psycopg.errors", "DiskFull"):
+        return RunnerError(
+            f"PostgreSQL: {error}",
+            hint="free some space on its disk, then run the same command again",
+        )
+    if _is(error, "psycopg", "OperationalError") or _is(
+        error, "adbc_driver_manager", "OperationalError"
+    ):
+        return RunnerError(
+            f"PostgreSQL: {error}",
+            hint="see `runner status`; `runner up` starts the local servers",
+        )
+    if _is(error, "psycopg.errors", "InvalidSchemaName"):
+        return RunnerError(
+            f"PostgreSQL: {error}",
+            hint="Feast's registry needs the schema feast_registry: let dbt_project.yml's "
+            "on-run-start create it, as the shop's does, and run `dbt build`",
+        )
+    if _is(error, "psycopg.errors", "UndefinedTable"):
+        return RunnerError(f"PostgreSQL: {error}", hint="run `dbt build` to create it")
+    return None
+
+
+def _redis(error: BaseException) -> RunnerError | None:
+    if _is(error, "redis.exceptions", "RedisError"):
+        return RunnerError(
+            f"Redis: {error}", hint="see `runner status`; `runner up` starts the local servers"
+        )
+    return None
+
+
+def _mlflow(error: BaseException) -> RunnerError | None:
+    if _is(error, "mlflow.exceptions", "MlflowException"):
+        return RunnerError(
+            f"MLflow: {error}", hint="check MLFLOW_TRACKING_URI, or look with `mlflow ui`"
+        )
+    return None
+
+
+def _is(error: BaseException, module: str, name: str) -> bool:
+    loaded = sys.modules.get(module)
+    kind = getattr(loaded, name, None)
+    return isinstance(kind, type) and isinstance(error, kind)

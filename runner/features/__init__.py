@@ -1,0 +1,1 @@
+"""Feast: definitions from dbt, point-in-time retrieval, the online store."""

@@ -1,0 +1,80 @@
+"""The Lua scripts that run inside the online store.
+
+WRITE and REMOVE take one row, checked and changed in one step. KEYS[1] is the entity key, KEYS[2]
+the lease's key. On a cluster the two lie on different servers, so there KEYS[2] is left out and the
+lease is checked between batches instead.
+"""
+
+# ARGV[1] is the lease's token.
+_FENCE = """
+if KEYS[2] and redis.call('GET', KEYS[2]) ~= ARGV[1] then return -1 end
+"""
+
+LOST, KEPT, REPLACED, CREATED = -1, 0, 1, 2
+"""What WRITE returns: the lease is lost; a newer value stays; replaced one; there was none."""
+
+# ARGV: token, key ttl in seconds (0: none), Timestamp up to which a newer stored value gives way
+# ('': none does), time field, Timestamp, then fields and values.
+# A varint is decoded into a double: exact below 2^53, and times are. A tenth byte means negative.
+WRITE = (
+    _FENCE
+    + """
+local function decode(data)
+  local parts, at = {0, 0}, 1
+  while at <= #data do
+    local field = math.floor(data:byte(at) / 8)
+    local value, complement, scale, count = 0, 0, 1, 0
+    repeat
+      at = at + 1
+      local byte = data:byte(at)
+      local digit = byte % 128
+      count = count + 1
+      if count < 10 then
+        value = value + digit * scale
+        complement = complement + (127 - digit) * scale
+        scale = scale * 128
+      end
+    until byte < 128
+    at = at + 1
+    parts[field] = count == 10 and -complement - 1 or value
+  end
+  return parts
+end
+local function newer(a, b)
+  local x, y = decode(a), decode(b)
+  return x[1] > y[1] or (x[1] == y[1] and x[2] > y[2])
+end
+local stored = redis.call('HGET', KEYS[1], ARGV[4])
+if stored and stored ~= ARGV[5] and newer(stored, ARGV[5])
+  and (ARGV[3] == '' or newer(stored, ARGV[3])) then
+  return 0
+end
+redis.call('HSET', KEYS[1], unpack(ARGV, 4))
+if ARGV[2] ~= '0' then redis.call('EXPIRE', KEYS[1], ARGV[2]) end
+return stored and 1 or 2
+"""
+)
+
+# ARGV: token, time field, the Timestamp that was seen, then every field of the view.
+REMOVE = (
+    _FENCE
+    + """
+if redis.call('HGET', KEYS[1], ARGV[2]) ~= ARGV[3] then return 0 end
+redis.call('HDEL', KEYS[1], unpack(ARGV, 4))
+return 1
+"""
+)
+
+# For many rows on one server at once. KEYS: entity keys. ARGV: time field.
+LOOK = """
+local times = {}
+for n, key in ipairs(KEYS) do times[n] = redis.call('HGET', key, ARGV[1]) end
+return times
+"""
+
+# KEYS: entity keys. ARGV: key ttl in seconds.
+KEEP_ALIVE = "for _, key in ipairs(KEYS) do redis.call('EXPIRE', key, ARGV[1]) end"
+
+# KEYS: lease. ARGV: token, milliseconds.
+RENEW = "return redis.call('GET', KEYS[1]) == ARGV[1] and redis.call('PEXPIRE', KEYS[1], ARGV[2])"
+RELEASE = "return redis.call('GET', KEYS[1]) == ARGV[1] and redis.call('DEL', KEYS[1])"

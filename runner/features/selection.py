@@ -1,0 +1,51 @@
+"""Which feature marts a command is about: named by view, by recipe, or all."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from difflib import get_close_matches
+from pathlib import Path
+
+from runner.errors import RunnerError
+from runner.manifest import FeatureMart, load_manifest
+from runner.settings import Settings
+
+
+def select_marts(settings: Settings, chosen: Sequence[str]) -> list[FeatureMart]:
+    """Return the feature marts that `chosen` names, each once, in the manifest's order.
+
+    Parameters
+    ----------
+    chosen
+        Names of feature marts and paths of recipes (`….yaml`); empty: every mart that is online.
+
+    Raises
+    ------
+    RunnerError
+        If there is no such mart, or it is not online.
+    """
+    manifest = load_manifest(settings.manifest_path)
+    names: set[str] = set()
+    for item in chosen:
+        names |= _recipe_views(Path(item)) if item.endswith((".yaml", ".yml")) else {item}
+    for name in sorted(names):
+        if name not in manifest.marts:
+            near = get_close_matches(name, manifest.marts, n=1) or sorted(manifest.marts)
+            raise RunnerError(
+                f"no feature mart {name!r} in {manifest.path}",
+                hint=f"run `dbt parse`, or choose one of {', '.join(near)}",
+            )
+        if not manifest.marts[name].online:
+            raise RunnerError(
+                f"{manifest.marts[name].file}: {name} has `online: false`",
+                hint="set meta.online to true and run `dbt parse` to copy it to the online store",
+            )
+    return [
+        mart for name, mart in manifest.marts.items() if (name in names if chosen else mart.online)
+    ]
+
+
+def _recipe_views(path: Path) -> set[str]:
+    from runner.recipe import load_recipe
+
+    return {reference.partition(":")[0] for reference in load_recipe(path).features}

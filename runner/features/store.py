@@ -1,0 +1,113 @@
+"""The project's Feast feature store: open it, keep its registry in step with dbt, read rows."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+from feast import FeatureStore
+
+from runner.errors import RunnerError
+from runner.features.definitions import feast_objects
+from runner.manifest import EVENT_TIMESTAMP, FeatureMart, Manifest, Spine
+from runner.sql import quote, quote_table
+
+if TYPE_CHECKING:
+    from runner.recipe import Recipe
+    from runner.settings import Settings
+
+
+@dataclass(frozen=True)
+class Feature:
+    """A feature of a recipe: its view, its name there, and its column in every frame."""
+
+    mart: FeatureMart
+    name: str
+    dtype: str
+    description: str
+
+    @property
+    def reference(self) -> str:
+        """Feast's reference, `view:feature`."""
+        return f"{self.mart.name}:{self.name}"
+
+    @property
+    def column(self) -> str:
+        """The column in training frames and model inputs, `view__feature`, as Feast writes it."""
+        return f"{self.mart.name}__{self.name}"
+
+
+def recipe_features(recipe: Recipe, manifest: Manifest) -> list[Feature]:
+    """Return the recipe's features in its own order, `view:*` spelled out, without repetition.
+
+    The recipe's references are taken to be checked (`check_references`).
+    """
+    features: dict[str, Feature] = {}
+    for reference in recipe.features:
+        view, _, name = reference.partition(":")
+        mart = manifest.marts[view]
+        for column in mart.features:
+            if name in {"*", column.name}:
+                feature = Feature(mart, column.name, column.dtype, column.description)
+                features[feature.reference] = feature
+    return list(features.values())
+
+
+def open_store(settings: Settings) -> FeatureStore:
+    """Return Feast's store for the settings' target; exports the connection variables first."""
+    settings.export()
+    if not settings.feature_store_yaml.is_file():
+        raise RunnerError(
+            f"{settings.feature_store_yaml}: no such file",
+            hint="copy it from the runner repository's profiles/ folder",
+        )
+    return FeatureStore(
+        repo_path=str(settings.feature_repo), fs_yaml_file=settings.feature_store_yaml
+    )
+
+
+def apply_recipe(store: FeatureStore, manifest: Manifest, recipe: Recipe) -> None:
+    """Bring Feast's registry in step with dbt and this recipe; other recipes' services stay."""
+    store.apply(feast_objects(manifest, [recipe]), partial=True)
+
+
+def spine_query(spine: Spine, columns: list[str]) -> str:
+    """Return the loader SQL: `columns` of the spine, in an order that does not change.
+
+    A table has no order of its own; without one, the same data would give another dataset digest
+    and another random forest.
+    """
+    order = dict.fromkeys([EVENT_TIMESTAMP, *spine.join_keys, *columns])
+    return (
+        f"select {', '.join(map(quote, columns))} "
+        f"from {quote_table(spine.schema, spine.alias)} "
+        f"order by {', '.join(map(quote, order))}"
+    )
+
+
+def training_table(
+    store: FeatureStore, spine: Spine, features: list[Feature], label: str
+) -> pa.Table:
+    """Return the training rows: entity keys, `event_timestamp`, label, then features.
+
+    Returns
+    -------
+    pyarrow.Table of shape (n_spine_rows, n_keys + 2 + n_features)
+        Each feature as it was knowable at the row's `event_timestamp` (UTC); null where nothing
+        was known. As many rows as the spine, in the order of `spine_query`.
+    """
+    columns = [*spine.join_keys, EVENT_TIMESTAMP, label]
+    table = point_in_time_table(store, spine_query(spine, columns), features)
+    return table.select([*columns, *(feature.column for feature in features)])
+
+
+def point_in_time_table(store: FeatureStore, entity_df: Any, features: list[Feature]) -> pa.Table:
+    """Return `entity_df` (SQL or DataFrame) with `features` joined as of `event_timestamp`."""
+    job = store.get_historical_features(
+        entity_df=entity_df,
+        features=[feature.reference for feature in features],
+        full_feature_names=True,
+    )
+    table: pa.Table = job.to_arrow()
+    return table

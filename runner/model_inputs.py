@@ -1,0 +1,34 @@
+"""Rows of features as the ML model sees them.
+
+The rule itself stands in `serving.scoring`, so training, batch and online cannot differ: numbers
+and flags become float32 with NaN for null, text stays text with "" for null. float32 is what the
+ONNX model computes in; fitting on the very same values makes both see equal inputs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pandas as pd
+import pyarrow as pa
+
+from runner.features.store import Feature
+from serving.scoring import float_tensor, text_tensor
+
+
+def model_inputs(table: pa.Table, features: Sequence[Feature]) -> pd.DataFrame:
+    """Return the model inputs in `table`, one column per feature.
+
+    Returns
+    -------
+    DataFrame of shape (n_rows, n_features)
+        float32 (NaN where null) or object holding str ("" where null), in the features' order.
+    """
+    return pd.DataFrame(
+        {
+            feature.column: (text_tensor if feature.dtype == "string" else float_tensor)(
+                [table[feature.column]]
+            )[:, 0]
+            for feature in features
+        }
+    )

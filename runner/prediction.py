@@ -1,0 +1,181 @@
+"""Batch scoring: entity keys from a file or a spine, features point-in-time, one prediction a row.
+
+The champion's serving bundle scores, the same that answers over HTTP, so both give equal answers
+for equal features.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.csv
+import pyarrow.parquet as pq
+
+from runner import console
+from runner.errors import RunnerError
+from runner.features.store import open_store, spine_query
+from runner.manifest import EVENT_TIMESTAMP, load_manifest
+from runner.servers import require_servers
+from runner.settings import Settings
+from serving.bundle import Bundle, read_bundle
+from serving.registry import open_source
+from serving.scoring import Model, load_model
+
+_KEY_TYPES = {
+    "int64": pa.int64(),
+    "int32": pa.int32(),
+    "string": pa.string(),
+    "timestamp": pa.timestamp("us", "UTC"),
+}
+_NULLABLE = {
+    pa.int64(): pd.Int64Dtype(),
+    pa.int32(): pd.Int32Dtype(),
+    pa.bool_(): pd.BooleanDtype(),
+    pa.string(): pd.StringDtype(),
+}
+
+
+@dataclass(frozen=True)
+class Written:
+    """How many predictions of which model version were written."""
+
+    model: str
+    rows: int
+
+
+def predict(settings: Settings, name: str, source: str, output: Path) -> Written:
+    """Write one prediction per row of `source` to `output`; nothing is left half-written.
+
+    Parameters
+    ----------
+    name
+        A registered model with a champion.
+    source
+        A Parquet or CSV file with the entity keys and, optionally, `event_timestamp` (UTC; now if
+        absent), or the name of a spine. Its columns stand before the predictions, in its order.
+    output
+        A .parquet or .csv file; replaced if it exists.
+
+    Raises
+    ------
+    RunnerError
+        If the source is not what is expected, or the model has no champion.
+    """
+    if output.suffix not in {".parquet", ".csv"} or not output.parent.is_dir():
+        raise RunnerError(
+            f"{output}: not a .parquet or .csv file in a folder that exists",
+            hint="name another --output",
+        )
+    require_servers(settings)
+    model, version = _champion(settings, name)
+    entity_df = _entities(settings, model.bundle, source)
+    store = open_store(settings)
+    references = [f"{feature.view}:{feature.feature}" for feature in model.bundle.features]
+    job = store.get_historical_features(
+        entity_df=entity_df, features=references, full_feature_names=True
+    )
+    rows = 0
+    with (
+        console.bar(f"predict with {name} version {version}", None) as bar,
+        job.to_arrow_batches() as reader,
+        _written(output, _scored(model, reader.schema.empty_table()).schema) as write,
+    ):
+        for batch in reader:
+            write(_scored(model, pa.Table.from_batches([batch])))
+            rows += batch.num_rows
+            bar.advance(batch.num_rows)
+    return Written(f"{name} version {version}", rows)
+
+
+def _champion(settings: Settings, name: str) -> tuple[Model, str]:
+    origin = open_source(f"models:/{name}@champion", settings.mlflow_tracking_uri, settings.env)
+    version = origin.resolve()
+    with origin.bundle(version) as folder:
+        return load_model(read_bundle(folder, version.bundle_sha256)), version.version
+
+
+def _scored(model: Model, table: pa.Table) -> pa.Table:
+    """Return the rows without their features, with `prediction` and a column per class."""
+    names = [feature.name for feature in model.bundle.features]
+    kept = table.drop_columns(names)
+    predictions = model.score({name: table[name] for name in names})
+    kept = kept.append_column("prediction", pa.array(predictions.labels))
+    if predictions.probabilities is not None:
+        for number, label in enumerate(model.bundle.label.classes or ()):
+            column = pa.array(predictions.probabilities[:, number])
+            kept = kept.append_column(f"probability_{label}", column)
+    return kept
+
+
+def _entities(settings: Settings, bundle: Bundle, source: str) -> pd.DataFrame | str:
+    if source.endswith((".parquet", ".csv")):
+        return _file_entities(bundle, Path(source))
+    spines = load_manifest(settings.manifest_path).spines
+    if source not in spines:
+        close = difflib.get_close_matches(source, spines, n=1)
+        raise RunnerError(
+            f"{source!r} is neither a .parquet or .csv file nor a spine",
+            hint=f"did you mean {close[0]}?" if close else f"spines: {', '.join(sorted(spines))}",
+        )
+    spine = spines[source]
+    _require_keys(bundle, set(spine.columns), source)
+    return spine_query(spine, list(spine.columns))
+
+
+def _file_entities(bundle: Bundle, path: Path) -> pd.DataFrame:
+    keys = {key.name: _KEY_TYPES[key.dtype] for key in bundle.entity_keys}
+    try:
+        table = _read(path, keys)
+        _require_keys(bundle, set(table.column_names), str(path))
+        for name, kind in keys.items():
+            position = table.column_names.index(name)
+            table = table.set_column(position, name, table[name].cast(kind))
+    except OSError as err:
+        raise RunnerError(
+            f"{path}: cannot be read ({err.strerror or err})", hint="check the path"
+        ) from err
+    except pa.ArrowException as err:
+        wanted = ", ".join(f"{key.name} {key.dtype}" for key in bundle.entity_keys)
+        raise RunnerError(f"{path}: {err}", hint=f"entity keys of this model: {wanted}") from err
+    rows: pd.DataFrame = table.to_pandas(types_mapper=_NULLABLE.get)
+    if EVENT_TIMESTAMP not in rows:
+        rows[EVENT_TIMESTAMP] = pd.Timestamp(datetime.now(UTC))
+    else:
+        rows[EVENT_TIMESTAMP] = pd.to_datetime(rows[EVENT_TIMESTAMP], utc=True)
+    return rows
+
+
+def _read(path: Path, keys: dict[str, pa.DataType]) -> pa.Table:
+    if path.suffix == ".parquet":
+        return pq.read_table(path)
+    options = pyarrow.csv.ConvertOptions(column_types=keys, strings_can_be_null=True)
+    return pyarrow.csv.read_csv(path, convert_options=options)
+
+
+def _require_keys(bundle: Bundle, columns: set[str], source: str) -> None:
+    missing = [key.name for key in bundle.entity_keys if key.name not in columns]
+    if missing:
+        raise RunnerError(
+            f"{source}: no column {missing[0]!r}",
+            hint=f"this model needs {', '.join(key.name for key in bundle.entity_keys)}",
+        )
+
+
+@contextmanager
+def _written(output: Path, schema: pa.Schema) -> Iterator[Callable[[pa.Table], None]]:
+    """Give a function that writes rows to a file which replaces `output` when all are written."""
+    part = output.with_name(f".{output.name}.part")
+    kind = pq.ParquetWriter if output.suffix == ".parquet" else pyarrow.csv.CSVWriter
+    try:
+        with kind(part, schema) as writer:
+            yield writer.write_table
+        part.replace(output)
+    finally:
+        part.unlink(missing_ok=True)

@@ -1,0 +1,72 @@
+"""What pydantic finds wrong with a recipe, told in the recipe's own words."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import cast
+
+from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
+
+from runner.wording import did_you_mean, show
+from runner.yaml_source import KeyPath, Problem
+
+# What a value should have been, by pydantic's name for what is wrong with it.
+_EXPECTED = {
+    "dict_type": "`key: value` lines",
+    "float_type": "a number",
+    "greater_than_equal": "{ge} or more",
+    "int_type": "a whole number",
+    "literal_error": "{expected}",
+    "model_type": "`key: value` lines",
+    "string_too_long": "at most {max_length} characters",
+    "string_type": "text",
+    "tuple_type": "a list",
+}
+_HINT = "docs/recipe.md describes every key"
+
+
+class ProblemsError(ValueError):
+    """Raised by a validator that finds several problems; their paths start at its value."""
+
+    def __init__(self, problems: list[Problem]) -> None:
+        super().__init__()
+        self.problems = problems
+
+
+def refuse(problems: list[Problem]) -> None:
+    """Raise the problems as one error, if there are any."""
+    if problems:
+        raise ProblemsError(problems)
+
+
+def problems_of(error: ValidationError, model: type[BaseModel]) -> Iterator[Problem]:
+    """Yield every problem that pydantic found while it validated a `model`."""
+    for details in error.errors(include_url=False):
+        path: KeyPath = details["loc"]
+        cause = details.get("ctx", {}).get("error")
+        if isinstance(cause, ProblemsError):
+            yield from (problem._replace(path=path + problem.path) for problem in cause.problems)
+        else:
+            yield _problem(details, path, model)
+
+
+def _problem(details: ErrorDetails, path: KeyPath, model: type[BaseModel]) -> Problem:
+    kind, context = details["type"], details.get("ctx", {})
+    if kind == "extra_forbidden":
+        known = _known_keys(path, model)
+        meant = did_you_mean(str(path[-1]), known)
+        return Problem(path, f"unknown key{meant}", f"known here: {', '.join(known)}")
+    if kind == "missing":
+        return Problem(path, "missing", f"add `{path[-1]}: …`; {_HINT}")
+    if kind == "value_error":
+        return Problem(path, str(context["error"]), _HINT)
+    expected = _EXPECTED[kind].format(**context)
+    return Problem(path, f"expected {expected}, got {show(details['input'])}", _HINT)
+
+
+def _known_keys(path: KeyPath, model: type[BaseModel]) -> list[str]:
+    """Return the keys that stand beside the one at `path`."""
+    for key in path[:-1]:
+        model = cast("type[BaseModel]", model.model_fields[str(key)].annotation)
+    return list(model.model_fields)

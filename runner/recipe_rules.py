@@ -1,0 +1,82 @@
+"""What must hold between the values of a recipe; each rule returns what breaks it.
+
+A rule gets None for a value that is itself wrong, and then does not judge by it: one mistake is
+told once. Paths in the problems start at the value that the rule judges.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+
+from runner.estimators import ESTIMATORS, SCORERS, names_of
+from runner.wording import did_you_mean, show
+from runner.yaml_source import Problem
+
+REFERENCE = "^[A-Za-z_][A-Za-z0-9_]*:([A-Za-z_][A-Za-z0-9_]*|[*])$"
+_EMPTY = Problem((), "expected at least one entry", "docs/recipe.md describes every key")
+
+
+def reference_problems(features: Sequence[str]) -> list[Problem]:
+    """Return the features that are no Feast references, or are listed twice or with `view:*`."""
+    hint = "list each feature once, as `view:feature`, or all of a view as `view:*`"
+    if not features:
+        return [_EMPTY]
+    problems = []
+    for i, reference in enumerate(features):
+        whole_view = reference.partition(":")[0] + ":*"
+        if re.fullmatch(REFERENCE, reference) is None:
+            problem = f"expected `view:feature` or `view:*`, got {show(reference)}"
+        elif reference in features[:i]:
+            problem = f"{show(reference)} is listed twice"
+        elif reference != whole_view and whole_view in features:
+            problem = f"{show(reference)} is part of {show(whole_view)}, which is listed too"
+        else:
+            continue
+        problems.append(Problem((i,), problem, hint))
+    return problems
+
+
+def class_path_problems(class_path: str, task: str | None) -> list[Problem]:
+    """Return what is wrong if the estimator is not on the list or not for the task."""
+    fitting = names_of(ESTIMATORS, task)
+    if class_path in fitting:
+        return []
+    reason = f"is not for {task}" if class_path in ESTIMATORS else "is not on the list"
+    # Half of every path is the same: ask for more likeness than usual.
+    meant = did_you_mean(class_path, fitting, likeness=0.7)
+    hint = "docs/recipe.md lists the estimators"
+    return [Problem(("class_path",), f"{show(class_path)} {reason}{meant}", hint)]
+
+
+def scoring_problems(scoring: Sequence[str], task: str | None) -> list[Problem]:
+    """Return the scorers that are not on the list, not for the task, or listed twice."""
+    fitting = names_of(SCORERS, task)
+    hint = "docs/recipe.md lists the scorers"
+    if not scoring:
+        return [_EMPTY]
+    problems = []
+    for i, name in enumerate(scoring):
+        if name not in fitting:
+            reason = f"is not for {task}" if name in SCORERS else "is not on the list"
+            problem = f"{show(name)} {reason}{did_you_mean(name, fitting)}"
+            problems.append(Problem((i,), problem, hint))
+        elif name in scoring[:i]:
+            problems.append(Problem((i,), f"{show(name)} is listed twice", "list it once"))
+    return problems
+
+
+def gate_problems(gate: Mapping[str, float], scoring: Sequence[str] | None) -> list[Problem]:
+    """Return the thresholds that are for no scorer of the recipe, or that no model reaches."""
+    problems = []
+    for name, threshold in gate.items():
+        if scoring is None:
+            continue
+        if name not in scoring:
+            problem = f"not among scoring{did_you_mean(name, scoring)}"
+            problems.append(Problem((name,), problem, f"scoring is {', '.join(scoring)}"))
+        elif threshold > SCORERS[name].best:
+            problem = f"no model reaches {threshold:g}; the best {name} is {SCORERS[name].best:g}"
+            hint = "scorers are greater-is-better, so losses are negative: write -0.5 for 0.5"
+            problems.append(Problem((name,), problem, hint))
+    return problems

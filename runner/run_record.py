@@ -1,0 +1,185 @@
+"""What one training leaves behind: parameters, metrics, tags and artifacts of its MLflow run.
+
+Enough to train again from the same rows and compare: recipe, compiled SQL, dataset snapshot and
+digests, versions.
+"""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from dataclasses import dataclass
+from datetime import datetime
+from functools import cached_property
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+from sklearn.base import is_classifier
+from sklearn.pipeline import Pipeline
+
+from runner.bundle import ServedModel, write_bundle
+from runner.evaluation import Evaluation
+from runner.features.store import Feature
+from runner.manifest import EVENT_TIMESTAMP, Manifest, Spine
+from runner.plots import draw_plots
+from runner.recipe import Recipe
+from runner.settings import Settings
+from runner.training_data import TrainingData, table_digest
+from serving.bundle import read_bundle
+from serving.scoring import load_model
+
+BUNDLE = "serving_bundle"
+_LIBRARIES = ("scikit-learn", "numpy", "pandas", "scipy", "skops", "mlflow")
+
+
+@dataclass(frozen=True)
+class Training:
+    """A finished training, before anything of it is recorded."""
+
+    settings: Settings
+    manifest: Manifest
+    recipe: Recipe
+    feast_project: str
+    spine: Spine
+    features: list[Feature]
+    data: TrainingData
+    pipeline: Pipeline
+    evaluation: Evaluation
+    served: ServedModel
+    started_at: datetime
+
+    @cached_property
+    def lineage(self) -> dict[str, Any]:
+        """Where the model comes from: code, SQL and data."""
+        return {
+            "git_commit": _git_commit(self.settings.root),
+            "dbt_project": self.manifest.project_name,
+            "dbt_manifest_sha256": self.manifest.sha256,
+            "dataset_sha256": table_digest(self.data.table),
+            "spine": f"{self.spine.schema}.{self.spine.alias}",
+            "features": [feature.reference for feature in self.features],
+        }
+
+    @property
+    def params(self) -> dict[str, Any]:
+        """MLflow parameters: the estimator's, under scikit-learn's own names, and the recipe's."""
+        estimator = self.pipeline.named_steps["estimator"]
+        return {
+            "estimator": self.recipe.estimator.class_path,
+            **{f"estimator.{name}": value for name, value in estimator.get_params().items()},
+            "spine": self.spine.name,
+            "label": self.recipe.label,
+            "n_features": len(self.features),
+            "train_until": self.data.split.train_until.isoformat(),
+            "test_from": self.data.split.test_from.isoformat(),
+        }
+
+    @property
+    def metrics(self) -> dict[str, float]:
+        """MLflow metrics: each score on training and test rows, and the row counts."""
+        return {
+            **{f"train_{name}": score for name, score in self.evaluation.train.items()},
+            **{f"test_{name}": score for name, score in self.evaluation.test.items()},
+            "n_spine_rows": self.data.table.num_rows,
+            "n_train_rows": len(self.data.train.y),
+            "n_test_rows": len(self.data.test.y),
+            "n_embargoed_rows": self.data.split.embargoed,
+        }
+
+    @property
+    def tags(self) -> dict[str, str]:
+        """MLflow run tags: what one searches runs by."""
+        first, last = pc.min_max(self.data.table[EVENT_TIMESTAMP]).values()
+        return {
+            "recipe": self.recipe.name,
+            "target": self.settings.target,
+            "git_commit": self.lineage["git_commit"],
+            "dbt_manifest_sha256": self.lineage["dbt_manifest_sha256"],
+            "dataset_sha256": self.lineage["dataset_sha256"],
+            "spine_from": first.as_py().isoformat(),
+            "spine_to": last.as_py().isoformat(),
+            "serving_format": self.served.format,
+            "serving_proof": self.served.proof,
+            **self.verdict,
+        }
+
+    @property
+    def verdict(self) -> dict[str, str]:
+        """The gate's verdict as tags of the run and of the model version."""
+        if self.evaluation.passed:
+            return {"gate": "passed"}
+        return {"gate": "refused", "gate_reason": "; ".join(self.evaluation.refusals)}
+
+    @property
+    def pip_requirements(self) -> list[str]:
+        """What loading the logged pipeline needs; spelled out, which spares MLflow the search."""
+        return [f"{name}=={version(name)}" for name in _LIBRARIES]
+
+
+def write_artifacts(training: Training, run_id: str, folder: Path) -> str:
+    """Write every artifact of the run into `folder`; return the serving bundle's sha256."""
+    # Not a copy of the file: that may have been edited while the training ran.
+    (folder / "recipe.yaml").write_text(training.recipe.source.text, encoding="utf-8")
+    _write_sql(training, folder / "sql")
+    (folder / "dataset").mkdir()
+    pq.write_table(
+        training.data.table, folder / "dataset" / "training_rows.parquet", compression="zstd"
+    )
+    plots = folder / "plots"
+    plots.mkdir()
+    draw_plots(plots, training.pipeline, *training.data.test, scorer=training.recipe.scoring[0])
+    return _write_bundle(training, run_id, folder / BUNDLE)
+
+
+def _write_bundle(training: Training, run_id: str, folder: Path) -> str:
+    """Write the bundle and load it as serving will: what cannot be served is not registered."""
+    folder.mkdir()
+    table, pipeline = training.data.table, training.pipeline
+    digest = write_bundle(
+        folder,
+        recipe=training.recipe,
+        spine=training.spine,
+        features=training.features,
+        classes=pipeline.classes_.tolist() if is_classifier(pipeline) else None,
+        model=training.served,
+        examples={key: _example(table[key][-1].as_py()) for key in training.spine.join_keys},
+        run={
+            "feast_project": training.feast_project,
+            "run_id": run_id,
+            "created_at": training.started_at.isoformat(),
+            "metrics": training.evaluation.test,
+            "lineage": training.lineage,
+        },
+    )
+    load_model(read_bundle(folder, digest))
+    return digest
+
+
+def _write_sql(training: Training, folder: Path) -> None:
+    folder.mkdir()
+    marts = {feature.mart.name: feature.mart for feature in training.features}
+    for relation in (training.spine, *marts.values()):
+        (folder / f"{relation.name}.sql").write_text(relation.compiled_code or "")
+
+
+def _example(key: Any) -> Any:
+    return key.isoformat() if isinstance(key, datetime) else key
+
+
+def _git_commit(root: Path) -> str:
+    """Return the commit of the project's folder, marked when it has uncommitted changes."""
+    if shutil.which("git") is None:
+        return "git is not installed"
+    git = ["git", "-C", str(root)]
+    commit = subprocess.run(
+        [*git, "rev-parse", "HEAD"], capture_output=True, text=True, check=False
+    )
+    if commit.returncode:
+        return "not a git checkout"
+    status = subprocess.run(
+        [*git, "status", "--porcelain"], capture_output=True, text=True, check=False
+    )
+    return commit.stdout.strip() + ("-dirty" if status.stdout else "")

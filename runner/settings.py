@@ -1,0 +1,197 @@
+"""Where everything is: the project's folders and the connections of one dbt target.
+
+The environment is chosen by `--target`, else `APP_ENV`, else `local`. Connection variables are
+the tools' own (`PGHOST`, `REDIS_URL`, `MLFLOW_TRACKING_URI` …), read from `profiles/<target>.env`;
+the process environment wins over the file.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+from dotenv import dotenv_values
+
+from runner.errors import RunnerError
+
+TARGETS = ("local", "cloud")
+
+# None of the tools may phone home from a user's machine.
+_NO_TELEMETRY = {
+    "DO_NOT_TRACK": "1",
+    "DBT_SEND_ANONYMOUS_USAGE_STATS": "false",
+    "FEAST_USAGE": "False",
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+}
+
+
+@dataclass(frozen=True)
+class PostgresAddress:
+    """A PostgreSQL database, by libpq's own variables."""
+
+    host: str
+    port: int
+    user: str
+    password: str = field(repr=False)
+    database: str
+
+    @property
+    def conninfo(self) -> dict[str, str | int]:
+        """Keyword arguments for `psycopg.connect`."""
+        return {
+            "host": self.host,
+            "port": self.port,
+            "user": self.user,
+            "password": self.password,
+            "dbname": self.database,
+        }
+
+
+@dataclass(frozen=True)
+class RedisAddress:
+    """A Redis-protocol server, from `REDIS_URL`."""
+
+    url: str = field(repr=False)
+
+    @property
+    def host(self) -> str:
+        """Host name or address."""
+        return urlsplit(self.url).hostname or "127.0.0.1"
+
+    @property
+    def port(self) -> int:
+        """TCP port."""
+        try:
+            return urlsplit(self.url).port or 6379
+        except ValueError:  # its text may hold a part of the password
+            raise RunnerError(
+                "REDIS_URL has no port between 1 and 65535",
+                hint="set REDIS_URL=redis://:<password>@<host>:<port>/0, special characters "
+                "percent-encoded",
+            ) from None
+
+    @property
+    def password(self) -> str | None:
+        """Password, or None where the server asks for none."""
+        password = urlsplit(self.url).password
+        return None if password is None else unquote(password)
+
+
+@dataclass(frozen=True)
+class Settings:
+    """One project in one environment.
+
+    Attributes
+    ----------
+    target
+        The dbt target: `local` or `cloud`.
+    root
+        The project's folder: the one that holds `dbt_project.yml`.
+    env
+        Every variable the tools see: process environment over `profiles/<target>.env`.
+    """
+
+    target: str
+    root: Path
+    env: Mapping[str, str] = field(repr=False)
+
+    @property
+    def postgres(self) -> PostgresAddress:
+        """The warehouse of the `local` target."""
+        return PostgresAddress(
+            host=self.env["PGHOST"],
+            port=self._port("PGPORT"),
+            user=self.env["PGUSER"],
+            password=self.env["PGPASSWORD"],
+            database=self.env["PGDATABASE"],
+        )
+
+    @property
+    def redis(self) -> RedisAddress:
+        """The online store."""
+        return RedisAddress(self.env["REDIS_URL"])
+
+    @property
+    def mlflow_tracking_uri(self) -> str:
+        """MLflow's tracking and registry address; a relative SQLite path is made absolute."""
+        uri = self.env["MLFLOW_TRACKING_URI"]
+        path = uri.removeprefix("sqlite:///")
+        if path == uri or path.startswith("/"):
+            return uri
+        return f"sqlite:///{self.root / path}"
+
+    @property
+    def manifest_path(self) -> Path:
+        """What dbt last compiled."""
+        return self.root / "target" / "manifest.json"
+
+    @property
+    def feature_repo(self) -> Path:
+        """The folder that the `feast` command line works in."""
+        return self.root / "feature_repo"
+
+    @property
+    def feature_store_yaml(self) -> Path:
+        """Feast's configuration for this target."""
+        return self.root / "profiles" / f"feature_store.{self.target}.yaml"
+
+    def export(self) -> None:
+        """Put the variables into this process's environment, where Feast and MLflow read them."""
+        os.environ.update(self.env)
+        os.environ["MLFLOW_TRACKING_URI"] = self.mlflow_tracking_uri
+
+    def _port(self, variable: str) -> int:
+        text = self.env[variable]
+        if re.fullmatch("[0-9]{1,5}", text) is None or not 0 < int(text) < 65_536:
+            raise RunnerError(
+                f"{variable}={text!r} is not a port number",
+                hint=f"set {variable} to a number, or unset it to use profiles/{self.target}.env",
+            )
+        return int(text)
+
+
+def load_settings(target: str | None = None, start: Path | None = None) -> Settings:
+    """Return the settings of the project that `start` (default: the current folder) lies in.
+
+    Raises
+    ------
+    RunnerError
+        If there is no project, no such target, or a variable is missing.
+    """
+    chosen = target or os.environ.get("APP_ENV") or "local"
+    if chosen not in TARGETS:
+        raise RunnerError(
+            f"unknown target {chosen!r}", hint="choose --target local or --target cloud"
+        )
+    root = find_root(start or Path.cwd())
+    path = root / "profiles" / f"{chosen}.env"
+    if not path.is_file():
+        raise RunnerError(
+            f"{path}: no such file", hint="copy it from the runner repository's profiles/ folder"
+        )
+    from_file = {key: value or "" for key, value in dotenv_values(path, interpolate=False).items()}
+    env = {**_NO_TELEMETRY, **from_file, **os.environ, "APP_ENV": chosen}
+    required = ["REDIS_URL", "MLFLOW_TRACKING_URI"]
+    if chosen == "local":
+        required += ["PGHOST", "PGPORT", "PGUSER", "PGPASSWORD", "PGDATABASE"]
+    missing = [name for name in required if not env.get(name)]
+    if missing:
+        raise RunnerError(
+            f"{path}: {', '.join(missing)} not set", hint=f"add {missing[0]}=… to {path.name}"
+        )
+    return Settings(target=chosen, root=root, env=env)
+
+
+def find_root(start: Path) -> Path:
+    """Return the nearest folder at or above `start` that holds `dbt_project.yml`."""
+    for folder in (start.resolve(), *start.resolve().parents):
+        if (folder / "dbt_project.yml").is_file():
+            return folder
+    raise RunnerError(
+        f"no dbt_project.yml in {start} or any folder above it",
+        hint="change into a project folder, the one with dbt_project.yml and recipes/",
+    )

@@ -1,0 +1,127 @@
+"""The training rows: joined, checked, turned into model inputs and split by time."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+from feast import FeatureStore
+
+from runner.errors import RunnerError
+from runner.features.store import Feature, training_table
+from runner.manifest import EVENT_TIMESTAMP, Spine
+from runner.model_inputs import model_inputs
+from runner.split import TimeSplit, split_by_time
+
+if TYPE_CHECKING:
+    from runner.recipe import Recipe
+
+
+class Rows(NamedTuple):
+    """Model inputs of shape (n_rows, n_features) and labels of shape (n_rows,)."""
+
+    X: pd.DataFrame
+    y: npt.NDArray[np.generic]
+
+
+@dataclass(frozen=True)
+class TrainingData:
+    """All training rows and which of them train and test.
+
+    Attributes
+    ----------
+    table
+        The spine with its features, shape (n_spine_rows, n_keys + 2 + n_features).
+    """
+
+    table: pa.Table
+    train: Rows
+    test: Rows
+    split: TimeSplit
+
+
+def load_training_data(
+    store: FeatureStore, recipe: Recipe, spine: Spine, features: list[Feature]
+) -> TrainingData:
+    """Return the recipe's training rows, each feature as it was knowable at its timestamp.
+
+    Raises
+    ------
+    RunnerError
+        If the spine is empty, a label or timestamp is null, the split leaves a part empty, or a
+        classification label has one class only.
+    """
+    table = training_table(store, spine, features, recipe.label)
+    _refuse_unusable(recipe, spine, table)
+    split = split_by_time(
+        table[EVENT_TIMESTAMP],
+        test=recipe.split.test,
+        embargo=recipe.split.embargo,
+        label_window=spine.labels[recipe.label],
+    )
+    X, y = model_inputs(table, features), _labels(recipe, table[recipe.label])
+    train, test = (Rows(X[mask], y[mask]) for mask in (split.train, split.test))
+    if recipe.task == "classification":
+        _refuse_single_class(recipe, spine, train, test)
+    return TrainingData(table, train, test, split)
+
+
+def table_digest(table: pa.Table) -> str:
+    """Return the sha256 of the table's values, names, types and order of rows.
+
+    What lies under a null, and how the columns are chunked, makes no difference.
+    """
+    digest = hashlib.sha256()
+    for name in table.column_names:
+        column = table[name]
+        valid = np.packbits(np.asarray(column.is_valid().to_numpy(), dtype=np.bool_))
+        dense = pa.chunked_array([column.drop_null().combine_chunks()], type=column.type)
+        digest.update(f"{name}:{column.type}:{len(column)}\n".encode())
+        digest.update(valid.tobytes())
+        sink = pa.BufferOutputStream()
+        with pa.ipc.new_stream(sink, pa.schema([("values", column.type)])) as writer:
+            writer.write_table(pa.table({"values": dense}))
+        digest.update(sink.getvalue())
+    return digest.hexdigest()
+
+
+def _refuse_unusable(recipe: Recipe, spine: Spine, table: pa.Table) -> None:
+    if table.num_rows == 0:
+        raise RunnerError(
+            f"{recipe.path}: spine {spine.name} ({spine.schema}.{spine.alias}) is empty",
+            hint=f"load raw data, then `dbt build --select +{spine.name}`",
+        )
+    for column in (EVENT_TIMESTAMP, recipe.label):
+        nulls = table[column].null_count
+        if nulls:
+            raise RunnerError(
+                f"{spine.file}: {spine.name}.{column} is null in {nulls} of {table.num_rows} rows",
+                hint="filter them out in the spine's SQL and add a not_null test",
+            )
+
+
+def _labels(recipe: Recipe, column: pa.ChunkedArray) -> npt.NDArray[np.generic]:
+    if recipe.task == "regression":
+        return np.asarray(pc.cast(column, pa.float64(), safe=False).to_numpy())
+    if pa.types.is_boolean(column.type):
+        return np.asarray(pc.cast(column, pa.int64()).to_numpy())
+    if pa.types.is_integer(column.type):
+        return np.asarray(column.to_numpy())
+    return np.asarray(column.to_pylist(), dtype=object)
+
+
+def _refuse_single_class(recipe: Recipe, spine: Spine, train: Rows, test: Rows) -> None:
+    for name, rows in (("training", train), ("test", test)):
+        classes = np.unique(rows.y)
+        if len(classes) < 2:
+            raise RunnerError(
+                f"{recipe.path}: label {recipe.label} of {spine.name} is {classes[0]!s} in all "
+                f"{len(rows.y)} {name} rows: there is nothing to tell apart",
+                hint="look at the spine's SQL, or change split so that both classes occur",
+            )

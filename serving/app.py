@@ -1,0 +1,231 @@
+"""The FastAPI app: one straight line from request to prediction, and what surrounds it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import asdict
+from typing import Any, TypedDict
+
+from fastapi import FastAPI, Request, Response
+from fastapi.openapi.utils import get_openapi
+from fastapi.responses import FileResponse, HTMLResponse, JSONResponse
+from pydantic import BaseModel
+from starlette.exceptions import HTTPException
+from starlette.routing import Route
+
+from serving import docs_page
+from serving.champion import Champion
+from serving.errors import HttpError
+from serving.guard import ApiKeys, Guard, Lifecycle
+from serving.logs import AccessLog
+from serving.metrics import Metrics
+from serving.openapi import describe_predict
+from serving.predict import PredictEndpoint
+from serving.redis_client import RedisAddress, RedisClient
+from serving.registry import open_source
+from serving.settings import Limits, ServingSettings
+
+
+class State(TypedDict):
+    """What the endpoints share, as `request.state`."""
+
+    champion: Champion
+    redis: RedisClient
+    metrics: Metrics
+    lifecycle: Lifecycle
+
+
+class Health(BaseModel):
+    """The process is alive."""
+
+    status: str
+
+
+class Readiness(BaseModel):
+    """Whether requests should be sent here, and what is in the way."""
+
+    ready: bool
+    model: bool
+    online_store: bool
+    draining: bool
+
+
+class ModelInfo(BaseModel):
+    """The model that answers now. `refused_version` failed its check and is not used."""
+
+    name: str
+    version: str
+    run_id: str
+    task: str
+    label: dict[str, Any]
+    format: str
+    entity_keys: list[dict[str, Any]]
+    features: list[dict[str, Any]]
+    recipe: dict[str, Any]
+    metrics: dict[str, Any]
+    lineage: dict[str, Any]
+    versions: dict[str, Any]
+    created_at: str
+    loaded_at: str
+    bundle_sha256: str
+    refused_version: str | None
+
+
+def create_app(
+    champion: Champion,
+    redis: RedisClient,
+    metrics: Metrics,
+    *,
+    limits: Limits,
+    api_keys: Sequence[str] = (),
+    lifecycle: Lifecycle,
+) -> FastAPI:
+    """Return the app; its lifespan connects to the online store and watches the registry."""
+    access_log = AccessLog()
+
+    @asynccontextmanager
+    async def lifespan(_app: FastAPI) -> AsyncIterator[State]:
+        await redis.start()
+        champion.start()
+        yield State(champion=champion, redis=redis, metrics=metrics, lifecycle=lifecycle)
+        await champion.stop()
+        await redis.stop()
+        access_log.flush()
+
+    app = FastAPI(title="Prediction API", lifespan=lifespan, docs_url=None, redoc_url=None)
+    predict = PredictEndpoint(champion, redis, metrics, limits)
+    app.router.routes.append(Route("/predict", predict, methods=["POST"]))
+    _add_endpoints(app)
+    app.add_exception_handler(HTTPException, _http_error)
+    app.add_middleware(
+        Guard,
+        keys=ApiKeys(api_keys),
+        metrics=metrics,
+        access_log=access_log,
+        lifecycle=lifecycle,
+        direct={("POST", "/predict"): predict},
+    )
+
+    def openapi() -> dict[str, Any]:
+        document = get_openapi(title=app.title, version="1", routes=app.routes)
+        bundle = champion.current.bundle
+        return describe_predict(document, bundle, limits.rows, secured=bool(api_keys))
+
+    app.openapi = openapi  # type: ignore[method-assign] # FastAPI's documented way to extend it
+    return app
+
+
+def app_from_env() -> FastAPI:
+    """Return the app of the environment's settings, for `uvicorn --factory`."""
+    settings = ServingSettings.from_env(os.environ)
+    return build(settings, Lifecycle())
+
+
+def build(settings: ServingSettings, lifecycle: Lifecycle) -> FastAPI:
+    """Return the app with its model loaded.
+
+    Raises
+    ------
+    ServingError
+        If the model cannot be found or loaded.
+    """
+    metrics = Metrics()
+    source = open_source(settings.model_uri, settings.tracking_uri, os.environ)
+    champion = Champion(source, metrics, settings.reload_seconds)
+    champion.refresh()
+    redis = RedisClient(RedisAddress.from_url(settings.redis_url), settings.redis_seconds)
+    return create_app(
+        champion,
+        redis,
+        metrics,
+        limits=settings.limits,
+        api_keys=settings.api_keys,
+        lifecycle=lifecycle,
+    )
+
+
+def _http_error(_request: Request, err: Exception) -> Response:
+    """Turn the router's refusal into one of ours, which the guard answers."""
+    assert isinstance(err, HTTPException)  # noqa: S101 - registered for it
+    raise HttpError(err.status_code, err.headers or {}) from err
+
+
+def _add_endpoints(app: FastAPI) -> None:
+    app.get("/health", tags=["operation"], summary="Is the process alive?")(health)
+    app.get(
+        "/ready",
+        tags=["operation"],
+        summary="Should requests be sent here?",
+        response_model=Readiness,
+        responses={503: {"model": Readiness, "description": "Not now."}},
+    )(ready)
+    app.get("/model", tags=["operation"], summary="Which model answers?")(model)
+    app.get("/metrics", include_in_schema=False)(prometheus)
+    app.get("/docs", include_in_schema=False)(docs)
+    app.get("/docs/assets/{name}", include_in_schema=False)(docs_asset)
+
+
+async def health() -> Health:
+    """Answer as long as the process lives."""
+    return Health(status="ok")
+
+
+async def ready(request: Request) -> JSONResponse:
+    """Answer 200 when a model is loaded, the online store answers and no shutdown is under way."""
+    state = request.state
+    draining = state.lifecycle.draining
+    model_ready, store_ready = state.champion.ready, await state.redis.ping()
+    readiness = Readiness(
+        ready=model_ready and store_ready and not draining,
+        model=model_ready,
+        online_store=store_ready,
+        draining=draining,
+    )
+    return JSONResponse(readiness.model_dump(), 200 if readiness.ready else 503)
+
+
+async def model(request: Request) -> ModelInfo:
+    """Return the model that answers now, with the recipe, metrics and lineage of its training."""
+    champion: Champion = request.state.champion
+    loaded = champion.current
+    bundle = loaded.bundle
+    return ModelInfo(
+        name=loaded.name,
+        version=loaded.version.version,
+        run_id=bundle.run_id,
+        task=bundle.task,
+        label=asdict(bundle.label),
+        format=bundle.model.format,
+        entity_keys=[asdict(key) for key in bundle.entity_keys],
+        features=[
+            asdict(feature) | {"redis_field": feature.redis_field.hex()}
+            for feature in bundle.features
+        ],
+        recipe=bundle.recipe,
+        metrics=bundle.metrics,
+        lineage=bundle.lineage,
+        versions=bundle.versions,
+        created_at=bundle.created_at,
+        loaded_at=loaded.loaded_at.isoformat(),
+        bundle_sha256=bundle.digest,
+        refused_version=champion.refused[0].version if champion.refused else None,
+    )
+
+
+async def prometheus(request: Request) -> Response:
+    """Return Prometheus metrics."""
+    return Response(request.state.metrics.exposition(), media_type="text/plain; version=0.0.4")
+
+
+async def docs() -> HTMLResponse:
+    """Return the interactive documentation."""
+    return HTMLResponse(docs_page.HTML)
+
+
+async def docs_asset(name: str) -> FileResponse:
+    """Return one of Swagger UI's files."""
+    if name not in docs_page.ASSETS:
+        raise HTTPException(404)
+    return FileResponse(docs_page.assets_folder() / name)

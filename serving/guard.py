@@ -1,0 +1,237 @@
+"""What happens to every request: an id, the API key, the log line, and errors told one way."""
+
+from __future__ import annotations
+
+import hmac
+import itertools
+import re
+import secrets
+import time
+import traceback
+from collections.abc import Awaitable, Callable, Iterable, Mapping, MutableMapping
+from hashlib import sha256
+from http import HTTPStatus
+from typing import Any
+
+import orjson
+
+from serving.errors import ForbiddenError, HttpError, ServingError, UnauthorizedError
+from serving.logs import AccessLog, log
+from serving.metrics import Metrics
+from serving.settings import is_loopback
+
+Scope = MutableMapping[str, Any]
+Message = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+App = Callable[[Scope, Receive, Send], Awaitable[None]]
+
+PROBES = frozenset({"/health", "/ready"})
+OPEN_PATHS = PROBES | {"/docs"}
+OPEN_FOLDER = "/docs/assets/"
+ROUTES = frozenset({"/predict", "/model", "/metrics", "/openapi.json"}) | OPEN_PATHS
+_REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{1,64}")
+_CLIENT_CLOSED = 499
+
+
+class ClientDisconnectedError(Exception):
+    """The client went away before its request was read."""
+
+
+class Lifecycle:
+    """Whether the server is on its way out: it still answers, and closes each connection."""
+
+    draining = False
+
+
+class ApiKeys:
+    """Decides who may ask. Compared in constant time; several keys allow rotation.
+
+    Without any key only requests that arrive at a loopback address are answered, whatever the
+    server was told to listen on.
+    """
+
+    def __init__(self, keys: Iterable[str]) -> None:
+        self._digests = [sha256(key.encode()).digest() for key in keys]
+        self._loopback: dict[str, bool] = {}
+
+    def check(self, scope: Scope) -> None:
+        """Return if the request may pass.
+
+        Raises
+        ------
+        UnauthorizedError, ForbiddenError
+            If it may not.
+        """
+        path = scope["path"]
+        if path in OPEN_PATHS or path.startswith(OPEN_FOLDER):
+            return
+        if not self._digests:
+            self._check_loopback(scope)
+            return
+        given = sha256(_credential(scope)).digest()
+        known = False
+        for digest in self._digests:
+            known |= hmac.compare_digest(given, digest)
+        if not known:
+            raise UnauthorizedError(
+                "send one of the server's API keys as X-API-Key or Bearer token"
+            )
+
+    def _check_loopback(self, scope: Scope) -> None:
+        host = (scope.get("server") or ("", 0))[0]
+        allowed = self._loopback.get(host)
+        if allowed is None:
+            allowed = self._loopback[host] = is_loopback(host)
+        if not allowed:
+            raise ForbiddenError("without API keys this server answers on loopback only")
+
+
+def _credential(scope: Scope) -> bytes:
+    bearer = b""
+    for name, value in scope["headers"]:
+        if name == b"x-api-key":
+            return bytes(value)
+        if name == b"authorization" and value[:7].lower() == b"bearer ":
+            bearer = value[7:].strip()
+    return bearer
+
+
+class Guard:
+    """ASGI middleware around the whole app.
+
+    Parameters
+    ----------
+    direct
+        ASGI endpoints by method and path that are called without FastAPI's router and its other
+        middleware, which cost a fifth of a prediction and do nothing for it.
+    """
+
+    def __init__(
+        self,
+        app: App,
+        *,
+        keys: ApiKeys,
+        metrics: Metrics,
+        access_log: AccessLog,
+        lifecycle: Lifecycle,
+        direct: Mapping[tuple[str, str], App],
+    ) -> None:
+        self._app = app
+        self._direct = direct
+        self._keys = keys
+        self._metrics = metrics
+        self._access_log = access_log
+        self._lifecycle = lifecycle
+        self._prefix = secrets.token_hex(6)
+        self._numbers = itertools.count(1)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass one request on and see it answered."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        started = time.perf_counter()
+        request_id = self._request_id(scope)
+        status = 0
+
+        async def answer(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                headers = [*message.get("headers", ()), (b"x-request-id", request_id)]
+                if self._lifecycle.draining:
+                    headers.append((b"connection", b"close"))
+                message["headers"] = headers
+            await send(message)
+
+        try:
+            self._keys.check(scope)
+            app = self._direct.get((scope["method"], scope["path"]), self._app)
+            await app(scope, receive, answer)
+        except ServingError as err:
+            await send_error(answer, err, request_id)
+        except ClientDisconnectedError:
+            status = _CLIENT_CLOSED
+        except Exception as err:  # whatever it was, the client learns nothing but the request id
+            _log_unexpected(err, request_id)
+            if not status:
+                await send_error(answer, ServingError("internal error"), request_id)
+        finally:
+            self._note(scope, status, time.perf_counter() - started, request_id)
+
+    def _request_id(self, scope: Scope) -> bytes:
+        for name, value in scope["headers"]:
+            if name == b"x-request-id" and _REQUEST_ID.fullmatch(value):
+                return bytes(value)
+        return b"%s-%x" % (self._prefix.encode(), next(self._numbers))
+
+    def _note(self, scope: Scope, status: int, seconds: float, request_id: bytes) -> None:
+        path = scope["path"]
+        route = path if path in ROUTES else "other"
+        self._metrics.request(route, status, seconds)
+        if status == HTTPStatus.OK and path in PROBES:
+            return  # asked every second by whoever runs us
+        self._access_log.add(
+            request_id=request_id.decode(),
+            method=scope["method"],
+            route=route,
+            status=status,
+            milliseconds=round(seconds * 1000, 3),
+        )
+
+
+async def send_error(send: Send, err: ServingError, request_id: bytes) -> None:
+    """Answer with the one shape of errors."""
+    await send_json(
+        send,
+        err.status,
+        {"error": {"code": err.code, "message": err.message, "request_id": request_id.decode()}},
+        error_headers(err),
+    )
+
+
+def error_headers(err: ServingError) -> list[tuple[bytes, bytes]]:
+    """Return the headers that belong to an error's status."""
+    headers = []
+    if isinstance(err, HttpError):
+        headers += [(name.lower().encode(), value.encode()) for name, value in err.headers.items()]
+    if err.retry_after is not None:
+        headers.append((b"retry-after", b"%d" % err.retry_after))
+    if err.status == UnauthorizedError.status:
+        headers.append((b"www-authenticate", b"Bearer"))
+    return headers
+
+
+async def send_json(
+    send: Send, status: int, content: Any, headers: Iterable[tuple[bytes, bytes]] = ()
+) -> None:
+    """Answer with JSON."""
+    body = orjson.dumps(content, option=orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_NON_STR_KEYS)
+    await send(
+        {
+            "type": "http.response.start",
+            "status": status,
+            "headers": [
+                (b"content-type", b"application/json"),
+                (b"content-length", b"%d" % len(body)),
+                *headers,
+            ],
+        }
+    )
+    await send({"type": "http.response.body", "body": body})
+
+
+def _log_unexpected(err: Exception, request_id: bytes) -> None:
+    """Log where it happened, not the exception's words: those may hold a client's data."""
+    frames = [
+        f"{frame.filename}:{frame.lineno} {frame.name}"
+        for frame in traceback.extract_tb(err.__traceback__)
+    ]
+    log(
+        "error",
+        "unexpected failure",
+        request_id=request_id.decode(),
+        type=type(err).__name__,
+        frames=frames,
+    )

@@ -1,0 +1,293 @@
+"""One pipelined connection to a Redis-protocol server, made for many small reads at once.
+
+Requests share the connection: each writes its commands and the replies come back in order, so
+sixteen concurrent requests cost one round trip. While the server is away every read fails at
+once and the connection is tried again in the background; nothing needs a restart.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, cast
+from urllib.parse import parse_qs, unquote, urlsplit
+
+import hiredis
+
+from serving.errors import ConfigurationError, OnlineStoreUnavailableError
+from serving.logs import log
+
+_FIRST_BACKOFF = 0.02
+_LAST_BACKOFF = 0.5
+_CONNECT_TIMEOUT = 1.0
+_GRACE = 0.005
+"""A late reply may already wait in the socket when our own event loop was the slow one."""
+
+
+@dataclass(frozen=True)
+class RedisAddress:
+    """A Redis-protocol server: `redis[s]://[user:password@]host[:port][/db][?ssl_ca_certs=…]`."""
+
+    host: str
+    port: int
+    database: int = 0
+    username: str | None = None
+    password: str | None = field(default=None, repr=False)
+    tls: ssl.SSLContext | None = None
+
+    @classmethod
+    def from_url(cls, url: str) -> RedisAddress:
+        """Return the address that `REDIS_URL` names."""
+        parts = urlsplit(url)
+        try:
+            database = int(parts.path.strip("/") or 0)
+            port = parts.port or 6379
+        except ValueError as err:
+            raise _bad_url() from err
+        if parts.scheme not in {"redis", "rediss"} or not parts.hostname:
+            raise _bad_url()
+        ca = parse_qs(parts.query).get("ssl_ca_certs", [None])[0]
+        return cls(
+            host=parts.hostname,
+            port=port,
+            database=database,
+            username=unquote(parts.username) if parts.username else None,
+            password=unquote(parts.password) if parts.password else None,
+            tls=_tls(ca) if parts.scheme == "rediss" else None,
+        )
+
+    def greeting(self) -> list[tuple[bytes | str, ...]]:
+        """Return the commands that open a connection."""
+        commands: list[tuple[bytes | str, ...]] = []
+        if self.password is not None:
+            commands.append(("AUTH", self.username or "default", self.password))
+        if self.database:
+            commands.append(("SELECT", str(self.database)))
+        return [*commands, ("PING",)]
+
+
+def _tls(ca: str | None) -> ssl.SSLContext:
+    try:
+        return ssl.create_default_context(cafile=ca)
+    except OSError as err:
+        raise ConfigurationError(
+            f"REDIS_URL: ssl_ca_certs={ca} cannot be read", hint="name a PEM file"
+        ) from err
+
+
+def _bad_url() -> ConfigurationError:
+    return ConfigurationError(
+        "REDIS_URL is not of the form redis://[user:password@]host[:port][/db]",
+        hint="for TLS write rediss://…?ssl_ca_certs=/path/to/ca.pem",
+    )
+
+
+class _Batch:
+    """Commands on their way, and the replies that have come back."""
+
+    __slots__ = ("deadline", "expected", "future", "replies")
+
+    def __init__(self, future: asyncio.Future[list[Any]], expected: int, deadline: float) -> None:
+        self.future = future
+        self.expected = expected
+        self.deadline = deadline
+        self.replies: list[Any] = []
+
+
+class _Connection(asyncio.Protocol):
+    """One TCP connection. When a batch is late the connection is given up with all it carries."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+        self._reader = hiredis.Reader()
+        self._batches: deque[_Batch] = deque()
+        self._transport: asyncio.Transport | None = None
+        self._watch: asyncio.TimerHandle | None = None
+        self._unsent: list[bytes] = []
+        self._feeds = 0
+        self._suspect: tuple[_Batch, int] | None = None
+        self.lost = loop.create_future()
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast("asyncio.Transport", transport)  # uvloop's is not a subclass
+
+    def send(self, payload: bytes, expected: int, timeout: float) -> asyncio.Future[list[Any]]:
+        future: asyncio.Future[list[Any]] = self._loop.create_future()
+        if self._transport is None or self._transport.is_closing():
+            future.set_exception(_unavailable())
+            return future
+        batch = _Batch(future, expected, self._loop.time() + timeout)
+        self._batches.append(batch)
+        if self._watch is None:
+            self._watch = self._loop.call_at(batch.deadline, self._check)
+        self._unsent.append(payload)
+        if len(self._unsent) == 1:
+            self._loop.call_soon(self._flush)
+        return future
+
+    def _flush(self) -> None:
+        """Write what this turn of the event loop wants to read, by one system call."""
+        payloads, self._unsent = self._unsent, []
+        if self._transport is not None:
+            self._transport.write(b"".join(payloads))
+
+    def data_received(self, data: bytes) -> None:
+        reader, batches = self._reader, self._batches
+        self._feeds += 1
+        try:
+            reader.feed(data)
+            while (reply := reader.gets()) is not False:
+                batch = batches[0]
+                batch.replies.append(reply)
+                if len(batch.replies) == batch.expected:
+                    batches.popleft()
+                    if not batch.future.done():
+                        batch.future.set_result(batch.replies)
+        except (hiredis.ProtocolError, IndexError):  # not Redis, or replies nobody asked for
+            self.close()
+
+    def connection_lost(self, _exc: Exception | None) -> None:
+        if self._watch is not None:
+            self._watch.cancel()
+        for batch in self._batches:
+            if not batch.future.done():
+                batch.future.set_exception(_unavailable())
+        self._batches.clear()
+        if not self.lost.done():
+            self.lost.set_result(None)
+
+    def close(self) -> None:
+        if self._transport is not None:
+            self._transport.abort()
+
+    def _check(self) -> None:
+        """Give the connection up if the oldest batch is late and nothing comes in.
+
+        When a batch is late, the socket is looked at once more before anybody is blamed: it may
+        be our own event loop that was busy while the reply lay there.
+        """
+        self._watch = None
+        if not self._batches:
+            return
+        oldest = self._batches[0]
+        if self._loop.time() < oldest.deadline:
+            self._watch = self._loop.call_at(oldest.deadline, self._check)
+        elif self._suspect == (oldest, self._feeds):
+            self.close()
+        else:
+            self._suspect = (oldest, self._feeds)
+            self._watch = self._loop.call_later(_GRACE, self._check)
+
+
+class RedisClient:
+    """Reads from one server, and connects again by itself whenever the connection is lost."""
+
+    def __init__(self, address: RedisAddress, timeout: float) -> None:
+        self._address = address
+        self._timeout = timeout
+        self._connection: _Connection | None = None
+        self._keeper: asyncio.Task[None] | None = None
+        self._first_try = asyncio.Event()
+
+    @property
+    def connected(self) -> bool:
+        """Whether the server answered the last greeting and the connection stands."""
+        return self._connection is not None
+
+    async def start(self) -> None:
+        """Begin to connect; return after the first try, whether it worked or not."""
+        self._keeper = asyncio.create_task(self._keep_connected())
+        await self._first_try.wait()
+
+    async def stop(self) -> None:
+        """Close the connection for good."""
+        if self._keeper is not None:
+            self._keeper.cancel()
+            await asyncio.wait([self._keeper])
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
+
+    def send(self, payload: bytes, expected: int) -> asyncio.Future[list[Any]]:
+        """Write packed commands; return the future of their `expected` replies.
+
+        Raises
+        ------
+        OnlineStoreUnavailableError
+            At once while there is no connection; from the future when it breaks or is late.
+        """
+        if self._connection is None:
+            raise _unavailable()
+        return self._connection.send(payload, expected, self._timeout)
+
+    async def ping(self) -> bool:
+        """Return whether the server answers now."""
+        try:
+            (reply,) = await self.send(hiredis.pack_command(("PING",)), 1)
+        except OnlineStoreUnavailableError:
+            return False
+        return bool(reply == b"PONG")
+
+    async def _keep_connected(self) -> None:
+        backoff = _FIRST_BACKOFF
+        told = ""
+        while True:
+            try:
+                connection = await self._connect()
+            except (OSError, OnlineStoreUnavailableError, ConfigurationError) as err:
+                if str(err) != told:  # once, not twice a second
+                    told = str(err)
+                    log("error", "online store unavailable", reason=told)
+            else:
+                backoff, told = _FIRST_BACKOFF, ""
+                self._connection = connection
+                self._first_try.set()
+                log("info", "online store connected")
+                await connection.lost
+                self._connection = None
+                log("error", "online store connection lost")
+            finally:
+                self._first_try.set()
+            await asyncio.sleep(backoff)
+            backoff = min(backoff * 2, _LAST_BACKOFF)
+
+    async def _connect(self) -> _Connection:
+        loop = asyncio.get_running_loop()
+        address = self._address
+        try:
+            async with asyncio.timeout(_CONNECT_TIMEOUT):
+                _, connection = await loop.create_connection(
+                    lambda: _Connection(loop), address.host, address.port, ssl=address.tls
+                )
+        except TimeoutError as err:
+            raise OnlineStoreUnavailableError("the connection timed out") from err
+        commands = address.greeting()
+        payload = b"".join(hiredis.pack_command(command) for command in commands)
+        try:
+            replies = await connection.send(payload, len(commands), _CONNECT_TIMEOUT)
+            check_replies(replies)
+        except BaseException:  # cancellation too: the socket must not outlive the try
+            connection.close()
+            raise
+        return connection
+
+
+def check_replies(replies: Sequence[Any]) -> None:
+    """Raise if a reply is an error: a server that loads its data or wants a password.
+
+    Raises
+    ------
+    OnlineStoreUnavailableError
+        With nothing of the server's own words: clients would read them. They are logged.
+    """
+    for reply in replies:
+        if isinstance(reply, hiredis.ReplyError):
+            log("error", "online store refused a command", reason=str(reply))
+            raise _unavailable()
+
+
+def _unavailable() -> OnlineStoreUnavailableError:
+    return OnlineStoreUnavailableError("the online store does not answer")

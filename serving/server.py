@@ -1,0 +1,143 @@
+"""Run the app under uvicorn: bind safely, drain on SIGTERM, log as JSON."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import ctypes
+import logging
+import math
+import signal
+import socket
+import struct
+import sys
+from types import FrameType
+
+import uvicorn
+
+from serving.app import build
+from serving.errors import ConfigurationError
+from serving.guard import Lifecycle
+from serving.logs import log
+from serving.settings import ServingSettings
+
+_BACKLOG = 2048
+_KEEP_ALIVE_SECONDS = 75  # longer than the usual load balancer's, which then closes first
+
+_LAST_CALL_SECONDS = 0.5
+_SO_ATTACH_FILTER = 26  # asm-generic/socket.h; Python has no name for it
+
+
+def run(settings: ServingSettings) -> None:
+    """Serve until SIGTERM or Ctrl-C.
+
+    Raises
+    ------
+    ServingError
+        If the model cannot be loaded or the address cannot be listened on.
+    """
+    lifecycle = Lifecycle()
+    app = build(settings, lifecycle)
+    listener = _listen(settings.host, settings.port)
+    _log_uvicorn()
+    config = uvicorn.Config(
+        app,
+        log_config=None,
+        access_log=False,
+        ws="none",
+        lifespan="on",
+        server_header=False,
+        timeout_keep_alive=_KEEP_ALIVE_SECONDS,
+        timeout_graceful_shutdown=math.ceil(settings.limits.seconds) + 1,
+    )
+    host, port = listener.getsockname()[:2]
+    shown = f"[{host}]" if ":" in host else host
+    log("info", "listening", url=f"http://{shown}:{port}", docs=f"http://{shown}:{port}/docs")
+    DrainingServer(config, lifecycle, settings.drain_seconds).run(sockets=[listener])
+
+
+class DrainingServer(uvicorn.Server):
+    """Keeps answering for a while after SIGTERM, each answer closing its connection.
+
+    Meanwhile `/ready` says no. A load balancer that looks every second sends nothing more by the
+    time the listener closes, and no kept-alive connection is left that a request could die on.
+    """
+
+    def __init__(self, config: uvicorn.Config, lifecycle: Lifecycle, drain_seconds: float) -> None:
+        super().__init__(config)
+        self._lifecycle = lifecycle
+        self._drain_seconds = drain_seconds
+        self._loop: asyncio.AbstractEventLoop | None = None
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Remember the loop that the signal handler reaches."""
+        self._loop = asyncio.get_running_loop()
+        await super().startup(sockets)
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Take no more connections, answer what has arrived, then stop."""
+        for listener in sockets or ():
+            _drop_handshakes(listener)
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + min(self._drain_seconds, _LAST_CALL_SECONDS)
+        while self.server_state.connections and loop.time() < deadline:
+            await asyncio.sleep(_LAST_CALL_SECONDS / 10)
+        await super().shutdown(sockets)
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """Drain on the first SIGTERM; anything else stops at once."""
+        if sig != signal.SIGTERM or self._lifecycle.draining or self._loop is None:
+            super().handle_exit(sig, frame)
+            return
+        self._lifecycle.draining = True
+        self._loop.call_soon_threadsafe(self._drain)
+
+    def _drain(self) -> None:
+        log("info", "draining", seconds=self._drain_seconds)
+        asyncio.get_running_loop().call_later(self._drain_seconds, self._stop)
+
+    def _stop(self) -> None:
+        self.should_exit = True
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        return socket.create_server((host, port), family=family, backlog=_BACKLOG)
+    except OSError as err:
+        reason = str(err.strerror).partition(" (while")[0]  # Python's own addition
+        raise ConfigurationError(
+            f"cannot listen on {host} port {port} ({reason})",
+            hint="stop whatever uses it, or set SERVING_PORT to another",
+        ) from err
+
+
+def _drop_handshakes(listener: socket.socket) -> None:
+    """Let the kernel drop new connections while those it holds are still accepted.
+
+    Closing a listener resets the connections that wait in its queue, a request or two under load.
+    A dropped handshake is repeated a second later and then refused, so nothing is lost.
+    """
+    if sys.platform != "linux":
+        return
+    return_nothing = ctypes.create_string_buffer(struct.pack("HBBI", 0x06, 0, 0, 0))  # BPF: ret 0
+    program = struct.pack("HP", 1, ctypes.addressof(return_nothing))
+    with contextlib.suppress(OSError):  # a sandbox without it closes as everybody does
+        listener.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, program)
+
+
+class _JsonHandler(logging.Handler):
+    def emit(self, record: logging.LogRecord) -> None:
+        log(record.levelname.lower(), record.getMessage(), logger=record.name)
+
+
+def _log_uvicorn() -> None:
+    logger = logging.getLogger("uvicorn.error")
+    logger.handlers = [_JsonHandler(logging.WARNING)]
+    logger.propagate = False
+
+
+def exit_with(message: str, hint: str) -> None:
+    """Tell an expected failure the way `runner` does, and exit with 1."""
+    sys.stderr.write(f"error: {message}\nhint: {hint}\n" if hint else f"error: {message}\n")
+    raise SystemExit(1)

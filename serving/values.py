@@ -1,0 +1,107 @@
+"""Decode Feast's `ValueProto` and protobuf's `Timestamp`: a tag, then the value.
+
+A decoder returns None for NULL (an empty message, or `null_val`) and raises ValueError for a value
+of another type. Source: feast/types/Value.proto; protobuf.dev/programming-guides/encoding.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Callable
+from functools import lru_cache
+from typing import Any
+
+_NULL_TAG = b"\x98\x01"  # field 19, varint
+_SIGN = 1 << 63
+_WRAP = 1 << 64
+_double = struct.Struct("<d").unpack_from
+_float = struct.Struct("<f").unpack_from
+
+
+@lru_cache(maxsize=4096)  # rows materialized together, or one per day, share their event time
+def decode_timestamp(data: bytes) -> float:
+    """Return a `Timestamp` as Unix seconds."""
+    seconds = nanos = position = 0
+    while position < len(data):
+        tag = data[position]
+        number, position = _varint(data, position + 1)
+        if tag == 0x08:
+            seconds = _signed(number)
+        elif tag == 0x10:
+            nanos = _signed(number)
+    return seconds + nanos / 1e9
+
+
+def _varint(data: bytes, position: int) -> tuple[int, int]:
+    """Return the number at `position` and where it ends."""
+    byte = data[position]
+    if byte < 0x80:
+        return byte, position + 1
+    number = byte & 0x7F
+    shift = 7
+    while True:
+        position += 1
+        byte = data[position]
+        number |= (byte & 0x7F) << shift
+        if byte < 0x80:
+            return number, position + 1
+        shift += 7
+
+
+def _signed(number: int) -> int:
+    return number - _WRAP if number & _SIGN else number
+
+
+def _require_null(data: bytes) -> None:
+    if data and data[:2] != _NULL_TAG:
+        raise ValueError("a value of another type")
+
+
+def _integer(tag: int) -> Callable[[bytes], int | None]:
+    def decode(data: bytes) -> int | None:
+        if data and data[0] == tag:
+            return _signed(_varint(data, 1)[0])
+        _require_null(data)
+        return None
+
+    return decode
+
+
+def _decode_bool(data: bytes) -> bool | None:
+    if data and data[0] == 0x38:
+        return data[1] != 0
+    _require_null(data)
+    return None
+
+
+def _decode_double(data: bytes) -> float | None:
+    if data and data[0] == 0x29:
+        return float(_double(data, 1)[0])
+    _require_null(data)
+    return None
+
+
+def _decode_float(data: bytes) -> float | None:
+    if data and data[0] == 0x35:
+        return float(_float(data, 1)[0])
+    _require_null(data)
+    return None
+
+
+def _decode_string(data: bytes) -> str | None:
+    if data and data[0] == 0x12:
+        length, start = _varint(data, 1)
+        return data[start : start + length].decode()
+    _require_null(data)
+    return None
+
+
+DECODERS: dict[str, Callable[[bytes], Any]] = {
+    "int32": _integer(0x18),
+    "int64": _integer(0x20),
+    "float64": _decode_double,
+    "float32": _decode_float,
+    "bool": _decode_bool,
+    "string": _decode_string,
+}
+"""By feature dtype: bytes of a `ValueProto` to the exact Python value, or None for NULL."""

@@ -1,0 +1,101 @@
+"""What docs/bring-your-own-data.md says, done word for word."""
+
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import psycopg
+import pytest
+
+from tests.e2e.conftest import REPOSITORY, Project, environment, served
+
+PAGE = (REPOSITORY / "docs" / "bring-your-own-data.md").read_text()
+
+# Customers differ in how often they order; some times and amounts repeat, some amounts are null.
+ORDERS = """
+    create table public.orders (customer_id integer, ordered_at timestamptz, amount numeric);
+    insert into public.orders
+    select
+        c,
+        timestamptz '2026-01-01 00:00+00'
+        + interval '1 hour' * (n * (1 + c % 40) * 24 + c * n % 24),
+        case when c % 7 > 0 then 5 + (c * n) % 50 end
+    from generate_series(1, 200) as c, generate_series(1, 300) as n
+    where n * (1 + c % 40) <= 300;
+    insert into public.orders select * from public.orders where customer_id = 17;
+"""
+
+
+def commands(page: str) -> list[str]:
+    """Return the page's commands in their order, those over several lines joined."""
+    blocks = re.findall(r"```console\n(.*?)```", page, re.DOTALL)
+    return re.findall(r"^\$ ((?:.*\\\n)*.*)$", "".join(blocks), re.MULTILINE)
+
+
+def files(page: str) -> dict[str, str]:
+    """Return the page's files by the name in their first line."""
+    return dict(re.findall(r"```\w+\n(?:#|--) (\S+)\n(.*?)```", page, re.DOTALL))
+
+
+@pytest.fixture(scope="module")
+def reorder(tmp_path_factory, new_database, redis_server):
+    """The page's project up to its last command but the API."""
+    database, home = new_database(), tmp_path_factory.mktemp("home")
+    with psycopg.connect(**database.conninfo) as connection:
+        connection.execute(ORDERS)
+    env = environment(database, redis_server)
+    # The page's `runner` and `perl`, of this environment and found on PATH.
+    env |= {"HOME": str(home), "PATH": f"{Path(sys.executable).parent}:{env['PATH']}"}
+    project = Project(home / "reorder", env)
+    done = [
+        command for command in commands(PAGE) if not re.match("source|runner serve|curl", command)
+    ]
+    start = next(i for i, command in enumerate(done) if command.startswith("perl")) + 1
+    run(REPOSITORY, done[:start], env)
+    for name, text in files(PAGE).items():
+        (project.root / name).write_text(text)
+    run(project.root, done[start:], env)
+    return project
+
+
+def run(folder: Path, lines: list[str], env: dict[str, str]) -> None:
+    """Run the lines of a console in `folder`."""
+    script = "\n".join(lines)
+    done = subprocess.run(
+        ["bash", "-ec", script], cwd=folder, env=env, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, f"{script}\n{done.stdout}\n{done.stderr}"
+
+
+def test_the_page_ends_in_a_champion_and_a_prediction(reorder):
+    assert reorder.registered("reorder") == (["1"], ["champion"])
+    (body,) = re.findall(r"-d '(.*)'", PAGE)
+    with served(reorder, "recipes/reorder.yaml") as api:
+        (prediction,) = api.post("/predict", json.loads(body))["predictions"]
+    features = {name: f["value"] for name, f in prediction["features"].items()}
+    assert 0 < prediction["probabilities"]["1"] < 1
+    assert (
+        features["customer_orders__orders_count_all"]
+        == reorder.query("select count(*) from public.orders where customer_id = 17")[0][0]
+    )
+
+
+def test_the_page_looks_ahead_before_it_leaves_rows_out(reorder):
+    wrong = reorder.query("""
+        select * from spine_data.spine_reorder as s
+        where s.is_reorder_30d != exists (
+            select from public.orders as o
+            where o.customer_id = s.customer_id
+              and o.ordered_at > s.event_timestamp
+              and o.ordered_at <= s.event_timestamp + interval '30 days'
+        )
+    """)
+    assert wrong == []
+
+
+def test_nothing_in_the_configuration_is_named_after_the_example(reorder):
+    named = [reorder.root / "dbt_project.yml", reorder.root / ".sqlfluff"]
+    configuration = [*named, *(reorder.root / "profiles").iterdir()]
+    assert [path.name for path in configuration if "movielens" in path.read_text()] == []

@@ -1,0 +1,235 @@
+"""From recipe to prediction, with the real commands on real servers."""
+
+import hashlib
+import json
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from urllib.request import urlopen
+
+import mlflow
+import mlflow.sklearn
+import numpy as np
+import pandas as pd
+import pyarrow.parquet as pq
+import pytest
+
+from runner.features.store import open_store, point_in_time_table, recipe_features
+from runner.manifest import load_manifest
+from runner.model_inputs import model_inputs
+from runner.recipe import load_recipe
+from serving.bundle import read_bundle
+from serving.registry import open_source
+from tests.conftest import free_port
+from tests.http_process import wait_for_http
+
+
+@pytest.fixture(scope="session")
+def champion(shop):
+    """The champion's registry entry and a copy of its bundle's serving.json."""
+    source = open_source(
+        "models:/category_purchase_rf@champion", shop.settings.mlflow_tracking_uri, shop.env
+    )
+    version = source.resolve()
+    with source.bundle(version) as folder:
+        return version, folder, read_bundle(folder, version.bundle_sha256)
+
+
+@pytest.fixture(scope="session")
+def run(shop, champion):
+    """The champion's MLflow run."""
+    mlflow.set_tracking_uri(shop.settings.mlflow_tracking_uri)
+    return mlflow.MlflowClient().get_run(champion[2].run_id)
+
+
+def artifact(run, name):
+    return Path(run.info.artifact_uri.removeprefix("file://")) / name
+
+
+def test_the_run_holds_what_another_training_needs(shop, run):
+    for name in (
+        "recipe.yaml",
+        "sql/spine_category_purchase.sql",
+        "sql/user_activity.sql",
+        "dataset/training_rows.parquet",
+        "plots/roc.png",
+        "plots/precision_recall.png",
+        "plots/calibration.png",
+        "plots/confusion_matrix.png",
+        "plots/importance.png",
+        "serving_bundle/serving.json",
+        "serving_bundle/model.onnx",
+    ):
+        assert artifact(run, name).stat().st_size > 100, name
+    assert artifact(run, "recipe.yaml").read_text() == (shop.root / "recipes/rf.yaml").read_text()
+    assert run.info.status == "FINISHED"
+    assert run.data.tags["gate"] == "passed"
+    assert run.data.tags["dataset_sha256"]
+    assert run.data.params["estimator.n_estimators"]
+
+
+def test_as_many_training_rows_as_spine_rows(shop, run):
+    rows = pq.read_table(artifact(run, "dataset/training_rows.parquet"))
+    [(in_spine,)] = shop.query("select count(*) from spine_data.spine_category_purchase")
+    assert rows.num_rows == in_spine == run.data.metrics["n_spine_rows"]
+    parts = ("n_train_rows", "n_test_rows", "n_embargoed_rows")
+    assert sum(run.data.metrics[part] for part in parts) == in_spine
+
+
+def test_the_version_points_to_an_intact_bundle(champion):
+    version, folder, bundle = champion
+    assert version.version == "1"
+    assert hashlib.sha256((folder / "serving.json").read_bytes()).hexdigest() == bundle.digest
+    assert bundle.model.format == "onnx"
+    assert [key.name for key in bundle.entity_keys] == ["user_id", "category_id"]
+
+
+def test_the_logged_pipeline_predicts_raw_features_as_the_bundle_does(shop, run, tmp_path):
+    pipeline = mlflow.sklearn.load_model(f"models:/{run.outputs.model_outputs[0].model_id}")
+    shop.runner(
+        "predict", "recipes/rf.yaml", "spine_category_purchase", "-o", str(tmp_path / "p.parquet")
+    )
+    predicted = pd.read_parquet(tmp_path / "p.parquet")
+    recipe = load_recipe(shop.root / "recipes/rf.yaml")
+    features = recipe_features(recipe, load_manifest(shop.settings.manifest_path))
+    rows = pq.read_table(artifact(run, "dataset/training_rows.parquet"))
+    expected = pipeline.predict_proba(model_inputs(rows, features))[:, 1]
+    assert len(predicted) == rows.num_rows
+    assert predicted["user_id"].tolist() == rows["user_id"].to_pylist()
+    np.testing.assert_allclose(predicted["probability_1"], expected, atol=1e-5)
+
+
+def test_an_http_prediction_equals_the_batch_prediction_of_the_same_instant(
+    shop, serving, tmp_path
+):
+    keys = pd.DataFrame(
+        shop.query(
+            "select distinct user_id, category_id from spine_data.spine_category_purchase "
+            "order by 1, 2 limit 200"
+        ),
+        columns=["user_id", "category_id"],
+    )
+    keys.loc[len(keys)] = [999_999_999, 1]
+    keys.to_csv(tmp_path / "keys.csv", index=False)
+    shop.runner(
+        "predict", "recipes/rf.yaml", str(tmp_path / "keys.csv"), "-o", str(tmp_path / "p.csv")
+    )
+    batch = pd.read_csv(tmp_path / "p.csv")
+    answer = serving.post("/predict", {"entity_rows": keys.to_dict("records")})
+    online = [row["probabilities"]["1"] for row in answer["predictions"]]
+    np.testing.assert_allclose(online, batch["probability_1"], atol=1e-6)
+    assert [row["prediction"] for row in answer["predictions"]] == batch["prediction"].tolist()
+    assert answer["model"] == {"name": "category_purchase_rf", "version": "1"}
+
+
+def test_online_features_equal_point_in_time_features_of_now(shop, serving):
+    recipe = load_recipe(shop.root / "recipes/rf.yaml")
+    features = recipe_features(recipe, load_manifest(shop.settings.manifest_path))
+    [row] = shop.query(
+        "select user_id, category_id from feature_mart.user_category_affinity "
+        "order by event_timestamp desc, 1, 2 limit 1"
+    )
+    keys = dict(zip(("user_id", "category_id"), row, strict=True))
+    body = {"entity_rows": [keys], "include_features": True}
+    [answered] = serving.post("/predict", body)["predictions"]
+    entity_df = pd.DataFrame([keys | {"event_timestamp": pd.Timestamp.now("UTC")}])
+    offline = point_in_time_table(open_store(shop.settings), entity_df, features).to_pylist()[0]
+    online = {name: feature["value"] for name, feature in answered["features"].items()}
+    assert online == {feature.column: offline[feature.column] for feature in features}
+
+
+def test_training_again_gives_the_same_dataset_and_scores(shop, run):
+    shop.runner("train", "recipes/rf.yaml")
+    again = mlflow.MlflowClient().search_runs(run.info.experiment_id, max_results=1)[0]
+    assert again.info.run_id != run.info.run_id
+    assert again.data.tags["dataset_sha256"] == run.data.tags["dataset_sha256"]
+    assert again.data.metrics == run.data.metrics
+
+
+@pytest.mark.parametrize("recipe", ["logreg", "hgb", "spend"])
+def test_every_recipe_of_the_repository_trains_and_passes_its_gate(shop, recipe):
+    assert "champion" in shop.runner("train", f"recipes/{recipe}.yaml")
+
+
+def test_a_model_below_its_gate_is_registered_and_not_promoted(shop):
+    text = (shop.root / "recipes/logreg.yaml").read_text()
+    name = load_recipe(shop.root / "recipes/logreg.yaml").registered_model_name
+    strict = text.replace(name, "too_strict").split("\ngate:")[0] + "\ngate: {roc_auc: 0.999}\n"
+    (shop.root / "recipes/strict.yaml").write_text(strict)
+    done = shop.run("runner", "train", "recipes/strict.yaml")
+    (shop.root / "recipes/strict.yaml").unlink()
+    assert done.returncode == 0, done.stderr
+    assert "below the threshold 0.999" in done.stderr
+    assert shop.registered("too_strict") == (["1"], [])
+
+
+def test_killing_a_training_leaves_no_version_and_no_alias(shop):
+    text = (shop.root / "recipes/logreg.yaml").read_text()
+    name = load_recipe(shop.root / "recipes/logreg.yaml").registered_model_name
+    path = shop.root / "recipes/killed.yaml"
+    for marker in ("dbt", "fit", "evaluate"):
+        path.write_text(text.replace(name, f"killed_{marker}"))
+        with subprocess.Popen(
+            [sys.executable, "-m", "runner", "train", "recipes/killed.yaml"],
+            cwd=shop.root,
+            env=shop.env,
+            stderr=subprocess.PIPE,
+            text=True,
+        ) as training:
+            for line in training.stderr:
+                if marker in line:
+                    break
+            training.send_signal(signal.SIGKILL)
+        assert shop.registered(f"killed_{marker}") == ([], [])
+    path.unlink()
+
+
+def test_ctrl_c_ends_a_training_with_130_and_registers_nothing(shop):
+    with subprocess.Popen(
+        [sys.executable, "-m", "runner", "train", "recipes/hgb.yaml"],
+        cwd=shop.root,
+        env=shop.env,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as training:
+        for line in training.stderr:
+            if "dbt" in line:
+                break
+        started = time.monotonic()
+        training.send_signal(signal.SIGINT)
+        rest = training.stderr.read()
+    assert training.returncode == 130
+    assert "Traceback" not in rest
+    assert time.monotonic() - started < 30
+
+
+def test_dbt_and_feast_and_mlflow_work_without_the_runner(shop):
+    for command in (
+        ("dbt", "ls", "--target", "local", "--resource-type", "model"),
+        ("feast", "-c", "feature_repo", "apply"),
+        ("feast", "-c", "feature_repo", "feature-views", "list"),
+        ("feast", "-c", "feature_repo", "feature-services", "list"),
+    ):
+        done = shop.run(*command)
+        assert done.returncode == 0, f"{command}: {done.stdout}\n{done.stderr}"
+    assert "rf" in done.stdout
+    assert "spend" in done.stdout
+
+
+def test_dbt_docs_are_generated_and_served(shop):
+    port = free_port()
+    with subprocess.Popen(
+        [sys.executable, "-m", "runner", "docs", "--port", str(port)],
+        cwd=shop.root,
+        env=shop.env,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    ) as docs:
+        wait_for_http(docs, f"http://127.0.0.1:{port}/")
+        with urlopen(f"http://127.0.0.1:{port}/manifest.json") as answer:
+            nodes = json.load(answer)["nodes"]
+        docs.send_signal(signal.SIGINT)
+        assert docs.wait(30) == 0
+    assert "model.shop.user_activity" in nodes

@@ -1,0 +1,83 @@
+"""What the OpenAPI document promises, the server keeps, for whatever Schemathesis thinks of."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import schemathesis
+from hypothesis import HealthCheck, given, settings
+from schemathesis import GenerationMode
+from schemathesis.checks import not_a_server_error
+from schemathesis.specs.openapi.checks import (
+    content_type_conformance,
+    ignored_auth,
+    response_headers_conformance,
+    response_schema_conformance,
+    status_code_conformance,
+    unsupported_method,
+)
+
+from runner.settings import RedisAddress
+from tests.serving_bundles import OnlineStore, write_linear_bundle
+from tests.serving_process import Serving, serving
+
+pytestmark = pytest.mark.servers
+
+KEY = "schemathesis-key-1"
+CHECKS: list[Any] = [
+    not_a_server_error,
+    status_code_conformance,
+    content_type_conformance,
+    response_headers_conformance,
+    response_schema_conformance,
+    unsupported_method,
+    ignored_auth,
+]
+
+
+@pytest.fixture(name="server", scope="module", params=["classification", "regression"])
+def _server(
+    request: pytest.FixtureRequest,
+    tmp_path_factory: pytest.TempPathFactory,
+    redis_server: RedisAddress,
+) -> Iterator[Serving]:
+    folder: Path = tmp_path_factory.mktemp("bundle")
+    write_linear_bundle(folder, task=request.param)
+    OnlineStore(redis_server.url).write_user(1, "toys")
+    with serving(folder, redis_server.url, SERVING_API_KEYS=KEY) as server:
+        yield server
+
+
+@pytest.mark.parametrize(
+    ("path", "method", "mode", "examples"),
+    [
+        ("/predict", "POST", GenerationMode.POSITIVE, 100),
+        ("/predict", "POST", GenerationMode.NEGATIVE, 100),
+        # These take no parameters, so there is nothing to get wrong.
+        ("/health", "GET", GenerationMode.POSITIVE, 5),
+        ("/ready", "GET", GenerationMode.POSITIVE, 5),
+        ("/model", "GET", GenerationMode.POSITIVE, 5),
+    ],
+)
+def test_no_request_finds_a_fault_or_a_broken_promise(
+    server: Serving, path: str, method: str, mode: GenerationMode, examples: int
+) -> None:
+    with server.client(**{"X-API-Key": KEY}) as client:
+        document = client.get("/openapi.json").json()
+    assert set(document["paths"]) == {"/predict", "/health", "/ready", "/model"}
+    operation = schemathesis.openapi.from_dict(document)[path][method]
+
+    @settings(
+        max_examples=examples,
+        deadline=None,
+        database=None,
+        suppress_health_check=list(HealthCheck),
+    )
+    @given(case=operation.as_strategy(generation_mode=mode))
+    def ask(case: schemathesis.Case) -> None:
+        case.call_and_validate(base_url=server.url, headers={"X-API-Key": KEY}, checks=CHECKS)
+
+    ask()

@@ -1,0 +1,321 @@
+"""What MLflow registered is found without MLflow: in its database and through its server."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from threading import Thread
+from typing import Any
+
+import httpx
+import pytest
+
+from serving.bundle import read_bundle
+from serving.champion import load
+from serving.errors import BundleError, ConfigurationError, RegistryError
+from serving.registry import FolderSource, Source, local_folder, open_source
+from tests.conftest import free_port
+from tests.serving_bundles import register, write_linear_bundle
+
+
+@pytest.fixture(name="folder", scope="module")
+def _folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("bundle")
+    write_linear_bundle(folder)
+    return folder
+
+
+@pytest.fixture(name="database", scope="module")
+def _database(
+    tmp_path_factory: pytest.TempPathFactory, folder: Path
+) -> Iterator[tuple[str, list[str]]]:
+    """An MLflow database with two versions in a folder that needs quoting, and the versions."""
+    root = tmp_path_factory.mktemp("a folder ü")
+    uri = f"sqlite:///{root / 'mlflow.db'}"
+    previous = Path.cwd()
+    os.chdir(root)  # MLflow writes artifacts below the current folder by default
+    yield uri, [register(uri, folder), register(uri, folder)]
+    os.chdir(previous)
+
+
+@pytest.fixture(name="server", scope="module")
+def _server(
+    tmp_path_factory: pytest.TempPathFactory, folder: Path
+) -> Iterator[tuple[str, list[str]]]:
+    """An MLflow server that proxies artifacts, with two versions, and the versions."""
+    root = tmp_path_factory.mktemp("mlflow")
+    uri = f"http://127.0.0.1:{free_port()}"
+    store = ["--backend-store-uri", f"sqlite:///{root / 'm.db'}"]
+    artifacts = ["--serve-artifacts", "--artifacts-destination", str(root / "artifacts")]
+    address = ["--host", "127.0.0.1", "--port", uri.rpartition(":")[2], "--workers", "1"]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "mlflow", "server", *store, *artifacts, *address],
+        env=os.environ | {"MLFLOW_DISABLE_TELEMETRY": "true"},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    try:
+        _await_server(uri, process)
+        yield uri, [register(uri, folder), register(uri, folder)]
+    finally:
+        os.killpg(process.pid, 15)
+        process.wait(20)
+
+
+def _await_server(uri: str, process: subprocess.Popen[bytes]) -> None:
+    port = int(uri.rpartition(":")[2])
+    while process.poll() is None:
+        try:
+            socket.create_connection(("127.0.0.1", port), timeout=1).close()
+        except OSError:
+            continue
+        if httpx.get(f"{uri}/health").status_code == 200:
+            return
+    pytest.fail("mlflow server ended")
+
+
+@pytest.fixture(name="registry", params=["database", "server"])
+def _registry(request: pytest.FixtureRequest) -> tuple[str, list[str]]:
+    found: tuple[str, list[str]] = request.getfixturevalue(request.param)
+    return found
+
+
+def test_the_champion_is_found_and_loaded(registry: tuple[str, list[str]]) -> None:
+    uri, versions = registry
+    source = open_source("models:/purchase@champion", uri, {})
+    version = source.resolve()
+    assert (version.name, version.version) == ("purchase", versions[1])
+    loaded = load(source, version)
+    assert loaded.model.score_rows([[None] * 5]).labels.tolist() == [0]
+
+
+def test_moving_the_alias_back_is_seen(registry: tuple[str, list[str]]) -> None:
+    from mlflow import MlflowClient
+
+    uri, versions = registry
+    source = open_source("models:/purchase@champion", uri, {})
+    client = MlflowClient(uri, uri)
+    client.set_registered_model_alias("purchase", "champion", versions[0])
+    assert source.resolve().version == versions[0]
+    client.set_registered_model_alias("purchase", "champion", versions[1])
+    assert source.resolve().version == versions[1]
+
+
+def test_a_version_is_found_by_its_number(registry: tuple[str, list[str]]) -> None:
+    uri, versions = registry
+    source = open_source(f"models:/purchase/{versions[0]}", uri, {})
+    assert source.resolve().version == versions[0]
+
+
+@pytest.mark.parametrize(
+    ("model", "complaint"),
+    [
+        ("models:/purchase@loser", "'purchase' has no version with alias 'loser'"),
+        ("models:/nothing@champion", "'nothing' has no version with alias 'champion'"),
+        ("models:/purchase/99", "'purchase' has no version 99"),
+    ],
+)
+def test_an_unknown_model_is_told(
+    registry: tuple[str, list[str]], model: str, complaint: str
+) -> None:
+    with pytest.raises(RegistryError, match=complaint):
+        open_source(model, registry[0], {}).resolve()
+
+
+def test_a_version_without_a_bundle_is_refused(
+    registry: tuple[str, list[str]], folder: Path
+) -> None:
+    register(registry[0], folder, "foreign", tag="none")
+    with pytest.raises(BundleError, match="foreign version 1 has no tag serving_bundle_sha256"):
+        open_source("models:/foreign@champion", registry[0], {}).resolve()
+
+
+def test_a_bundle_other_than_the_tagged_one_is_refused(
+    registry: tuple[str, list[str]], folder: Path
+) -> None:
+    register(registry[0], folder, "forged", tag="0" * 64)
+    source = open_source("models:/forged@champion", registry[0], {})
+    with pytest.raises(BundleError, match="is not the registered 0000"):
+        load(source, source.resolve())
+
+
+def test_a_deleted_version_is_not_found(registry: tuple[str, list[str]], folder: Path) -> None:
+    from mlflow import MlflowClient
+
+    version = register(registry[0], folder, "deleted")
+    MlflowClient(registry[0], registry[0]).delete_model_version("deleted", version)
+    with pytest.raises(RegistryError, match="has no version"):
+        open_source(f"models:/deleted/{version}", registry[0], {}).resolve()
+
+
+def test_a_run_whose_artifacts_are_gone_is_refused(
+    server: tuple[str, list[str]], folder: Path
+) -> None:
+    source = open_source("models:/purchase@champion", server[0], {})
+    version = source.resolve()
+    gone = type(version)(version.name, "9", "mlflow-artifacts:/9/none/artifacts", "0")
+    with pytest.raises(BundleError, match=r"serving\.json: no such artifact"):
+        load(source, gone)
+
+
+def test_a_database_that_is_not_there_or_not_mlflows_is_told(tmp_path: Path) -> None:
+    for name in ("missing.db", "text.db"):
+        (tmp_path / "text.db").write_text("this is no database")
+        source = open_source("models:/m@champion", f"sqlite:///{tmp_path / name}", {})
+        with pytest.raises(RegistryError, match=f"{name}: MLflow's database cannot be read"):
+            source.resolve()
+    assert not (tmp_path / "missing.db").exists()
+
+
+def test_a_server_that_is_not_there_is_told() -> None:
+    source = open_source("models:/m@champion", f"http://127.0.0.1:{free_port()}", {})
+    with pytest.raises(RegistryError, match="MLflow server does not answer as expected"):
+        source.resolve()
+
+
+def test_a_folder_is_its_own_version(folder: Path) -> None:
+    source = open_source(str(folder), "", {})
+    assert isinstance(source, FolderSource)
+    assert source.resolve().version == read_bundle(folder).digest[:12]
+    with pytest.raises(RegistryError, match="cannot be read"):
+        open_source("/nowhere", "", {}).resolve()
+
+
+@pytest.mark.parametrize(
+    ("model", "tracking"),
+    [
+        ("models:/m", "sqlite:///m.db"),
+        ("models:/m@a/1", "sqlite:///m.db"),
+        ("models:/m@champion", "postgresql://db"),
+        ("models:/m@champion", ""),
+    ],
+)
+def test_addresses_of_no_known_form_are_refused(model: str, tracking: str) -> None:
+    with pytest.raises(ConfigurationError):
+        open_source(model, tracking, {})
+
+
+def test_artifacts_elsewhere_are_refused_with_a_way_out() -> None:
+    assert local_folder("file:///a%20b/c") == Path("/a b/c")
+    with pytest.raises(RegistryError, match="at gs://") as caught:
+        local_folder("gs://bucket/run")
+    assert "MLFLOW_TRACKING_URI" in caught.value.hint
+
+
+class _Stub(BaseHTTPRequestHandler):
+    """An MLflow server that answers what the test put into `answers`, by path."""
+
+    answers: dict[str, tuple[int, bytes]]
+    seen: list[str]
+
+    def do_GET(self) -> None:
+        self.seen.append(self.headers.get("Authorization", ""))
+        path = self.path.partition("?")[0]
+        status, body = self.answers.get(path.rpartition("/")[2], (404, b""))
+        self.send_response(status)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *args: Any) -> None:
+        """Say nothing."""
+
+
+@pytest.fixture(name="stub")
+def _stub() -> Iterator[tuple[str, type[_Stub]]]:
+    handler = type("Stub", (_Stub,), {"answers": {}, "seen": []})
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}", handler
+        server.shutdown()
+
+
+def _version(artifact_uri: str) -> dict[str, tuple[int, bytes]]:
+    tags = [{"key": "serving_bundle_sha256", "value": "0"}]
+    version = {"name": "m", "version": "1", "run_id": "r", "tags": tags}
+    return {
+        "alias": (200, json.dumps({"model_version": version}).encode()),
+        "get": (200, json.dumps({"run": {"info": {"artifact_uri": artifact_uri}}}).encode()),
+    }
+
+
+@pytest.mark.parametrize(
+    ("env", "header"),
+    [
+        ({}, ""),
+        ({"MLFLOW_TRACKING_TOKEN": "t"}, "Bearer t"),
+        ({"MLFLOW_TRACKING_USERNAME": "u", "MLFLOW_TRACKING_PASSWORD": "p"}, "Basic dTpw"),
+    ],
+)
+def test_credentials_are_sent_as_mlflow_sends_them(
+    stub: tuple[str, type[_Stub]], env: dict[str, str], header: str
+) -> None:
+    url, handler = stub
+    handler.answers |= _version("/artifacts")
+    open_source("models:/m@champion", url, env).resolve()
+    assert set(handler.seen) == {header}
+
+
+@pytest.mark.parametrize("answer", [(500, b"boom"), (200, b"<html>")])
+def test_a_server_that_answers_otherwise_is_told(
+    stub: tuple[str, type[_Stub]], answer: tuple[int, bytes]
+) -> None:
+    url, handler = stub
+    handler.answers["alias"] = answer
+    with pytest.raises(RegistryError, match="does not answer as expected"):
+        open_source("models:/m@champion", url, {}).resolve()
+
+
+def test_a_version_whose_run_is_gone_is_told(stub: tuple[str, type[_Stub]]) -> None:
+    url, handler = stub
+    handler.answers |= _version("/artifacts")
+    handler.answers["get"] = (404, b"{}")
+    with pytest.raises(RegistryError, match="run r of m 1 is gone"):
+        open_source("models:/m@champion", url, {}).resolve()
+
+
+def _proxied(stub: tuple[str, type[_Stub]]) -> Source:
+    url, handler = stub
+    handler.answers |= _version("mlflow-artifacts:/1/r/artifacts")
+    return open_source("models:/m@champion", url, {})
+
+
+@pytest.mark.parametrize(
+    ("manifest", "complaint"),
+    [
+        ((200, b'{"files": {"../../evil": ""}}'), r"\.\./\.\./evil is not a plain file name"),
+        ((200, b"[]"), "not a manifest"),
+        ((200, b'{"files": {"model.onnx": ""}}'), r"model\.onnx: no such artifact"),
+    ],
+)
+def test_a_download_that_is_no_bundle_is_refused(
+    stub: tuple[str, type[_Stub]], manifest: tuple[int, bytes], complaint: str
+) -> None:
+    source = _proxied(stub)
+    stub[1].answers["serving.json"] = manifest
+    with pytest.raises(BundleError, match=complaint):
+        load(source, source.resolve())
+
+
+def test_a_download_that_fails_is_told(stub: tuple[str, type[_Stub]]) -> None:
+    source = _proxied(stub)
+    stub[1].answers["serving.json"] = (500, b"")
+    with pytest.raises(RegistryError, match="does not answer as expected"):
+        load(source, source.resolve())
+
+
+def test_a_server_with_local_artifacts_is_read_from_disk(
+    stub: tuple[str, type[_Stub]], folder: Path
+) -> None:
+    url, handler = stub
+    handler.answers |= _version("file:///nowhere/artifacts")
+    source = open_source("models:/m@champion", url, {})
+    with pytest.raises(BundleError, match=r"/nowhere/artifacts/serving_bundle/serving\.json"):
+        load(source, source.resolve())

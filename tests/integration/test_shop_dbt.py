@@ -1,0 +1,246 @@
+"""The shop's dbt project against a real PostgreSQL, with dbt's own command line."""
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+import psycopg
+import pytest
+import yaml
+from dotenv import dotenv_values
+
+from examples.shop.load import INCREMENTAL_MARTS, Parameters, write
+from examples.shop.simulation import simulate
+from examples.shop.tables import DDL, raw_tables
+from runner.manifest import load_manifest
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+END = datetime(2025, 6, 30, tzinfo=UTC)
+MARTS = ("user_demographics", "user_activity", "user_category_affinity")
+
+
+@dataclass(frozen=True)
+class Project:
+    """A copy of the dbt project, bound to a database of its own."""
+
+    root: Path
+    env: dict[str, str]
+    connection: psycopg.Connection
+
+    def dbt(self, *arguments, **env):
+        """Run dbt from the project's root, as a user would; it must succeed."""
+        done = subprocess.run(
+            [Path(sys.executable).with_name("dbt"), *arguments],
+            cwd=self.root,
+            env={**self.env, **env},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 0, done.stdout
+        return done.stdout
+
+    @property
+    def results(self):
+        """What the last command did: dbt's `run_results.json`."""
+        return json.loads((self.root / "target/run_results.json").read_bytes())["results"]
+
+    @property
+    def manifest(self):
+        """What dbt last parsed."""
+        return json.loads((self.root / "target/manifest.json").read_bytes())
+
+    @property
+    def models(self):
+        """The dbt models of the manifest."""
+        nodes = self.manifest["nodes"].values()
+        return [node for node in nodes if node["resource_type"] == "model"]
+
+    def query(self, sql):
+        return self.connection.execute(sql).fetchall()
+
+    def rows_written(self, name):
+        """How many rows the last command wrote into a dbt model."""
+        return next(
+            result["adapter_response"]["rows_affected"]
+            for result in self.results
+            if result["unique_id"] == f"model.shop.{name}"
+        )
+
+
+@pytest.fixture(scope="module")
+def project(module_database, tmp_path_factory):
+    root = tmp_path_factory.mktemp("shop")
+    for name in ("dbt_project", "profiles"):
+        shutil.copytree(REPOSITORY / name, root / name)
+    for name in ("dbt_project.yml", "profiles.yml"):
+        shutil.copy(REPOSITORY / name, root / name, follow_symlinks=False)
+    env = {
+        **os.environ,
+        "PGHOST": module_database.host,
+        "PGPORT": str(module_database.port),
+        "PGUSER": module_database.user,
+        "PGPASSWORD": module_database.password,
+        "PGDATABASE": module_database.database,
+    }
+    with psycopg.connect(**module_database.conninfo, autocommit=True) as connection:
+        tables = raw_tables(simulate(80, 60, 7), END)
+        write(connection, tables, Parameters(80, 60, 7, END), "feature_mart")
+        yield Project(root, env, connection)
+
+
+@pytest.fixture(scope="module")
+def built(project):
+    """The project after a bare `dbt build --target local`."""
+    project.dbt("build", "--target", "local")
+    return project
+
+
+def test_a_bare_build_passes_every_test_and_unit_test(built):
+    statuses = {result["unique_id"]: result["status"] for result in built.results}
+    assert set(statuses.values()) == {"success", "pass"}
+    kinds = [unique_id.split(".")[0] for unique_id in statuses]
+    assert kinds.count("model") == len(built.models)
+    assert kinds.count("unit_test") >= 15
+    assert kinds.count("test") >= 30
+
+
+def test_every_schema_has_the_name_it_is_configured_with(built):
+    schemas = {model["schema"] for model in built.models}
+    assert schemas == {"staging", "feature_mart", "spine_data"}
+
+
+def test_every_model_and_column_is_described(built):
+    for model in built.models:
+        assert model["description"].startswith("One row per "), model["name"]
+        for name, column in model["columns"].items():
+            assert len(column["description"]) > 10, f"{model['name']}.{name}"
+
+
+def test_every_column_of_marts_and_spines_says_what_null_means_and_its_type_is_enforced(built):
+    for model in built.models:
+        if model["schema"] in {"feature_mart", "spine_data"}:
+            assert model["contract"]["enforced"], model["name"]
+            for name, column in model["columns"].items():
+                null_rule = re.search(r"[Nn]ull|never null", column["description"])
+                assert null_rule, f"{model['name']}.{name}"
+
+
+def test_the_runner_finds_the_marts_and_spines_in_the_manifest(built):
+    manifest = load_manifest(built.root / "target/manifest.json")
+    assert set(manifest.marts) == set(MARTS)
+    assert set(manifest.spines) == {"spine_category_purchase", "spine_user_spend"}
+    dtypes = {feature.dtype for mart in manifest.marts.values() for feature in mart.features}
+    assert "timestamp" not in dtypes  # a time is no input of a model
+
+
+@pytest.mark.parametrize("mart", MARTS)
+def test_each_mart_has_the_index_of_the_point_in_time_join(built, mart):
+    model = next(model for model in built.models if model["name"] == mart)
+    keys = ", ".join(model["config"]["meta"]["entities"].values())
+    definitions = built.query(
+        "select indexdef from pg_indexes "
+        f"where schemaname = 'feature_mart' and tablename = '{mart}'"
+    )
+    assert len(definitions) == 1
+    assert f"({keys}, event_timestamp DESC" in definitions[0][0]
+
+
+def test_the_generator_knows_the_incremental_marts(built):
+    incremental = {
+        model["name"] for model in built.models if model["config"]["materialized"] == "incremental"
+    }
+    assert incremental == set(INCREMENTAL_MARTS)
+
+
+def test_no_label_is_in_the_spine_before_it_is_known(built):
+    [(latest,)] = built.query("select max(event_timestamp) from spine_data.spine_category_purchase")
+    [(known_until,)] = built.query(
+        "select max(loaded_until) - interval '10 days' from raw_data.loads"
+    )
+    assert latest <= known_until
+
+
+def contents(project, mart):
+    return project.query(f"select * from feature_mart.{mart} order by 1, 2, 3")
+
+
+def hold_back(project, cut):
+    """Leave in the raw tables only what had arrived by `cut`; return how to bring the rest."""
+    for name in [*DDL, "loads"]:
+        project.connection.execute(
+            f"create table if not exists held_{name} as table raw_data.{name}"
+        )
+        project.connection.execute(f"truncate raw_data.{name}")
+        until = "loaded_until > loaded_from" if name == "loads" else f"loaded_at <= '{cut}'"
+        project.connection.execute(
+            f"insert into raw_data.{name} select * from held_{name} where {until}"
+        )
+    project.connection.execute(f"update raw_data.loads set loaded_until = '{cut}'")
+
+
+def test_loads_in_steps_give_the_marts_of_one_load(built):
+    expected = {mart: contents(built, mart) for mart in MARTS}
+    for mart in INCREMENTAL_MARTS:
+        built.connection.execute(f"drop table feature_mart.{mart}")
+    last = "2025-06-30 00:00+00"
+    for cut in ("2025-06-20 10:30+00", "2025-06-20 18:00+00", last):
+        hold_back(built, cut)
+        built.dbt("run", "--target", "local", "--select", "feature_mart")
+    for mart in MARTS:
+        assert contents(built, mart) == expected[mart], mart
+    # The last step wrote the days from June 21, not the whole table again.
+    assert 0 < built.rows_written("user_activity") <= 10 * 80
+
+
+def test_a_new_feature_needs_only_its_sql_and_its_yaml(built):
+    mart = built.root / "dbt_project/models/feature_mart/user_category_affinity"
+    sql, description = mart.with_suffix(".sql"), mart.with_suffix(".yml")
+    sql.write_text(
+        sql.read_text().replace(
+            "select totals.*", "select totals.*, totals.views_7d * 2 as clicks_7d"
+        )
+    )
+    content = yaml.safe_load(description.read_text())
+    content["models"][0]["columns"].append(
+        {"name": "clicks_7d", "data_type": "bigint", "description": "Clicks. Never null."}
+    )
+    description.write_text(yaml.safe_dump(content))
+    built.dbt("build", "--target", "local", "--select", "user_category_affinity")
+    [(rows, filled)] = built.query(
+        "select count(*), count(clicks_7d) from feature_mart.user_category_affinity"
+    )
+    assert rows == filled > 0
+
+
+def test_the_cloud_target_parses_and_a_prefix_separates_developers(project):
+    project.dbt(
+        "parse", "--target", "cloud", GOOGLE_CLOUD_PROJECT="some-project", DBT_SCHEMA_PREFIX="ann_"
+    )
+    assert {model["schema"] for model in project.models} == {
+        "ann_staging",
+        "ann_feature_mart",
+        "ann_spine_data",
+    }
+    sources = project.manifest["sources"].values()
+    assert {source["schema"] for source in sources} == {"raw_events"}
+    types = {
+        column["data_type"]
+        for model in project.models
+        for column in model["columns"].values()
+        if column.get("data_type")
+    }
+    assert "timestamptz" not in types
+
+
+def test_the_profile_has_the_defaults_of_the_environment_file():
+    profile = (REPOSITORY / "profiles/profiles.yml").read_text()
+    for name, value in dotenv_values(REPOSITORY / "profiles/local.env").items():
+        if name.startswith("PG"):
+            assert f"env_var('{name}', '{value}')" in profile

@@ -1,0 +1,89 @@
+"""The command line itself: quick to start, and honest about how it ends."""
+
+import subprocess
+import sys
+
+import pytest
+import typer
+from typer.testing import CliRunner
+
+from runner import __version__, cli
+from runner.errors import RunnerError
+
+HEAVY = {"dbt", "feast", "matplotlib", "mlflow", "numpy", "onnx", "pandas", "psycopg", "pyarrow"}
+HEAVY |= {"redis", "serving", "skl2onnx", "sklearn", "sqlglot"}
+
+
+def test_help_waits_for_nothing_heavy():
+    code = "import sys, runner.cli; print(*{name.partition('.')[0] for name in sys.modules})"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert HEAVY & set(done.stdout.split()) == set()
+
+
+def test_the_version_is_shown():
+    done = CliRunner().invoke(cli.app, ["--version"])
+    assert done.stdout.strip() == f"runner {__version__}"
+
+
+def test_help_names_the_commands_of_a_usual_day():
+    done = CliRunner().invoke(cli.app, ["--help"])
+    assert done.exit_code == 0
+    for command in ("up", "train", "materialize", "serve", "predict", "docs", "status", "down"):
+        assert command in done.stdout
+
+
+@pytest.fixture
+def failing(monkeypatch):
+    """`runner status` with settings that raise what the test says."""
+
+    def fail_with(error):
+        def load_settings(_):
+            raise error
+
+        monkeypatch.setattr(cli, "load_settings", load_settings)
+        return CliRunner().invoke(cli.app, ["status"])
+
+    return fail_with
+
+
+def test_an_expected_failure_is_two_lines_and_exit_code_1(failing):
+    done = failing(RunnerError("it broke\nhere", hint="mend it"))
+    assert done.exit_code == 1
+    assert done.stdout == ""
+
+
+def test_ctrl_c_is_exit_code_130(failing):
+    assert failing(KeyboardInterrupt()).exit_code == 130
+
+
+def test_an_unknown_failure_keeps_its_traceback(failing):
+    done = failing(ZeroDivisionError("bug"))
+    assert isinstance(done.exception, ZeroDivisionError)
+
+
+def test_a_recipe_stands_for_the_model_it_trains(tmp_path):
+    assert cli._model_name("some_model") == "some_model"
+    with pytest.raises(RunnerError, match=r"no\.yaml"):
+        cli._model_name(str(tmp_path / "no.yaml"))
+
+
+def test_servers_are_shown_with_what_is_wrong(capsys):
+    from runner.servers import ServerStatus
+
+    cli._show_servers(
+        [
+            ServerStatus("PostgreSQL", "127.0.0.1:1", "running", "18.6", changed=True),
+            ServerStatus("Redis", "127.0.0.1:2", "unusable", problem="a stranger", hint="move"),
+        ]
+    )
+    shown = capsys.readouterr().out
+    assert "PostgreSQL 18.6" in shown
+    assert "running (now)" in shown
+    assert "a stranger" in shown
+
+
+def test_every_command_takes_the_target():
+    for name, command in typer.main.get_command(cli.app).commands.items():
+        leaves = getattr(command, "commands", {name: command})
+        for leaf in leaves.values():
+            assert "target" in {option.name for option in leaf.params}, name

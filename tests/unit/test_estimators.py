@@ -1,0 +1,231 @@
+"""The allow-list says what scikit-learn and skl2onnx say; scikit-learn checks the arguments."""
+
+import functools
+import importlib
+import re
+
+import numpy as np
+import pandas as pd
+import pytest
+import skops.io
+from onnxruntime import InferenceSession
+from skl2onnx import to_onnx
+from skl2onnx.common.data_types import FloatTensorType
+from skl2onnx.common.exceptions import MissingShapeCalculator
+from sklearn.base import is_classifier, is_regressor
+from sklearn.metrics import get_scorer
+from sklearn.neighbors import KNeighborsClassifier, KNeighborsRegressor
+from sklearn.utils import get_tags
+
+from runner.errors import RunnerError
+from runner.estimators import ESTIMATORS, SCORERS, build_estimator, names_of, wants_scaling
+from runner.pipeline import fit_pipeline
+from runner.recipe import load_recipe
+from serving.scoring import TRUSTED_TYPES
+from tests.recipe_files import recipe_text
+
+RANDOM = np.random.default_rng(0)
+X = RANDOM.normal(size=(80, 3)).astype(np.float32)
+LABELS = {
+    "classification": (X[:, 0] > 0).astype(np.int64),
+    "regression": np.abs(X[:, 0]) + 0.1,
+}
+every_estimator = pytest.mark.parametrize("class_path", ESTIMATORS)
+every_scorer = pytest.mark.parametrize("name", SCORERS)
+
+
+def unfitted(class_path):
+    module, _, name = class_path.rpartition(".")
+    return getattr(importlib.import_module(module), name)()
+
+
+@functools.cache
+def fitted(class_path):
+    estimator = unfitted(class_path)
+    quick = {"n_estimators": 5} if hasattr(estimator, "n_estimators") else {}
+    if ".ensemble.Hist" in class_path or ".neural_network." in class_path:
+        quick = {"max_iter": 20}
+    return estimator.set_params(**quick).fit(X, LABELS[ESTIMATORS[class_path].task])
+
+
+@pytest.fixture
+def recipe(tmp_path):
+    def load(init_args="{}", class_path="sklearn.ensemble.RandomForestClassifier"):
+        path = tmp_path / "rf.yaml"
+        task = ESTIMATORS[class_path].task
+        path.write_text(
+            recipe_text(
+                {
+                    4: f"task: {task}",
+                    13: f"  class_path: {class_path}",
+                    14: f"  init_args: {init_args}",
+                    15: "scoring: [roc_auc]" if task == "classification" else "scoring: [r2]",
+                    16: None,
+                }
+            )
+        )
+        return load_recipe(path)
+
+    return load
+
+
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+@pytest.mark.filterwarnings("ignore:Field onnx.AttributeProto.ints:DeprecationWarning")
+class TestEveryEstimator:
+    @every_estimator
+    def test_does_its_task_and_takes_nan_as_listed(self, class_path):
+        allowed, estimator = ESTIMATORS[class_path], fitted(class_path)
+        assert is_classifier(estimator) == (allowed.task == "classification")
+        assert is_regressor(estimator) == (allowed.task == "regression")
+        assert get_tags(estimator).input_tags.allow_nan == allowed.accepts_nan
+
+    @pytest.mark.parametrize("class_path", names_of(ESTIMATORS, "classification"))
+    def test_answers_probabilities_if_it_classifies(self, class_path):
+        assert fitted(class_path).predict_proba(X).shape == (len(X), 2)
+
+    @every_estimator
+    def test_converts_to_onnx_as_listed(self, class_path):
+        estimator = fitted(class_path)
+        options = {"zipmap": False} if is_classifier(estimator) else {}
+        inputs = [("x", FloatTensorType([None, X.shape[1]]))]
+        if not ESTIMATORS[class_path].onnx:
+            with pytest.raises(MissingShapeCalculator):
+                to_onnx(estimator, initial_types=inputs)
+            return
+        model = to_onnx(estimator, initial_types=inputs, options={id(estimator): options})
+        session = InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+        predicted = session.run(None, {"x": X})[0].ravel()
+        np.testing.assert_allclose(predicted, estimator.predict(X), rtol=1e-4, atol=1e-4)
+
+    @every_estimator
+    def test_can_be_served_as_skops_where_onnx_is_refused(self, class_path):
+        types = skops.io.get_untrusted_types(data=skops.io.dumps(fitted(class_path)))
+        assert set(types) <= TRUSTED_TYPES
+
+
+def test_trees_bayes_and_dummies_are_not_scaled_and_all_others_are():
+    unscaled = ("Forest", "Trees", "Tree", "Boosting", "GaussianNB", "Dummy")
+    for class_path in ESTIMATORS:
+        assert wants_scaling(class_path) != any(word in class_path for word in unscaled), class_path
+
+
+@every_scorer
+def test_a_scorer_looks_at_probabilities_as_listed(name):
+    assert ("predict_proba" in get_scorer(name)._response_method) == SCORERS[name].probabilities
+
+
+@every_scorer
+def test_a_perfect_model_gets_the_best_score_and_a_worse_one_less(name):
+    scorer = SCORERS[name]
+    model = KNeighborsClassifier(1) if scorer.task == "classification" else KNeighborsRegressor(1)
+    y = LABELS[scorer.task]
+    assert get_scorer(name)(model.fit(X, y), X, y) == pytest.approx(scorer.best, abs=1e-6)
+    model.fit(X, np.concatenate([y[1:], y[:1]]))
+    assert get_scorer(name)(model, X, y) < scorer.best
+
+
+def test_names_are_those_of_the_task_and_all_without_one():
+    assert "r2" in names_of(SCORERS, "regression")
+    assert "r2" not in names_of(SCORERS, "classification")
+    assert names_of(SCORERS, None) == list(SCORERS)
+
+
+def test_the_estimator_is_built_with_the_recipes_arguments(recipe):
+    estimator = build_estimator(recipe("{n_estimators: 7, max_features: sqrt, max_depth: null}"))
+    assert type(estimator).__name__ == "RandomForestClassifier"
+    assert (estimator.n_estimators, estimator.max_features) == (7, "sqrt")
+    assert not hasattr(estimator, "estimators_")
+
+
+FOREST = "sklearn.ensemble.RandomForestClassifier"
+DUMMY = "sklearn.dummy.DummyClassifier"
+HGB = "sklearn.ensemble.HistGradientBoostingClassifier"
+LOGREG = "sklearn.linear_model.LogisticRegression"
+
+
+@pytest.mark.parametrize(
+    ("class_path", "init_args", "messages"),
+    [
+        (
+            DUMMY,
+            "{strategies: x}",
+            ["15: strategies: DummyClassifier has no such argument (did you mean 'strategy'?)"],
+        ),
+        (FOREST, "{self: 7}", ["15: self: RandomForestClassifier has no such argument"]),
+        (
+            FOREST,
+            "{n_estimators: '7'}",
+            ["15: n_estimators: expected an int in the range [1, inf), got '7'"],
+        ),
+        (
+            FOREST,
+            "{n_estimators: 7.5}",
+            ["15: n_estimators: expected an int in the range [1, inf), got 7.5"],
+        ),
+        (
+            FOREST,
+            "{criterion: ginny}",
+            ["15: criterion: expected a str among 'entropy', 'gini', 'log_loss', got 'ginny'"],
+        ),
+        (FOREST, "{bootstrap: 2}", ["15: bootstrap: expected bool, got 2"]),
+        (
+            HGB,
+            "{max_leaf_nodes: true, learning_rate: fast}",
+            [
+                "15: max_leaf_nodes: expected an int in the range [2, inf) or null, got true",
+                "37: learning_rate: expected a float in the range (0.0, inf), got 'fast'",
+            ],
+        ),
+        (
+            LOGREG,
+            "{C: [1], class_weight: balance, tol: 1e-3}",
+            [
+                "15: C: expected a float in the range (0.0, inf], got a list",
+                "23: class_weight: expected dict, a str among 'balanced' or null, got 'balance'",
+            ],
+        ),
+    ],
+)
+def test_every_wrong_argument_is_told_with_its_place(recipe, class_path, init_args, messages):
+    wrong = recipe(init_args, class_path)
+    with pytest.raises(RunnerError) as refused:
+        build_estimator(wrong)
+    assert refused.value.message == "; ".join(
+        f"{wrong.path}:14:{message}".replace(": ", ": estimator.init_args.", 1)
+        for message in messages
+    )
+
+
+def test_the_hint_names_the_arguments_there_are(recipe):
+    with pytest.raises(RunnerError) as refused:
+        build_estimator(recipe("{alpha: 1}", DUMMY))
+    assert refused.value.hint == "DummyClassifier takes strategy, random_state, constant"
+
+
+@every_estimator
+def test_a_value_of_any_kind_is_taken_or_refused(recipe, class_path):
+    arguments = unfitted(class_path).get_params()
+    for value in ("zz", "-1.5", "[1, [2]]", "{a: {b: 1}}", "null", "true", "''"):
+        loaded = recipe(f"{{{', '.join(f'{name}: {value}' for name in arguments)}}}", class_path)
+        try:
+            build_estimator(loaded)
+        except RunnerError as refused:
+            problems = refused.message.split(f"{loaded.path}:")[1:]
+            assert all(re.search("expected .+, got ", problem) for problem in problems)
+
+
+def test_arguments_that_contradict_each_other_are_told_in_scikit_learns_words(recipe):
+    contradictory = recipe("{bootstrap: false, oob_score: true}")
+    with pytest.raises(RunnerError) as refused:
+        fit_pipeline(contradictory, pd.DataFrame(X, columns=list("abc")), LABELS["classification"])
+    assert refused.value.message == (
+        f"{contradictory.path}:12:1: estimator: scikit-learn cannot fit it: "
+        "Out of bag estimation only available if bootstrap=True"
+    )
+
+
+def test_arguments_that_agree_are_fitted(recipe):
+    pipeline = fit_pipeline(
+        recipe("{n_estimators: 3}"), pd.DataFrame(X, columns=list("abc")), LABELS["classification"]
+    )
+    assert len(pipeline.named_steps["estimator"].estimators_) == 3

@@ -1,0 +1,539 @@
+"""A recipe is checked as a whole: every mistake at once, each with its place and what was meant."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+from datetime import timedelta
+from pathlib import Path
+
+import jsonschema
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from pydantic import BaseModel, ValidationError
+
+from runner.errors import RunnerError
+from runner.estimators import ESTIMATORS, SCORERS, build_estimator, names_of
+from runner.recipe import Recipe, load_recipe
+from runner.recipe_schema import recipe_schema
+from runner.yaml_source import load_yaml
+from tests.recipe_files import LINES, recipe_text
+
+ROOT = Path(__file__).resolve().parents[2]
+DOCS = (ROOT / "docs" / "recipe.md").read_text()
+RECIPES = sorted([*ROOT.glob("recipes/*.yaml"), *ROOT.glob("examples/*/recipes/*.yaml")])
+
+
+@pytest.fixture(scope="session")
+def folder(tmp_path_factory):
+    return tmp_path_factory.mktemp("recipes")
+
+
+def load(folder, text):
+    path = folder / "rf.yaml"
+    path.write_text(text, encoding="utf-8")
+    return load_recipe(path)
+
+
+def refusal(folder, text):
+    with pytest.raises(RunnerError) as refused:
+        load(folder, text)
+    assert refused.value.hint
+    return refused.value.message.replace(f"{folder}/", "")
+
+
+def test_every_key_has_its_value(folder):
+    recipe = load(folder, recipe_text())
+    assert recipe.registered_model_name == "category_purchase_rf"
+    assert recipe.experiment_name == "category_purchase"
+    assert recipe.description == "Will a user order in a category within 7 days?"
+    assert recipe.task == "classification"
+    assert (recipe.spine, recipe.label) == ("spine_category_purchase", "is_purchase_7d")
+    assert recipe.features == ("user_demographics:*", "user_activity:orders_7d")
+    assert (recipe.split.test, recipe.split.embargo) == (timedelta(days=28), timedelta(days=7))
+    assert recipe.estimator.class_path == "sklearn.ensemble.RandomForestClassifier"
+    assert recipe.estimator.init_args == {"n_estimators": 200, "random_state": 0}
+    assert recipe.scoring == ("roc_auc", "neg_log_loss")
+    assert recipe.gate == {"roc_auc": 0.7}
+
+
+def test_what_may_be_left_out_has_the_documented_defaults(folder):
+    left_out = {3: None, 9: None, 10: None, 11: None, 14: None, 16: None}
+    dumped = load(folder, recipe_text(left_out)).dump()
+    assert dumped["description"] == ""
+    assert dumped["preprocessing"] == {
+        "numeric": {"impute": "median", "scale": "auto"},
+        "categorical": {"encode": "onehot", "min_frequency": 20},
+    }
+    assert dumped["estimator"]["init_args"] == {}
+    assert dumped["gate"] == {}
+
+
+def test_a_part_of_preprocessing_leaves_the_other_parts_at_their_defaults(folder):
+    recipe = load(folder, recipe_text({10: "  numeric: {impute: zero}", 11: None}))
+    assert recipe.preprocessing.numeric.impute == "zero"
+    assert recipe.preprocessing.numeric.scale == "auto"
+    assert recipe.preprocessing.categorical.min_frequency == 20
+
+
+def test_a_recipe_knows_its_file_and_text(folder):
+    recipe = load(folder, recipe_text())
+    assert recipe.path == folder / "rf.yaml"
+    assert recipe.name == "rf"
+    assert recipe.source.text == recipe_text()
+
+
+def test_an_error_about_a_value_names_its_place(folder):
+    recipe = load(folder, recipe_text())
+    error = recipe.error(("estimator", "init_args", "random_state"), "unlucky", hint="use 7")
+    assert error.message == f"{recipe.path}:14:34: estimator.init_args.random_state: unlucky"
+    assert error.hint == "use 7"
+
+
+def test_a_recipe_does_not_change(folder):
+    recipe = load(folder, recipe_text())
+    with pytest.raises(ValidationError, match="frozen"):
+        recipe.label = "other"
+    with pytest.raises(ValidationError, match="frozen"):
+        recipe.split.test = timedelta(0)
+
+
+NAME = "expected up to 100 letters, digits, _, - and ., the first a letter or digit"
+WORD = "expected a name of letters, digits and _"
+EXAMPLE = "write a whole number and s, m, h or d, such as 7d"
+
+WRONG = [
+    # Keys
+    ({1: None}, "1:1: registered_model_name: missing"),
+    ({2: None}, "1:1: experiment_name: missing"),
+    ({4: None}, "1:1: task: missing"),
+    ({5: None}, "1:1: spine: missing"),
+    ({6: None}, "1:1: label: missing"),
+    ({7: None}, "1:1: features: missing"),
+    ({8: None}, "1:1: split: missing"),
+    ({8: "split: {test: 28d}"}, "8:1: split.embargo: missing"),
+    ({8: "split: {embargo: 7d}"}, "8:1: split.test: missing"),
+    ({13: None}, "12:1: estimator.class_path: missing"),
+    ({15: None}, "1:1: scoring: missing"),
+    ({3: "descripton: x"}, "3:1: descripton: unknown key (did you mean 'description'?)"),
+    ({3: "target: cloud"}, "3:1: target: unknown key"),
+    ({3: "'a b\\n': x"}, "3:1: 'a b\\\\n': unknown key"),
+    (
+        {8: "split: {test: 28d, embargo: 7d, tests: 1d}"},
+        "8:33: split.tests: unknown key (did you mean 'test'?)",
+    ),
+    (
+        {10: "  numerical: {impute: mean}"},
+        "10:3: preprocessing.numerical: unknown key (did you mean 'numeric'?)",
+    ),
+    (
+        {10: "  numeric: {imputer: mean}"},
+        "10:13: preprocessing.numeric.imputer: unknown key (did you mean 'impute'?)",
+    ),
+    (
+        {14: "  params: {n_estimators: 1}"},
+        "14:3: estimator.params: unknown key",
+    ),
+    # Names
+    ({1: "registered_model_name:"}, "1:1: registered_model_name: expected text, got nothing"),
+    ({1: "registered_model_name: 7"}, "1:1: registered_model_name: expected text, got 7"),
+    ({1: "registered_model_name: ''"}, f"1:1: registered_model_name: {NAME}, got ''"),
+    ({1: "registered_model_name: a/b"}, f"1:1: registered_model_name: {NAME}, got 'a/b'"),
+    ({1: "registered_model_name: .."}, f"1:1: registered_model_name: {NAME}, got '..'"),
+    ({2: "experiment_name: [a]"}, "2:1: experiment_name: expected text, got a list"),
+    ({2: "experiment_name: a:b"}, f"2:1: experiment_name: {NAME}, got 'a:b'"),
+    (
+        {2: f"experiment_name: {'n' * 101}"},
+        f"2:1: experiment_name: {NAME}, got '{'n' * 27}...{'n' * 28}'",
+    ),
+    ({3: "description: true"}, "3:1: description: expected text, got true"),
+    (
+        {3: f"description: {'d' * 2001}"},
+        f"3:1: description: expected at most 2000 characters, got '{'d' * 27}...{'d' * 28}'",
+    ),
+    ({4: "task: classify"}, "4:1: task: expected 'classification' or 'regression', got 'classify'"),
+    ({5: "spine: +spine_x"}, f"5:1: spine: {WORD}, got '+spine_x'"),
+    ({5: "spine: spine_data.spine_x"}, f"5:1: spine: {WORD}, got 'spine_data.spine_x'"),
+    ({6: "label: 7d"}, f"6:1: label: {WORD}, got '7d'"),
+    # Features
+    ({7: "features: []"}, "7:1: features: expected at least one entry"),
+    ({7: 'features: "user_activity:*"'}, "7:1: features: expected a list, got 'user_activity:*'"),
+    ({7: "features: [3]"}, "7:12: features[0]: expected text, got 3"),
+    ({7: "features: [{a: b}]"}, "7:12: features[0]: expected text, got `key: value` lines"),
+    (
+        {7: "features: [user_activity]"},
+        "7:12: features[0]: expected `view:feature` or `view:*`, got 'user_activity'",
+    ),
+    (
+        {7: 'features: ["a:*", "a:x:y"]'},
+        "7:19: features[1]: expected `view:feature` or `view:*`, got 'a:x:y'",
+    ),
+    ({7: 'features: ["a:x", "a:x"]'}, "7:19: features[1]: 'a:x' is listed twice"),
+    ({7: 'features: ["a:*", "a:*"]'}, "7:19: features[1]: 'a:*' is listed twice"),
+    (
+        {7: 'features: ["a:x", "a:*"]'},
+        "7:12: features[0]: 'a:x' is part of 'a:*', which is listed too",
+    ),
+    # Split
+    ({8: "split: 28d"}, "8:1: split: expected `key: value` lines, got '28d'"),
+    ({8: "split: {test: 0d, embargo: 7d}"}, "8:9: split.test: expected a duration longer than 0"),
+    (
+        {8: "split: {test: 28, embargo: 7d}"},
+        "8:9: split.test: expected a duration such as 7d, got 28",
+    ),
+    (
+        {8: "split: {test: 0.2, embargo: 7d}"},
+        "8:9: split.test: expected a duration such as 7d, got 0.2",
+    ),
+    (
+        {8: "split: {test: 28d, embargo: -7d}"},
+        f"8:20: split.embargo: '-7d' is not a duration; {EXAMPLE}",
+    ),
+    (
+        {8: "split: {test: 28d, embargo: 1w}"},
+        f"8:20: split.embargo: '1w' is not a duration; {EXAMPLE}",
+    ),
+    (
+        {8: "split: {test: 99999999999d, embargo: 7d}"},
+        "8:9: split.test: '99999999999d' is longer than 36500d",
+    ),
+    # Preprocessing
+    (
+        {9: "preprocessing:", 10: None, 11: None},
+        "9:1: preprocessing: expected `key: value` lines, got nothing",
+    ),
+    (
+        {10: "  numeric: {impute: mode}"},
+        "10:13: preprocessing.numeric.impute: expected 'median', 'mean' or 'zero', got 'mode'",
+    ),
+    (
+        {10: "  numeric: {scale: true}"},
+        "10:13: preprocessing.numeric.scale: expected 'auto', 'standard' or 'none', got true",
+    ),
+    (
+        {11: "  categorical: {encode: ordinal}"},
+        "11:17: preprocessing.categorical.encode: expected 'onehot', got 'ordinal'",
+    ),
+    (
+        {11: "  categorical: {min_frequency: 0}"},
+        "11:17: preprocessing.categorical.min_frequency: expected 1 or more, got 0",
+    ),
+    (
+        {11: "  categorical: {min_frequency: 0.01}"},
+        "11:17: preprocessing.categorical.min_frequency: expected a whole number, got 0.01",
+    ),
+    # Estimator
+    (
+        {13: "  class_path: sklearn.ensemble.RandomForest"},
+        (
+            "13:3: estimator.class_path: 'sklearn.ensemble.RandomForest' is not on the list (did "
+            "you mean 'sklearn.ensemble.RandomForestClassifier'?)"
+        ),
+    ),
+    (
+        {13: "  class_path: RandomForestClassifier"},
+        (
+            "13:3: estimator.class_path: 'RandomForestClassifier' is not on the list (did you mean "
+            "'sklearn.ensemble.RandomForestClassifier'?)"
+        ),
+    ),
+    (
+        {13: "  class_path: os.system"},
+        "13:3: estimator.class_path: 'os.system' is not on the list",
+    ),
+    (
+        {13: "  class_path: sklearn.ensemble.RandomForestRegressor"},
+        (
+            "13:3: estimator.class_path: 'sklearn.ensemble.RandomForestRegressor' is not for "
+            "classification (did you mean 'sklearn.ensemble.RandomForestClassifier'?)"
+        ),
+    ),
+    ({13: "  class_path: [a]"}, "13:3: estimator.class_path: expected text, got a list"),
+    (
+        {14: "  init_args: [200]"},
+        "14:3: estimator.init_args: expected `key: value` lines, got a list",
+    ),
+    # Scoring
+    ({15: "scoring: roc_auc"}, "15:1: scoring: expected a list, got 'roc_auc'"),
+    ({15: "scoring: []"}, "15:1: scoring: expected at least one entry"),
+    (
+        {15: "scoring: [roc_auc, log_loss]"},
+        "15:20: scoring[1]: 'log_loss' is not on the list (did you mean 'neg_log_loss'?)",
+    ),
+    ({15: "scoring: [roc_auc, r2]"}, "15:20: scoring[1]: 'r2' is not for classification"),
+    ({15: "scoring: [roc_auc, roc_auc]"}, "15:20: scoring[1]: 'roc_auc' is listed twice"),
+    ({15: "scoring: [roc_auc, null]"}, "15:20: scoring[1]: expected text, got nothing"),
+    # Gate
+    ({16: "gate: 0.7"}, "16:1: gate: expected `key: value` lines, got 0.7"),
+    ({16: "gate: {roc_auc: high}"}, "16:8: gate.roc_auc: expected a number, got 'high'"),
+    ({16: "gate: {roc_auc: true}"}, "16:8: gate.roc_auc: expected a number, got true"),
+    (
+        {16: "gate: {rocauc: 0.7}"},
+        "16:8: gate.rocauc: not among scoring (did you mean 'roc_auc'?)",
+    ),
+    (
+        {16: "gate: {accuracy: 0.7}"},
+        "16:8: gate.accuracy: not among scoring",
+    ),
+    ({16: "gate: {roc_auc: 70}"}, "16:8: gate.roc_auc: no model reaches 70; the best roc_auc is 1"),
+    (
+        {16: "gate: {neg_log_loss: 0.5}"},
+        "16:8: gate.neg_log_loss: no model reaches 0.5; the best neg_log_loss is 0",
+    ),
+    # YAML itself
+    ({5: "label: again"}, "6:1: key 'label' occurs twice, first in line 5"),
+    ({8: "split: {test: &t 28d, embargo: *t}"}, "8:15: anchors and aliases are not taken"),
+    ({5: "spine: !!str x"}, "5:8: tag tag:yaml.org,2002:str is not taken"),
+    ({5: "spine: a: b"}, "5:9: not valid YAML: mapping values are not allowed here"),
+]
+
+
+@pytest.mark.parametrize(("changes", "message"), WRONG, ids=[message for _, message in WRONG])
+def test_a_wrong_recipe_is_told_with_its_place_and_what_was_expected(folder, changes, message):
+    assert refusal(folder, recipe_text(changes)) == f"rf.yaml:{message}"
+
+
+def test_every_mistake_is_told_at_once_in_the_order_of_the_file(folder):
+    changes = {
+        2: "experiment: x",
+        4: "task: regression",
+        7: 'features: ["a:*", b, "a:x"]',
+        8: "split: {test: 0d, embargo: 7}",
+        15: "scoring: [r2, roc_auc, rmse]",
+        16: "gate: {r2: 2}",
+    }
+    assert refusal(folder, recipe_text(changes)).split("; ") == [
+        "rf.yaml:1:1: experiment_name: missing",
+        "rf.yaml:2:1: experiment: unknown key (did you mean 'experiment_name'?)",
+        "rf.yaml:7:19: features[1]: expected `view:feature` or `view:*`, got 'b'",
+        "rf.yaml:7:22: features[2]: 'a:x' is part of 'a:*', which is listed too",
+        "rf.yaml:8:9: split.test: expected a duration longer than 0",
+        "rf.yaml:8:19: split.embargo: expected a duration such as 7d, got 7",
+        (
+            "rf.yaml:13:3: estimator.class_path: 'sklearn.ensemble.RandomForestClassifier' is not "
+            "for regression (did you mean 'sklearn.ensemble.RandomForestRegressor'?)"
+        ),
+        "rf.yaml:15:15: scoring[1]: 'roc_auc' is not for regression",
+        "rf.yaml:15:24: scoring[2]: 'rmse' is not on the list",
+    ]
+
+
+def test_a_wrong_task_does_not_make_estimator_and_scorers_wrong(folder):
+    assert "; " not in refusal(folder, recipe_text({4: "task: classify"}))
+
+
+def test_wrong_scoring_does_not_make_the_gate_wrong(folder):
+    assert "gate" not in refusal(folder, recipe_text({15: "scoring: [auc]"}))
+
+
+@pytest.mark.parametrize(
+    ("changes", "hint"),
+    [
+        ({3: "target: x"}, "known here: registered_model_name, experiment_name, description, task"),
+        ({8: "split: {embargo: 7d}"}, "add `test: …`; docs/recipe.md describes every key"),
+        ({13: "  class_path: a.B"}, "docs/recipe.md lists the estimators"),
+        ({15: "scoring: [auc]"}, "docs/recipe.md lists the scorers"),
+        ({16: "gate: {f1: 0.5}"}, "scoring is roc_auc, neg_log_loss"),
+        ({16: "gate: {neg_log_loss: 0.5}"}, "losses are negative: write -0.5 for 0.5"),
+        ({4: "task: 1", 5: "spine: 1"}, "correct these 2 places, then run the same command again"),
+    ],
+)
+def test_the_hint_says_what_to_do(folder, changes, hint):
+    with pytest.raises(RunnerError) as refused:
+        load(folder, recipe_text(changes))
+    assert hint in refused.value.hint
+
+
+@pytest.mark.parametrize("name", ["rf", "rf.txt", ".yaml", "a b.yaml", "-x.yaml", "recipes.d"])
+def test_a_file_name_that_no_feature_service_could_have_is_refused(folder, name):
+    with pytest.raises(RunnerError, match="not a recipe's file name"):
+        load_recipe(folder / name)
+
+
+def test_a_missing_recipe_is_looked_for_beside_it(folder):
+    load(folder, recipe_text())
+    with pytest.raises(RunnerError) as refused:
+        load_recipe(folder / "rff.yaml")
+    there = folder / "rf.yaml"
+    assert refused.value.message.endswith(f"rff.yaml: no such file (did you mean '{there}'?)")
+    assert refused.value.hint == f"recipes there: {there}; docs/recipe.md shows one"
+    with pytest.raises(RunnerError, match=r"no such file$") as refused:
+        load_recipe(folder / "none" / "rf.yaml")
+    assert "recipes there: none" in refused.value.hint
+
+
+def test_no_dotted_path_of_a_recipe_is_imported(folder, tmp_path, monkeypatch):
+    (tmp_path / "intruder.py").write_text("raise SystemExit")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    assert "not on the list" in refusal(folder, recipe_text({13: "  class_path: intruder.Model"}))
+    assert "intruder" not in sys.modules
+
+
+def test_reading_a_recipe_does_not_wait_for_scikit_learn():
+    code = (
+        "import runner.recipe, sys; "
+        "print(*{'sklearn', 'numpy', 'pandas', 'feast', 'mlflow'} & set(sys.modules))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert not done.stdout.strip()
+
+
+LETTERS = "abcxyzABCXYZ_0189"
+identifiers = st.text(LETTERS, min_size=1, max_size=12).map("_{}".format)
+names = st.text(LETTERS + ".-", max_size=20).map("7{}".format)
+durations = st.builds("{}{}".format, st.integers(1, 36_500), st.sampled_from("smhd"))
+texts = st.text(st.characters(max_codepoint=0xD7FF, exclude_categories=["Cc"]), max_size=30)
+arguments = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers(-(2**63), 2**63 - 1)
+    | texts
+    | st.floats(allow_nan=False, allow_infinity=False),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(texts, inner, max_size=3),
+    max_leaves=6,
+)
+
+
+@st.composite
+def recipes(draw):
+    """Draw the content of a right recipe, what may be left out sometimes left out."""
+    task = draw(st.sampled_from(["classification", "regression"]))
+    views = draw(st.lists(identifiers, min_size=1, max_size=4, unique=True))
+    scoring = draw(
+        st.lists(st.sampled_from(names_of(SCORERS, task)), min_size=1, max_size=4, unique=True)
+    )
+    optional = {
+        "description": draw(texts),
+        "preprocessing": {
+            "numeric": {"impute": draw(st.sampled_from(["median", "mean", "zero"]))},
+            "categorical": {"min_frequency": draw(st.integers(1, 10**6))},
+        },
+        "gate": {scoring[0]: draw(st.floats(-1e6, 0))},
+    }
+    return {
+        "registered_model_name": draw(names),
+        "experiment_name": draw(names),
+        "task": task,
+        "spine": draw(identifiers),
+        "label": draw(identifiers),
+        "features": [f"{view}:{draw(identifiers | st.just('*'))}" for view in views],
+        "split": {"test": draw(durations), "embargo": draw(durations)},
+        "estimator": {
+            "class_path": draw(st.sampled_from(names_of(ESTIMATORS, task))),
+            "init_args": draw(st.dictionaries(texts, arguments, max_size=3)),
+        },
+        "scoring": scoring,
+        **{key: value for key, value in optional.items() if draw(st.booleans())},
+    }
+
+
+SCHEMA = jsonschema.Draft202012Validator(recipe_schema())
+
+
+@given(recipes())
+@settings(max_examples=50)
+def test_what_is_dumped_loads_as_itself_and_fits_the_schema(folder, content):
+    dumped = load(folder, json.dumps(content)).dump()
+    assert load(folder, json.dumps(dumped)).dump() == dumped
+    for key in content.keys() - {"split", "preprocessing"}:
+        assert dumped[key] == content[key]
+    SCHEMA.validate(content)
+    SCHEMA.validate(dumped)
+
+
+LINE = st.integers(1, len(LINES))
+VALUE = st.sampled_from(
+    ["", "null", "true", "-1", "1e999", "x", "[]", "{}", "[1, {a: b}]", "{a: [b]}", "'", "*a", "7d"]
+)
+
+
+@given(st.dictionaries(LINE, VALUE | st.text(max_size=20), min_size=1, max_size=4))
+def test_a_spoiled_recipe_is_read_or_refused(folder, changes):
+    spoiled = {
+        number: f"{LINES[number - 1].partition(':')[0]}: {value}"
+        for number, value in changes.items()
+    }
+    (folder / "rf.yaml").write_bytes(recipe_text(spoiled).encode("utf-8", "surrogatepass"))
+    try:
+        load_recipe(folder / "rf.yaml").dump()
+    except RunnerError as refused:
+        problems = refused.message.replace(f"{folder}/", "").split("; rf.yaml:")
+        assert all(re.match(r"(rf\.yaml:)?[1-9]\d*:[1-9]\d*: \S", each) for each in problems)
+
+
+OF_THE_SCHEMA = [
+    {4: "task: classify"},
+    {1: None},
+    {3: "descripton: x"},
+    {7: "features: []"},
+    {7: "features: [user_activity]"},
+    {8: "split: {test: 28, embargo: 7d}"},
+    {11: "  categorical: {min_frequency: 0}"},
+    {13: "  class_path: os.system"},
+    {15: "scoring: [log_loss]"},
+    {16: "gate: {log_loss: 1}"},
+]
+
+
+@pytest.mark.parametrize("changes", OF_THE_SCHEMA)
+def test_the_schema_refuses_what_one_key_shows_wrong(folder, changes):
+    (folder / "x.yaml").write_text(recipe_text(changes))
+    content = load_yaml(folder / "x.yaml").data
+    with pytest.raises(jsonschema.ValidationError):
+        SCHEMA.validate(content)
+
+
+def test_the_published_schema_is_in_step():
+    published = json.loads((ROOT / "schemas" / "recipe.schema.json").read_text())
+    assert published == recipe_schema(), (
+        "python -m runner.recipe_schema > schemas/recipe.schema.json"
+    )
+
+
+def keys(model: type[BaseModel], prefix: str = ""):
+    """Yield each key's dotted path with its field, parts before what they hold."""
+    for name, field in model.model_fields.items():
+        yield f"{prefix}{name}", field
+        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
+            yield from keys(field.annotation, f"{prefix}{name}.")
+
+
+@pytest.mark.parametrize(
+    ("key", "field"), [pytest.param(*each, id=each[0]) for each in keys(Recipe)]
+)
+def test_every_key_is_described_in_the_schema_and_in_the_docs(key, field):
+    assert field.description
+    row = re.search(rf"^\| `{re.escape(key)}` \|.*$", DOCS, re.MULTILINE)
+    assert row, f"docs/recipe.md has no row for {key}"
+    default = row[0].split("|")[-2].strip()
+    assert (default == "required") == field.is_required()
+    if isinstance(field.default, str | int) and field.default:
+        assert default == f"`{field.default}`"
+
+
+def test_the_docs_list_the_estimators_and_scorers_there_are():
+    rows = re.findall(r"^\| `(sklearn.*)` \| (\w+) \| (yes|no) \| (yes|no) \|$", DOCS, re.MULTILINE)
+    flags = {True: "yes", False: "no"}
+    assert rows == [
+        (each.class_path, each.task, flags[each.scaled], flags[each.onnx])
+        for each in ESTIMATORS.values()
+    ]
+    for task in ("classification", "regression"):
+        listed = re.search(rf"^For `{task}`: (.*?)\.", DOCS, re.MULTILINE | re.DOTALL)[1]
+        assert re.findall(r"`(\w+)`", listed) == names_of(SCORERS, task)
+
+
+def test_the_examples_in_the_docs_are_right_recipes(folder):
+    examples = re.findall(r"```yaml\n(.*?)```", DOCS, re.DOTALL)
+    assert examples
+    for example in examples:
+        load(folder, example)
+
+
+@pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
+def test_the_recipes_of_this_repository_are_right(path):
+    recipe = load_recipe(path)
+    build_estimator(recipe)

@@ -1,0 +1,151 @@
+"""A fault of ours tells the client a request id, and the log where it happened, and no more."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from typing import Any
+
+import pytest
+
+from serving.champion import Champion
+from serving.errors import BundleError, ModelNotReadyError
+from serving.guard import ApiKeys, Guard, Lifecycle
+from serving.logs import AccessLog
+from serving.metrics import Metrics
+from serving.registry import ModelVersion
+
+
+def _ask(app: Any, **scope: Any) -> list[Any]:
+    """Return what a request through the guard is answered with."""
+    sent: list[Any] = []
+
+    async def receive() -> dict[str, Any]:
+        return {"type": "http.request"}
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    async def run() -> None:
+        log = AccessLog()
+        guard = Guard(
+            app,
+            keys=ApiKeys([]),
+            metrics=Metrics(),
+            access_log=log,
+            lifecycle=Lifecycle(),
+            direct={},
+        )
+        request = {
+            "type": "http",
+            "method": "GET",
+            "path": "/model",
+            "headers": [(b"x-request-id", b"mine")],
+            "server": ("127.0.0.1", 80),
+        }
+        await guard(request | scope, receive, send)
+        log.flush()
+
+    asyncio.run(run())
+    return sent
+
+
+def _logged(capsys: pytest.CaptureFixture[str]) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in capsys.readouterr().err.splitlines()]
+
+
+def test_an_unexpected_failure_is_an_opaque_500_with_the_request_id(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        raise ValueError("a customer's secret")
+
+    start, body = _ask(app)
+    assert start["status"] == 500
+    assert (b"x-request-id", b"mine") in start["headers"]
+    assert json.loads(body["body"]) == {
+        "error": {"code": "internal_error", "message": "internal error", "request_id": "mine"}
+    }
+    failure, request = _logged(capsys)
+    assert (failure["type"], failure["request_id"]) == ("ValueError", "mine")
+    assert failure["frames"][-1].endswith(" app")
+    assert request["status"] == 500
+    assert "secret" not in json.dumps([failure, request])
+
+
+def test_a_failure_after_the_answer_began_does_not_begin_another(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        raise ValueError
+
+    assert [message["type"] for message in _ask(app)] == ["http.response.start"]
+    assert _logged(capsys)[0]["message"] == "unexpected failure"
+
+
+@pytest.mark.parametrize("server", [("192.0.2.1", 80), ("shop.example", 80), None])
+def test_without_keys_only_loopback_is_answered(server: Any) -> None:
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        raise AssertionError
+
+    assert _ask(app, server=server)[0]["status"] == 403
+
+
+def test_what_is_not_http_is_passed_on() -> None:
+    seen: list[Any] = []
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        seen.append(scope["type"])
+
+    assert _ask(app, type="lifespan") == []
+    assert seen == ["lifespan"]
+
+
+def test_the_access_log_is_written_by_the_hundreds_under_load(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    async def run() -> int:
+        log = AccessLog()
+        for number in range(500):
+            log.add(number=number)
+        return len(_logged(capsys))
+
+    assert asyncio.run(run()) == 500
+
+
+class _Registry:
+    """A source that answers what a test says."""
+
+    def __init__(self, *errors: Exception) -> None:
+        self.errors = list(errors)
+
+    def resolve(self) -> ModelVersion:
+        if self.errors:
+            raise self.errors.pop(0)
+        return ModelVersion("m", "1", "/nowhere", "0")
+
+    def bundle(self, _version: ModelVersion) -> Any:
+        raise BundleError("broken", hint="train again")
+
+
+def test_the_watch_outlives_whatever_a_registry_does(capsys: pytest.CaptureFixture[str]) -> None:
+    registry = _Registry(KeyError("what"), BundleError("no tag"))
+
+    reasons: list[str] = []
+
+    async def run() -> Champion:
+        champion = Champion(registry, Metrics(), 0.001)
+        champion.start()
+        while len(reasons) < 3:
+            await asyncio.sleep(0)
+            reasons.extend(line["reason"] for line in _logged(capsys))
+        await champion.stop()
+        return champion
+
+    champion = asyncio.run(run())
+    assert reasons == ["KeyError while asking the registry", "no tag", "broken"]
+    assert champion.refused == (ModelVersion("m", "1", "/nowhere", "0"), "broken")
+    with pytest.raises(ModelNotReadyError):
+        _ = champion.current
+    assert champion.ready is False

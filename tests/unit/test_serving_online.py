@@ -1,0 +1,251 @@
+"""Our reader of Feast's online format against Feast's and protobuf's own code."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import hiredis
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from serving.bundle import Bundle, EntityKey, Feature, read_bundle
+from serving.errors import InvalidEntityRowError, InvalidOnlineValueError
+from serving.online import OnlineFormat, OnlineRow
+from serving.values import DECODERS, decode_timestamp
+from tests.serving_bundles import (
+    entity_key,
+    redis_field,
+    timestamp_proto,
+    value_proto,
+    write_linear_bundle,
+)
+
+INT64 = st.integers(-(2**63), 2**63 - 1)
+INT32 = st.integers(-(2**31), 2**31 - 1)
+FLOAT32 = st.floats(width=32, allow_nan=False)
+VALUES = {
+    "int64": INT64,
+    "int32": INT32,
+    "float64": st.floats(allow_nan=False),
+    "float32": FLOAT32,
+    "bool": st.booleans(),
+    "string": st.text(),
+}
+TYPED_VALUES = st.sampled_from(sorted(VALUES)).flatmap(
+    lambda dtype: st.tuples(st.just(dtype), VALUES[dtype])
+)
+NOW = 1_800_000_000.0
+
+
+@pytest.fixture(name="bundle", scope="module")
+def _bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
+    folder: Path = tmp_path_factory.mktemp("bundle")
+    write_linear_bundle(folder)
+    return read_bundle(folder)
+
+
+def _parsed(command: bytes) -> list[bytes]:
+    """Return a packed command's words, as a Redis server would read them."""
+    reader = hiredis.Reader()
+    reader.feed(command)
+    words: list[bytes] = reader.gets()
+    assert reader.gets() is False
+    return words
+
+
+@given(TYPED_VALUES)
+def test_every_value_that_feast_writes_is_read_back_exactly(typed: tuple[str, Any]) -> None:
+    dtype, value = typed
+    read = DECODERS[dtype](value_proto(dtype, value))
+    assert read == value
+    assert type(read) is type(value)
+
+
+@pytest.mark.parametrize("dtype", sorted(VALUES))
+def test_both_of_feasts_nulls_are_read_as_none(dtype: str) -> None:
+    from feast.protos.feast.types.Value_pb2 import NULL, Value
+
+    assert DECODERS[dtype](b"") is None
+    assert DECODERS[dtype](Value(null_val=NULL).SerializeToString()) is None
+
+
+@given(TYPED_VALUES, st.sampled_from(sorted(VALUES)))
+def test_a_value_of_another_type_is_never_misread(typed: tuple[str, Any], wanted: str) -> None:
+    dtype, value = typed
+    if dtype != wanted:
+        with pytest.raises(ValueError, match="another type"):
+            DECODERS[wanted](value_proto(dtype, value))
+
+
+@given(st.floats(-1e9, 4e9))
+def test_event_times_are_read_to_the_microsecond(seconds: float) -> None:
+    from google.protobuf.timestamp_pb2 import Timestamp
+
+    stored = Timestamp()
+    stored.FromNanoseconds(int(seconds * 1e9))
+    assert decode_timestamp(stored.SerializeToString()) == pytest.approx(seconds, abs=1e-6)
+
+
+@given(user_id=INT64, category_id=st.text(max_size=50))
+def test_commands_name_the_hashes_that_feast_writes(
+    bundle: Bundle, user_id: int, category_id: str
+) -> None:
+    row = {"category_id": category_id, "user_id": user_id}
+    by_user, by_both = map(_parsed, OnlineFormat(bundle).commands(row))
+    assert by_user[1] == entity_key({"user_id": user_id})
+    assert by_both[1] == entity_key({"category_id": category_id, "user_id": user_id})
+    assert by_user[2:] == [
+        b"_ts:user_demographics",
+        redis_field("user_demographics", "age"),
+        redis_field("user_demographics", "country"),
+        b"_ts:user_activity",
+        redis_field("user_activity", "orders_7d"),
+        redis_field("user_activity", "is_active"),
+    ]
+
+
+def _with_key(bundle: Bundle, dtype: Any) -> OnlineFormat:
+    feature = dataclasses.replace(bundle.features[0], join_keys=("k",))
+    return OnlineFormat(
+        dataclasses.replace(bundle, entity_keys=(EntityKey("k", dtype),), features=(feature,))
+    )
+
+
+@given(INT32)
+def test_an_int32_key_is_named_as_feast_names_it(bundle: Bundle, value: int) -> None:
+    from feast.infra.key_encoding_utils import serialize_entity_key
+    from feast.protos.feast.types.EntityKey_pb2 import EntityKey as Key
+    from feast.protos.feast.types.Value_pb2 import Value
+
+    expected = serialize_entity_key(
+        Key(join_keys=["k"], entity_values=[Value(int32_val=value)]),
+        entity_key_serialization_version=3,
+    )
+    (command,) = _with_key(bundle, "int32").commands({"k": value})
+    assert _parsed(command)[1] == expected + b"shop"
+
+
+@given(st.datetimes(timezones=st.timezones()).filter(lambda moment: moment.year > 1))
+def test_a_timestamp_key_is_named_as_feast_names_it(bundle: Bundle, moment: Any) -> None:
+    from feast.infra.key_encoding_utils import serialize_entity_key
+    from feast.protos.feast.types.EntityKey_pb2 import EntityKey as Key
+    from feast.protos.feast.types.Value_pb2 import Value
+
+    value = Value(unix_timestamp_val=int(moment.timestamp()))
+    expected = serialize_entity_key(
+        Key(join_keys=["k"], entity_values=[value]), entity_key_serialization_version=3
+    )
+    (command,) = _with_key(bundle, "timestamp").commands({"k": moment.isoformat()})
+    assert _parsed(command)[1] == expected + b"shop"
+
+
+def test_a_view_without_entities_is_read_from_feasts_dummy_entity(bundle: Bundle) -> None:
+    from feast.feature_view import DUMMY_ENTITY_ID, DUMMY_ENTITY_VAL
+
+    feature = dataclasses.replace(bundle.features[0], join_keys=())
+    online = OnlineFormat(dataclasses.replace(bundle, entity_keys=(), features=(feature,)))
+    (command,) = online.commands({})
+    assert _parsed(command)[1] == entity_key({DUMMY_ENTITY_ID: DUMMY_ENTITY_VAL})
+
+
+@pytest.mark.parametrize(
+    ("row", "complaint"),
+    [
+        ({"user_id": 1}, "category_id is missing"),
+        ({"user_id": 1, "category_id": "a", "shop": 1}, "'shop' is not an entity key; those are"),
+        ({"user_id": "1", "category_id": "a"}, "user_id must be an integer of 64 bits"),
+        ({"user_id": 1.0, "category_id": "a"}, "user_id must be an integer of 64 bits"),
+        ({"user_id": True, "category_id": "a"}, "user_id must be an integer of 64 bits"),
+        ({"user_id": None, "category_id": "a"}, "user_id must be an integer of 64 bits"),
+        ({"user_id": 2**63, "category_id": "a"}, "user_id must be an integer of 64 bits"),
+        ({"user_id": 1, "category_id": 7}, "category_id must be a string"),
+        ([1, "a"], "an entity row is an object"),
+        (None, "an entity row is an object"),
+    ],
+)
+def test_a_wrong_entity_row_is_refused_naming_the_key(
+    bundle: Bundle, row: Any, complaint: str
+) -> None:
+    with pytest.raises(InvalidEntityRowError, match=complaint):
+        OnlineFormat(bundle).commands(row)
+
+
+@pytest.mark.parametrize(
+    ("dtype", "value"),
+    [
+        ("int32", 2**31),
+        ("int32", "1"),
+        ("timestamp", "2026-01-01T00:00:00"),
+        ("timestamp", "soon"),
+        ("timestamp", 5),
+    ],
+)
+def test_a_key_out_of_its_type_is_refused(bundle: Bundle, dtype: str, value: Any) -> None:
+    with pytest.raises(InvalidEntityRowError, match="k must be a"):
+        _with_key(bundle, dtype).commands({"k": value})
+
+
+def _user(seconds_ago: float, **values: bytes | None) -> list[bytes | None]:
+    time = timestamp_proto(NOW - seconds_ago)
+    stored = {"age": b"", "country": b"", "orders_7d": b"", "is_active": b""} | values
+    return [time, stored["age"], stored["country"], time, stored["orders_7d"], stored["is_active"]]
+
+
+def _read(bundle: Bundle, *replies: list[bytes | None]) -> OnlineRow:
+    return OnlineFormat(bundle).row(replies, NOW, {})
+
+
+def test_each_feature_has_its_value_status_and_age(bundle: Bundle) -> None:
+    user = _user(
+        3_600, age=value_proto("int64", 2**53 + 1), country=None, orders_7d=value_proto("int64", 0)
+    )
+    row = _read(bundle, user, [None, None])
+    assert row.values == [2**53 + 1, None, 0, None, None]
+    assert row.statuses == ["present", "missing", "present", "null", "missing"]
+    assert row.ages == [3_600.0, 3_600.0, 3_600.0, 3_600.0, None]
+
+
+def test_a_row_expires_one_instant_after_its_ttl(bundle: Bundle) -> None:
+    ttl = 86_400
+    value = value_proto("float64", 1.5)
+    user = _user(0)
+    at_ttl = _read(bundle, user, [timestamp_proto(NOW - ttl), value])
+    after = _read(bundle, user, [timestamp_proto(NOW - ttl - 1), value])
+    assert (at_ttl.values[4], at_ttl.statuses[4]) == (1.5, "present")
+    assert (after.values[4], after.statuses[4], after.ages[4]) == (None, "expired", ttl + 1)
+
+
+def test_a_view_without_ttl_never_expires(bundle: Bundle) -> None:
+    row = _read(bundle, _user(1e9, age=value_proto("int64", 30)), [None, None])
+    assert row.statuses[:4] == ["present", "null", "expired", "expired"]
+
+
+def test_a_stored_value_of_another_type_is_an_error_that_names_the_feature(bundle: Bundle) -> None:
+    with pytest.raises(InvalidOnlineValueError, match="user_demographics:age is not int64"):
+        _read(bundle, _user(0, age=value_proto("string", "x")), [None, None])
+
+
+@pytest.mark.parametrize("broken", [b"\x20", b"\x20\xff"])
+def test_a_cut_off_value_is_an_error(bundle: Bundle, broken: bytes) -> None:
+    with pytest.raises(InvalidOnlineValueError):
+        _read(bundle, _user(0, age=broken), [None, None])
+
+
+def test_features_listed_out_of_their_views_come_in_the_bundles_order(bundle: Bundle) -> None:
+    order = [4, 2, 0, 3, 1]
+    shuffled: tuple[Feature, ...] = tuple(bundle.features[i] for i in order)
+    online = OnlineFormat(dataclasses.replace(bundle, features=shuffled))
+    by_both, by_user = map(_parsed, online.commands({"user_id": 1, "category_id": "a"}))
+    stored = {
+        redis_field("user_demographics", "age"): value_proto("int64", 33),
+        redis_field("user_demographics", "country"): value_proto("string", "NL"),
+        redis_field("user_activity", "orders_7d"): value_proto("int64", 4),
+        redis_field("user_activity", "is_active"): value_proto("bool", False),
+        redis_field("user_category_affinity", "views_30d"): value_proto("float64", 0.25),
+    }
+    time = timestamp_proto(NOW)
+    replies = [[stored.get(field, time) for field in words[2:]] for words in (by_both, by_user)]
+    assert list(online.row(replies, NOW, {}).values) == [0.25, 4, 33, False, "NL"]

@@ -1,0 +1,111 @@
+"""Configuration fails early, in words that say what to set."""
+
+from __future__ import annotations
+
+import pytest
+
+from serving.errors import ConfigurationError
+from serving.redis_client import RedisAddress
+from serving.settings import ServingSettings
+
+BASE = {"SERVING_MODEL": "models:/m@champion", "REDIS_URL": "redis://127.0.0.1:6379/0"}
+KEY = "0123456789abcdef"
+
+
+def test_the_defaults_are_loopback_without_keys() -> None:
+    settings = ServingSettings.from_env(BASE)
+    assert (settings.host, settings.port, settings.api_keys) == ("127.0.0.1", 8000, ())
+    assert settings.limits.rows == 1_000
+
+
+def test_every_variable_is_read() -> None:
+    settings = ServingSettings.from_env(
+        BASE
+        | {
+            "MLFLOW_TRACKING_URI": "sqlite:////m.db",
+            "SERVING_HOST": "::1",
+            "SERVING_PORT": "9000",
+            "SERVING_API_KEYS": f"{KEY}, {KEY}2,",
+            "SERVING_MAX_BODY_BYTES": "10",
+            "SERVING_MAX_ROWS": "2",
+            "SERVING_MAX_CONCURRENCY": "3",
+            "SERVING_TIMEOUT_SECONDS": "0.5",
+            "SERVING_REDIS_TIMEOUT_SECONDS": "0.02",
+            "SERVING_RELOAD_SECONDS": "0",
+            "SERVING_DRAIN_SECONDS": "7",
+        }
+    )
+    assert settings.tracking_uri == "sqlite:////m.db"
+    assert (settings.host, settings.port) == ("::1", 9000)
+    assert settings.api_keys == (KEY, KEY + "2")
+    limits = settings.limits
+    assert (limits.body_bytes, limits.rows, limits.concurrency, limits.seconds) == (10, 2, 3, 0.5)
+    assert (settings.redis_seconds, settings.reload_seconds) == (0.02, 0)
+    assert settings.drain_seconds == 7
+
+
+@pytest.mark.parametrize(
+    ("env", "complaint"),
+    [
+        ({"SERVING_MODEL": ""}, "SERVING_MODEL is not set"),
+        ({"REDIS_URL": ""}, "REDIS_URL is not set"),
+        ({"SERVING_PORT": "http"}, "SERVING_PORT='http' is not a number"),
+        ({"SERVING_PORT": "-1"}, "SERVING_PORT='-1' is not a number of zero or more"),
+        ({"SERVING_MAX_ROWS": "nan"}, "SERVING_MAX_ROWS='nan' is not a number"),
+        ({"SERVING_HOST": "0.0.0.0"}, "refusing to listen on 0.0.0.0 without an API key"),
+        ({"SERVING_HOST": "::"}, "refusing to listen on :: without an API key"),
+        ({"SERVING_HOST": "shop.example"}, "refusing to listen on shop.example"),
+        ({"SERVING_API_KEYS": "short"}, "a key needs 16 or more"),
+        ({"SERVING_API_KEYS": "é" * 16}, "a key needs 16 or more ASCII"),
+    ],
+)
+def test_a_wrong_variable_is_named_with_a_hint(env: dict[str, str], complaint: str) -> None:
+    with pytest.raises(ConfigurationError, match=complaint) as caught:
+        ServingSettings.from_env(BASE | env)
+    assert caught.value.hint
+
+
+@pytest.mark.parametrize("host", ["localhost", "127.0.0.1", "::1", "127.8.8.8"])
+def test_any_loopback_address_needs_no_key(host: str) -> None:
+    assert ServingSettings.from_env(BASE | {"SERVING_HOST": host}).host == host
+
+
+def test_any_address_may_be_listened_on_with_a_key() -> None:
+    settings = ServingSettings.from_env(BASE | {"SERVING_HOST": "::", "SERVING_API_KEYS": KEY})
+    assert settings.host == "::"
+    assert KEY not in repr(settings)
+
+
+def test_a_redis_url_gives_address_login_and_database() -> None:
+    address = RedisAddress.from_url("redis://me:p%40ss@store:6380/3")
+    assert (address.host, address.port, address.database) == ("store", 6380, 3)
+    assert address.greeting() == [("AUTH", "me", "p@ss"), ("SELECT", "3"), ("PING",)]
+    assert address.tls is None
+    assert "p@ss" not in repr(address)
+
+
+def test_a_plain_redis_url_is_only_pinged() -> None:
+    assert RedisAddress.from_url("redis://store").greeting() == [("PING",)]
+    assert RedisAddress.from_url("redis://:secret@store").greeting()[0] == (
+        "AUTH",
+        "default",
+        "secret",
+    )
+
+
+def test_rediss_means_tls() -> None:
+    assert RedisAddress.from_url("rediss://store:6380").tls is not None
+
+
+@pytest.mark.parametrize(
+    "url", ["store:6379", "http://store", "redis:///0", "redis://s/x", "redis://s:port"]
+)
+def test_a_malformed_redis_url_is_refused_without_showing_it(url: str) -> None:
+    with pytest.raises(ConfigurationError, match="REDIS_URL is not of the form") as caught:
+        RedisAddress.from_url(url)
+    assert url not in caught.value.message
+
+
+def test_a_ca_file_that_cannot_be_read_is_named() -> None:
+    with pytest.raises(ConfigurationError, match=r"ssl_ca_certs=/no/ca\.pem cannot be read"):
+        RedisAddress.from_url("rediss://store?ssl_ca_certs=/no/ca.pem")

@@ -1,0 +1,59 @@
+"""Split by time, with an embargo as long as the label window."""
+
+from datetime import UTC, datetime, timedelta
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from runner.errors import RunnerError
+from runner.split import split_by_time
+
+DAY = timedelta(days=1)
+START = datetime(2026, 1, 1, tzinfo=UTC)
+
+
+def stamps(days):
+    return pa.chunked_array([pa.array([START + d * DAY for d in days], pa.timestamp("us", "UTC"))])
+
+
+def test_newest_rows_test_and_rows_before_the_embargo_train():
+    split = split_by_time(stamps(range(30)), test=7 * DAY, embargo=3 * DAY, label_window=3 * DAY)
+    assert np.flatnonzero(split.test).tolist() == list(range(23, 30))
+    assert np.flatnonzero(split.train).tolist() == list(range(20))
+    assert split.embargoed == 3
+
+
+@given(
+    st.lists(st.integers(0, 60), min_size=2),
+    st.integers(1, 20),
+    st.integers(0, 10),
+    st.integers(0, 10),
+)
+def test_no_training_label_is_decided_inside_the_test_period(days, test, extra, window):
+    embargo = (window + extra) * DAY
+    try:
+        split = split_by_time(
+            stamps(days), test=test * DAY, embargo=embargo, label_window=window * DAY
+        )
+    except RunnerError:
+        assert max(days) - min(days) < test + window + extra
+        return
+    array = np.array(days)
+    assert split.test.any()
+    assert not (split.train & split.test).any()
+    assert array[split.train].max() + window < array[split.test].min()
+    assert split.train.sum() + split.test.sum() + split.embargoed == len(days)
+
+
+def test_an_embargo_shorter_than_the_label_window_is_refused():
+    with pytest.raises(RunnerError, match="2d is shorter than the label window of 7d") as refused:
+        split_by_time(stamps(range(30)), test=7 * DAY, embargo=2 * DAY, label_window=7 * DAY)
+    assert "7d or more" in refused.value.hint
+
+
+def test_a_spine_too_short_for_the_test_period_is_refused():
+    with pytest.raises(RunnerError, match="2026-01-01 to 2026-01-05"):
+        split_by_time(stamps(range(5)), test=7 * DAY, embargo=DAY, label_window=DAY)
