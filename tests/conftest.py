@@ -9,6 +9,7 @@ import shutil
 import socket
 import tempfile
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -49,6 +50,28 @@ def _clean_environment() -> None:
         os.environ.pop(name, None)
     for name in [name for name in os.environ if name.startswith("PG")]:
         del os.environ[name]
+
+
+@contextmanager
+def _environment_kept() -> Iterator[None]:
+    before = dict(os.environ)
+    yield
+    os.environ.clear()
+    os.environ.update(before)
+
+
+# Feast and MLflow take their addresses from the process's environment, so code under test writes
+# them there (`Settings.export`). Neither a test nor a module's fixtures may leave them to the next.
+@pytest.fixture(scope="module", autouse=True)
+def _module_environment(_clean_environment: None) -> Iterator[None]:
+    with _environment_kept():
+        yield
+
+
+@pytest.fixture(autouse=True)
+def _test_environment(_module_environment: None) -> Iterator[None]:
+    with _environment_kept():
+        yield
 
 
 @pytest.fixture(scope="session")
