@@ -6,6 +6,7 @@ import dataclasses
 import itertools
 import os
 import shutil
+import signal
 import socket
 import tempfile
 from collections.abc import Callable, Iterator
@@ -34,6 +35,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         default="embedded",
         help="which PostgreSQL and Redis to test against: the wheels' or Debian's 15 and 7",
     )
+
+
+def pytest_configure() -> None:
+    # A shell starts `make test &` with Ctrl-C ignored, and children inherit that; some tests press
+    # it.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def free_port() -> int:

@@ -231,5 +231,8 @@ def test_dbt_docs_are_generated_and_served(shop):
         with urlopen(f"http://127.0.0.1:{port}/manifest.json") as answer:
             nodes = json.load(answer)["nodes"]
         docs.send_signal(signal.SIGINT)
-        assert docs.wait(30) == 0
+        try:
+            assert docs.wait(30) == 0
+        finally:
+            docs.kill()
     assert "model.shop.user_activity" in nodes
