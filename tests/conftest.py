@@ -10,7 +10,6 @@ import signal
 import socket
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -50,35 +49,35 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-@pytest.fixture(scope="session", autouse=True)
-def _clean_environment() -> None:
-    """Keep the developer's own connections out of the tests."""
+@pytest.fixture(scope="session", autouse=True, name="clean_environment")
+def _clean_environment() -> dict[str, str]:
+    """The environment without the developer's own connections."""
     for name in ("APP_ENV", "REDIS_URL", "MLFLOW_TRACKING_URI", "DBT_SCHEMA_PREFIX"):
         os.environ.pop(name, None)
     for name in [name for name in os.environ if name.startswith("PG")]:
         del os.environ[name]
-
-
-@contextmanager
-def _environment_kept() -> Iterator[None]:
-    before = dict(os.environ)
-    yield
-    os.environ.clear()
-    os.environ.update(before)
+    return dict(os.environ)
 
 
 # Feast and MLflow take their addresses from the process's environment, so code under test writes
-# them there (`Settings.export`). Neither a test nor a module's fixtures may leave them to the next.
+# them there (`Settings.export`). Neither a test nor the fixtures of a module, or of the session,
+# may leave them to the next.
 @pytest.fixture(scope="module", autouse=True)
-def _module_environment(_clean_environment: None) -> Iterator[None]:
-    with _environment_kept():
-        yield
+def _module_environment(clean_environment: dict[str, str]) -> Iterator[None]:
+    yield
+    _set_environment(clean_environment)
 
 
 @pytest.fixture(autouse=True)
 def _test_environment(_module_environment: None) -> Iterator[None]:
-    with _environment_kept():
-        yield
+    before = dict(os.environ)
+    yield
+    _set_environment(before)
+
+
+def _set_environment(variables: dict[str, str]) -> None:
+    os.environ.clear()
+    os.environ.update(variables)
 
 
 @pytest.fixture(scope="session")
