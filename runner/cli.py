@@ -115,6 +115,33 @@ def status(target: Target = None) -> None:
 
 
 @app.command()
+def check(
+    recipes: Annotated[
+        list[Path] | None,
+        typer.Argument(
+            metavar="RECIPE", help="Recipes. Default: all in recipes/.", show_default=False
+        ),
+    ] = None,
+    target: Target = None,
+) -> None:
+    """Check recipes without running them: keys, dbt models, features, arguments, scorers, gate.
+
+    dbt reads the project (`dbt parse`), no server is asked. Every mistake is a line
+    `file:line:column: key: what was expected`. Exits with 1 if there is any.
+    """
+    from runner.checking import check as check_recipes
+
+    checked = check_recipes(load_settings(target), recipes or [])
+    for path, problems in checked.items():
+        for problem in problems:
+            console.result(f"{problem.message}\n  hint: {problem.hint}")
+        if not problems:
+            console.result(f"{path}: right")
+    if any(checked.values()):
+        raise typer.Exit(1)
+
+
+@app.command()
 def train(recipe: Recipe, target: Target = None) -> None:
     """Train the recipe's ML model and register it.
 

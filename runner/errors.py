@@ -1,4 +1,8 @@
-"""The one exception a user is meant to see."""
+"""The one exception a user is meant to see, and several of it at once."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
 
 
 class RunnerError(Exception):
@@ -18,3 +22,19 @@ class RunnerError(Exception):
         super().__init__(message)
         self.message = message
         self.hint = hint
+
+
+class CombinedError(RunnerError):
+    """Several expected failures of one file, told as one.
+
+    Parameters
+    ----------
+    errors
+        At least one, in the order in which they are told.
+    hint
+        What to do about all of them.
+    """
+
+    def __init__(self, errors: Sequence[RunnerError], *, hint: str) -> None:
+        super().__init__("; ".join(error.message for error in errors), hint=hint)
+        self.errors = tuple(errors)

@@ -164,19 +164,29 @@ def build_estimator(recipe: Recipe) -> BaseEstimator:
         If there is no such argument, or scikit-learn does not take its value; every such
         argument is named with its place in the recipe.
     """
-    allowed = ESTIMATORS[recipe.estimator.class_path]
-    cls = getattr(importlib.import_module(f"sklearn.{allowed.module}"), allowed.name)
+    problems = argument_problems(recipe)
+    if problems:
+        raise recipe.source.errors(problems)
+    estimator: BaseEstimator = _class_of(recipe)(**recipe.estimator.init_args)
+    return estimator
+
+
+def argument_problems(recipe: Recipe) -> list[Problem]:
+    """Return the `init_args` that the estimator does not have or does not take."""
+    cls = _class_of(recipe)
     known = list(inspect.signature(cls).parameters)
-    problems = [
+    return [
         Problem(
-            ("estimator", "init_args", name), message, f"{allowed.name} takes {', '.join(known)}"
+            ("estimator", "init_args", name), message, f"{cls.__name__} takes {', '.join(known)}"
         )
         for name, value in recipe.estimator.init_args.items()
         if (message := _wrong_argument(cls, known, name, value))
     ]
-    if problems:
-        raise recipe.source.errors(problems)
-    return cls(**recipe.estimator.init_args)
+
+
+def _class_of(recipe: Recipe) -> Any:
+    allowed = ESTIMATORS[recipe.estimator.class_path]
+    return getattr(importlib.import_module(f"sklearn.{allowed.module}"), allowed.name)
 
 
 def _wrong_argument(cls: Any, known: Sequence[str], name: str, value: Any) -> str:

@@ -25,9 +25,14 @@ def check_references(recipe: Recipe, manifest: Manifest) -> None:
         One for all that is wrong, each with file, line and column in the recipe and the nearest
         name that exists.
     """
-    problems = [*_spine_problems(recipe, manifest), *_feature_problems(recipe, manifest)]
+    problems = manifest_problems(recipe, manifest)
     if problems:
         raise recipe.source.errors(problems)
+
+
+def manifest_problems(recipe: Recipe, manifest: Manifest) -> list[Problem]:
+    """Return what is wrong with the recipe's spine, label, embargo and features."""
+    return [*_spine_problems(recipe, manifest), *_feature_problems(recipe, manifest)]
 
 
 def _spine_problems(recipe: Recipe, manifest: Manifest) -> Iterator[Problem]:

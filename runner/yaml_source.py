@@ -16,7 +16,7 @@ from yaml import MarkedYAMLError, Node, ScalarNode, SequenceNode
 from yaml.error import Mark
 from yaml.reader import ReaderError
 
-from runner.errors import RunnerError
+from runner.errors import CombinedError, RunnerError
 from runner.wording import show
 from runner.yaml_nodes import TEXT, RefusalError, compose_mapping, scalar
 
@@ -69,8 +69,8 @@ class YamlSource:
         ordered = sorted(problems, key=lambda problem: self.position(problem.path))
         if len(ordered) == 1:
             return self.error(*ordered[0])
-        return RunnerError(
-            "; ".join(self._locate(problem) for problem in ordered),
+        return CombinedError(
+            [self.error(*problem) for problem in ordered],
             hint=f"correct these {len(ordered)} places, then run the same command again",
         )
 

@@ -1,0 +1,87 @@
+"""`runner check` on the shop's own project: dbt really parses it, and no server is up."""
+
+import pytest
+
+from runner.settings import PostgresAddress, RedisAddress
+from tests.e2e.conftest import copy_project
+
+WRONG = """\
+registered_model_name: wrong
+experiment_name: wrong
+task: classification
+spine: spine_category_purchase
+label: is_purchase
+features: ["user_demographics:*", "user_activity:orders_7"]
+split: {test: 28d, embargo: 1d}
+estimator:
+  class_path: sklearn.ensemble.RandomForestClassifier
+  init_args: {n_estimator: 100, max_depth: deep}
+scoring: [roc_auc]
+"""
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory):
+    """A copy of the project whose addresses nobody answers at."""
+    return copy_project(
+        tmp_path_factory.mktemp("check"),
+        PostgresAddress("127.0.0.1", 1, "nobody", "unused", "none"),
+        RedisAddress("redis://127.0.0.1:1/0"),
+    )
+
+
+def problems(done):
+    """The lines of stdout that name a place."""
+    return [line for line in done.stdout.splitlines() if not line.startswith("  hint: ")]
+
+
+def test_the_recipes_of_the_project_are_right(project):
+    printed = project.runner("check").splitlines()
+    names = sorted(path.name for path in (project.root / "recipes").glob("*.yaml"))
+    assert printed == [f"recipes/{name}: right" for name in names]
+
+
+def test_every_mistake_of_every_recipe_is_told_and_the_exit_code_is_1(project):
+    (project.root / "wrong.yaml").write_text(WRONG)
+    (project.root / "keys.yaml").write_text(WRONG.replace("task: classification", "task: x"))
+    done = project.run("runner", "check", "wrong.yaml", "recipes/rf.yaml", "keys.yaml", "no.yaml")
+    assert done.returncode == 1, done.stderr
+    assert [line.partition(" (did")[0] for line in problems(done)] == [
+        "wrong.yaml:5:1: label: spine_category_purchase has no label 'is_purchase'",
+        "wrong.yaml:6:35: features[1]: user_activity has no feature 'orders_7'",
+        (
+            "wrong.yaml:10:15: estimator.init_args.n_estimator: RandomForestClassifier has no such "
+            "argument"
+        ),
+        (
+            "wrong.yaml:10:33: estimator.init_args.max_depth: expected an int in the range "
+            "[1, inf) or null, got 'deep'"
+        ),
+        "recipes/rf.yaml: right",
+        "keys.yaml:3:1: task: expected 'classification' or 'regression', got 'x'",
+        "no.yaml: no such file",
+    ]
+    assert done.stdout.count("  hint: ") == 6
+
+
+def test_a_feature_that_the_sql_no_longer_has_is_not_right_by_an_old_manifest(project):
+    project.runner("check", "recipes/spend.yaml")
+    path = project.root / "dbt_project/models/feature_mart/user_demographics.yml"
+    text = path.read_text()
+    path.write_text(text.replace("user_demographics", "user_people"))
+    sql = path.with_suffix(".sql").rename(path.with_name("user_people.sql"))
+    try:
+        done = project.run("runner", "check", "recipes/rf.yaml")
+    finally:
+        path.write_text(text)
+        sql.rename(path.with_suffix(".sql"))
+    assert done.returncode == 1
+    assert "features[0]: no dbt model 'user_demographics'" in done.stdout
+
+
+def test_a_project_without_recipes_is_told(project):
+    (project.root / "recipes").rename(project.root / "elsewhere")
+    try:
+        assert "recipes: no recipe" in project.refused("check")
+    finally:
+        (project.root / "elsewhere").rename(project.root / "recipes")
