@@ -144,12 +144,24 @@ def _file_entities(bundle: Bundle, path: Path) -> pd.DataFrame:
     except pa.ArrowException as err:
         wanted = ", ".join(f"{key.name} {key.dtype}" for key in bundle.entity_keys)
         raise RunnerError(f"{path}: {err}", hint=f"entity keys of this model: {wanted}") from err
+    _refuse_taken(bundle, table.column_names, path)
     rows: pd.DataFrame = table.to_pandas(types_mapper=_NULLABLE.get)
     if EVENT_TIMESTAMP not in rows:
         rows[EVENT_TIMESTAMP] = pd.Timestamp(datetime.now(UTC))
     else:
         rows[EVENT_TIMESTAMP] = pd.to_datetime(rows[EVENT_TIMESTAMP], utc=True)
     return rows
+
+
+def _refuse_taken(bundle: Bundle, columns: list[str], path: Path) -> None:
+    """Raise if a column has the name of one that is written: two of a name cannot be read."""
+    written = ["prediction", *(f"probability_{label}" for label in bundle.label.classes or ())]
+    taken = [name for name in columns if name in written]
+    if taken:
+        raise RunnerError(
+            f"{path}: has a column {taken[0]!r}, which the predictions would have too",
+            hint=f"rename or drop {', '.join(taken)} in the file",
+        )
 
 
 def _read(path: Path, keys: dict[str, pa.DataType]) -> pa.Table:

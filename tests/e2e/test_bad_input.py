@@ -241,6 +241,11 @@ def test_predictions_of_wrong_files_are_refused_and_nothing_is_written(shop, tmp
     assert "user_id int64, category_id int64" in shop.refused(
         "predict", "recipes/rf.yaml", str(keys), "-o", out
     )
+    for taken in ("prediction", "probability_1"):
+        keys.write_text(f"user_id,category_id,{taken}\n1,2,3\n")
+        assert f"has a column '{taken}', which the predictions would have too" in shop.refused(
+            "predict", "recipes/rf.yaml", str(keys), "-o", out
+        )
     assert "cannot be read" in shop.refused("predict", "recipes/rf.yaml", "no.csv", "-o", out)
     assert "did you mean spine_user_spend" in shop.refused(
         "predict", "recipes/rf.yaml", "spine_user_spen", "-o", out
