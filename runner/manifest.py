@@ -11,7 +11,6 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import timedelta
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -147,26 +146,20 @@ class Spine(Relation):
 
 @dataclass(frozen=True)
 class Manifest:
-    """The feature marts and spines of one compiled dbt project."""
+    """The feature marts and spines of one compiled dbt project.
+
+    Attributes
+    ----------
+    sha256
+        Digest of what the project meant when it was read: every dbt model's SQL, config and
+        columns, and every macro, dbt's own included.
+    """
 
     path: Path
     project_name: str
     marts: Mapping[str, FeatureMart]
     spines: Mapping[str, Spine]
-
-    @cached_property
-    def sha256(self) -> str:
-        """Digest of what the project means: every dbt model's SQL, config and columns.
-
-        dbt writes times and invocation ids into the file, so the file's own digest would change
-        with every build.
-        """
-        nodes = json.loads(self.path.read_bytes())["nodes"]
-        meaning = {
-            key: [node.get("raw_code"), node["config"], node["columns"]]
-            for key, node in nodes.items()
-        }
-        return hashlib.sha256(json.dumps(meaning, sort_keys=True).encode()).hexdigest()
+    sha256: str
 
 
 def load_manifest(path: Path) -> Manifest:
@@ -186,7 +179,18 @@ def load_manifest(path: Path) -> Manifest:
         project_name=content["metadata"]["project_name"],
         marts={node["name"]: _mart(node) for node in models if "feature_mart" in node["fqn"][:-1]},
         spines={node["name"]: _spine(node) for node in models if "spine_data" in node["fqn"][:-1]},
+        sha256=_digest(content),
     )
+
+
+def _digest(content: dict[str, Any]) -> str:
+    # dbt writes times and invocation ids into the file, so the file's own digest would change
+    # with every build.
+    meaning = {
+        key: [node.get("raw_code"), node["config"], node["columns"]]
+        for key, node in content["nodes"].items()
+    } | {key: macro["macro_sql"] for key, macro in content["macros"].items()}
+    return hashlib.sha256(json.dumps(meaning, sort_keys=True).encode()).hexdigest()
 
 
 def _mart(node: dict[str, Any]) -> FeatureMart:

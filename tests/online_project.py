@@ -126,7 +126,7 @@ class OnlineProject:
         nodes = {mart.name: _node(mart) for mart in self.marts}
         nodes["labels"] = _spine_node(self.marts)
         metadata = {"project_name": PROJECT}
-        path.write_text(json.dumps({"metadata": metadata, "nodes": nodes}))
+        path.write_text(json.dumps({"metadata": metadata, "nodes": nodes, "macros": {}}))
         return load_manifest(path)
 
     def insert(self, mart: FeatureMart, *rows: Sequence[Any]) -> None:

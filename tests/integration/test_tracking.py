@@ -24,7 +24,6 @@ START = datetime(2026, 1, 1, tzinfo=UTC)
 @pytest.fixture
 def training(tmp_path):
     """A finished training of a small forest, in a project outside git."""
-    (tmp_path / "manifest.json").write_text('{"nodes": {}}')
     recipe = make_recipe(tmp_path / "recipe.yaml", more="gate: {roc_auc: 0.5}\n")
     X, y = rows()
     stamps = [START + timedelta(hours=i) for i in range(len(X))]
@@ -44,7 +43,7 @@ def training(tmp_path):
     env = {"MLFLOW_TRACKING_URI": "sqlite:///mlruns/mlflow.db"}
     return Training(
         settings=Settings("local", tmp_path, env),
-        manifest=Manifest(tmp_path / "manifest.json", "shop", {"activity": MART}, {}),
+        manifest=Manifest(tmp_path / "manifest.json", "shop", {"activity": MART}, {}, "0" * 64),
         recipe=recipe,
         feast_project="shop",
         spine=SPINE,

@@ -59,9 +59,13 @@ SPINE = _node(
 
 @pytest.fixture
 def load(tmp_path):
-    def load_nodes(*nodes):
+    def load_nodes(*nodes, **macros):
         path = tmp_path / "manifest.json"
-        content = {"metadata": {"project_name": "shop"}, "nodes": {n["name"]: n for n in nodes}}
+        content = {
+            "metadata": {"project_name": "shop"},
+            "nodes": {n["name"]: n for n in nodes},
+            "macros": {name: {"macro_sql": sql} for name, sql in macros.items()},
+        }
         path.write_text(json.dumps(content))
         return load_manifest(path)
 
@@ -121,6 +125,18 @@ def test_the_digest_changes_with_the_sql_and_not_with_the_build(load, tmp_path):
     first = load(MART).sha256
     assert load(changed(MART, description="another text in the YAML")).sha256 == first
     assert load(changed(MART, raw_code="select 2")).sha256 != first
+
+
+def test_the_digest_changes_with_a_macro(load):
+    first = load(MART, window="{% macro window() %}7{% endmacro %}").sha256
+    assert load(MART, window="{% macro window() %}8{% endmacro %}").sha256 != first
+
+
+def test_the_digest_is_of_the_manifest_that_was_read(load):
+    read = load(MART)
+    before = read.sha256
+    load(changed(MART, raw_code="select 2"))  # dbt writes the same file again
+    assert read.sha256 == before
 
 
 @pytest.mark.parametrize(
