@@ -277,7 +277,8 @@ def predict(
     """Score a file or a spine with the champion, features joined point-in-time.
 
     A file needs the entity key columns, and may have `event_timestamp` (UTC): features are as
-    they were knowable then. Without it they are as of now, as online. Other columns are kept.
+    they were knowable then. Without it they are as of now, as online. Other columns are kept; one
+    named as a column that is written (`prediction`, `probability_…`) is refused.
     """
     from runner.prediction import predict as predict_rows
 
