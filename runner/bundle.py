@@ -31,6 +31,7 @@ from sklearn.pipeline import Pipeline
 from runner.errors import RunnerError
 from runner.features.store import Feature
 from runner.manifest import Spine
+from serving.scoring import Predictions
 
 if TYPE_CHECKING:
     from runner.recipe import Recipe
@@ -198,7 +199,25 @@ def _join_inputs(model: onnx.ModelProto, name: str, kind: int, columns: list[str
     graph.node.insert(0, onnx.helper.make_node("Split", [name], columns, axis=1))
 
 
-def _largest_difference(pipeline: Pipeline, content: bytes, X: pd.DataFrame) -> float:
+def class_list(pipeline: Pipeline) -> list[Any] | None:
+    """Return the classes in the order of the probabilities; None for a regression."""
+    return pipeline.classes_.tolist() if is_classifier(pipeline) else None
+
+
+def served_predictions(pipeline: Pipeline, served: ServedModel, X: pd.DataFrame) -> Predictions:
+    """Return what the model will answer for `X`, shape (n_rows, n_features), when it is served."""
+    if served.format == "onnx":
+        outputs = _run_onnx(served.content, X)
+        if is_classifier(pipeline):
+            return Predictions(np.asarray(outputs[0]).reshape(-1), outputs[1])
+        return Predictions(outputs[0].reshape(-1).astype(np.float64), None)
+    labels = np.asarray(pipeline.predict(X))
+    if is_classifier(pipeline):
+        return Predictions(labels, np.asarray(pipeline.predict_proba(X), dtype=np.float32))
+    return Predictions(labels.astype(np.float64), None)
+
+
+def _run_onnx(content: bytes, X: pd.DataFrame) -> list[npt.NDArray[Any]]:
     text = [name for name in X if X[name].dtype == object]
     numeric = [name for name in X if X[name].dtype != object]
     inputs: dict[str, npt.NDArray[Any]] = {}
@@ -207,9 +226,15 @@ def _largest_difference(pipeline: Pipeline, content: bytes, X: pd.DataFrame) -> 
     if text:
         inputs["text"] = X[text].to_numpy(object)
     onnxruntime.disable_telemetry_events()
-    outputs = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"]).run(
-        None, inputs
-    )
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1  # as serving does: the sums of the trees in the same order
+    session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+    outputs: list[npt.NDArray[Any]] = session.run(None, inputs)
+    return outputs
+
+
+def _largest_difference(pipeline: Pipeline, content: bytes, X: pd.DataFrame) -> float:
+    outputs = _run_onnx(content, X)
     if is_classifier(pipeline):
         return float(np.abs(outputs[1] - pipeline.predict_proba(X)).max())
     expected = pipeline.predict(X)

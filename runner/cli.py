@@ -147,7 +147,8 @@ def train(recipe: Recipe, target: Target = None) -> None:
 
     Builds the spine and feature marts with dbt, joins features point-in-time through Feast, fits
     with scikit-learn, records everything in MLflow and registers a version. It becomes the
-    `champion` if it passes the recipe's gate.
+    `champion` if it passes the recipe's gate and beats the present champion on the same test rows
+    by more than noise; otherwise it is the `challenger`, and the reason is told.
     """
     from runner.training import train as train_recipe
 
@@ -158,8 +159,9 @@ def train(recipe: Recipe, target: Target = None) -> None:
         [[name, f"{a:.4f}", f"{b:.4f}"] for name, (a, b) in trained.scores.items()],
     )
     if trained.refusals:
-        console.warn(f"not the champion: {'; '.join(trained.refusals)}")
-        console.note("look at the run: mlflow ui --backend-store-uri sqlite:///mlruns/mlflow.db")
+        console.warn(f"the challenger, not the champion: {'; '.join(trained.refusals)}")
+        name = trained.registered_model_name
+        console.note(f"look at both: runner compare {name}@champion {name}@challenger")
     else:
         console.result("It is the champion now.")
         console.note(f"next: runner materialize {recipe}, then runner serve {recipe}")

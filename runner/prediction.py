@@ -20,25 +20,19 @@ import pyarrow.parquet as pq
 
 from runner import console
 from runner.errors import RunnerError
-from runner.features.store import open_store, spine_query
+from runner.features.store import NULLABLE, open_store, spine_query
 from runner.manifest import EVENT_TIMESTAMP, load_manifest
+from runner.served_version import load_version
 from runner.servers import require_servers
 from runner.settings import Settings
-from serving.bundle import Bundle, read_bundle
-from serving.registry import open_source
-from serving.scoring import Model, load_model
+from serving.bundle import Bundle
+from serving.scoring import Model
 
 _KEY_TYPES = {
     "int64": pa.int64(),
     "int32": pa.int32(),
     "string": pa.string(),
     "timestamp": pa.timestamp("us", "UTC"),
-}
-_NULLABLE = {
-    pa.int64(): pd.Int64Dtype(),
-    pa.int32(): pd.Int32Dtype(),
-    pa.bool_(): pd.BooleanDtype(),
-    pa.string(): pd.StringDtype(),
 }
 
 
@@ -74,7 +68,7 @@ def predict(settings: Settings, name: str, source: str, output: Path) -> Written
             hint="name another --output",
         )
     require_servers(settings)
-    model, version = _champion(settings, name)
+    model, version = load_version(settings, f"models:/{name}@champion")
     entity_df = _entities(settings, model.bundle, source)
     store = open_store(settings)
     references = [f"{feature.view}:{feature.feature}" for feature in model.bundle.features]
@@ -92,13 +86,6 @@ def predict(settings: Settings, name: str, source: str, output: Path) -> Written
             rows += batch.num_rows
             bar.advance(batch.num_rows)
     return Written(f"{name} version {version}", rows)
-
-
-def _champion(settings: Settings, name: str) -> tuple[Model, str]:
-    origin = open_source(f"models:/{name}@champion", settings.mlflow_tracking_uri, settings.env)
-    version = origin.resolve()
-    with origin.bundle(version) as folder:
-        return load_model(read_bundle(folder, version.bundle_sha256)), version.version
 
 
 def _scored(model: Model, table: pa.Table) -> pa.Table:
@@ -145,7 +132,7 @@ def _file_entities(bundle: Bundle, path: Path) -> pd.DataFrame:
         wanted = ", ".join(f"{key.name} {key.dtype}" for key in bundle.entity_keys)
         raise RunnerError(f"{path}: {err}", hint=f"entity keys of this model: {wanted}") from err
     _refuse_taken(bundle, table.column_names, path)
-    rows: pd.DataFrame = table.to_pandas(types_mapper=_NULLABLE.get)
+    rows: pd.DataFrame = table.to_pandas(types_mapper=NULLABLE.get)
     if EVENT_TIMESTAMP not in rows:
         rows[EVENT_TIMESTAMP] = pd.Timestamp(datetime.now(UTC))
     else:

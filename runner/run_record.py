@@ -17,10 +17,10 @@ from typing import Any
 
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
-from sklearn.base import is_classifier
 from sklearn.pipeline import Pipeline
 
-from runner.bundle import ServedModel, write_bundle
+from runner.bundle import ServedModel, class_list, write_bundle
+from runner.champion import Comparison
 from runner.evaluation import Evaluation
 from runner.features.store import Feature
 from runner.manifest import EVENT_TIMESTAMP, Manifest, Spine
@@ -49,6 +49,7 @@ class Training:
     pipeline: Pipeline
     evaluation: Evaluation
     served: ServedModel
+    comparison: Comparison
     started_at: datetime
 
     @cached_property
@@ -75,6 +76,7 @@ class Training:
             "n_features": len(self.features),
             "train_until": self.data.split.train_until.isoformat(),
             "test_from": self.data.split.test_from.isoformat(),
+            **self.comparison.params,
         }
 
     @property
@@ -83,6 +85,7 @@ class Training:
         return {
             **{f"train_{name}": score for name, score in self.evaluation.train.items()},
             **{f"test_{name}": score for name, score in self.evaluation.test.items()},
+            **(self.comparison.metrics or {}),
             "n_spine_rows": self.data.table.num_rows,
             "n_train_rows": len(self.data.train.y),
             "n_test_rows": len(self.data.test.y),
@@ -109,9 +112,15 @@ class Training:
     @property
     def verdict(self) -> dict[str, str]:
         """The gate's verdict as tags of the run and of the model version."""
-        if self.evaluation.passed:
+        if not self.refusals:
             return {"gate": "passed"}
-        return {"gate": "refused", "gate_reason": "; ".join(self.evaluation.refusals)}
+        return {"gate": "refused", "gate_reason": "; ".join(self.refusals)}
+
+    @property
+    def refusals(self) -> tuple[str, ...]:
+        """Why the model does not become the champion, a sentence each; empty if it does."""
+        beaten = self.comparison.refusal
+        return (*self.evaluation.refusals, *([beaten] if beaten else []))
 
     @property
     def pip_requirements(self) -> list[str]:
@@ -143,7 +152,7 @@ def _write_bundle(training: Training, run_id: str, folder: Path) -> str:
         recipe=training.recipe,
         spine=training.spine,
         features=training.features,
-        classes=pipeline.classes_.tolist() if is_classifier(pipeline) else None,
+        classes=class_list(pipeline),
         model=training.served,
         examples={key: _example(table[key][-1].as_py()) for key in training.spine.join_keys},
         run={

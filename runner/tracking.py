@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -21,6 +22,7 @@ from mlflow.exceptions import MlflowException
 from mlflow.models import infer_signature
 
 from runner.bundle import trusted_types
+from runner.champion import CHAMPION, champion_of
 from runner.errors import RunnerError
 from runner.run_record import Training, write_artifacts
 
@@ -29,7 +31,8 @@ if TYPE_CHECKING:
     from runner.recipe import Recipe
     from runner.settings import Settings
 
-CHAMPION = "champion"
+CHALLENGER = "challenger"
+CHAMPION_SINCE = "champion_since"
 _INTERFACE_TAG = "serving_interface"
 
 
@@ -55,7 +58,7 @@ def refuse_other_interface(client: MlflowClient, recipe: Recipe, spine: Spine) -
         Naming both interfaces.
     """
     wanted = _interface(recipe, spine)
-    for version in _versions(client, recipe.registered_model_name)[:1]:
+    for version in versions_of(client, recipe.registered_model_name)[:1]:
         existing = version.tags.get(_INTERFACE_TAG, "one that runner did not write")
         if existing != wanted:
             raise RunnerError(
@@ -116,8 +119,37 @@ def register(client: MlflowClient, run_id: str, bundle_sha256: str, training: Tr
     return str(version.version)
 
 
+def award(client: MlflowClient, training: Training, version: str) -> tuple[str, ...]:
+    """Make the new version the champion or, if anything refuses it, the challenger.
+
+    Returns
+    -------
+    tuple of str
+        Why it is only the challenger; empty if it is the champion.
+    """
+    name, refusals = training.recipe.registered_model_name, training.refusals
+    present = champion_of(client, name)
+    moved = str(present.version) if present else ""
+    if not refusals and moved != training.comparison.version:
+        # Another training or a person was quicker: this one was compared with another model.
+        refusals = (f"the champion became version {moved} while this model was trained",)
+        client.set_model_version_tag(name, version, "gate", "refused")
+        client.set_model_version_tag(name, version, "gate_reason", refusals[0])
+    if refusals:
+        client.set_registered_model_alias(name, CHALLENGER, version)
+    else:
+        promote(client, name, version)
+    return refusals
+
+
 def promote(client: MlflowClient, name: str, version: str) -> None:
-    """Make `version` the champion: the one that serving and `runner predict` use."""
+    """Make `version` the champion: the one that serving and `runner predict` use.
+
+    The version's tag `champion_since` (ISO 8601, UTC) is the history that `rollback` goes back in.
+    """
+    client.set_model_version_tag(name, version, CHAMPION_SINCE, datetime.now(UTC).isoformat())
+    if client.get_registered_model(name).aliases.get(CHALLENGER) == version:
+        client.delete_registered_model_alias(name, CHALLENGER)
     client.set_registered_model_alias(name, CHAMPION, version)
 
 
@@ -126,7 +158,8 @@ def _interface(recipe: Recipe, spine: Spine) -> str:
     return f"{recipe.task} of {recipe.label} by {keys}"
 
 
-def _versions(client: MlflowClient, name: str) -> list[ModelVersion]:
+def versions_of(client: MlflowClient, name: str) -> list[ModelVersion]:
+    """Return the model's versions, the newest first; none if there is no such model."""
     found: list[ModelVersion] = list(client.search_model_versions(f"name = '{name}'"))
     return sorted(found, key=lambda version: -int(version.version))
 

@@ -27,6 +27,7 @@ _HEAVY = (
     "runner.training_data",
     "runner.pipeline",
     "runner.evaluation",
+    "runner.champion",
     "runner.tracking",
 )
 
@@ -40,7 +41,7 @@ class TrainingResult:
     scores
         Scorer name → (score on training rows, score on test rows).
     refusals
-        Why the gate refused the model; empty when it became the champion.
+        Why the model is only the challenger; empty when it became the champion.
     """
 
     run_id: str
@@ -66,7 +67,8 @@ def train(settings: Settings, path: Path) -> TrainingResult:
         manifest = build_sql(settings, recipe)
 
     from runner import tracking
-    from runner.bundle import served_model
+    from runner.bundle import class_list, served_model, served_predictions
+    from runner.champion import Contender, compare_with_champion
     from runner.estimators import build_estimator
     from runner.evaluation import evaluate
     from runner.features.store import apply_recipe, open_store, recipe_features
@@ -94,6 +96,18 @@ def train(settings: Settings, path: Path) -> TrainingResult:
         served = served_model(pipeline, data.test.X)
         step.update(f"{len(data.test.y):,} test rows; {served.proof}")
 
+    with console.step("compare with the champion on the same test rows") as step:
+        contender = Contender(
+            recipe.registered_model_name,
+            recipe.scoring[0],
+            spine,
+            data,
+            served_predictions(pipeline, served, data.test.X),
+            class_list(pipeline),
+        )
+        comparison = compare_with_champion(settings, client, store, manifest, contender)
+        step.update(comparison.summary)
+
     with console.step("mlflow: record and register") as step, TemporaryDirectory() as folder:
         training = Training(
             settings,
@@ -106,19 +120,19 @@ def train(settings: Settings, path: Path) -> TrainingResult:
             pipeline,
             evaluation,
             served,
+            comparison,
             started_at,
         )
         run_id, bundle_sha256 = tracking.record(client, training, Path(folder))
         version = tracking.register(client, run_id, bundle_sha256, training)
-        if evaluation.passed:
-            tracking.promote(client, recipe.registered_model_name, version)
+        refusals = tracking.award(client, training, version)
         step.update(f"{recipe.registered_model_name} version {version}")
     return TrainingResult(
         run_id=run_id,
         registered_model_name=recipe.registered_model_name,
         version=version,
         scores={name: (evaluation.train[name], evaluation.test[name]) for name in recipe.scoring},
-        refusals=evaluation.refusals,
+        refusals=refusals,
     )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import pandas as pd
 import pyarrow as pa
 from feast import FeatureStore
 
@@ -16,6 +17,15 @@ from runner.sql import quote, quote_table
 if TYPE_CHECKING:
     from runner.recipe import Recipe
     from runner.settings import Settings
+
+
+# What pandas must hold Arrow's types in, so that a null stays a null and an integer an integer.
+NULLABLE = {
+    pa.int64(): pd.Int64Dtype(),
+    pa.int32(): pd.Int32Dtype(),
+    pa.bool_(): pd.BooleanDtype(),
+    pa.string(): pd.StringDtype(),
+}
 
 
 @dataclass(frozen=True)

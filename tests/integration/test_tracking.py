@@ -8,6 +8,7 @@ import pytest
 
 from runner import tracking
 from runner.bundle import served_model
+from runner.champion import NO_CHAMPION
 from runner.errors import RunnerError
 from runner.evaluation import evaluate
 from runner.manifest import Manifest
@@ -52,6 +53,7 @@ def training(tmp_path):
         pipeline=pipeline,
         evaluation=evaluate(recipe, pipeline, train, test),
         served=served_model(pipeline, test.X),
+        comparison=NO_CHAMPION,
         started_at=datetime.now(UTC),
     )
 

@@ -1,0 +1,170 @@
+"""How sure a score is: the test rows drawn again and again, the score computed each time.
+
+Rows of one entity are drawn together: a user's rows of two weeks are nearly the same row, and
+drawing them one by one would make the score look surer than it is.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+from sklearn.base import BaseEstimator, ClassifierMixin, RegressorMixin
+from sklearn.exceptions import UndefinedMetricWarning
+from sklearn.metrics import get_scorer
+
+from serving.scoring import Predictions
+
+RESAMPLES = 500
+SEED = 0
+_TAILS = (2.5, 97.5)  # percentiles: 95 % of the resamples lie between them
+Labels = npt.NDArray[np.generic]
+RowNumbers = npt.NDArray[np.intp]
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A number computed on all rows, and where it lies on 95 % of the resamples."""
+
+    value: float
+    low: float
+    high: float
+
+
+def predicted(predictions: Predictions, classes: list[object] | None) -> BaseEstimator:
+    """Return an estimator that answers `predictions` for row numbers.
+
+    scikit-learn's scorers ask an estimator; a resample need not compute its predictions again.
+
+    Parameters
+    ----------
+    classes
+        The classes in the order of the probabilities; None for a regression.
+    """
+    if classes is None:
+        return _PredictedValues(predictions.labels)
+    return _PredictedClasses(predictions, classes)
+
+
+def score_interval(
+    scorer: str, estimator: BaseEstimator, y: Labels, groups: RowNumbers
+) -> Interval:
+    """Return the score of an estimator of `predicted`, with its 95 % percentile interval.
+
+    Parameters
+    ----------
+    y, groups
+        Shape (n_rows,): the labels, and a number from 0 per entity, without gaps.
+
+    Raises
+    ------
+    ValueError
+        If the scorer cannot score these rows.
+
+    Notes
+    -----
+    Source: B. Efron and R. J. Tibshirani, An Introduction to the Bootstrap (1993), section 13.3,
+    the percentile interval; entities are resampled in place of rows, the cluster bootstrap of
+    C. A. Field and A. H. Welsh, Bootstrapping clustered data (2007), section 2. A resample on
+    which the score is not defined (only one class was drawn) is left out.
+    """
+    every = np.arange(len(y))
+    drawn = [_score(scorer, estimator, y, rows) for rows in resamples(groups)]
+    return _interval(_defined(scorer, estimator, y, every), drawn)
+
+
+def paired_interval(
+    scorer: str, new: BaseEstimator, old: BaseEstimator, y: Labels, groups: RowNumbers
+) -> Interval:
+    """Return how much better `new` scores than `old`, with its 95 % percentile interval.
+
+    Both are scored on the same rows of each resample. The new one is better by more than noise
+    if the whole interval is above 0.
+
+    Raises
+    ------
+    ValueError
+        If the scorer cannot score these rows.
+
+    Notes
+    -----
+    Source: P. Koehn, Statistical significance tests for machine translation evaluation (2004),
+    section 4, paired bootstrap resampling; interval and entities as in `score_interval`.
+    """
+    every = np.arange(len(y))
+    whole = _defined(scorer, new, y, every) - _defined(scorer, old, y, every)
+    drawn = [
+        _score(scorer, new, y, rows) - _score(scorer, old, y, rows) for rows in resamples(groups)
+    ]
+    return _interval(whole, drawn)
+
+
+def resamples(groups: RowNumbers) -> Iterator[RowNumbers]:
+    """Give `RESAMPLES` times the row numbers of as many groups as there are, drawn with return.
+
+    Always the same ones for the same groups: the seed is fixed.
+    """
+    order = np.argsort(groups, kind="stable")
+    sizes = np.bincount(groups)
+    starts = np.cumsum(sizes) - sizes
+    random = np.random.default_rng(SEED)
+    for _ in range(RESAMPLES):
+        chosen = random.integers(len(sizes), size=len(sizes))
+        lengths = sizes[chosen]
+        within = np.arange(lengths.sum()) - np.repeat(np.cumsum(lengths) - lengths, lengths)
+        yield order[np.repeat(starts[chosen], lengths) + within]
+
+
+def _interval(whole: float, drawn: list[float]) -> Interval:
+    if np.isnan(drawn).all():
+        raise ValueError("no resample of the rows can be scored")
+    low, high = np.nanpercentile(drawn, _TAILS)
+    return Interval(whole, float(low), float(high))
+
+
+def _defined(scorer: str, estimator: BaseEstimator, y: Labels, rows: RowNumbers) -> float:
+    score = float(get_scorer(scorer)(estimator, rows, y[rows]))
+    if not np.isfinite(score):
+        raise ValueError(f"{scorer} is {score} on {len(rows)} rows")
+    return score
+
+
+def _score(scorer: str, estimator: BaseEstimator, y: Labels, rows: RowNumbers) -> float:
+    """Return the score, or NaN where it is not defined."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UndefinedMetricWarning)
+        try:
+            return float(get_scorer(scorer)(estimator, rows, y[rows]))
+        except ValueError:  # scikit-learn's word for "only one class", by some scorers
+            return float("nan")
+
+
+class _PredictedClasses(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
+    def __init__(self, predictions: Predictions, classes: list[object]) -> None:
+        self.predictions = predictions
+        self.classes = classes
+        self.classes_ = np.array(classes)
+
+    def fit(self, *_: object) -> None:
+        """Do nothing: scikit-learn takes an estimator by this method."""
+
+    def predict(self, rows: RowNumbers) -> Labels:
+        return self.predictions.labels[rows]
+
+    def predict_proba(self, rows: RowNumbers) -> npt.NDArray[np.float64]:
+        assert self.predictions.probabilities is not None  # noqa: S101 - a classification
+        return self.predictions.probabilities[rows].astype(np.float64)
+
+
+class _PredictedValues(RegressorMixin, BaseEstimator):  # type: ignore[misc]
+    def __init__(self, values: Labels) -> None:
+        self.values = values
+
+    def fit(self, *_: object) -> None:
+        """Do nothing: scikit-learn takes an estimator by this method."""
+
+    def predict(self, rows: RowNumbers) -> Labels:
+        return self.values[rows]
