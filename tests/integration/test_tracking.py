@@ -2,21 +2,26 @@
 
 import dataclasses
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import pytest
 
-from runner import tracking
-from runner.bundle import served_model
-from runner.champion import NO_CHAMPION
+from runner import registry, tracking
+from runner.bundle import served_model, served_predictions
+from runner.champion import NO_CHAMPION, Contender, compare_with_champion
 from runner.errors import RunnerError
 from runner.evaluation import evaluate
 from runner.manifest import Manifest
+from runner.model_comparison import compare
 from runner.pipeline import build_pipeline
 from runner.run_record import Training
 from runner.settings import Settings
 from runner.split import split_by_time
 from runner.training_data import Rows, TrainingData
+from serving.errors import BundleError
+from serving.scoring import Predictions
 from tests.modelling import FEATURES, MART, REGRESSOR, SPINE, feature_table, make_recipe, rows
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
@@ -156,3 +161,167 @@ def new_run(client):
 def statuses(client):
     experiment = client.get_experiment_by_name("e")
     return [run.info.status for run in client.search_runs(experiment.experiment_id)]
+
+
+@pytest.fixture
+def champion(client, training, folder):
+    """The training as the champion, and its run."""
+    run_id, version = registered(client, training, folder)
+    tracking.award(client, training, version)
+    return client.get_run(run_id)
+
+
+def compared(client, training, predictions=None):
+    """Compare with the champion; `predictions` of the test rows in place of the model's own."""
+    served = served_predictions(training.pipeline, training.served, training.data.test.X)
+    contender = Contender("m", "roc_auc", SPINE, training.data, predictions or served, [0, 1])
+    return compare_with_champion(training.settings, client, None, training.manifest, contender)
+
+
+def perfect(training):
+    y = training.data.test.y
+    return Predictions(y, np.column_stack([1 - y, y]).astype(np.float32))
+
+
+def test_the_first_version_has_nobody_to_beat(client, training):
+    assert compared(client, training) == NO_CHAMPION
+
+
+def test_the_same_model_again_becomes_the_challenger(client, training, champion, tmp_path):
+    comparison = compared(client, training)
+    assert comparison.metrics["champion_difference_low"] == 0
+    assert comparison.metrics["champion_difference_high"] == 0
+    again = dataclasses.replace(training, comparison=comparison)
+    (tmp_path / "again").mkdir()
+    run_id, version = registered(client, again, tmp_path / "again")
+    [refusal] = tracking.award(client, again, version)
+    assert "not better by more than noise" in refusal
+    assert client.get_model_version("m", version).tags["gate_reason"] == refusal
+    assert client.get_registered_model("m").aliases == {"champion": "1", "challenger": "2"}
+    assert client.get_run(run_id).data.params["bootstrap_seed"] == "0"
+
+
+def test_a_better_model_becomes_the_champion(client, training, champion, tmp_path):
+    better = dataclasses.replace(training, comparison=compared(client, training, perfect(training)))
+    assert better.comparison.metrics["champion_difference_low"] > 0
+    (tmp_path / "again").mkdir()
+    _, version = registered(client, better, tmp_path / "again")
+    assert tracking.award(client, better, version) == ()
+    assert client.get_registered_model("m").aliases == {"champion": "2"}
+
+
+def test_a_champion_whose_files_changed_is_not_loaded_and_not_replaced(client, training, champion):
+    path = Path(champion.info.artifact_uri.removeprefix("file://")) / "serving_bundle/model.onnx"
+    path.write_bytes(path.read_bytes() + b"\0")
+    comparison = compared(client, training, perfect(training))
+    assert "(version 1) cannot be compared" in comparison.refusal
+    assert "does not match the SHA-256" in comparison.refusal
+
+
+def test_a_champion_whose_feature_is_gone_from_dbt_is_not_replaced(client, training, champion):
+    table = training.data.table.drop_columns(["activity__value"])
+    data = dataclasses.replace(training.data, table=table)
+    gone = dataclasses.replace(training.manifest, marts={})
+    other = dataclasses.replace(training, data=data, manifest=gone)
+    refusal = compared(client, other, perfect(training)).refusal
+    assert "dbt has no activity:value any more" in refusal
+
+
+def test_only_rows_that_the_champion_cannot_have_seen_are_compared(client, training, champion):
+    early = split_by_time(
+        training.data.table["event_timestamp"],
+        test=timedelta(days=10),
+        embargo=timedelta(0),
+        label_window=timedelta(0),
+    )
+    X, y = rows()
+    longer = dataclasses.replace(
+        training.data, test=Rows(X[early.test], y[early.test]), split=early
+    )
+    wider = dataclasses.replace(training, data=longer)
+    metrics = compared(client, wider).metrics
+    assert metrics["n_champion_rows"] == len(training.data.test.y) < early.test.sum()
+
+
+def test_a_champion_that_changed_meanwhile_is_not_replaced(client, training, champion, tmp_path):
+    beaten = dataclasses.replace(training, comparison=compared(client, training, perfect(training)))
+    for number in ("2", "3"):
+        (tmp_path / number).mkdir()
+        _, version = registered(client, beaten, tmp_path / number)
+        if version == "2":
+            tracking.promote(client, "m", "2")
+    [refusal] = tracking.award(client, beaten, "3")
+    assert refusal == "the champion became version 2 while this model was trained"
+    assert client.get_model_version("m", "3").tags["gate"] == "refused"
+    assert client.get_registered_model("m").aliases == {"champion": "2", "challenger": "3"}
+
+
+@pytest.fixture
+def versions(client, training, champion, tmp_path):
+    """Versions 1, 2 and 3 of the model, version 1 the champion and 3 the challenger."""
+    for number in ("2", "3"):
+        (tmp_path / number).mkdir()
+        registered(client, training, tmp_path / number)
+    client.set_registered_model_alias("m", "challenger", "3")
+    return client
+
+
+def test_the_challenger_is_promoted_and_rolled_back(training, versions):
+    assert registry.promote(training.settings, "m", None) == ("3", "1")
+    assert versions.get_registered_model("m").aliases == {"champion": "3"}
+    assert registry.rollback(training.settings, "m") == ("1", "3")
+    assert versions.get_registered_model("m").aliases == {"champion": "1"}
+
+
+def test_a_rollback_does_not_return_to_what_was_rolled_back(training, versions):
+    registry.promote(training.settings, "m", "2")
+    registry.rollback(training.settings, "m")
+    registry.promote(training.settings, "m", "3")
+    assert registry.rollback(training.settings, "m") == ("1", "3")
+    with pytest.raises(RunnerError, match="m had no champion before version 1"):
+        registry.rollback(training.settings, "m")
+
+
+def test_what_does_not_exist_cannot_be_promoted(training, versions):
+    with pytest.raises(RunnerError, match="m has no version 9") as refused:
+        registry.promote(training.settings, "m", "9")
+    assert refused.value.hint == "versions: 1, 2, 3"
+    with pytest.raises(RunnerError, match="nobody has no challenger"):
+        registry.promote(training.settings, "nobody", None)
+    with pytest.raises(RunnerError, match="nobody has no champion"):
+        registry.rollback(training.settings, "nobody")
+
+
+def test_a_version_that_cannot_be_served_is_not_promoted(training, versions):
+    run = versions.get_run(versions.get_model_version("m", "2").run_id)
+    (Path(run.info.artifact_uri.removeprefix("file://")) / "serving_bundle/model.onnx").unlink()
+    with pytest.raises(BundleError, match="cannot be read"):
+        registry.promote(training.settings, "m", "2")
+    assert versions.get_registered_model("m").aliases["champion"] == "1"
+
+
+def test_two_versions_side_by_side(training, versions, champion):
+    found = compare(training.settings, "m@champion", "m/2")
+    by_name = {(row.group, row.name): row for row in found}
+    assert by_name["run", "id"].a == champion.info.run_id
+    assert by_name["run", "id"].differs
+    assert not by_name["metrics", "test_roc_auc"].differs
+    assert by_name["features", "activity:value"].a == "yes"
+    assert by_name["data", "test_from"].a == training.data.split.test_from.isoformat()
+    assert by_name["parameters", "estimator.n_estimators"].b == "5"
+    same = compare(training.settings, champion.info.run_id, "m/1")
+    assert not any(row.differs for row in same)
+
+
+@pytest.mark.parametrize(
+    ("reference", "said"),
+    [
+        ("m", "neither a model's version nor a run"),
+        ("m/9", "MLflow has no m/9"),
+        ("m@nobody", "MLflow has no m@nobody"),
+        ("0" * 32, "MLflow has no 000"),
+    ],
+)
+def test_what_cannot_be_compared_is_named(training, champion, reference, said):
+    with pytest.raises(RunnerError, match=said):
+        compare(training.settings, reference, "m/1")

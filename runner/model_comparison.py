@@ -1,0 +1,122 @@
+"""Two trained models side by side: scores, features, data and parameters."""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Any
+
+from mlflow import MlflowClient
+from mlflow.entities import Run
+from mlflow.exceptions import MlflowException
+
+from runner import tracking
+from runner.errors import RunnerError
+
+if TYPE_CHECKING:
+    from runner.settings import Settings
+
+_VERSION = re.compile(r"(?:models:/)?(?P<name>[^@/]+)(?:@(?P<alias>[^@/]+)|/(?P<number>\d+))")
+_RUN_ID = re.compile("[0-9a-f]{32}")
+_DATA = ("spine_from", "spine_to", "dataset_sha256", "git_commit", "dbt_manifest_sha256")
+_PERIODS = ("train_until", "test_from")
+
+
+@dataclass(frozen=True)
+class Row:
+    """One property of both; None where a model does not have it."""
+
+    group: str
+    name: str
+    a: Any
+    b: Any
+
+    @property
+    def differs(self) -> bool:
+        """Whether the two have different values."""
+        return bool(self.a != self.b)
+
+
+def compare(settings: Settings, a: str, b: str) -> list[Row]:
+    """Return what two trained models have in common and what not.
+
+    Parameters
+    ----------
+    a, b
+        Each `NAME@ALIAS`, `NAME/VERSION` or the id of a run.
+
+    Raises
+    ------
+    RunnerError
+        If one of them does not exist, or its run was not recorded to its end.
+    """
+    client = tracking.connect(settings)
+    one, two = (_properties(client, reference) for reference in (a, b))
+    keys = dict.fromkeys([*one, *two])
+    order = {group: i for i, group in enumerate(dict.fromkeys(group for group, _ in keys))}
+    return [
+        Row(group, name, one.get((group, name)), two.get((group, name)))
+        for group, name in sorted(keys, key=lambda key: order[key[0]])
+    ]
+
+
+def find_run(client: MlflowClient, reference: str) -> Run:
+    """Return the run of `NAME@ALIAS`, `NAME/VERSION` or a run's id.
+
+    Raises
+    ------
+    RunnerError
+        If there is none.
+    """
+    version = _VERSION.fullmatch(reference)
+    if version is None and _RUN_ID.fullmatch(reference) is None:
+        raise RunnerError(
+            f"{reference!r} is neither a model's version nor a run",
+            hint="write NAME@champion, NAME/VERSION or a run's id of 32 digits",
+        )
+    try:
+        if version is None:
+            return client.get_run(reference)
+        if version["alias"]:
+            found = client.get_model_version_by_alias(version["name"], version["alias"])
+        else:
+            found = client.get_model_version(version["name"], version["number"])
+        return client.get_run(found.run_id)
+    except MlflowException as err:
+        if err.error_code not in {"RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"}:
+            raise
+        raise RunnerError(
+            f"MLflow has no {reference}",
+            hint="look with `mlflow ui --backend-store-uri sqlite:///mlruns/mlflow.db`",
+        ) from err
+
+
+def _properties(client: MlflowClient, reference: str) -> dict[tuple[str, str], Any]:
+    """Return (group, name) → value of one model, in the order of the table."""
+    run = find_run(client, reference)
+    tags, params = run.data.tags, run.data.params
+    periods = {name: params.get(name) for name in _PERIODS}
+    parameters = {name: value for name, value in params.items() if name not in _PERIODS}
+    groups: dict[str, dict[str, Any]] = {
+        "run": {"id": run.info.run_id, "recipe": tags.get("recipe"), "gate": tags.get("gate")},
+        "metrics": dict(sorted(run.data.metrics.items())),
+        "features": dict.fromkeys(_features(client, run, reference), "yes"),
+        "data": {**{name: tags.get(name) for name in _DATA}, **periods},
+        "parameters": dict(sorted(parameters.items())),
+    }
+    return {(group, name): value for group, part in groups.items() for name, value in part.items()}
+
+
+def _features(client: MlflowClient, run: Run, reference: str) -> list[str]:
+    if run.info.status != "FINISHED":
+        raise RunnerError(
+            f"run {run.info.run_id} of {reference} did not finish ({run.info.status})",
+            hint="compare runs that were recorded to their end",
+        )
+    with TemporaryDirectory() as folder:
+        path = client.download_artifacts(run.info.run_id, "serving_bundle/serving.json", folder)
+        features: list[str] = json.loads(Path(path).read_bytes())["lineage"]["features"]
+    return features
