@@ -1,4 +1,4 @@
-"""The present champion, on the test rows of a new model: is the new one better by more than noise?
+"""The present champion scored on a new model's test rows, and whether the new one is better.
 
 Both are compared as they are or would be served, from the serving bundle: a model that is trained
 again on the same rows differs by exactly 0. Nothing is unpickled: the champion's files are held
@@ -98,10 +98,10 @@ class Contender:
     classes: list[object] | None
 
 
-def champion_of(client: MlflowClient, name: str) -> ModelVersion | None:
-    """Return the model's champion; None if there is none, or no such model."""
+def version_with(client: MlflowClient, name: str, alias: str) -> ModelVersion | None:
+    """Return the model's version with the alias; None if there is none, or no such model."""
     try:
-        version = client.get_registered_model(name).aliases.get(CHAMPION)
+        version = client.get_registered_model(name).aliases.get(alias)
     except MlflowException as err:
         if err.error_code == "RESOURCE_DOES_NOT_EXIST":
             return None
@@ -122,7 +122,7 @@ def compare_with_champion(
     A champion that cannot be scored (a feature is gone, its files changed) is not beaten either;
     the refusal says why, and `runner promote` is left to decide.
     """
-    champion = champion_of(client, contender.name)
+    champion = version_with(client, contender.name, CHAMPION)
     if champion is None:
         return NO_CHAMPION
     try:
@@ -232,10 +232,9 @@ def entity_numbers(table: pa.Table, spine: Spine) -> RowNumbers:
     """Return a number from 0 per row, shape (n_rows,), equal for rows of one entity."""
     frame: pd.DataFrame = table.select(list(spine.join_keys)).to_pandas(types_mapper=NULLABLE.get)
     numbers = frame.groupby(list(frame.columns), sort=False, dropna=False).ngroup()
-    return numbers.to_numpy(np.intp)
+    return np.asarray(numbers, dtype=np.intp)
 
 
 def _signed(difference: Interval) -> str:
-    return (
-        f"{difference.value:+.4f} (95 % between {difference.low:+.4f} and {difference.high:+.4f})"
-    )
+    low, high = f"{difference.low:+.4f}", f"{difference.high:+.4f}"
+    return f"{difference.value:+.4f} (95 % between {low} and {high})"

@@ -9,7 +9,7 @@ from mlflow import MlflowClient
 from mlflow.entities.model_registry import ModelVersion
 
 from runner import tracking
-from runner.champion import CHAMPION, champion_of
+from runner.champion import CHAMPION, version_with
 from runner.errors import RunnerError
 from runner.served_version import load_version
 from runner.tracking import CHALLENGER, CHAMPION_SINCE
@@ -41,7 +41,7 @@ def promote(settings: Settings, name: str, number: str | None) -> tuple[str, str
     client = tracking.connect(settings)
     wanted = number or _challenger(client, name)
     _require(client, name, wanted)
-    present = _version(champion_of(client, name))
+    present = _version(version_with(client, name, CHAMPION))
     load_version(settings, f"models:/{name}/{wanted}")
     if present != wanted:
         tracking.promote(client, name, wanted)
@@ -67,7 +67,7 @@ def rollback(settings: Settings, name: str) -> tuple[str, str]:
         If the serving bundle of the one before is not intact.
     """
     client = tracking.connect(settings)
-    present = champion_of(client, name)
+    present = version_with(client, name, CHAMPION)
     if present is None:
         raise RunnerError(
             f"{name} has no champion to roll back", hint=f"run `runner promote {name} VERSION`"
@@ -94,14 +94,13 @@ def rollback(settings: Settings, name: str) -> tuple[str, str]:
 
 
 def _challenger(client: MlflowClient, name: str) -> str:
-    versions = tracking.versions_of(client, name)
-    challenger = [version for version in versions if CHALLENGER in version.aliases]
-    if not challenger:
+    challenger = version_with(client, name, CHALLENGER)
+    if challenger is None:
         raise RunnerError(
             f"{name} has no challenger to promote",
-            hint=f"name a version; {_known(versions)}",
+            hint=_known(tracking.versions_of(client, name)),
         )
-    return str(challenger[0].version)
+    return str(challenger.version)
 
 
 def _require(client: MlflowClient, name: str, number: str) -> None:

@@ -22,7 +22,7 @@ from mlflow.exceptions import MlflowException
 from mlflow.models import infer_signature
 
 from runner.bundle import trusted_types
-from runner.champion import CHAMPION, champion_of
+from runner.champion import CHAMPION, version_with
 from runner.errors import RunnerError
 from runner.run_record import Training, write_artifacts
 
@@ -128,7 +128,7 @@ def award(client: MlflowClient, training: Training, version: str) -> tuple[str, 
         Why it is only the challenger; empty if it is the champion.
     """
     name, refusals = training.recipe.registered_model_name, training.refusals
-    present = champion_of(client, name)
+    present = version_with(client, name, CHAMPION)
     moved = str(present.version) if present else ""
     if not refusals and moved != training.comparison.version:
         # Another training or a person was quicker: this one was compared with another model.
@@ -148,7 +148,8 @@ def promote(client: MlflowClient, name: str, version: str) -> None:
     The version's tag `champion_since` (ISO 8601, UTC) is the history that `rollback` goes back in.
     """
     client.set_model_version_tag(name, version, CHAMPION_SINCE, datetime.now(UTC).isoformat())
-    if client.get_registered_model(name).aliases.get(CHALLENGER) == version:
+    challenger = version_with(client, name, CHALLENGER)
+    if challenger is not None and str(challenger.version) == version:
         client.delete_registered_model_alias(name, CHALLENGER)
     client.set_registered_model_alias(name, CHAMPION, version)
 
