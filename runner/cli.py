@@ -168,6 +168,77 @@ def train(recipe: Recipe, target: Target = None) -> None:
 
 
 @app.command()
+def promote(
+    model: Annotated[
+        str, typer.Argument(help="A recipe, or the name of a registered model.", show_default=False)
+    ],
+    version: Annotated[
+        str | None, typer.Argument(help="Its version. Default: the challenger.", show_default=False)
+    ] = None,
+    target: Target = None,
+) -> None:
+    """Make a version the champion, whatever its gate said.
+
+    Its serving bundle must be intact. A running `runner serve` picks it up; `runner rollback`
+    takes it back.
+    """
+    from runner import registry
+
+    name = _model_name(model)
+    champion, before = registry.promote(load_settings(target), name, version)
+    _show_champion(name, champion, before)
+
+
+@app.command()
+def rollback(
+    model: Annotated[
+        str, typer.Argument(help="A recipe, or the name of a registered model.", show_default=False)
+    ],
+    target: Target = None,
+) -> None:
+    """Make the champion before the present one the champion again.
+
+    A running `runner serve` picks it up. The version that was rolled back is not returned to.
+    """
+    from runner import registry
+
+    name = _model_name(model)
+    champion, before = registry.rollback(load_settings(target), name)
+    _show_champion(name, champion, before)
+
+
+@app.command()
+def compare(
+    a: Annotated[
+        str, typer.Argument(help="NAME@ALIAS, NAME/VERSION or a run's id.", show_default=False)
+    ],
+    b: Annotated[str, typer.Argument(help="Likewise.", show_default=False)],
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    target: Target = None,
+) -> None:
+    """Show two trained models side by side: metrics, features, data ranges, parameters.
+
+    Lines that differ are marked `≠`.
+    """
+    from dataclasses import asdict
+
+    from runner.model_comparison import compare as compare_models
+
+    rows = compare_models(load_settings(target), a, b)
+    if as_json:
+        console.result_json([{**asdict(row), "differs": row.differs} for row in rows])
+        return
+    console.result_table(
+        "",
+        ["", "", "", a, b],
+        [
+            [row.group, row.name, "≠" if row.differs else "", _shown(row.a), _shown(row.b)]
+            for row in rows
+        ],
+    )
+
+
+@app.command()
 def materialize(
     chosen: Annotated[
         list[str] | None,
@@ -384,6 +455,20 @@ def _show_servers(states: list[ServerStatus]) -> None:
     for server in states:
         if server.hint:
             console.note(f"hint: {server.hint}")
+
+
+def _show_champion(name: str, champion: str, before: str) -> None:
+    if champion == before:
+        console.result(f"{name} version {champion} is the champion already.")
+        return
+    was = f"version {before}" if before else "none"
+    console.result(f"{name} version {champion} is the champion now; it was {was}.")
+
+
+def _shown(value: object) -> str:
+    if value is None:
+        return "–"
+    return f"{value:.4f}".rstrip("0").rstrip(".") if isinstance(value, float) else str(value)
 
 
 def _model_name(model: str) -> str:

@@ -145,7 +145,38 @@ def test_training_again_gives_the_same_dataset_and_scores(shop, run):
     again = mlflow.MlflowClient().search_runs(run.info.experiment_id, max_results=1)[0]
     assert again.info.run_id != run.info.run_id
     assert again.data.tags["dataset_sha256"] == run.data.tags["dataset_sha256"]
-    assert again.data.metrics == run.data.metrics
+    assert again.data.metrics.items() >= run.data.metrics.items()
+    # The same model again differs from the champion by exactly nothing, so it replaces nothing.
+    assert again.data.metrics["champion_difference_high"] == 0
+    assert again.data.tags["gate"] == "refused"
+    assert sorted(shop.registered("category_purchase_rf")[1]) == ["challenger", "champion"]
+
+
+def test_two_versions_are_compared_promoted_and_rolled_back(shop):
+    name = "user_spend"
+    for _ in range(2):
+        shop.runner("train", "recipes/spend.yaml")
+    rows = json.loads(shop.runner("compare", f"{name}@champion", f"{name}@challenger", "--json"))
+    same = {row["name"]: row for row in rows if row["group"] == "metrics"}
+    assert same["test_r2"]["a"] == same["test_r2"]["b"]
+    before = shop.registered(name)
+    assert "is the champion now" in shop.runner("promote", "recipes/spend.yaml")
+    assert shop.registered(name) == (before[0], ["champion"])
+    assert "is the champion now" in shop.runner("rollback", name)
+    assert "had no champion before" in shop.refused("rollback", name)
+    assert "≠" in shop.runner("compare", f"{name}/1", f"{name}/2")
+
+
+def test_a_worse_model_with_other_features_does_not_replace_the_champion(shop):
+    text = (shop.root / "recipes/rf.yaml").read_text()
+    assert '"user_category_affinity:*"' in text
+    worse = text.replace(', "user_category_affinity:*"', "").split("\ngate:")[0] + "\n"
+    (shop.root / "recipes/worse.yaml").write_text(worse)
+    done = shop.run("runner", "train", "recipes/worse.yaml")
+    (shop.root / "recipes/worse.yaml").unlink()
+    assert done.returncode == 0, done.stderr
+    assert "not better by more than noise" in done.stderr
+    assert "runner compare category_purchase_rf@champion" in done.stderr
 
 
 @pytest.mark.parametrize("recipe", ["logreg", "hgb", "spend"])
@@ -162,7 +193,7 @@ def test_a_model_below_its_gate_is_registered_and_not_promoted(shop):
     (shop.root / "recipes/strict.yaml").unlink()
     assert done.returncode == 0, done.stderr
     assert "below the threshold 0.999" in done.stderr
-    assert shop.registered("too_strict") == (["1"], [])
+    assert shop.registered("too_strict") == (["1"], ["challenger"])
 
 
 def test_killing_a_training_leaves_no_version_and_no_alias(shop):
