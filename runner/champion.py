@@ -7,7 +7,7 @@ against the digests in the registry first, and read as ONNX or as a closed list 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING
@@ -22,7 +22,15 @@ from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 
 from runner import dbt
-from runner.bootstrap import RESAMPLES, SEED, Interval, RowNumbers, paired_interval, predicted
+from runner.bootstrap import (
+    RESAMPLES,
+    SEED,
+    Interval,
+    RowNumbers,
+    paired_interval,
+    predicted,
+    score_interval,
+)
 from runner.features.store import NULLABLE
 from runner.manifest import EVENT_TIMESTAMP, Manifest, Spine
 from runner.served_version import load_version
@@ -226,6 +234,13 @@ def _judge(
     }
     refusal = "" if difference.low > 0 else f"{said}: not better by more than noise"
     return Comparison(version, refusal, metrics)
+
+
+def score_intervals(contender: Contender, scoring: Sequence[str]) -> dict[str, Interval]:
+    """Return each score on the test rows, as served, with its 95 % interval."""
+    data, model = contender.data, predicted(contender.predictions, contender.classes)
+    groups = entity_numbers(data.table.filter(pa.array(data.split.test)), contender.spine)
+    return {name: score_interval(name, model, data.test.y, groups) for name in scoring}
 
 
 def entity_numbers(table: pa.Table, spine: Spine) -> RowNumbers:

@@ -155,8 +155,11 @@ def train(recipe: Recipe, target: Target = None) -> None:
     trained = train_recipe(load_settings(target), recipe)
     console.result_table(
         f"{trained.registered_model_name} version {trained.version}, run {trained.run_id}",
-        ["scorer", "training rows", "test rows"],
-        [[name, f"{a:.4f}", f"{b:.4f}"] for name, (a, b) in trained.scores.items()],
+        ["scorer", "training rows", "test rows", "95 % of resamples"],
+        [
+            [name, f"{a:.4f}", f"{b:.4f}", "{:.4f} to {:.4f}".format(*trained.intervals[name])]
+            for name, (a, b) in trained.scores.items()
+        ],
     )
     if trained.refusals:
         console.warn(f"the challenger, not the champion: {'; '.join(trained.refusals)}")

@@ -19,6 +19,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from sklearn.pipeline import Pipeline
 
+from runner.bootstrap import Interval
 from runner.bundle import ServedModel, class_list, write_bundle
 from runner.champion import Comparison
 from runner.evaluation import Evaluation
@@ -50,6 +51,7 @@ class Training:
     evaluation: Evaluation
     served: ServedModel
     comparison: Comparison
+    intervals: dict[str, Interval]
     started_at: datetime
 
     @cached_property
@@ -85,6 +87,8 @@ class Training:
         return {
             **{f"train_{name}": score for name, score in self.evaluation.train.items()},
             **{f"test_{name}": score for name, score in self.evaluation.test.items()},
+            **{f"test_{name}_low": interval.low for name, interval in self.intervals.items()},
+            **{f"test_{name}_high": interval.high for name, interval in self.intervals.items()},
             **(self.comparison.metrics or {}),
             "n_spine_rows": self.data.table.num_rows,
             "n_train_rows": len(self.data.train.y),

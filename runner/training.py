@@ -40,6 +40,8 @@ class TrainingResult:
     ----------
     scores
         Scorer name → (score on training rows, score on test rows).
+    intervals
+        Scorer name → the 95 % interval of the score on test rows.
     refusals
         Why the model is only the challenger; empty when it became the champion.
     """
@@ -48,6 +50,7 @@ class TrainingResult:
     registered_model_name: str
     version: str
     scores: dict[str, tuple[float, float]]
+    intervals: dict[str, tuple[float, float]]
     refusals: tuple[str, ...]
 
 
@@ -68,7 +71,7 @@ def train(settings: Settings, path: Path) -> TrainingResult:
 
     from runner import tracking
     from runner.bundle import class_list, served_model, served_predictions
-    from runner.champion import Contender, compare_with_champion
+    from runner.champion import Contender, compare_with_champion, score_intervals
     from runner.estimators import build_estimator
     from runner.evaluation import evaluate
     from runner.features.store import apply_recipe, open_store, recipe_features
@@ -96,7 +99,7 @@ def train(settings: Settings, path: Path) -> TrainingResult:
         served = served_model(pipeline, data.test.X)
         step.update(f"{len(data.test.y):,} test rows; {served.proof}")
 
-    with console.step("compare with the champion on the same test rows") as step:
+    with console.step("bootstrap: intervals of scores, comparison with the champion") as step:
         contender = Contender(
             recipe.registered_model_name,
             recipe.scoring[0],
@@ -105,6 +108,7 @@ def train(settings: Settings, path: Path) -> TrainingResult:
             served_predictions(pipeline, served, data.test.X),
             class_list(pipeline),
         )
+        intervals = score_intervals(contender, recipe.scoring)
         comparison = compare_with_champion(settings, client, store, manifest, contender)
         step.update(comparison.summary)
 
@@ -121,6 +125,7 @@ def train(settings: Settings, path: Path) -> TrainingResult:
             evaluation,
             served,
             comparison,
+            intervals,
             started_at,
         )
         run_id, bundle_sha256 = tracking.record(client, training, Path(folder))
@@ -132,6 +137,7 @@ def train(settings: Settings, path: Path) -> TrainingResult:
         registered_model_name=recipe.registered_model_name,
         version=version,
         scores={name: (evaluation.train[name], evaluation.test[name]) for name in recipe.scoring},
+        intervals={name: (i.low, i.high) for name, i in intervals.items()},
         refusals=refusals,
     )
 

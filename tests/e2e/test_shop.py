@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import re
 import signal
 import subprocess
 import sys
@@ -67,6 +68,9 @@ def test_the_run_holds_what_another_training_needs(shop, run):
     assert run.info.status == "FINISHED"
     assert run.data.tags["gate"] == "passed"
     assert run.data.tags["dataset_sha256"]
+    low, high = (run.data.metrics[f"test_roc_auc_{end}"] for end in ("low", "high"))
+    assert 0 < high - low < 0.2
+    assert low < run.data.metrics["test_roc_auc"] < high
     assert run.data.params["estimator.n_estimators"]
 
 
@@ -152,19 +156,22 @@ def test_training_again_gives_the_same_dataset_and_scores(shop, run):
     assert sorted(shop.registered("category_purchase_rf")[1]) == ["challenger", "champion"]
 
 
-def test_two_versions_are_compared_promoted_and_rolled_back(shop):
+def test_two_versions_are_compared_promoted_and_rolled_back_as_the_docs_say(shop):
     name = "user_spend"
     for _ in range(2):
         shop.runner("train", "recipes/spend.yaml")
     rows = json.loads(shop.runner("compare", f"{name}@champion", f"{name}@challenger", "--json"))
     same = {row["name"]: row for row in rows if row["group"] == "metrics"}
     assert same["test_r2"]["a"] == same["test_r2"]["b"]
-    before = shop.registered(name)
-    assert "is the champion now" in shop.runner("promote", "recipes/spend.yaml")
-    assert shop.registered(name) == (before[0], ["champion"])
-    assert "is the champion now" in shop.runner("rollback", name)
-    assert "had no champion before" in shop.refused("rollback", name)
-    assert "≠" in shop.runner("compare", f"{name}/1", f"{name}/2")
+    page = (Path(__file__).resolve().parents[2] / "docs/gates.md").read_text()
+    compared, promoted, rolled_back = (
+        shop.runner(*line.split()) for line in re.findall(r"^\$ runner (.*)$", page, re.MULTILINE)
+    )
+    assert "≠" in compared
+    assert "is the champion now" in promoted
+    assert "is the champion now" in rolled_back
+    assert shop.registered(name)[1] == ["champion"]
+    assert "had no champion before" in shop.refused("rollback", "recipes/spend.yaml")
 
 
 def test_a_worse_model_with_other_features_does_not_replace_the_champion(shop):

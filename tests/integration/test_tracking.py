@@ -9,8 +9,9 @@ import pyarrow as pa
 import pytest
 
 from runner import registry, tracking
+from runner.bootstrap import Interval
 from runner.bundle import served_model, served_predictions
-from runner.champion import NO_CHAMPION, Contender, compare_with_champion
+from runner.champion import NO_CHAMPION, Contender, compare_with_champion, score_intervals
 from runner.errors import RunnerError
 from runner.evaluation import evaluate
 from runner.manifest import Manifest
@@ -59,6 +60,7 @@ def training(tmp_path):
         evaluation=evaluate(recipe, pipeline, train, test),
         served=served_model(pipeline, test.X),
         comparison=NO_CHAMPION,
+        intervals={"roc_auc": Interval(0.8, 0.7, 0.9)},
         started_at=datetime.now(UTC),
     )
 
@@ -151,6 +153,7 @@ def test_numbers_in_the_run_are_those_of_the_evaluation(client, training, folder
     run_id, _ = tracking.record(client, training, folder)
     metrics = client.get_run(run_id).data.metrics
     assert metrics["test_roc_auc"] == training.evaluation.test["roc_auc"]
+    assert (metrics["test_roc_auc_low"], metrics["test_roc_auc_high"]) == (0.7, 0.9)
     assert metrics["n_train_rows"] + metrics["n_test_rows"] == 400
 
 
@@ -176,6 +179,16 @@ def compared(client, training, predictions=None):
     served = served_predictions(training.pipeline, training.served, training.data.test.X)
     contender = Contender("m", "roc_auc", SPINE, training.data, predictions or served, [0, 1])
     return compare_with_champion(training.settings, client, None, training.manifest, contender)
+
+
+def test_every_scorer_has_an_interval_on_the_test_rows(training):
+    served = served_predictions(training.pipeline, training.served, training.data.test.X)
+    contender = Contender("m", "roc_auc", SPINE, training.data, served, [0, 1])
+    intervals = score_intervals(contender, ["roc_auc", "accuracy"])
+    assert intervals["accuracy"].value == pytest.approx(
+        training.pipeline.score(*training.data.test)
+    )
+    assert all(found.low < found.value < found.high for found in intervals.values())
 
 
 def perfect(training):
