@@ -192,7 +192,8 @@ def test_every_recipe_of_the_repository_trains_and_passes_its_gate(shop, recipe)
     path = shop.root / f"recipes/{recipe}.yaml"
     text, name = path.read_text(), load_recipe(path).registered_model_name
     first = shop.root / "recipes/first.yaml"
-    first.write_text(text.replace(name, f"{recipe}_first"))
+    key = "registered_model_name: "
+    first.write_text(text.replace(f"{key}{name}", f"{key}{recipe}_first"))
     shop.runner("train", "recipes/first.yaml")
     first.unlink()
     assert shop.registered(f"{recipe}_first") == (["1"], ["champion"])
