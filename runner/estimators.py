@@ -10,12 +10,12 @@ from __future__ import annotations
 import importlib
 import inspect
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from runner.wording import did_you_mean, show
-from runner.yaml_source import Problem
+from runner.yaml_source import KeyPath, Problem
 
 if TYPE_CHECKING:
     from sklearn.base import BaseEstimator
@@ -172,16 +172,36 @@ def build_estimator(recipe: Recipe) -> BaseEstimator:
 
 
 def argument_problems(recipe: Recipe) -> list[Problem]:
-    """Return the `init_args` that the estimator does not have or does not take."""
+    """Return the arguments, fixed or searched for, that the estimator does not have or take."""
     cls = _class_of(recipe)
     known = list(inspect.signature(cls).parameters)
-    return [
-        Problem(
-            ("estimator", "init_args", name), message, f"{cls.__name__} takes {', '.join(known)}"
+    hint = f"{cls.__name__} takes {', '.join(known)}"
+    problems = []
+    for path, values in _arguments(recipe):
+        name = str(path[-1])
+        if name not in known:
+            problem = f"{cls.__name__} has no such argument{did_you_mean(name, known)}"
+            problems.append(Problem(path, problem, hint))
+            continue
+        for place, value in values.items():
+            if problem := _wrong_value(cls, name, value):
+                problems.append(Problem(path + place, problem, hint))
+    return problems
+
+
+def _arguments(recipe: Recipe) -> Iterator[tuple[KeyPath, dict[KeyPath, Any]]]:
+    """Yield each argument's path with its values by where they stand below it.
+
+    One that is fixed has one value; one that is searched for, its choices or both ends.
+    """
+    for name, value in recipe.estimator.init_args.items():
+        yield ("estimator", "init_args", name), {(): value}
+    for name, distribution in recipe.tuning.search_space.items() if recipe.tuning else ():
+        places = ((distribution.kind, i) for i in range(len(distribution.values)))
+        yield (
+            ("tuning", "search_space", name),
+            dict(zip(places, distribution.values, strict=True)),
         )
-        for name, value in recipe.estimator.init_args.items()
-        if (message := _wrong_argument(cls, known, name, value))
-    ]
 
 
 def _class_of(recipe: Recipe) -> Any:
@@ -189,10 +209,8 @@ def _class_of(recipe: Recipe) -> Any:
     return getattr(importlib.import_module(f"sklearn.{allowed.module}"), allowed.name)
 
 
-def _wrong_argument(cls: Any, known: Sequence[str], name: str, value: Any) -> str:
-    """Return what is wrong with the argument; nothing if scikit-learn takes it."""
-    if name not in known:
-        return f"{cls.__name__} has no such argument{did_you_mean(name, known)}"
+def _wrong_value(cls: Any, name: str, value: Any) -> str:
+    """Return what is wrong with an argument's value; nothing if scikit-learn takes it."""
     try:
         # All others at their defaults: scikit-learn tells only the first wrong one.
         cls(**{name: value})._validate_params()

@@ -7,25 +7,19 @@ It says what to predict from what, and nothing of where: no address, no environm
 from __future__ import annotations
 
 import re
-from datetime import timedelta
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import (
-    AfterValidator,
-    BaseModel,
     BeforeValidator,
-    ConfigDict,
     Field,
-    PlainSerializer,
     PrivateAttr,
     ValidationError,
     ValidationInfo,
-    WithJsonSchema,
     field_validator,
 )
 
-from runner import duration
 from runner.errors import RunnerError
 from runner.estimators import ESTIMATORS, SCORERS, Task
 from runner.recipe_errors import problems_of, refuse
@@ -35,73 +29,34 @@ from runner.recipe_rules import (
     gate_problems,
     reference_problems,
     scoring_problems,
+    tuned_argument_problems,
 )
-from runner.wording import did_you_mean, show
+from runner.recipe_tuning import Tuning
+from runner.recipe_types import Duration, Identifier, Name, Part, PositiveDuration
+from runner.wording import did_you_mean
 from runner.yaml_source import KeyPath, YamlSource, load_yaml
 
-_IDENTIFIER = "^[A-Za-z_][A-Za-z0-9_]*$"
-_NAME = "^[A-Za-z0-9][A-Za-z0-9_.-]{0,99}$"
 _FILE_NAME = "[A-Za-z0-9][A-Za-z0-9_.-]*[.]ya?ml"
 
 
-def _duration(value: object) -> timedelta:
-    if not isinstance(value, str):
-        raise ValueError(f"expected a duration such as 7d, got {show(value)}")  # noqa: TRY004
-    return duration.parse_duration(value)
-
-
-def _positive(value: timedelta) -> timedelta:
-    if not value:
-        raise ValueError("expected a duration longer than 0")
+def _part(value: object) -> object:
+    # A key left empty would else mean the same as no key at all.
+    if value is None:
+        raise ValueError("expected `key: value` lines, got nothing")
     return value
 
 
-def _matches(pattern: str, expected: str) -> AfterValidator:
-    def check(value: str) -> str:
-        if re.fullmatch(pattern, value) is None:
-            raise ValueError(f"expected {expected}, got {show(value)}")
-        return value
-
-    return AfterValidator(check)
-
-
-Identifier = Annotated[
-    str,
-    _matches(_IDENTIFIER, "a name of letters, digits and _"),
-    Field(json_schema_extra={"pattern": _IDENTIFIER}),
-]
-Name = Annotated[
-    str,
-    _matches(_NAME, "up to 100 letters, digits, _, - and ., the first a letter or digit"),
-    Field(json_schema_extra={"pattern": _NAME}),
-]
-Duration = Annotated[
-    timedelta,
-    BeforeValidator(_duration),
-    PlainSerializer(duration.format_duration),
-    WithJsonSchema({"type": "string", "pattern": duration.PATTERN, "examples": ["7d", "12h"]}),
-]
-
-
-class _Part(BaseModel):
-    """A part of a recipe. The text below a key describes it, in editors too."""
-
-    model_config = ConfigDict(
-        extra="forbid", frozen=True, strict=True, use_attribute_docstrings=True
-    )
-
-
-class Split(_Part):
+class Split(Part):
     """How rows are divided by time into training and test rows."""
 
-    test: Annotated[Duration, AfterValidator(_positive)]
+    test: PositiveDuration
     """How long the test period is: the newest rows of the spine."""
     embargo: Duration
     """How long before the test period rows are not used, so that no training label is decided
     inside it. At least the label's window."""
 
 
-class Numeric(_Part):
+class Numeric(Part):
     """What happens to numbers and flags."""
 
     impute: Literal["median", "mean", "zero"] = "median"
@@ -111,7 +66,7 @@ class Numeric(_Part):
     neighbours and networks do, trees do not."""
 
 
-class Categorical(_Part):
+class Categorical(Part):
     """What happens to text."""
 
     encode: Literal["onehot"] = "onehot"
@@ -120,7 +75,7 @@ class Categorical(_Part):
     """How many training rows make a category. A rarer or unseen one becomes all zeros."""
 
 
-class Preprocessing(_Part):
+class Preprocessing(Part):
     """What happens to features before the estimator, by their type."""
 
     numeric: Numeric = Numeric()
@@ -129,16 +84,16 @@ class Preprocessing(_Part):
     """Text."""
 
 
-class Estimator(_Part):
+class Estimator(Part):
     """A scikit-learn estimator and its arguments."""
 
     class_path: Annotated[str, Field(json_schema_extra={"enum": list(ESTIMATORS)})]
     """One of the estimators that docs/recipe.md lists."""
-    init_args: dict[str, Any] = {}
+    init_args: dict[str, Any] = {}  # noqa: RUF012 - pydantic copies it
     """Its arguments by scikit-learn's names. The others keep scikit-learn's defaults."""
 
 
-class Recipe(_Part):
+class Recipe(Part):
     """What to predict, from which features, with which estimator, and how good it must be."""
 
     registered_model_name: Name
@@ -164,6 +119,8 @@ class Recipe(_Part):
     """What happens to features before the estimator. Missing keys keep their defaults."""
     estimator: Estimator
     """What is fitted."""
+    tuning: Annotated[Tuning | None, BeforeValidator(_part)] = None
+    """Which of the estimator's arguments are searched for, and how long."""
     scoring: Annotated[
         tuple[Annotated[str, Field(json_schema_extra={"enum": list(SCORERS)})], ...],
         Field(strict=False, json_schema_extra={"minItems": 1}),
@@ -171,7 +128,7 @@ class Recipe(_Part):
     """scikit-learn's names of scorers, all greater-is-better. The first is the primary one."""
     gate: Annotated[
         dict[str, float], Field(json_schema_extra={"propertyNames": {"enum": list(SCORERS)}})
-    ] = {}
+    ] = {}  # noqa: RUF012 - likewise
     """The least score on the test rows, by scorer. A model below one is registered, but does not
     become the `champion`."""
 
@@ -198,7 +155,16 @@ class Recipe(_Part):
 
     def dump(self) -> dict[str, Any]:
         """Return the recipe in JSON's types, every default written out. It loads as itself."""
-        return self.model_dump(mode="json")
+        dumped = self.model_dump(mode="json", by_alias=True)
+        if self.tuning is None:
+            del dumped["tuning"]
+        return dumped
+
+    def with_arguments(self, arguments: Mapping[str, Any]) -> Recipe:
+        """Return the recipe with these added to its `init_args`; its file stays as written."""
+        init_args = {**self.estimator.init_args, **arguments}
+        estimator = self.estimator.model_copy(update={"init_args": init_args})
+        return self.model_copy(update={"estimator": estimator})
 
     @field_validator("features")
     @classmethod
@@ -211,6 +177,12 @@ class Recipe(_Part):
     def _check_estimator(cls, estimator: Estimator, info: ValidationInfo) -> Estimator:
         refuse(class_path_problems(estimator.class_path, info.data.get("task")))
         return estimator
+
+    @field_validator("tuning")
+    @classmethod
+    def _check_tuning(cls, tuning: Tuning, info: ValidationInfo) -> Tuning:
+        refuse(tuned_argument_problems(tuning.search_space, info.data.get("estimator")))
+        return tuning
 
     @field_validator("scoring")
     @classmethod

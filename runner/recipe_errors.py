@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import cast
+from typing import Any, cast, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
+from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
 from runner.wording import did_you_mean, show
@@ -13,10 +14,12 @@ from runner.yaml_source import KeyPath, Problem
 
 # What a value should have been, by pydantic's name for what is wrong with it.
 _EXPECTED = {
+    "bool_type": "true or false",
     "dict_type": "`key: value` lines",
     "float_type": "a number",
     "greater_than_equal": "{ge} or more",
     "int_type": "a whole number",
+    "less_than_equal": "{le} or less",
     "literal_error": "{expected}",
     "model_type": "`key: value` lines",
     "string_too_long": "at most {max_length} characters",
@@ -67,6 +70,22 @@ def _problem(details: ErrorDetails, path: KeyPath, model: type[BaseModel]) -> Pr
 
 def _known_keys(path: KeyPath, model: type[BaseModel]) -> list[str]:
     """Return the keys that stand beside the one at `path`."""
-    for key in path[:-1]:
-        model = cast("type[BaseModel]", model.model_fields[str(key)].annotation)
-    return list(model.model_fields)
+    above = iter(path[:-1])
+    for key in above:
+        annotation = keys_of(model)[str(key)].annotation
+        model = cast("type[BaseModel]", part_in(annotation))
+        if get_origin(annotation) is dict:
+            next(above)  # its keys are the user's own
+    return list(keys_of(model))
+
+
+def keys_of(model: type[BaseModel]) -> dict[str, FieldInfo]:
+    """Return the model's fields by the keys that recipes write."""
+    return {field.alias or name: field for name, field in model.model_fields.items()}
+
+
+def part_in(annotation: Any) -> type[BaseModel] | None:
+    """Return the part of a recipe that a field of this type holds, itself or as values."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return annotation
+    return next((part for each in get_args(annotation) if (part := part_in(each))), None)

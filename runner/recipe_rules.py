@@ -7,13 +7,23 @@ told once. Paths in the problems start at the value that the rule judges.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 from runner.estimators import ESTIMATORS, SCORERS, names_of
 from runner.wording import did_you_mean, show
 from runner.yaml_source import Problem
 
+if TYPE_CHECKING:
+    from runner.recipe import Estimator
+
 REFERENCE = "^[A-Za-z_][A-Za-z0-9_]*:([A-Za-z_][A-Za-z0-9_]*|[*])$"
+# What may stand beside each kind of distribution in tuning.search_space.
+DISTRIBUTION_KEYS: Mapping[str, tuple[str, ...]] = {
+    "int": ("int", "log", "step"),
+    "float": ("float", "log"),
+    "choice": ("choice",),
+}
 _EMPTY = Problem((), "expected at least one entry", "docs/recipe.md describes every key")
 
 
@@ -80,3 +90,68 @@ def gate_problems(gate: Mapping[str, float], scoring: Sequence[str] | None) -> l
             hint = "scorers are greater-is-better, so losses are negative: write -0.5 for 0.5"
             problems.append(Problem((name,), problem, hint))
     return problems
+
+
+def search_space_problems(space: Mapping[str, Any]) -> list[Problem]:
+    """Return what is wrong with a search space in which nothing is searched."""
+    return [] if space else [_EMPTY]
+
+
+def tuned_argument_problems(space: Mapping[str, Any], estimator: Estimator | None) -> list[Problem]:
+    """Return the arguments that are both searched for and fixed in `init_args`."""
+    fixed = estimator.init_args if estimator else {}
+    hint = "delete it there, or here"
+    return [
+        Problem(("search_space", name), "is fixed in estimator.init_args too", hint)
+        for name in space
+        if name in fixed
+    ]
+
+
+def distribution_problems(given: Mapping[str, Any]) -> list[Problem]:
+    """Return what is wrong with a distribution's keys and values; `given` are those it has."""
+    kinds = [kind for kind in DISTRIBUTION_KEYS if kind in given]
+    if len(kinds) != 1:
+        got = " and ".join(kinds) or "none of them"
+        hint = "such as {int: [1, 9]}, {float: [0.1, 1.0]} or {choice: [a, b]}"
+        return [Problem((), f"expected one of int, float and choice, got {got}", hint)]
+    [kind] = kinds
+    taken = DISTRIBUTION_KEYS[kind]
+    problems = [
+        Problem((key,), f"is not for {kind}", f"{kind} takes {', '.join(taken)}")
+        for key in given
+        if key not in taken
+    ]
+    check = _choice_problems if kind == "choice" else _range_problems
+    return [*problems, *check(kind, given)]
+
+
+def _choice_problems(kind: str, given: Mapping[str, Any]) -> Iterator[Problem]:
+    choices = given[kind]
+    if not choices:
+        yield _EMPTY._replace(path=(kind,))
+    for i, choice in enumerate(choices):
+        if isinstance(choice, list | dict):
+            problem = f"expected text, a number, a flag or null, got {show(choice)}"
+            yield Problem((kind, i), problem, "nested values cannot be tried")
+        elif any(type(choice) is type(other) and choice == other for other in choices[:i]):
+            yield Problem((kind, i), f"{show(choice)} is listed twice", "list it once")
+
+
+def _range_problems(kind: str, given: Mapping[str, Any]) -> Iterator[Problem]:
+    hint = f"write {kind}: [low, high]"
+    if len(given[kind]) != 2:
+        yield Problem((kind,), f"expected [low, high], got {len(given[kind])} values", hint)
+        return
+    low, high = given[kind]
+    log, step = given.get("log", False), given.get("step", 1)
+    if low >= high:
+        yield Problem((kind,), f"the low end {low} is not below the high end {high}", hint)
+    elif kind == "int" and (high - low) % step:
+        last = high - (high - low) % step
+        problem = f"{high} is not reached from {low} in steps of {step}"
+        yield Problem((kind, 1), problem, f"write {last} or {last + step}")
+    if log and low <= 0:
+        yield Problem((kind, 0), f"expected a low end above 0 for log, got {low}", "drop log")
+    if log and step != 1:
+        yield Problem(("step",), "is not for log", "drop log or step")

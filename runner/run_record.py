@@ -6,6 +6,7 @@ digests, versions.
 
 from __future__ import annotations
 
+import json
 import shutil
 import subprocess
 from dataclasses import dataclass
@@ -29,6 +30,7 @@ from runner.plots import draw_plots
 from runner.recipe import Recipe
 from runner.settings import Settings
 from runner.training_data import TrainingData, table_digest
+from runner.tuning import Tuned
 from serving.bundle import read_bundle
 from serving.scoring import load_model
 
@@ -47,6 +49,7 @@ class Training:
     spine: Spine
     features: list[Feature]
     data: TrainingData
+    tuned: Tuned
     pipeline: Pipeline
     evaluation: Evaluation
     served: ServedModel
@@ -90,6 +93,7 @@ class Training:
             **{f"test_{name}_low": interval.low for name, interval in self.intervals.items()},
             **{f"test_{name}_high": interval.high for name, interval in self.intervals.items()},
             **(self.comparison.metrics or {}),
+            **self.tuned.metrics,
             "n_spine_rows": self.data.table.num_rows,
             "n_train_rows": len(self.data.train.y),
             "n_test_rows": len(self.data.test.y),
@@ -137,6 +141,9 @@ def write_artifacts(training: Training, run_id: str, folder: Path) -> str:
     # Not a copy of the file: that may have been edited while the training ran.
     (folder / "recipe.yaml").write_text(training.recipe.source.text, encoding="utf-8")
     _write_sql(training, folder / "sql")
+    if training.tuned.trials:
+        text = json.dumps(training.tuned.summary, indent=2)
+        (folder / "tuning.json").write_text(text + "\n", encoding="utf-8")
     (folder / "dataset").mkdir()
     pq.write_table(
         training.data.table, folder / "dataset" / "training_rows.parquet", compression="zstd"

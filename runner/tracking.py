@@ -25,6 +25,7 @@ from runner.bundle import trusted_types
 from runner.champion import CHAMPION, version_with
 from runner.errors import RunnerError
 from runner.run_record import Training, write_artifacts
+from runner.trial_runs import record_trials
 
 if TYPE_CHECKING:
     from runner.manifest import Spine
@@ -93,6 +94,7 @@ def record(client: MlflowClient, training: Training, folder: Path) -> tuple[str,
         client.log_inputs(run_id, [DatasetInput(_dataset(training))])
         client.log_artifacts(run_id, str(folder))
         _log_pipeline(run_id, training)
+        record_trials(client, run.info, training)
     return run_id, bundle_sha256
 
 

@@ -26,6 +26,7 @@ _HEAVY = (
     "runner.features.store",
     "runner.training_data",
     "runner.pipeline",
+    "runner.tuning",
     "runner.evaluation",
     "runner.champion",
     "runner.tracking",
@@ -55,7 +56,7 @@ class TrainingResult:
 
 
 def train(settings: Settings, path: Path) -> TrainingResult:
-    """Build the SQL, join features point-in-time, fit, evaluate, record, register.
+    """Build the SQL, join features point-in-time, tune, fit, evaluate, record, register.
 
     Raises
     ------
@@ -66,7 +67,7 @@ def train(settings: Settings, path: Path) -> TrainingResult:
     started_at = datetime.now(UTC)
     recipe = load_recipe(path)
     require_servers(settings)
-    with _importing(*_HEAVY):
+    with _importing(*_HEAVY, *(["runner.study"] if recipe.tuning else [])):
         manifest = build_sql(settings, recipe)
 
     from runner import tracking
@@ -78,6 +79,7 @@ def train(settings: Settings, path: Path) -> TrainingResult:
     from runner.pipeline import fit_pipeline
     from runner.run_record import Training
     from runner.training_data import load_training_data
+    from runner.tuning import tune
 
     build_estimator(recipe)  # wrong init_args are told before the join, not after it
     spine, features = manifest.spines[recipe.spine], recipe_features(recipe, manifest)
@@ -90,8 +92,10 @@ def train(settings: Settings, path: Path) -> TrainingResult:
         data = load_training_data(store, recipe, spine, features)
         step.update(f"{data.table.num_rows:,} rows × {len(features)} features")
 
+    tuned = tune(settings, recipe, data)
+
     with console.step(f"scikit-learn: fit {recipe.estimator.class_path.split('.')[-1]}") as step:
-        pipeline = fit_pipeline(recipe, *data.train)
+        pipeline = fit_pipeline(recipe.with_arguments(tuned.arguments), *data.train)
         step.update(f"{len(data.train.y):,} training rows")
 
     with console.step("evaluate on held-out rows") as step:
@@ -121,6 +125,7 @@ def train(settings: Settings, path: Path) -> TrainingResult:
             spine,
             features,
             data,
+            tuned,
             pipeline,
             evaluation,
             served,

@@ -1,68 +1,29 @@
 """What MLflow holds when a training is recorded, and when recording it fails."""
 
 import dataclasses
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
 
 import numpy as np
-import pyarrow as pa
 import pytest
 
 from runner import registry, tracking
-from runner.bootstrap import Interval
-from runner.bundle import served_model, served_predictions
+from runner.bundle import served_predictions
 from runner.champion import NO_CHAMPION, Contender, compare_with_champion, score_intervals
 from runner.errors import RunnerError
-from runner.evaluation import evaluate
-from runner.manifest import Manifest
 from runner.model_comparison import compare
-from runner.pipeline import build_pipeline
-from runner.run_record import Training
-from runner.settings import Settings
 from runner.split import split_by_time
-from runner.training_data import Rows, TrainingData
+from runner.training_data import Rows
 from serving.errors import BundleError
 from serving.scoring import Predictions
-from tests.modelling import FEATURES, MART, REGRESSOR, SPINE, feature_table, make_recipe, rows
-
-START = datetime(2026, 1, 1, tzinfo=UTC)
+from tests.modelling import REGRESSOR, SPINE, make_recipe, rows
+from tests.trainings import train
 
 
 @pytest.fixture
 def training(tmp_path):
     """A finished training of a small forest, in a project outside git."""
-    recipe = make_recipe(tmp_path / "recipe.yaml", more="gate: {roc_auc: 0.5}\n")
-    X, y = rows()
-    stamps = [START + timedelta(hours=i) for i in range(len(X))]
-    table = feature_table()
-    for name, column in (
-        ("y", pa.array(y)),
-        ("event_timestamp", pa.array(stamps, pa.timestamp("us", "UTC"))),
-        ("user_id", pa.array(range(len(X)), pa.int64())),
-    ):
-        table = table.add_column(0, name, column)
-    none = timedelta(0)
-    split = split_by_time(
-        table["event_timestamp"], test=timedelta(days=4), embargo=none, label_window=none
-    )
-    train, test = Rows(X[split.train], y[split.train]), Rows(X[split.test], y[split.test])
-    pipeline = build_pipeline(recipe, train.X).fit(*train)
-    env = {"MLFLOW_TRACKING_URI": "sqlite:///mlruns/mlflow.db"}
-    return Training(
-        settings=Settings("local", tmp_path, env),
-        manifest=Manifest(tmp_path / "manifest.json", "shop", {"activity": MART}, {}, "0" * 64),
-        recipe=recipe,
-        feast_project="shop",
-        spine=SPINE,
-        features=FEATURES,
-        data=TrainingData(table, train, test, split),
-        pipeline=pipeline,
-        evaluation=evaluate(recipe, pipeline, train, test),
-        served=served_model(pipeline, test.X),
-        comparison=NO_CHAMPION,
-        intervals={"roc_auc": Interval(0.8, 0.7, 0.9)},
-        started_at=datetime.now(UTC),
-    )
+    return train(tmp_path, make_recipe(tmp_path / "recipe.yaml", more="gate: {roc_auc: 0.5}\n"))
 
 
 @pytest.fixture

@@ -18,7 +18,14 @@ from sklearn.neighbors import KNeighborsClassifier, KNeighborsRegressor
 from sklearn.utils import get_tags
 
 from runner.errors import RunnerError
-from runner.estimators import ESTIMATORS, SCORERS, build_estimator, names_of, wants_scaling
+from runner.estimators import (
+    ESTIMATORS,
+    SCORERS,
+    argument_problems,
+    build_estimator,
+    names_of,
+    wants_scaling,
+)
 from runner.pipeline import fit_pipeline
 from runner.recipe import load_recipe
 from serving.scoring import TRUSTED_TYPES
@@ -50,7 +57,7 @@ def fitted(class_path):
 
 @pytest.fixture
 def recipe(tmp_path):
-    def load(init_args="{}", class_path="sklearn.ensemble.RandomForestClassifier"):
+    def load(init_args="{}", class_path="sklearn.ensemble.RandomForestClassifier", more=None):
         path = tmp_path / "rf.yaml"
         task = ESTIMATORS[class_path].task
         path.write_text(
@@ -60,7 +67,7 @@ def recipe(tmp_path):
                     13: f"  class_path: {class_path}",
                     14: f"  init_args: {init_args}",
                     15: "scoring: [roc_auc]" if task == "classification" else "scoring: [r2]",
-                    16: None,
+                    16: more,
                 }
             )
         )
@@ -140,6 +147,13 @@ def test_the_estimator_is_built_with_the_recipes_arguments(recipe):
 FOREST = "sklearn.ensemble.RandomForestClassifier"
 DUMMY = "sklearn.dummy.DummyClassifier"
 HGB = "sklearn.ensemble.HistGradientBoostingClassifier"
+NO_SUCH = "RandomForestClassifier has no such argument"
+FRACTION = (
+    "expected an int in the range [1, inf), a float in the range (0.0, 1.0], a str among "
+    "'log2', 'sqrt' or null"
+)
+CRITERION = "expected a str among 'entropy', 'gini', 'log_loss'"
+LEAF = "expected an int in the range [1, inf) or a float in the range (0.0, 1.0)"
 LOGREG = "sklearn.linear_model.LogisticRegression"
 
 
@@ -194,6 +208,43 @@ def test_every_wrong_argument_is_told_with_its_place(recipe, class_path, init_ar
         f"{wrong.path}:14:{message}".replace(": ", ": estimator.init_args.", 1)
         for message in messages
     )
+
+
+@pytest.mark.parametrize(
+    ("space", "messages"),
+    [
+        ("max_dept: {int: [2, 9]}", [f"38: max_dept: {NO_SUCH} (did you mean 'max_depth'?)"]),
+        ("forest: {choice: [1, 2, 3]}", [f"38: forest: {NO_SUCH}"]),
+        (
+            "max_features: {float: [0.0, 1.5]}",
+            [
+                f"61: max_features.float[0]: {FRACTION}, got 0.0",
+                f"66: max_features.float[1]: {FRACTION}, got 1.5",
+            ],
+        ),
+        (
+            "criterion: {choice: [gini, ginny, 3]}",
+            [
+                f"65: criterion.choice[1]: {CRITERION}, got 'ginny'",
+                f"72: criterion.choice[2]: {CRITERION}, got 3",
+            ],
+        ),
+        ("min_samples_leaf: {int: [0, 9]}", [f"63: min_samples_leaf.int[0]: {LEAF}, got 0"]),
+    ],
+)
+def test_every_wrong_searched_argument_is_told_with_its_place(recipe, space, messages):
+    wrong = recipe(more=f"tuning: {{n_trials: 9, search_space: {{{space}}}}}")
+    with pytest.raises(RunnerError) as refused:
+        build_estimator(wrong)
+    assert refused.value.message == "; ".join(
+        f"{wrong.path}:16:{message}".replace(": ", ": tuning.search_space.", 1)
+        for message in messages
+    )
+
+
+def test_searched_arguments_that_scikit_learn_takes_are_no_problem(recipe):
+    space = "max_depth: {choice: [null, 9]}, max_features: {float: [0.2, 1]}"
+    assert not argument_problems(recipe(more=f"tuning: {{n_trials: 9, search_space: {{{space}}}}}"))
 
 
 def test_the_hint_names_the_arguments_there_are(recipe):

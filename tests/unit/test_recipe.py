@@ -8,6 +8,7 @@ import subprocess
 import sys
 from datetime import timedelta
 from pathlib import Path
+from typing import get_origin
 
 import jsonschema
 import pytest
@@ -18,6 +19,7 @@ from pydantic import BaseModel, ValidationError
 from runner.errors import RunnerError
 from runner.estimators import ESTIMATORS, SCORERS, build_estimator, names_of
 from runner.recipe import Recipe, load_recipe
+from runner.recipe_errors import keys_of, part_in
 from runner.recipe_schema import recipe_schema
 from runner.yaml_source import load_yaml
 from tests.recipe_files import LINES, recipe_text
@@ -93,6 +95,50 @@ def test_an_error_about_a_value_names_its_place(folder):
     assert error.hint == "use 7"
 
 
+TUNING = """\
+tuning:
+  n_trials: 30
+  timeout: 10m
+  search_space:
+    max_depth: {choice: [null, 8]}
+    min_samples_leaf: {int: [5, 200], log: true}
+    max_features: {float: [0, 1]}
+"""
+
+
+def test_tuning_has_its_values_and_the_documented_defaults(folder):
+    tuning = load(folder, recipe_text() + TUNING).tuning
+    assert (tuning.n_trials, tuning.timeout) == (30, timedelta(minutes=10))
+    assert (tuning.folds, tuning.seed) == (3, 0)
+    assert [(each.kind, each.values) for each in tuning.search_space.values()] == [
+        ("choice", (None, 8)),
+        ("int", (5, 200)),
+        ("float", (0.0, 1.0)),
+    ]
+
+
+def test_a_dumped_distribution_has_the_keys_of_its_kind(folder):
+    dumped = load(folder, recipe_text() + TUNING).dump()["tuning"]["search_space"]
+    assert dumped == {
+        "max_depth": {"choice": [None, 8]},
+        "min_samples_leaf": {"int": [5, 200], "log": True, "step": 1},
+        "max_features": {"float": [0.0, 1.0], "log": False},
+    }
+
+
+def test_a_recipe_without_tuning_is_dumped_without_it(folder):
+    assert load(folder, recipe_text()).tuning is None
+    assert "tuning" not in load(folder, recipe_text()).dump()
+
+
+def test_arguments_are_added_to_a_copy(folder):
+    recipe = load(folder, recipe_text())
+    changed = recipe.with_arguments({"max_depth": 3, "n_estimators": 9})
+    assert changed.estimator.init_args == {"max_depth": 3, "n_estimators": 9, "random_state": 0}
+    assert recipe.estimator.init_args == {"n_estimators": 200, "random_state": 0}
+    assert changed.source is recipe.source
+
+
 def test_a_recipe_does_not_change(folder):
     recipe = load(folder, recipe_text())
     with pytest.raises(ValidationError, match="frozen"):
@@ -104,6 +150,7 @@ def test_a_recipe_does_not_change(folder):
 NAME = "expected up to 100 letters, digits, _, - and ., the first a letter or digit"
 WORD = "expected a name of letters, digits and _"
 EXAMPLE = "write a whole number and s, m, h or d, such as 7d"
+SPACE = "search_space: {max_depth: {int: [2, 9]}}"
 
 WRONG = [
     # Keys
@@ -283,6 +330,155 @@ WRONG = [
         {16: "gate: {neg_log_loss: 0.5}"},
         "16:8: gate.neg_log_loss: no model reaches 0.5; the best neg_log_loss is 0",
     ),
+    # Tuning
+    ({17: "tuning:"}, "17:1: tuning: expected `key: value` lines, got nothing"),
+    ({17: "tuning: 30"}, "17:1: tuning: expected `key: value` lines, got 30"),
+    ({17: f"tuning: {{{SPACE}}}"}, "17:1: tuning.n_trials: missing"),
+    ({17: "tuning: {n_trials: 9}"}, "17:1: tuning.search_space: missing"),
+    (
+        {17: f"tuning: {{trials: 9, n_trials: 9, {SPACE}}}"},
+        "17:10: tuning.trials: unknown key (did you mean 'n_trials'?)",
+    ),
+    (
+        {17: f"tuning: {{n_trials: 0, {SPACE}}}"},
+        "17:10: tuning.n_trials: expected 1 or more, got 0",
+    ),
+    (
+        {17: f"tuning: {{n_trials: 10001, {SPACE}}}"},
+        "17:10: tuning.n_trials: expected 10000 or less, got 10001",
+    ),
+    (
+        {17: f"tuning: {{n_trials: many, {SPACE}}}"},
+        "17:10: tuning.n_trials: expected a whole number, got 'many'",
+    ),
+    (
+        {17: f"tuning: {{n_trials: 9, timeout: 600, {SPACE}}}"},
+        "17:23: tuning.timeout: expected a duration such as 7d, got 600",
+    ),
+    (
+        {17: f"tuning: {{n_trials: 9, timeout: 0m, {SPACE}}}"},
+        "17:23: tuning.timeout: expected a duration longer than 0",
+    ),
+    (
+        {17: f"tuning: {{n_trials: 9, folds: 0, {SPACE}}}"},
+        "17:23: tuning.folds: expected 1 or more, got 0",
+    ),
+    (
+        {17: f"tuning: {{n_trials: 9, seed: -1, {SPACE}}}"},
+        "17:23: tuning.seed: expected 0 or more, got -1",
+    ),
+    (
+        {17: "tuning: {n_trials: 9, search_space: {}}"},
+        "17:23: tuning.search_space: expected at least one entry",
+    ),
+    (
+        {17: "tuning: {n_trials: 9, search_space: [max_depth]}"},
+        "17:23: tuning.search_space: expected `key: value` lines, got a list",
+    ),
+    *(
+        (
+            {17: "tuning: {n_trials: 9, search_space: {" + space + "}}"},
+            f"17:{column}: tuning.search_space.{message}",
+        )
+        for space, column, message in (
+            (
+                "n_estimators: {choice: [50, 100]}",
+                38,
+                "n_estimators: is fixed in estimator.init_args too",
+            ),
+            ("max_depth: [2, 9]", 38, "max_depth: expected `key: value` lines, got a list"),
+            (
+                "max_depth: {log: true}",
+                38,
+                "max_depth: expected one of int, float and choice, got none of them",
+            ),
+            (
+                "max_depth: {int: [2, 9], choice: [2]}",
+                38,
+                "max_depth: expected one of int, float and choice, got int and choice",
+            ),
+            (
+                "max_depth: {itn: [2, 9], int: [2, 9]}",
+                50,
+                "max_depth.itn: unknown key (did you mean 'int'?)",
+            ),
+            ("max_depth: {int: 9}", 50, "max_depth.int: expected a list, got 9"),
+            ("max_depth: {int: [2]}", 50, "max_depth.int: expected [low, high], got 1 values"),
+            (
+                "max_depth: {int: [2, 9.5]}",
+                59,
+                "max_depth.int[1]: expected a whole number, got 9.5",
+            ),
+            (
+                "max_depth: {int: [9, 2]}",
+                50,
+                "max_depth.int: the low end 9 is not below the high end 2",
+            ),
+            (
+                "max_depth: {float: [0.5, 0.5]}",
+                50,
+                "max_depth.float: the low end 0.5 is not below the high end 0.5",
+            ),
+            (
+                "max_depth: {float: [0.5, high]}",
+                63,
+                "max_depth.float[1]: expected a number, got 'high'",
+            ),
+            (
+                "max_depth: {int: [2, 9], step: 0}",
+                63,
+                "max_depth.step: expected 1 or more, got 0",
+            ),
+            (
+                "max_depth: {int: [2, 9], step: 4}",
+                59,
+                "max_depth.int[1]: 9 is not reached from 2 in steps of 4",
+            ),
+            (
+                "max_depth: {int: [0, 9], log: true}",
+                56,
+                "max_depth.int[0]: expected a low end above 0 for log, got 0",
+            ),
+            (
+                "max_depth: {int: [2, 8], step: 2, log: true}",
+                63,
+                "max_depth.step: is not for log",
+            ),
+            (
+                "max_depth: {int: [2, 9], log: 10}",
+                63,
+                "max_depth.log: expected true or false, got 10",
+            ),
+            (
+                "max_depth: {float: [0.1, 0.9], step: 2}",
+                69,
+                "max_depth.step: is not for float",
+            ),
+            (
+                "max_depth: {choice: [2, 9], log: true}",
+                66,
+                "max_depth.log: is not for choice",
+            ),
+            (
+                "max_depth: {choice: []}",
+                50,
+                "max_depth.choice: expected at least one entry",
+            ),
+            (
+                "max_depth: {choice: [2, {a: 3}]}",
+                62,
+                (
+                    "max_depth.choice[1]: expected text, a number, a flag or null, got "
+                    "`key: value` lines"
+                ),
+            ),
+            (
+                "max_depth: {choice: [2, 2]}",
+                62,
+                "max_depth.choice[1]: 2 is listed twice",
+            ),
+        )
+    ),
     # YAML itself
     ({5: "label: again"}, "6:1: key 'label' occurs twice, first in line 5"),
     ({8: "split: {test: &t 28d, embargo: *t}"}, "8:15: anchors and aliases are not taken"),
@@ -338,6 +534,14 @@ def test_wrong_scoring_does_not_make_the_gate_wrong(folder):
         ({15: "scoring: [auc]"}, "docs/recipe.md lists the scorers"),
         ({16: "gate: {f1: 0.5}"}, "scoring is roc_auc, neg_log_loss"),
         ({16: "gate: {neg_log_loss: 0.5}"}, "losses are negative: write -0.5 for 0.5"),
+        (
+            {17: "tuning: {n_trials: 9, search_space: {max_depth: {int: [2, 9], step: 4}}}"},
+            "write 6 or 10",
+        ),
+        (
+            {17: "tuning: {n_trials: 9, search_space: {max_depth: {integer: [2, 9]}}}"},
+            "known here: int, float, choice, log, step",
+        ),
         ({4: "task: 1", 5: "spine: 1"}, "correct these 2 places, then run the same command again"),
     ],
 )
@@ -375,7 +579,7 @@ def test_no_dotted_path_of_a_recipe_is_imported(folder, tmp_path, monkeypatch):
 def test_reading_a_recipe_does_not_wait_for_scikit_learn():
     code = (
         "import runner.recipe, sys; "
-        "print(*{'sklearn', 'numpy', 'pandas', 'feast', 'mlflow'} & set(sys.modules))"
+        "print(*{'sklearn', 'numpy', 'pandas', 'feast', 'mlflow', 'optuna'} & set(sys.modules))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert not done.stdout.strip()
@@ -398,6 +602,39 @@ arguments = st.recursive(
 
 
 @st.composite
+def distributions(draw):
+    """Draw a right distribution of the search space."""
+    log, kind = draw(st.booleans()), draw(st.sampled_from(["int", "float", "choice"]))
+    if kind == "choice":
+        scalars = st.none() | st.booleans() | st.integers(-99, 99) | texts | st.floats(-9, 9)
+        return {"choice": draw(st.lists(scalars, min_size=1, max_size=4, unique_by=repr))}
+    low = draw(st.integers(1, 99) if kind == "int" else st.floats(0.01, 99))
+    if kind == "float":
+        return {"float": [low, low + draw(st.floats(1, 9))], "log": log}
+    step = 1 if log else draw(st.integers(1, 9))
+    return {"int": [low, low + step * draw(st.integers(1, 9))], "log": log, "step": step}
+
+
+@st.composite
+def tunings(draw, fixed):
+    """Draw a right tuning of arguments that are not in `fixed`."""
+    return {
+        "n_trials": draw(st.integers(1, 10_000)),
+        "timeout": draw(st.none() | durations),
+        "folds": draw(st.integers(1, 20)),
+        "seed": draw(st.integers(0, 2**32 - 1)),
+        "search_space": draw(
+            st.dictionaries(
+                texts.filter(lambda name: name not in fixed),
+                distributions(),
+                min_size=1,
+                max_size=3,
+            )
+        ),
+    }
+
+
+@st.composite
 def recipes(draw):
     """Draw the content of a right recipe, what may be left out sometimes left out."""
     task = draw(st.sampled_from(["classification", "regression"]))
@@ -405,8 +642,10 @@ def recipes(draw):
     scoring = draw(
         st.lists(st.sampled_from(names_of(SCORERS, task)), min_size=1, max_size=4, unique=True)
     )
+    init_args = draw(st.dictionaries(texts, arguments, max_size=3))
     optional = {
         "description": draw(texts),
+        "tuning": draw(tunings(init_args)),
         "preprocessing": {
             "numeric": {"impute": draw(st.sampled_from(["median", "mean", "zero"]))},
             "categorical": {"min_frequency": draw(st.integers(1, 10**6))},
@@ -423,7 +662,7 @@ def recipes(draw):
         "split": {"test": draw(durations), "embargo": draw(durations)},
         "estimator": {
             "class_path": draw(st.sampled_from(names_of(ESTIMATORS, task))),
-            "init_args": draw(st.dictionaries(texts, arguments, max_size=3)),
+            "init_args": init_args,
         },
         "scoring": scoring,
         **{key: value for key, value in optional.items() if draw(st.booleans())},
@@ -475,6 +714,10 @@ OF_THE_SCHEMA = [
     {13: "  class_path: os.system"},
     {15: "scoring: [log_loss]"},
     {16: "gate: {log_loss: 1}"},
+    {17: "tuning: {n_trials: 9}"},
+    {17: "tuning: {n_trials: 9, search_space: {max_depth: {int: [2]}}}"},
+    {17: "tuning: {n_trials: 9, search_space: {max_depth: {log: true}}}"},
+    {17: "tuning: {n_trials: 9, search_space: {max_depth: {int: [2, 9], choice: [2]}}}"},
 ]
 
 
@@ -495,10 +738,11 @@ def test_the_published_schema_is_in_step():
 
 def keys(model: type[BaseModel], prefix: str = ""):
     """Yield each key's dotted path with its field, parts before what they hold."""
-    for name, field in model.model_fields.items():
+    for name, field in keys_of(model).items():
         yield f"{prefix}{name}", field
-        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
-            yield from keys(field.annotation, f"{prefix}{name}.")
+        if part := part_in(field.annotation):
+            users_own = "*." if get_origin(field.annotation) is dict else ""
+            yield from keys(part, f"{prefix}{name}.{users_own}")
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,67 @@
+"""Finished trainings of made-up rows, for tests of what is recorded of them."""
+
+from datetime import UTC, datetime, timedelta
+
+import pyarrow as pa
+
+from runner.bootstrap import Interval
+from runner.bundle import served_model
+from runner.champion import NO_CHAMPION
+from runner.evaluation import evaluate
+from runner.manifest import Manifest
+from runner.pipeline import fit_pipeline
+from runner.run_record import Training
+from runner.settings import Settings
+from runner.split import split_by_time
+from runner.training_data import Rows, TrainingData
+from runner.tuning import tune
+from tests.modelling import FEATURES, MART, SPINE, feature_table, rows
+
+START = datetime(2026, 1, 1, tzinfo=UTC)
+
+
+def project(folder):
+    """Return the settings of a project outside git, with MLflow in its `mlruns`."""
+    return Settings("local", folder, {"MLFLOW_TRACKING_URI": "sqlite:///mlruns/mlflow.db"})
+
+
+def training_data(seed=0):
+    """Return 400 rows an hour apart, of which the last 4 days test."""
+    X, y = rows(seed=seed)
+    stamps = [START + timedelta(hours=i) for i in range(len(X))]
+    table = feature_table(seed=seed)
+    for name, column in (
+        ("y", pa.array(y)),
+        ("event_timestamp", pa.array(stamps, pa.timestamp("us", "UTC"))),
+        ("user_id", pa.array(range(len(X)), pa.int64())),
+    ):
+        table = table.add_column(0, name, column)
+    none = timedelta(0)
+    split = split_by_time(
+        table["event_timestamp"], test=timedelta(days=4), embargo=none, label_window=none
+    )
+    train, test = Rows(X[split.train], y[split.train]), Rows(X[split.test], y[split.test])
+    return TrainingData(table, train, test, split)
+
+
+def train(folder, recipe):
+    """Return a finished training of the recipe on the made-up rows."""
+    started_at, settings, data = datetime.now(UTC), project(folder), training_data()
+    tuned = tune(settings, recipe, data)
+    pipeline = fit_pipeline(recipe.with_arguments(tuned.arguments), *data.train)
+    return Training(
+        settings=settings,
+        manifest=Manifest(folder / "manifest.json", "shop", {"activity": MART}, {}, "0" * 64),
+        recipe=recipe,
+        feast_project="shop",
+        spine=SPINE,
+        features=FEATURES,
+        data=data,
+        tuned=tuned,
+        pipeline=pipeline,
+        evaluation=evaluate(recipe, pipeline, data.train, data.test),
+        served=served_model(pipeline, data.test.X),
+        comparison=NO_CHAMPION,
+        intervals={"roc_auc": Interval(0.8, 0.7, 0.9)},
+        started_at=started_at,
+    )
