@@ -6,6 +6,7 @@ told once. Paths in the problems start at the value that the rule judges.
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -147,6 +148,8 @@ def _range_problems(kind: str, given: Mapping[str, Any]) -> Iterator[Problem]:
     log, step = given.get("log", False), given.get("step", 1)
     if low >= high:
         yield Problem((kind,), f"the low end {low} is not below the high end {high}", hint)
+    elif math.isinf(high - low):
+        yield Problem((kind,), f"{low} to {high} is wider than numbers go", hint)
     elif kind == "int" and (high - low) % step:
         last = high - (high - low) % step
         problem = f"{high} is not reached from {low} in steps of {step}"

@@ -8,6 +8,7 @@ that was interrupted finds what it would have found in one go.
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
@@ -54,7 +55,7 @@ class Trial:
 
     @property
     def score(self) -> float:
-        """The mean of the fold scores."""
+        """The mean of the fold scores; of a complete trial, what it is judged by."""
         return float(np.mean(self.fold_scores))
 
 
@@ -74,22 +75,7 @@ class Study:
             argument: _optunas(each) for argument, each in tuning.search_space.items()
         }
         path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            storage = optuna.storages.RDBStorage(
-                f"sqlite:///{path}", engine_kwargs={"connect_args": {"timeout": _LOCK_SECONDS}}
-            )
-            self._study = optuna.create_study(
-                storage=storage,
-                study_name=name,
-                direction="maximize",
-                pruner=optuna.pruners.MedianPruner(),
-                load_if_exists=True,
-            )
-        except (OptunaError, SQLAlchemyError, RuntimeError) as err:
-            raise RunnerError(
-                f"{path}: cannot be used as Optuna's storage: {err}",
-                hint="move it away; tuning then starts with the first trial",
-            ) from err
+        self._study = _open(path, name)
 
     def ended(self) -> list[Trial]:
         """Return the trials that came to an end, at most as many as the recipe wants."""
@@ -111,7 +97,9 @@ class Study:
         [seed] = np.random.SeedSequence([self._tuning.seed, number]).generate_state(1)
         # Without the liar, a trial that was killed years ago would count as one that runs.
         self._study.sampler = optuna.samplers.TPESampler(seed=int(seed), constant_liar=False)
-        trial = self._study.ask(self._distributions)
+        # On edges of a range its formulas divide by 0, and come to the right end.
+        with np.errstate(all="ignore"):
+            trial = self._study.ask(self._distributions)
         return RunningTrial(self._study, trial, _arguments(trial.params, self._tuning.search_space))
 
 
@@ -141,6 +129,28 @@ class RunningTrial:
     def abandon(self) -> None:
         """Let it not count: it neither has a score nor is known to have a bad one."""
         self._study.tell(self._trial, state=TrialState.FAIL, skip_if_finished=True)
+
+
+def _open(path: Path, name: str) -> optuna.Study:
+    for seconds in (0.5, 1, 0):
+        try:
+            storage = optuna.storages.RDBStorage(
+                f"sqlite:///{path}", engine_kwargs={"connect_args": {"timeout": _LOCK_SECONDS}}
+            )
+            return optuna.create_study(
+                storage=storage,
+                study_name=name,
+                direction="maximize",
+                pruner=optuna.pruners.MedianPruner(),
+                load_if_exists=True,
+            )
+        except (OptunaError, SQLAlchemyError, RuntimeError) as err:
+            failure = err
+            time.sleep(seconds)  # another training may be creating the same tables
+    raise RunnerError(
+        f"{path}: cannot be used as Optuna's storage: {failure}",
+        hint="move it away; tuning then starts with the first trial",
+    ) from failure
 
 
 def _optunas(distribution: Distribution) -> BaseDistribution:

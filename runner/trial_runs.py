@@ -39,12 +39,15 @@ def record_trials(client: MlflowClient, parent: RunInfo, training: Training) -> 
 
 
 def _metrics(trial: Trial, scorer: str) -> list[Metric]:
-    """Return the score of each fold, as steps of one metric, and their mean."""
+    """Return the score of each fold, as steps of one metric, and the mean if there are all.
+
+    The mean of a pruned trial's first folds would stand among means of other folds.
+    """
     at = _milliseconds(trial.ended_at)
     folds = [
         Metric(f"fold_{scorer}", score, at, step) for step, score in enumerate(trial.fold_scores)
     ]
-    return [*folds, Metric(f"mean_{scorer}", trial.score, at, 0)]
+    return folds if trial.pruned else [*folds, Metric(f"mean_{scorer}", trial.score, at, 0)]
 
 
 def _milliseconds(moment: datetime) -> int:

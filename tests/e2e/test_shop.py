@@ -4,9 +4,11 @@ import hashlib
 import json
 import re
 import signal
+import sqlite3
 import subprocess
 import sys
 import time
+from contextlib import closing
 from pathlib import Path
 from urllib.request import urlopen
 
@@ -197,6 +199,46 @@ def test_every_recipe_of_the_repository_trains_and_passes_its_gate(shop, recipe)
     shop.runner("train", "recipes/first.yaml")
     first.unlink()
     assert shop.registered(f"{recipe}_first") == (["1"], ["champion"])
+
+
+def tuned_recipe(shop, n_trials):
+    """Write a recipe that searches for the regularization of the logistic regression."""
+    text = (shop.root / "recipes/logreg.yaml").read_text()
+    text = text.replace("category_purchase_logreg", "tuned").replace("C: 1.0, ", "")
+    search = f"{{n_trials: {n_trials}, search_space: {{C: {{float: [0.001, 10], log: true}}}}}}"
+    (shop.root / "recipes/tuned.yaml").write_text(f"{text}tuning: {search}\n")
+
+
+def test_tuning_that_was_interrupted_goes_on_and_its_best_arguments_are_served(shop):
+    tuned_recipe(shop, 1000)
+    assert shop.runner("check", "recipes/tuned.yaml") == "recipes/tuned.yaml: right\n"
+    command = [sys.executable, "-m", "runner", "train", "recipes/tuned.yaml"]
+    with subprocess.Popen(command, cwd=shop.root, env=shop.env) as process:
+        deadline = time.monotonic() + 300
+        while finished_trials(shop) < 2:
+            assert process.poll() is None
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
+        process.send_signal(signal.SIGINT)
+        assert process.wait(60) == 130
+    assert shop.registered("tuned") == ([], [])
+    kept = finished_trials(shop)
+    tuned_recipe(shop, kept + 1)
+    done = shop.run("runner", "train", "recipes/tuned.yaml")
+    (shop.root / "recipes/tuned.yaml").unlink()
+    assert done.returncode == 0, done.stderr
+    assert f"trial {kept + 1}/{kept + 1}  best roc_auc 0." in done.stderr
+    assert finished_trials(shop) == kept + 1
+    assert shop.registered("tuned") == (["1"], ["champion"])
+
+
+def finished_trials(shop):
+    try:
+        with closing(sqlite3.connect(f"file:{shop.root}/mlruns/optuna.db?mode=ro", uri=True)) as db:
+            query = "SELECT count(*) FROM trials WHERE state IN ('COMPLETE', 'PRUNED')"
+            return db.execute(query).fetchone()[0]
+    except sqlite3.OperationalError:  # not there yet
+        return 0
 
 
 def test_a_model_below_its_gate_is_registered_and_not_promoted(shop):

@@ -11,6 +11,7 @@ import time
 from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -148,6 +149,28 @@ def test_a_search_interrupted_by_ctrl_c_keeps_what_was_finished(tuned, tmp_path,
     assert outcome(again) == outcome(tuned)
 
 
+TWICE = """
+import sys
+from pathlib import Path
+from tests.integration.test_tuning import searching
+from tests.trainings import project, training_data
+from runner.tuning import tune
+
+folder = Path(sys.argv[1])
+tune(project(folder), searching(folder / sys.argv[2], 6), training_data())
+"""
+
+
+def test_two_trainings_at_once_share_their_trials(tmp_path):
+    processes = [
+        subprocess.Popen([sys.executable, "-c", TWICE, str(tmp_path), name], cwd=ROOT)
+        for name in ("a", "b")
+    ]
+    assert [process.wait(120) for process in processes] == [0, 0]
+    assert states(tmp_path).count("FAIL") == 0
+    assert 6 <= len(states(tmp_path)) <= 7
+
+
 SLOW = """
 import sys, time
 from pathlib import Path
@@ -197,7 +220,7 @@ def states(folder):
 
 def test_a_timeout_takes_the_best_so_far_and_finishes_at_least_one_trial(tmp_path, monkeypatch):
     clock = iter(range(0, 10_000, 20))
-    monkeypatch.setattr(tuning.time, "monotonic", lambda: next(clock))
+    monkeypatch.setattr(tuning, "time", SimpleNamespace(monotonic=lambda: next(clock)))
     recipe = searching(tmp_path, 14, "  timeout: 1s\n")
     tuned = tune(project(tmp_path), recipe, training_data())
     assert [len(each.fold_scores) for each in tuned.trials] == [3]
@@ -314,7 +337,8 @@ def test_every_trial_is_a_run_below_that_of_its_training(recorded):
         assert child.data.params == expected
         history = client.get_metric_history(child.info.run_id, "fold_roc_auc")
         assert tuple(each.value for each in history) == trial.fold_scores
-        assert child.data.metrics["mean_roc_auc"] == pytest.approx(trial.score)
+        mean = None if trial.pruned else trial.score
+        assert child.data.metrics.get("mean_roc_auc") == mean
         age = datetime.now(UTC).timestamp() - child.info.start_time / 1000
         assert 0 < age < 600
 
@@ -324,8 +348,7 @@ def test_the_docs_show_how_to_list_the_trials(recorded):
     names = {"run_id": run.info.run_id}
     exec(re.search(r"```python\n(.*?)```", DOCS, re.DOTALL)[1], names)
     assert len(names["trials"]) == 7
-    best = names["trials"]["metrics.mean_roc_auc"].iloc[0]
-    assert best >= training.tuned.best.score
+    assert names["trials"]["metrics.mean_roc_auc"].iloc[0] == training.tuned.best.score
 
 
 def test_the_recorded_arguments_train_the_same_model_without_tuning(recorded, tmp_path):

@@ -420,6 +420,11 @@ WRONG = [
                 "max_depth.float: the low end 0.5 is not below the high end 0.5",
             ),
             (
+                "max_depth: {float: [-1e308, 1e308]}",
+                50,
+                "max_depth.float: -1e+308 to 1e+308 is wider than numbers go",
+            ),
+            (
                 "max_depth: {float: [0.5, high]}",
                 63,
                 "max_depth.float[1]: expected a number, got 'high'",
