@@ -13,6 +13,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from runner import console, dbt
+from runner.column_lineage import load_column_lineage
 from runner.errors import RunnerError
 from runner.manifest import Manifest, load_manifest
 from runner.recipe import Recipe, load_recipe
@@ -68,6 +69,7 @@ def train(settings: Settings, path: Path) -> TrainingResult:
     require_servers(settings)
     with _importing(*_HEAVY):
         manifest = build_sql(settings, recipe)
+        columns = load_column_lineage(manifest.path)  # now: another dbt may write it later
 
     from runner import tracking
     from runner.bundle import class_list, served_model, served_predictions
@@ -127,6 +129,7 @@ def train(settings: Settings, path: Path) -> TrainingResult:
             comparison,
             intervals,
             started_at,
+            columns,
         )
         run_id, bundle_sha256 = tracking.record(client, training, Path(folder))
         version = tracking.register(client, run_id, bundle_sha256, training)

@@ -12,6 +12,7 @@ from runner import registry, tracking
 from runner.bootstrap import Interval
 from runner.bundle import served_model, served_predictions
 from runner.champion import NO_CHAMPION, Contender, compare_with_champion, score_intervals
+from runner.column_lineage import Column, Lineage
 from runner.errors import RunnerError
 from runner.evaluation import evaluate
 from runner.manifest import Manifest
@@ -26,6 +27,13 @@ from serving.scoring import Predictions
 from tests.modelling import FEATURES, MART, REGRESSOR, SPINE, feature_table, make_recipe, rows
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
+
+# orders_7d is known to come from a raw column; of the others nothing is known.
+COLUMNS = Lineage(
+    {Column("activity", "orders_7d"): (Column("raw_data.orders", "id"),)},
+    frozenset({"raw_data.orders"}),
+    {Column("activity", "value"): "it is not SQL"},
+)
 
 
 @pytest.fixture
@@ -62,6 +70,7 @@ def training(tmp_path):
         comparison=NO_CHAMPION,
         intervals={"roc_auc": Interval(0.8, 0.7, 0.9)},
         started_at=datetime.now(UTC),
+        columns=COLUMNS,
     )
 
 
@@ -96,6 +105,12 @@ def test_the_run_names_its_dataset(client, training, folder):
     [dataset] = client.get_run(run_id).inputs.dataset_inputs
     assert dataset.dataset.name == "spine_y"
     assert training.lineage["dataset_sha256"].startswith(dataset.dataset.digest)
+
+
+def test_the_run_tells_the_raw_columns_of_its_features_and_what_is_not_known(training):
+    assert training.lineage["raw_columns"]["activity:orders_7d"] == ["raw_data.orders.id"]
+    assert training.lineage["raw_columns"]["activity:country"] == []
+    assert training.lineage["raw_columns_unresolved"] == {"activity.value": "it is not SQL"}
 
 
 def test_a_refused_version_says_why(client, training, folder):
