@@ -8,6 +8,7 @@ from pathlib import Path
 from runner import console, dbt
 from runner.errors import CombinedError, RunnerError
 from runner.estimators import argument_problems
+from runner.exposures import write_exposures
 from runner.manifest import Manifest, load_manifest
 from runner.recipe import load_recipe, require_recipes
 from runner.recipe_check import manifest_problems
@@ -27,6 +28,7 @@ def check(settings: Settings, paths: Sequence[Path]) -> dict[Path, tuple[RunnerE
     RunnerError
         If there is no recipe, or dbt cannot read the project that they are held against.
     """
+    write_exposures(settings)  # now: one of a dbt model that is gone would stop dbt
     paths = paths or require_recipes(settings.root)
     with console.step("dbt parse") as step:
         # Always: by a manifest older than the SQL a wrong recipe might pass.

@@ -429,13 +429,17 @@ def docs(
     port: Annotated[int, typer.Option(help="TCP port, on loopback.")] = 8080,
     target: Target = None,
 ) -> None:
-    """Generate dbt's docs with the lineage from raw column to feature, and serve them."""
+    """Generate dbt's docs with the lineage from raw column to recipe and endpoint; serve them.
+
+    Recipes and endpoints are dbt exposures, made anew; every column of a dbt model tells the raw
+    columns it comes from.
+    """
     from runner import dbt
+    from runner.docs import generate
 
     settings = load_settings(target)
     with dbt.docs_server(settings, port) as server:
-        with console.step("dbt docs generate") as step:
-            dbt.run(settings, ["docs", "generate"], step.update)
+        generate(settings)
         console.result(f"dbt docs on http://127.0.0.1:{port} (Ctrl-C ends)")
         try:
             server.serve_forever()

@@ -177,7 +177,10 @@ class _Reader:
         query = self._query(column.relation)
         if isinstance(query, Unresolved):
             raise query
-        return {self._column(origin) for origin in query.origins(column.name)}
+        try:
+            return {self._column(origin) for origin in query.origins(column.name)}
+        except RecursionError as err:
+            raise Unresolved("its SQL is nested too deeply") from err
 
     def _column(self, origin: Origin) -> Column:
         name = self._name(origin.table) or ".".join(origin.table)
@@ -199,8 +202,11 @@ class _Reader:
             raise Unresolved("it is not SQL")
         if not node.get("compiled_code"):
             raise Unresolved("dbt has not compiled it")
-        query = Query(node["compiled_code"], self._dialect, self._known_columns)
-        query.is_open  # noqa: B018  (a query whose result columns cannot be told is no use)
+        try:
+            query = Query(node["compiled_code"], self._dialect, self._known_columns)
+            query.is_open  # noqa: B018  (a query whose result columns cannot be told is no use)
+        except RecursionError as err:
+            raise Unresolved("its SQL is nested too deeply") from err
         return query
 
     def _known_columns(self, table: tuple[str, ...]) -> Collection[str] | None:
@@ -219,7 +225,8 @@ def _relation(node: Mapping[str, Any]) -> str:
     """Return what a column's name is written after."""
     if node["resource_type"] in _RAW:
         return f"{node['schema']}.{node.get('identifier') or node['alias']}"
-    return str(node["name"])
+    version = node.get("version")
+    return f"{node['name']}.v{version}" if version else str(node["name"])
 
 
 def _table(node: Mapping[str, Any]) -> tuple[str, ...]:

@@ -22,6 +22,8 @@ from runner.wording import did_you_mean
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
+_SHOWN = {"feature", "label"}  # of a recipe; keys and times only join
+
 
 @dataclass(frozen=True)
 class User:
@@ -61,7 +63,7 @@ class Answer:
     recipes, versions
         Those that use what was asked for, or something computed from it.
     broken
-        Recipe that cannot be read, or does not fit dbt's models → why.
+        Recipe or model version that cannot be read, or does not fit dbt's models → why.
     """
 
     what: str
@@ -84,7 +86,7 @@ class Answer:
 
     @property
     def unresolved(self) -> dict[str, str]:
-        """What could not be told: column or recipe → reason."""
+        """What could not be told: column, recipe or version → reason."""
         gaps: dict[str, str] = {}
         for start in self.starts:
             gaps |= self.lineage.gaps(start)
@@ -103,22 +105,28 @@ def ask(settings: Settings, what: str) -> Answer:
         load_recipe(Path(what))  # told before dbt compiles
     with ThreadPoolExecutor(1) as pool, console.step("dbt compile, MLflow's versions") as step:
         # MLflow takes as long to import as dbt to compile.
-        versions = pool.submit(_versions, settings)
+        registered = pool.submit(_versions, settings)
         lineage, manifest = compiled_lineage(settings, step.update)
-        recipes, broken = _recipes(settings, manifest)
-        if not _is_recipe(what):
-            column = _find(lineage, what)
-            return _answer(what, (column,), lineage, recipes, versions.result(), broken)
-        recipe = load_recipe(Path(what))
-        check_references(recipe, manifest)
-        starts = tuple(
-            c
-            for c, role in recipe_columns(recipe, manifest).items()
-            if role in {"feature", "label"}
-        )
-        own = [User(what, recipe.registered_model_name, (), recipe_columns(recipe, manifest))]
-        kept = [v for v in versions.result() if v.model == recipe.registered_model_name]
-        return _answer(what, starts, lineage, own, kept, {})
+        broken: dict[str, str] = {}
+        if _is_recipe(what):
+            recipe = load_recipe(Path(what))
+            check_references(recipe, manifest)
+            recipes = [_recipe_user(recipe, manifest)]
+            starts = tuple(c for c, role in recipes[0].columns.items() if role in _SHOWN)
+        else:
+            recipes, broken = _recipes(settings, manifest)
+            starts = (_find(lineage, what),)
+        versions, unread = registered.result()
+    below = {below for start in starts for below in lineage.downstream(start)}
+    models = {user.model for user in recipes}
+    return Answer(
+        what,
+        starts,
+        lineage,
+        tuple(user for user in recipes if user.uses(below)),
+        tuple(v for v in versions if (v.model in models if _is_recipe(what) else v.uses(below))),
+        broken | unread,
+    )
 
 
 def compiled_lineage(settings: Settings, progress: dbt.Progress) -> tuple[Lineage, Manifest]:
@@ -147,26 +155,6 @@ def recipe_columns(recipe: Recipe, manifest: Manifest) -> dict[Column, str]:
         Column(spine.name, "event_timestamp"): "time",
         Column(spine.name, recipe.label): "label",
     }
-
-
-def _answer(
-    what: str,
-    starts: tuple[Column, ...],
-    lineage: Lineage,
-    recipes: list[User],
-    versions: list[User],
-    broken: dict[str, str],
-) -> Answer:
-    answer = Answer(what, starts, lineage, (), (), broken)
-    below = answer.downstream
-    return Answer(
-        what,
-        starts,
-        lineage,
-        tuple(user for user in recipes if user.uses(below)),
-        tuple(user for user in versions if user.uses(below)),
-        broken,
-    )
 
 
 def _is_recipe(what: str) -> bool:
@@ -206,28 +194,37 @@ def _recipes(settings: Settings, manifest: Manifest) -> tuple[list[User], dict[s
         except RunnerError as err:
             broken[str(path)] = err.message
         else:
-            columns = recipe_columns(recipe, manifest)
-            users.append(User(str(path), recipe.registered_model_name, (), columns))
+            users.append(_recipe_user(recipe, manifest))
     return users, broken
 
 
-def _versions(settings: Settings) -> list[User]:
-    """Return every registered version that has a serving bundle, the newest of a model first."""
+def _recipe_user(recipe: Recipe, manifest: Manifest) -> User:
+    columns = recipe_columns(recipe, manifest)
+    return User(str(recipe.path), recipe.registered_model_name, (), columns)
+
+
+def _versions(settings: Settings) -> tuple[list[User], dict[str, str]]:
+    """Return every registered version, the newest of a model first, and why any is left out."""
     path = Path(settings.mlflow_tracking_uri.removeprefix("sqlite:///"))
     if settings.mlflow_tracking_uri.startswith("sqlite:///") and not path.is_file():
-        return []  # nothing was trained yet, and looking would create it
+        return [], {}  # nothing was trained yet, and looking would create it
+    from mlflow.exceptions import MlflowException
+
     from runner import tracking
 
-    client, users = tracking.connect(settings), []
+    client, users, unread = tracking.connect(settings), [], {}
     for model in client.search_registered_models():
         for version in tracking.versions_of(client, model.name):
-            if "serving_bundle_sha256" not in version.tags:
-                continue
             number = str(version.version)
             aliases = sorted(a for a, to in model.aliases.items() if str(to) == number)
-            columns = _bundle_columns(client, version.run_id)
-            users.append(User(f"{model.name}/{number}", model.name, tuple(aliases), columns))
-    return users
+            try:
+                columns = _bundle_columns(client, version.run_id)
+            except (MlflowException, OSError, KeyError, ValueError) as err:
+                # Another tool's version, or one whose run was deleted.
+                unread[f"{model.name}/{number}"] = f"no serving bundle ({type(err).__name__})"
+            else:
+                users.append(User(f"{model.name}/{number}", model.name, tuple(aliases), columns))
+    return users, unread
 
 
 def _bundle_columns(client: MlflowClient, run_id: str) -> dict[Column, str]:

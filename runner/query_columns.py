@@ -160,7 +160,10 @@ class Query:
     def _sides(self, scope: Any) -> list[Any]:
         """Return the scopes of both sides of a union, intersect or except."""
         sides = (scope.expression.this, scope.expression.expression)
-        return [self._scopes[id(side.unnest())] for side in sides]
+        scopes = [self._scopes.get(id(side.unnest())) for side in sides]
+        if None in scopes:
+            raise Unresolved("a union's side is not understood")
+        return scopes
 
     @staticmethod
     def _require_positions(outputs: dict[str, list[_Output]]) -> None:
@@ -213,6 +216,10 @@ class Query:
         wanted += any(query.args.get(key) is not None for key in ("from_", "from"))
         if wanted != len(scope.selected_sources) or scope.pivots:
             raise Unresolved("its from clause is not understood")
+        for node, source in scope.selected_sources.values():
+            renamed = isinstance(node, exp.Table) and node.alias_column_names
+            if renamed and not _is_computed(node, source):
+                raise Unresolved("a table whose columns are renamed is not understood")
         return {
             name: _Computed(node, source, scope) if _is_computed(node, source) else source
             for name, (node, source) in scope.selected_sources.items()
@@ -320,7 +327,10 @@ class _Computed:
     def __init__(self, node: Any, source: Any, scope: Any) -> None:
         self.node, self.scope = node, scope
         names = source.outer_columns if isinstance(source, Scope) else ()
-        self.columns = list(names) or [column.name for column in node.args.get("columns") or ()]
+        self.columns = list(names) or list(node.alias_column_names)
+        offset = node.args.get("offset")
+        if isinstance(offset, exp.Expression) and offset.name not in self.columns:
+            self.columns.append(offset.name)
 
 
 def _is_computed(node: Any, source: Any) -> bool:

@@ -2,10 +2,12 @@
 
 import json
 import re
+import shutil
 
 import httpx
 import pytest
 
+from runner.manifest import load_manifest
 from tests.e2e.conftest import REPOSITORY
 
 PAGE = (REPOSITORY / "docs" / "lineage.md").read_text()
@@ -39,3 +41,33 @@ def test_a_served_model_tells_the_raw_columns_of_its_features(serving):
     assert lineage["raw_columns"]["user_demographics:age_years"] == ["raw_data.users.age"]
     assert lineage["raw_columns"].keys() == set(lineage["features"])
     assert "raw_columns_unresolved" not in lineage
+
+
+def test_bare_dbt_shows_recipes_and_endpoints_with_their_champion(shop):
+    before = load_manifest(shop.settings.manifest_path).sha256
+    assert shop.run("dbt", "parse", "--target", "local").returncode == 0
+    manifest = json.loads(shop.settings.manifest_path.read_bytes())
+    recipe, endpoint = (
+        manifest["exposures"][f"exposure.shop.{kind}_rf"] for kind in ("recipe", "endpoint")
+    )
+    assert "model.shop.spine_category_purchase" in recipe["depends_on"]["nodes"]
+    assert "model.shop.user_activity" in endpoint["depends_on"]["nodes"]
+    assert recipe["owner"]["email"] == "growth@shop.example"
+    assert recipe["meta"]["champion_version"]
+    assert 0.5 < recipe["meta"]["metrics"]["test_roc_auc"] < 1
+    assert load_manifest(shop.settings.manifest_path).sha256 == before
+
+
+def test_a_dbt_model_that_is_gone_leaves_no_exposure_in_dbts_way(shop):
+    text = (shop.root / "recipes/spend.yaml").read_text()
+    extra = shop.root / "dbt_project/models/spine_data/spine_passing.sql"
+    shutil.copy(extra.with_name("spine_user_spend.sql"), extra)
+    properties = extra.with_name("spine_user_spend.yml").read_text()
+    extra.with_suffix(".yml").write_text(properties.replace("spine_user_spend", "spine_passing"))
+    recipe = shop.root / "recipes/passing.yaml"
+    recipe.write_text(text.replace("spine_user_spend", "spine_passing"))
+    assert "passing.yaml: right" in shop.runner("check")
+    for file in (recipe, extra, extra.with_suffix(".yml")):
+        file.unlink()
+    assert "passing" not in shop.runner("check")
+    assert shop.run("dbt", "parse", "--target", "local").returncode == 0

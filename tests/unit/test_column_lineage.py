@@ -134,6 +134,7 @@ def test_an_incremental_model_that_filters_by_its_own_table_is_understood():
         ("select k.a, c from s.k cross join s.t", "c", ["s.t.c"]),
         ("select t.*, k.a as c from s.t as t cross join s.k as k", "c", ["s.k.a"]),
         ("select a from s.k union all select b from s.k", "a", ["s.k.a", "s.k.b"]),
+        ("select x as c from (select a, b from s.k) as u(x, y)", "c", ["s.k.a"]),
         ("select a from s.k join s.t using (a)", "a", ["s.k.a", "s.t.a"]),
         ("with r(n, m) as (select a, b from s.k) select m as c from r", "c", ["s.k.b"]),
         ("select (select max(k.b) from s.k where k.a = t.id) as c from s.t", "c", ["s.k.b"]),
@@ -161,6 +162,7 @@ def test_values_are_followed_through_postgresql(sql, column, expected):
         ("select field.inner as c from s.t", "c", ["s.t.field"]),
         ("select item.price as c from s.t cross join unnest(t.items) as item", "c", ["s.t.items"]),
         ("select timestamp_diff(a, b, microsecond) as c from s.k", "c", ["s.k.a", "s.k.b"]),
+        ("select i as c from s.t, unnest(t.xs) as x with offset as i", "c", ["s.t.xs"]),
         ("select timestamp_trunc(x, day) as c from s.t", "c", ["s.t.x"]),
         (
             "select d as c from s.k, unnest(generate_timestamp_array(a, b, interval 1 day)) as d",
@@ -180,6 +182,7 @@ def test_values_are_followed_through_bigquery(sql, column, expected):
         ("select * from s.t cross join s.u", "c", "several `*`"),
         ("select * from s.t union all select * from s.k", "a", "not known"),
         ("select * except (a) from s.k", "a", "no column a"),
+        ("select x from s.k as u(x)", "x", "renamed"),
         ("select row_to_json(t) as c from s.t", "c", "whole row"),
         ("select x.c from s.k", "c", "of nothing in its from clause"),
     ],
