@@ -8,8 +8,9 @@ from pathlib import Path
 from runner import console, dbt
 from runner.errors import CombinedError, RunnerError
 from runner.estimators import argument_problems
+from runner.exposures import write_exposures
 from runner.manifest import Manifest, load_manifest
-from runner.recipe import load_recipe
+from runner.recipe import load_recipe, require_recipes
 from runner.recipe_check import manifest_problems
 from runner.settings import Settings
 
@@ -27,7 +28,8 @@ def check(settings: Settings, paths: Sequence[Path]) -> dict[Path, tuple[RunnerE
     RunnerError
         If there is no recipe, or dbt cannot read the project that they are held against.
     """
-    paths = paths or _all_recipes(settings.root)
+    write_exposures(settings)  # now: one of a dbt model that is gone would stop dbt
+    paths = paths or require_recipes(settings.root)
     with console.step("dbt parse") as step:
         # Always: by a manifest older than the SQL a wrong recipe might pass.
         dbt.run(settings, ["parse"], step.update)
@@ -46,16 +48,3 @@ def _problems(path: Path, manifest: Manifest) -> tuple[RunnerError, ...]:
     except RunnerError as found:
         return (found,)
     return ()
-
-
-def _all_recipes(root: Path) -> list[Path]:
-    folder = root / "recipes"
-    # As a user would type them, so that messages can be clicked.
-    here = Path.cwd()
-    paths = [
-        path.relative_to(here) if path.is_relative_to(here) else path
-        for path in sorted([*folder.glob("*.yaml"), *folder.glob("*.yml")])
-    ]
-    if not paths:
-        raise RunnerError(f"{folder}: no recipe", hint="docs/recipe.md shows one")
-    return paths

@@ -5,6 +5,7 @@ Nothing heavy is imported here: `runner --help` must not wait for feast, mlflow 
 
 from __future__ import annotations
 
+from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -60,6 +61,13 @@ Target = Annotated[
 Recipe = Annotated[
     Path, typer.Argument(help="The recipe, such as recipes/rf.yaml.", show_default=False)
 ]
+
+
+class LineageFormat(StrEnum):
+    """How `runner lineage` writes."""
+
+    text = "text"
+    mermaid = "mermaid"
 
 
 def _version(wanted: bool) -> None:
@@ -385,17 +393,53 @@ def serve(
 
 
 @app.command()
+def lineage(
+    what: Annotated[
+        str,
+        typer.Argument(
+            help="MODEL.COLUMN of a dbt model, SCHEMA.TABLE.COLUMN of a raw table, or a recipe.",
+            show_default=False,
+        ),
+    ],
+    form: Annotated[
+        LineageFormat, typer.Option("--format", help="How the answer is written.")
+    ] = LineageFormat.text,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    target: Target = None,
+) -> None:
+    """Show what a column is computed from, and what breaks if it changes.
+
+    From raw columns through dbt models to recipes and registered model versions. dbt compiles the
+    project for it. Lineage is of values: a column that only filters or joins is no origin.
+    """
+    from runner import lineage_report
+    from runner.lineage import ask
+
+    answer = ask(load_settings(target), what)
+    if as_json:
+        console.result_json(lineage_report.as_json(answer))
+    elif form is LineageFormat.mermaid:
+        console.result(lineage_report.as_mermaid(answer))
+    else:
+        console.result(lineage_report.as_text(answer))
+
+
+@app.command()
 def docs(
     port: Annotated[int, typer.Option(help="TCP port, on loopback.")] = 8080,
     target: Target = None,
 ) -> None:
-    """Generate dbt's docs with the lineage from raw column to feature, and serve them."""
+    """Generate dbt's docs with the lineage from raw column to recipe and endpoint; serve them.
+
+    Recipes and endpoints are dbt exposures, made anew; every column of a dbt model tells the raw
+    columns it comes from.
+    """
     from runner import dbt
+    from runner.docs import generate
 
     settings = load_settings(target)
     with dbt.docs_server(settings, port) as server:
-        with console.step("dbt docs generate") as step:
-            dbt.run(settings, ["docs", "generate"], step.update)
+        generate(settings)
         console.result(f"dbt docs on http://127.0.0.1:{port} (Ctrl-C ends)")
         try:
             server.serve_forever()

@@ -106,14 +106,14 @@ def _end(process: subprocess.Popen[str]) -> None:
 
 
 def docs_server(settings: Settings, port: int) -> ThreadingHTTPServer:
-    """Return a server of dbt's generated docs, bound to `port` on loopback, not yet serving.
+    """Return a server of `docs_folder`, bound to `port` on loopback, not yet serving.
 
     Raises
     ------
     RunnerError
         If the port is taken.
     """
-    handler = partial(_QuietHandler, directory=str(settings.root / "target"))
+    handler = partial(_QuietHandler, directory=str(docs_folder(settings)))
     try:
         return ThreadingHTTPServer(("127.0.0.1", port), handler)
     except OSError as err:
@@ -121,6 +121,11 @@ def docs_server(settings: Settings, port: int) -> ThreadingHTTPServer:
             f"cannot listen on 127.0.0.1:{port} ({err.strerror})",
             hint=f"try another: `runner docs --port {port + 1}`",
         ) from err
+
+
+def docs_folder(settings: Settings) -> Path:
+    """Return where `runner docs` puts the docs together."""
+    return settings.root / "target" / "docs"
 
 
 class _QuietHandler(SimpleHTTPRequestHandler):

@@ -223,3 +223,26 @@ def load_recipe(path: Path) -> Recipe:
         raise source.errors(list(problems_of(err, Recipe))) from err
     recipe._source = source
     return recipe
+
+
+def all_recipes(root: Path) -> list[Path]:
+    """Return the recipes in the project's folder `recipes`, as a user would type their paths."""
+    folder, here = root / "recipes", Path.cwd()
+    return [
+        path.relative_to(here) if path.is_relative_to(here) else path
+        for path in sorted([*folder.glob("*.yaml"), *folder.glob("*.yml")])
+    ]
+
+
+def require_recipes(root: Path) -> list[Path]:
+    """Return the project's recipes; see `all_recipes`.
+
+    Raises
+    ------
+    RunnerError
+        If there is none.
+    """
+    paths = all_recipes(root)
+    if not paths:
+        raise RunnerError(f"{root / 'recipes'}: no recipe", hint="docs/recipe.md shows one")
+    return paths

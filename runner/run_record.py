@@ -23,6 +23,7 @@ from sklearn.pipeline import Pipeline
 from runner.bootstrap import Interval
 from runner.bundle import ServedModel, class_list, write_bundle
 from runner.champion import Comparison
+from runner.column_lineage import Column, Lineage
 from runner.evaluation import Evaluation
 from runner.features.store import Feature
 from runner.manifest import EVENT_TIMESTAMP, Manifest, Spine
@@ -56,6 +57,7 @@ class Training:
     comparison: Comparison
     intervals: dict[str, Interval]
     started_at: datetime
+    columns: Lineage
 
     @cached_property
     def lineage(self) -> dict[str, Any]:
@@ -67,7 +69,18 @@ class Training:
             "dataset_sha256": table_digest(self.data.table),
             "spine": f"{self.spine.schema}.{self.spine.alias}",
             "features": [feature.reference for feature in self.features],
+            **self._raw_columns,
         }
+
+    @property
+    def _raw_columns(self) -> dict[str, Any]:
+        """Feature → the raw columns it is computed from, and what could not be told of them."""
+        columns = {f.reference: Column(f.mart.name, f.name) for f in self.features}
+        gaps: dict[str, str] = {}
+        for column in columns.values():
+            gaps |= self.columns.gaps(column)
+        raw = {name: self.columns.raw_columns(column) for name, column in columns.items()}
+        return {"raw_columns": raw, **({"raw_columns_unresolved": gaps} if gaps else {})}
 
     @property
     def params(self) -> dict[str, Any]:

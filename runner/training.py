@@ -13,7 +13,9 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from runner import console, dbt
+from runner.column_lineage import load_column_lineage
 from runner.errors import RunnerError
+from runner.exposures import write_exposures
 from runner.manifest import Manifest, load_manifest
 from runner.recipe import Recipe, load_recipe
 from runner.recipe_check import check_references
@@ -67,8 +69,10 @@ def train(settings: Settings, path: Path) -> TrainingResult:
     started_at = datetime.now(UTC)
     recipe = load_recipe(path)
     require_servers(settings)
+    write_exposures(settings)  # now: one of a dbt model that is gone would stop dbt
     with _importing(*_HEAVY, *(["runner.study"] if recipe.tuning else [])):
         manifest = build_sql(settings, recipe)
+        columns = load_column_lineage(manifest.path)  # now: another dbt may write it later
 
     from runner import tracking
     from runner.bundle import class_list, served_model, served_predictions
@@ -132,11 +136,13 @@ def train(settings: Settings, path: Path) -> TrainingResult:
             comparison,
             intervals,
             started_at,
+            columns,
         )
         run_id, bundle_sha256 = tracking.record(client, training, Path(folder))
         version = tracking.register(client, run_id, bundle_sha256, training)
         refusals = tracking.award(client, training, version)
         step.update(f"{recipe.registered_model_name} version {version}")
+    write_exposures(settings, ask_registry=True)
     return TrainingResult(
         run_id=run_id,
         registered_model_name=recipe.registered_model_name,

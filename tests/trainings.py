@@ -7,6 +7,7 @@ import pyarrow as pa
 from runner.bootstrap import Interval
 from runner.bundle import served_model
 from runner.champion import NO_CHAMPION
+from runner.column_lineage import Column, Lineage
 from runner.evaluation import evaluate
 from runner.manifest import Manifest
 from runner.pipeline import fit_pipeline
@@ -18,6 +19,12 @@ from runner.tuning import tune
 from tests.modelling import FEATURES, MART, SPINE, feature_table, rows
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
+# orders_7d is known to come from a raw column; of the others nothing is known.
+COLUMNS = Lineage(
+    {Column("activity", "orders_7d"): (Column("raw_data.orders", "id"),)},
+    frozenset({"raw_data.orders"}),
+    {Column("activity", "value"): "it is not SQL"},
+)
 
 
 def project(folder):
@@ -64,4 +71,5 @@ def train(folder, recipe):
         comparison=NO_CHAMPION,
         intervals={"roc_auc": Interval(0.8, 0.7, 0.9)},
         started_at=started_at,
+        columns=COLUMNS,
     )

@@ -317,10 +317,18 @@ def test_dbt_docs_are_generated_and_served(shop):
     ) as docs:
         wait_for_http(docs, f"http://127.0.0.1:{port}/")
         with urlopen(f"http://127.0.0.1:{port}/manifest.json") as answer:
-            nodes = json.load(answer)["nodes"]
+            manifest = json.load(answer)
         docs.send_signal(signal.SIGINT)
         try:
             assert docs.wait(30) == 0
         finally:
             docs.kill()
-    assert "model.shop.user_activity" in nodes
+    [described] = [
+        column["description"]
+        for node in manifest["nodes"].values()
+        if node["name"] == "user_demographics"
+        for column in node["columns"].values()
+        if column["name"] == "age_years"
+    ]
+    assert described.endswith("From `raw_data.users.age`.")
+    assert "exposure.shop.endpoint_rf" in manifest["exposures"]

@@ -59,6 +59,12 @@ def test_the_run_names_its_dataset(client, training, folder):
     assert training.lineage["dataset_sha256"].startswith(dataset.dataset.digest)
 
 
+def test_the_run_tells_the_raw_columns_of_its_features_and_what_is_not_known(training):
+    assert training.lineage["raw_columns"]["activity:orders_7d"] == ["raw_data.orders.id"]
+    assert training.lineage["raw_columns"]["activity:country"] == []
+    assert training.lineage["raw_columns_unresolved"] == {"activity.value": "it is not SQL"}
+
+
 def test_a_refused_version_says_why(client, training, folder):
     refused = dataclasses.replace(training.evaluation, refusals=("roc_auc is 0.4", "f1 is 0.1"))
     _, version = registered(client, dataclasses.replace(training, evaluation=refused), folder)

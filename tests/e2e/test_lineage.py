@@ -1,0 +1,73 @@
+"""Column lineage with the real command, on the demo shop."""
+
+import json
+import re
+import shutil
+
+import httpx
+import pytest
+
+from runner.manifest import load_manifest
+from tests.e2e.conftest import REPOSITORY
+
+PAGE = (REPOSITORY / "docs" / "lineage.md").read_text()
+EXAMPLES = re.findall(r"^\$ runner (lineage .*)\n((?:[^$`].*\n)*)", PAGE, re.MULTILINE)
+
+
+@pytest.mark.parametrize(("command", "shown"), EXAMPLES, ids=[example[0] for example in EXAMPLES])
+def test_the_page_shows_what_the_command_prints(shop, command, shown):
+    printed = shop.runner(*command.split()).splitlines()
+    assert [line for line in shown.splitlines() if line not in printed] == []
+
+
+def test_a_raw_column_is_followed_to_features_recipes_and_versions(shop):
+    found = json.loads(shop.runner("lineage", "raw_data.users.age", "--json"))
+    assert found["downstream"] == ["stg_shop__users.age_years", "user_demographics.age_years"]
+    assert "user_demographics" in found["readers"]
+    assert "recipes/rf.yaml" in {recipe["name"] for recipe in found["recipes"]}
+    [first] = [v for v in found["model_versions"] if v["name"] == "category_purchase_rf/1"]
+    assert first["uses"] == {"raw_data.users.age": "raw", "user_demographics.age_years": "feature"}
+    assert found["unresolved"] == {}
+
+
+def test_an_unknown_column_is_refused_with_the_nearest_name(shop):
+    assert "'user_activity.orders_7d'" in shop.refused("lineage", "user_activty.orders_7d")
+    assert "'amount'" in shop.refused("lineage", "raw_data.orders.amout")
+    assert "'orders_7d'" in shop.refused("lineage", "user_activity:orders_7")
+
+
+def test_a_served_model_tells_the_raw_columns_of_its_features(serving):
+    lineage = httpx.get(f"{serving.address}/model").json()["lineage"]
+    assert lineage["raw_columns"]["user_demographics:age_years"] == ["raw_data.users.age"]
+    assert lineage["raw_columns"].keys() == set(lineage["features"])
+    assert "raw_columns_unresolved" not in lineage
+
+
+def test_bare_dbt_shows_recipes_and_endpoints_with_their_champion(shop):
+    before = load_manifest(shop.settings.manifest_path).sha256
+    assert shop.run("dbt", "parse", "--target", "local").returncode == 0
+    manifest = json.loads(shop.settings.manifest_path.read_bytes())
+    recipe, endpoint = (
+        manifest["exposures"][f"exposure.shop.{kind}_rf"] for kind in ("recipe", "endpoint")
+    )
+    assert "model.shop.spine_category_purchase" in recipe["depends_on"]["nodes"]
+    assert "model.shop.user_activity" in endpoint["depends_on"]["nodes"]
+    assert recipe["owner"]["email"] == "growth@shop.example"
+    assert recipe["meta"]["champion_version"]
+    assert 0.5 < recipe["meta"]["metrics"]["test_roc_auc"] < 1
+    assert load_manifest(shop.settings.manifest_path).sha256 == before
+
+
+def test_a_dbt_model_that_is_gone_leaves_no_exposure_in_dbts_way(shop):
+    text = (shop.root / "recipes/spend.yaml").read_text()
+    extra = shop.root / "dbt_project/models/spine_data/spine_passing.sql"
+    shutil.copy(extra.with_name("spine_user_spend.sql"), extra)
+    properties = extra.with_name("spine_user_spend.yml").read_text()
+    extra.with_suffix(".yml").write_text(properties.replace("spine_user_spend", "spine_passing"))
+    recipe = shop.root / "recipes/passing.yaml"
+    recipe.write_text(text.replace("spine_user_spend", "spine_passing"))
+    assert "passing.yaml: right" in shop.runner("check")
+    for file in (recipe, extra, extra.with_suffix(".yml")):
+        file.unlink()
+    assert "passing" not in shop.runner("check")
+    assert shop.run("dbt", "parse", "--target", "local").returncode == 0

@@ -1,0 +1,192 @@
+"""Column lineage: what a column's values come from, on both warehouses, and what cannot be told."""
+
+import pytest
+
+from runner.column_lineage import Column, column_lineage
+from runner.query_columns import Query, Unresolved
+
+KNOWN = {("s", "k"): ["a", "b"]}  # of every other table the columns are not known
+
+
+def origins(sql, column, dialect="postgres"):
+    found = Query(sql, dialect, KNOWN.get).origins(column)
+    return sorted(".".join([*origin.table, origin.column]) for origin in found)
+
+
+def node(name, sql="", kind="model", schema="mart", parents=(), **more):
+    return {
+        "unique_id": f"{kind}.{name}",
+        "resource_type": kind,
+        "name": name,
+        "alias": name,
+        "database": "shop",
+        "schema": schema,
+        "columns": {},
+        "compiled_code": sql,
+        "depends_on": {"nodes": list(parents)},
+        **more,
+    }
+
+
+def lineage(*nodes, adapter="postgres"):
+    sources = [node("orders", kind="source", schema="raw_data", identifier="orders")]
+    return column_lineage(
+        {
+            "metadata": {"adapter_type": adapter},
+            "nodes": {each["unique_id"]: each for each in nodes},
+            "sources": {each["unique_id"]: each for each in sources},
+        }
+    )
+
+
+STAGING = """
+    with source as (select * from {orders}),
+    renamed as (select id as order_id, cast(amount as numeric) as amount_usd, status from source)
+    select * from renamed
+"""
+MART = """
+    with orders as (select * from {staging} where status <> 'cancelled')
+    select order_id, sum(amount_usd) as spend, count(*) as orders_7d from orders group by 1
+"""
+
+
+@pytest.fixture(params=["postgres", "bigquery"])
+def shop(request):
+    quote = '"' if request.param == "postgres" else "`"
+    tables = {
+        name: ".".join(f"{quote}{part}{quote}" for part in parts)
+        for name, parts in (
+            ("orders", ("shop", "raw_data", "orders")),
+            ("staging", ("shop", "mart", "stg")),
+        )
+    }
+    return lineage(
+        node("stg", STAGING.format(**tables), parents=["source.orders"]),
+        node("mart", MART.format(**tables), parents=["model.stg"]),
+        adapter=request.param,
+    )
+
+
+def test_a_feature_is_followed_through_staging_to_its_raw_column(shop):
+    assert shop.raw_columns(Column("mart", "spend")) == ["raw_data.orders.amount"]
+    assert shop.parents[Column("mart", "spend")] == (Column("stg", "amount_usd"),)
+
+
+def test_a_raw_column_is_followed_to_everything_made_of_it(shop):
+    found = shop.downstream(Column("raw_data.orders", "amount"))
+    assert set(map(str, found[1:])) == {"stg.amount_usd", "mart.spend"}
+
+
+def test_a_column_that_only_filters_is_no_origin_but_its_table_has_readers(shop):
+    found = shop.downstream(Column("raw_data.orders", "status"))
+    assert set(map(str, found[1:])) == {"stg.status"}
+    assert shop.readers("raw_data.orders") == ["mart", "stg"]
+
+
+def test_a_count_of_rows_comes_from_the_rows_it_counts(shop):
+    assert shop.raw_columns(Column("mart", "orders_7d")) == ["raw_data.orders.*"]
+    assert not shop.unresolved
+
+
+def test_a_table_that_dbt_does_not_know_is_said_to_be_unknown():
+    found = lineage(node("mart", "select x as y from other.place"))
+    assert found.raw_columns(Column("mart", "y")) == []
+    assert found.gaps(Column("mart", "y")) == {
+        "other.place.x": "dbt does not know the table other.place"
+    }
+
+
+@pytest.mark.parametrize(
+    ("more", "reason"),
+    [
+        ({"language": "python"}, "it is not SQL"),
+        ({"compiled_code": None}, "dbt has not compiled it"),
+        ({"compiled_code": "delete from x"}, "its SQL is no SELECT"),
+        ({"compiled_code": "select from from"}, "its SQL cannot be read"),
+        ({"compiled_code": "select * from x natural join y"}, "natural join"),
+        ({"compiled_code": "with recursive r as (select 1) select * from r"}, "recursive"),
+    ],
+)
+def test_a_dbt_model_that_cannot_be_read_is_said_so(more, reason):
+    found = lineage(node("mart", **{"columns": {"y": {"name": "y"}}, **more}))
+    assert reason in found.unresolved[Column("mart", "y")]
+
+
+def test_a_described_column_that_the_sql_does_not_have_is_said_so():
+    found = lineage(node("mart", "select 1 as x", columns={"y": {"name": "y"}}))
+    assert found.unresolved[Column("mart", "y")] == "its SQL has no column y"
+
+
+def test_an_incremental_model_that_filters_by_its_own_table_is_understood():
+    sql = "select id from raw_data.orders where at > (select max(at) from shop.mart.inc)"
+    found = lineage(node("inc", sql.replace("raw_data.", "shop.raw_data.")))
+    assert found.raw_columns(Column("inc", "id")) == ["raw_data.orders.id"]
+
+
+@pytest.mark.parametrize(
+    ("sql", "column", "expected"),
+    [
+        ("select a + b as c from s.k", "c", ["s.k.a", "s.k.b"]),
+        ("select 1 as c from s.k", "c", []),
+        ("select case when a > 1 then b end as c from s.k", "c", ["s.k.a", "s.k.b"]),
+        ("select * from s.k", "b", ["s.k.b"]),
+        ("select * from s.t", "anything", ["s.t.anything"]),
+        ("select k.a, c from s.k cross join s.t", "c", ["s.t.c"]),
+        ("select t.*, k.a as c from s.t as t cross join s.k as k", "c", ["s.k.a"]),
+        ("select a from s.k union all select b from s.k", "a", ["s.k.a", "s.k.b"]),
+        ("select x as c from (select a, b from s.k) as u(x, y)", "c", ["s.k.a"]),
+        ("select a from s.k join s.t using (a)", "a", ["s.k.a", "s.t.a"]),
+        ("with r(n, m) as (select a, b from s.k) select m as c from r", "c", ["s.k.b"]),
+        ("select (select max(k.b) from s.k where k.a = t.id) as c from s.t", "c", ["s.k.b"]),
+        ("select sum(a) over (partition by b order by b) as c from s.k", "c", ["s.k.a"]),
+        ("select row_number() over w as c from s.k window w as (order by b)", "c", ["s.k.b"]),
+        ("select count(*) over (partition by b) as c from s.k", "c", ["s.k.*"]),
+        ("select count(*) filter (where a > 1) as c from s.k", "c", ["s.k.*", "s.k.a"]),
+        ("select g as c from s.k cross join generate_series(a, b) as g", "c", ["s.k.a", "s.k.b"]),
+        (
+            "select x.c from s.k cross join lateral (select k.a + t.z as c from s.t) as x",
+            "c",
+            ["s.k.a", "s.t.z"],
+        ),
+    ],
+)
+def test_values_are_followed_through_postgresql(sql, column, expected):
+    assert origins(sql, column) == expected
+
+
+@pytest.mark.parametrize(
+    ("sql", "column", "expected"),
+    [
+        ("select * except (a) from s.k", "b", ["s.k.b"]),
+        ("select * replace (a + 1 as b) from s.k", "b", ["s.k.a"]),
+        ("select field.inner as c from s.t", "c", ["s.t.field"]),
+        ("select item.price as c from s.t cross join unnest(t.items) as item", "c", ["s.t.items"]),
+        ("select timestamp_diff(a, b, microsecond) as c from s.k", "c", ["s.k.a", "s.k.b"]),
+        ("select i as c from s.t, unnest(t.xs) as x with offset as i", "c", ["s.t.xs"]),
+        ("select timestamp_trunc(x, day) as c from s.t", "c", ["s.t.x"]),
+        (
+            "select d as c from s.k, unnest(generate_timestamp_array(a, b, interval 1 day)) as d",
+            "c",
+            ["s.k.a", "s.k.b"],
+        ),
+    ],
+)
+def test_values_are_followed_through_bigquery(sql, column, expected):
+    assert origins(sql, column, "bigquery") == expected
+
+
+@pytest.mark.parametrize(
+    ("sql", "column", "reason"),
+    [
+        ("select c from s.t cross join s.u", "c", "c may be a column of t or u"),
+        ("select * from s.t cross join s.u", "c", "several `*`"),
+        ("select * from s.t union all select * from s.k", "a", "not known"),
+        ("select * except (a) from s.k", "a", "no column a"),
+        ("select x from s.k as u(x)", "x", "renamed"),
+        ("select row_to_json(t) as c from s.t", "c", "whole row"),
+        ("select x.c from s.k", "c", "of nothing in its from clause"),
+    ],
+)
+def test_what_cannot_be_told_is_not_guessed(sql, column, reason):
+    with pytest.raises(Unresolved, match=reason.replace("`*`", "")):
+        origins(sql, column)

@@ -1,0 +1,110 @@
+"""Exposures are generated from recipes, and never stand in dbt's way."""
+
+import os
+
+import pytest
+import yaml
+
+from runner import exposures
+from runner.column_lineage import Column, Lineage
+from runner.docs import annotate
+from runner.exposures import write_exposures
+from runner.settings import Settings
+from tests.modelling import make_recipe
+
+
+@pytest.fixture
+def project(tmp_path):
+    """A project with one recipe, `rf`, whose dbt models have files under `sql/`."""
+    (tmp_path / "dbt_project.yml").write_text('model-paths: ["sql"]\n')
+    (tmp_path / "recipes").mkdir()
+    make_recipe(tmp_path / "recipes" / "rf.yaml")
+    for name in ("activity", "spine_y"):
+        (tmp_path / "sql" / "marts").mkdir(parents=True, exist_ok=True)
+        (tmp_path / "sql" / "marts" / f"{name}.sql").write_text("select 1")
+    env = {"MLFLOW_TRACKING_URI": "sqlite:///mlruns/mlflow.db"}
+    return Settings("local", tmp_path, env)
+
+
+def written(project):
+    write_exposures(project)
+    path = project.root / "sql" / "_generated" / "exposures.yml"
+    return {each["name"]: each for each in yaml.safe_load(path.read_text())["exposures"]}
+
+
+def test_a_recipe_is_an_ml_exposure_and_its_endpoint_an_application(project):
+    found = written(project)
+    assert found["recipe_rf"]["type"] == "ml"
+    assert found["recipe_rf"]["depends_on"] == ["ref('spine_y')", "ref('activity')"]
+    assert found["endpoint_rf"]["type"] == "application"
+    assert found["endpoint_rf"]["depends_on"] == ["ref('activity')"]
+
+
+def test_a_recipe_that_is_gone_or_wrong_or_names_a_dbt_model_that_is_gone_has_none(project):
+    assert written(project)
+    (project.root / "recipes" / "wrong.yaml").write_text("nonsense: 1\n")
+    assert set(written(project)) == {"recipe_rf", "endpoint_rf"}
+    (project.root / "sql" / "marts" / "activity.sql").unlink()
+    assert written(project) == {}
+
+
+def test_names_are_identifiers_whatever_the_recipe_is_called(project):
+    (project.root / "recipes" / "rf.yaml").rename(project.root / "recipes" / "rf-2.b.yaml")
+    assert set(written(project)) == {"recipe_rf_2_b", "endpoint_rf_2_b"}
+
+
+def test_an_unchanged_file_is_not_touched_and_git_does_not_see_it(project):
+    written(project)
+    folder = project.root / "sql" / "_generated"
+    os.utime(folder / "exposures.yml", (0, 0))
+    written(project)
+    assert (folder / "exposures.yml").stat().st_mtime == 0
+    assert sorted(path.name for path in folder.iterdir()) == [".gitignore", "exposures.yml"]
+    assert (folder / ".gitignore").read_text() == "*\n"
+
+
+def test_what_the_registry_said_of_a_champion_is_kept_until_it_is_asked_again(project, monkeypatch):
+    champion = {"champion_version": "3", "metrics": {"test_roc_auc": 0.8}, "mlflow_run_id": "r"}
+    monkeypatch.setattr(exposures, "_champions", lambda *_: {"m": champion})
+    write_exposures(project, ask_registry=True)
+    for exposure in written(project).values():
+        assert exposure["config"]["meta"] == {"recipe": "recipes/rf.yaml", **champion}
+
+
+def test_no_registry_is_no_champion_and_is_not_created(project):
+    write_exposures(project, ask_registry=True)
+    assert not (project.root / "mlruns").exists()
+    assert written(project)["recipe_rf"]["config"]["meta"] == {"recipe": "recipes/rf.yaml"}
+
+
+def test_a_damaged_file_is_written_anew(project):
+    written(project)
+    (project.root / "sql" / "_generated" / "exposures.yml").write_text("]: [")
+    assert set(written(project)) == {"recipe_rf", "endpoint_rf"}
+
+
+def test_braces_in_a_description_are_no_jinja(project):
+    path = project.root / "recipes" / "rf.yaml"
+    path.write_text(f'{path.read_text()}\ndescription: "{{{{ x }}}} {{% y %}}"\n')
+    text = written(project)["recipe_rf"]["description"]
+    assert "x }}" in text
+    assert "{{" not in text
+    assert "{%" not in text
+
+
+def test_a_column_that_dbt_describes_ends_with_its_raw_columns():
+    columns = {name: {"name": name, "description": "The sum."} for name in ("a", "b", "c")}
+    node = {"resource_type": "model", "name": "mart", "columns": columns}
+    lineage = Lineage(
+        {
+            Column("mart", "a"): (Column("raw.t", "x"), Column("raw.t", "y")),
+            Column("mart", "b"): (),
+            Column("mart", "c"): (),
+        },
+        frozenset({"raw.t"}),
+        {Column("mart", "b"): "it is not SQL"},
+    )
+    annotate({"nodes": {"model.mart": node}}, lineage)
+    assert columns["a"]["description"] == "The sum.\n\nFrom `raw.t.x`, `raw.t.y`."
+    assert columns["b"]["description"] == "The sum.\n\nNot resolved: mart.b: it is not SQL."
+    assert columns["c"]["description"] == "The sum."
