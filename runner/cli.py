@@ -142,6 +142,30 @@ def check(
 
 
 @app.command()
+def new(
+    name: Annotated[
+        str, typer.Argument(help="The recipe's name: recipes/NAME.yaml.", show_default=False)
+    ],
+    spine: Annotated[
+        str | None, typer.Option(help="The spine. Default: the only one.", show_default=False)
+    ] = None,
+    label: Annotated[
+        str | None, typer.Option(help="Its label. Default: the only one.", show_default=False)
+    ] = None,
+    target: Target = None,
+) -> None:
+    """Write a commented recipe for a spine, with every feature mart that joins to it.
+
+    dbt reads the project (`dbt parse`), no server is asked. Never overwrites a file.
+    """
+    from runner.new_recipe import write_recipe
+
+    path = write_recipe(load_settings(target), name, spine, label)
+    console.result(f"{path}: written")
+    console.note(f"next: read it, then runner check {path} and runner train {path}")
+
+
+@app.command()
 def train(recipe: Recipe, target: Target = None) -> None:
     """Train the recipe's ML model and register it.
 
