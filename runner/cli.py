@@ -150,6 +150,30 @@ def check(
 
 
 @app.command()
+def new(
+    name: Annotated[
+        str, typer.Argument(help="The recipe's name: recipes/NAME.yaml.", show_default=False)
+    ],
+    spine: Annotated[
+        str | None, typer.Option(help="The spine. Default: the only one.", show_default=False)
+    ] = None,
+    label: Annotated[
+        str | None, typer.Option(help="Its label. Default: the only one.", show_default=False)
+    ] = None,
+    target: Target = None,
+) -> None:
+    """Write a commented recipe for a spine, with every feature mart that joins to it.
+
+    dbt reads the project (`dbt parse`), no server is asked. Never overwrites a file.
+    """
+    from runner.new_recipe import write_recipe
+
+    path = write_recipe(load_settings(target), name, spine, label)
+    console.result(f"{path}: written")
+    console.note(f"next: read it, then runner check {path} and runner train {path}")
+
+
+@app.command()
 def train(recipe: Recipe, target: Target = None) -> None:
     """Train the recipe's ML model and register it.
 
@@ -247,6 +271,40 @@ def compare(
             for row in rows
         ],
     )
+
+
+@app.command()
+def reproduce(
+    run: Annotated[
+        str, typer.Argument(help="NAME@ALIAS, NAME/VERSION or a run's id.", show_default=False)
+    ],
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    target: Target = None,
+) -> None:
+    """Train again what a run trained, and say exactly what comes out otherwise.
+
+    The rows are joined anew and compared with the recorded ones; the recorded recipe is fitted
+    on the recorded rows, and every score compared to the last digit. Registers nothing. Exits
+    with 1 unless rows and scores are the same.
+    """
+    from dataclasses import asdict
+
+    from runner.reproduction import reproduce as reproduce_run
+
+    found = reproduce_run(load_settings(target), run)
+    if as_json:
+        lines = [{**asdict(line), "same": line.same} for line in found.lines]
+        console.result_json({**asdict(found), "lines": lines})
+    else:
+        console.result_table(
+            f"run {found.run_id}: {'reproduced' if found.reproduced else 'NOT reproduced'}",
+            ["what", "then", "now", "same"],
+            [[line.what, *line.shown, "yes" if line.same else "no"] for line in found.lines],
+        )
+        for sentence in found.account:
+            console.result(f"- {sentence}")
+    if not found.reproduced:
+        raise typer.Exit(1)
 
 
 @app.command()

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -153,6 +153,8 @@ class Manifest:
     sha256
         Digest of what the project meant when it was read: every dbt model's SQL, config and
         columns, and every macro, dbt's own included.
+    digests
+        The same for each of them, by dbt's unique id such as `model.shop.user_activity`.
     """
 
     path: Path
@@ -160,6 +162,7 @@ class Manifest:
     marts: Mapping[str, FeatureMart]
     spines: Mapping[str, Spine]
     sha256: str
+    digests: Mapping[str, str] = field(default_factory=dict)
 
 
 def load_manifest(path: Path) -> Manifest:
@@ -174,22 +177,27 @@ def load_manifest(path: Path) -> Manifest:
         raise RunnerError(f"{path}: no such file", hint="run `dbt build` (or `dbt parse`) first")
     content = json.loads(path.read_bytes())
     models = [node for node in content["nodes"].values() if node["resource_type"] == "model"]
+    meaning = _meaning(content)
     return Manifest(
         path=path,
         project_name=content["metadata"]["project_name"],
         marts={node["name"]: _mart(node) for node in models if "feature_mart" in node["fqn"][:-1]},
         spines={node["name"]: _spine(node) for node in models if "spine_data" in node["fqn"][:-1]},
-        sha256=_digest(content),
+        sha256=_digest(meaning),
+        digests={key: _digest(value) for key, value in meaning.items()},
     )
 
 
-def _digest(content: dict[str, Any]) -> str:
+def _meaning(content: dict[str, Any]) -> dict[str, Any]:
     # dbt writes times and invocation ids into the file, so the file's own digest would change
-    # with every build.
-    meaning = {
+    # with every build; so does the compiled SQL of an incremental dbt model.
+    return {
         key: [node.get("raw_code"), node["config"], node["columns"]]
         for key, node in content["nodes"].items()
     } | {key: macro["macro_sql"] for key, macro in content["macros"].items()}
+
+
+def _digest(meaning: object) -> str:
     return hashlib.sha256(json.dumps(meaning, sort_keys=True).encode()).hexdigest()
 
 

@@ -8,15 +8,27 @@ ONNX model computes in; fitting on the very same values makes both see equal inp
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Protocol
 
 import pandas as pd
 import pyarrow as pa
 
-from runner.features.store import Feature
 from serving.scoring import float_tensor, text_tensor
 
 
-def model_inputs(table: pa.Table, features: Sequence[Feature]) -> pd.DataFrame:
+class InputColumn(Protocol):
+    """What makes a column of a table a model input: a feature, of dbt's or of a record."""
+
+    @property
+    def column(self) -> str:
+        """Its name in the table, `view__feature`."""
+
+    @property
+    def dtype(self) -> str:
+        """Its type, such as `int64` or `string`."""
+
+
+def model_inputs(table: pa.Table, features: Sequence[InputColumn]) -> pd.DataFrame:
     """Return the model inputs in `table`, one column per feature.
 
     Returns

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -197,8 +198,13 @@ class Recipe(Part):
         return gate
 
 
-def load_recipe(path: Path) -> Recipe:
+def load_recipe(path: Path, *, shown_as: Path | None = None) -> Recipe:
     """Return the recipe in the file at `path`.
+
+    Parameters
+    ----------
+    shown_as
+        The path that errors name, where the file is a copy that does not last.
 
     Raises
     ------
@@ -216,7 +222,7 @@ def load_recipe(path: Path) -> Recipe:
             f"{path}: no such file{did_you_mean(str(path), there)}",
             hint=f"recipes there: {', '.join(there) or 'none'}; docs/recipe.md shows one",
         )
-    source = load_yaml(path)
+    source = replace(load_yaml(path), path=shown_as or path)
     try:
         recipe = Recipe.model_validate(source.data)
     except ValidationError as err:

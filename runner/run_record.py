@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import shutil
 import subprocess
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cached_property
@@ -24,6 +25,7 @@ from runner.bootstrap import Interval
 from runner.bundle import ServedModel, class_list, write_bundle
 from runner.champion import Comparison
 from runner.column_lineage import Column, Lineage
+from runner.environment import environment
 from runner.evaluation import Evaluation
 from runner.features.store import Feature
 from runner.manifest import EVENT_TIMESTAMP, Manifest, Spine
@@ -36,6 +38,11 @@ from serving.bundle import read_bundle
 from serving.scoring import load_model
 
 BUNDLE = "serving_bundle"
+ENVIRONMENT = "environment.json"
+RECIPE = "recipe.yaml"
+ROWS = "dataset/training_rows.parquet"
+SQL_DIGESTS = "sql/digests.json"
+TUNING = "tuning.json"
 _LIBRARIES = ("scikit-learn", "numpy", "pandas", "scipy", "skops", "mlflow")
 
 
@@ -63,7 +70,7 @@ class Training:
     def lineage(self) -> dict[str, Any]:
         """Where the model comes from: code, SQL and data."""
         return {
-            "git_commit": _git_commit(self.settings.root),
+            "git_commit": git_commit(self.settings.root),
             "dbt_project": self.manifest.project_name,
             "dbt_manifest_sha256": self.manifest.sha256,
             "dataset_sha256": table_digest(self.data.table),
@@ -125,6 +132,7 @@ class Training:
             "dataset_sha256": self.lineage["dataset_sha256"],
             "spine_from": first.as_py().isoformat(),
             "spine_to": last.as_py().isoformat(),
+            "python_version": environment()["python"],
             "serving_format": self.served.format,
             "serving_proof": self.served.proof,
             **self.verdict,
@@ -152,15 +160,13 @@ class Training:
 def write_artifacts(training: Training, run_id: str, folder: Path) -> str:
     """Write every artifact of the run into `folder`; return the serving bundle's sha256."""
     # Not a copy of the file: that may have been edited while the training ran.
-    (folder / "recipe.yaml").write_text(training.recipe.source.text, encoding="utf-8")
+    (folder / RECIPE).write_text(training.recipe.source.text, encoding="utf-8")
+    _write_json(folder / ENVIRONMENT, environment())
     _write_sql(training, folder / "sql")
     if training.tuned.trials:
-        text = json.dumps(training.tuned.summary, indent=2)
-        (folder / "tuning.json").write_text(text + "\n", encoding="utf-8")
+        _write_json(folder / TUNING, training.tuned.summary)
     (folder / "dataset").mkdir()
-    pq.write_table(
-        training.data.table, folder / "dataset" / "training_rows.parquet", compression="zstd"
-    )
+    pq.write_table(training.data.table, folder / ROWS, compression="zstd")
     plots = folder / "plots"
     plots.mkdir()
     draw_plots(plots, training.pipeline, *training.data.test, scorer=training.recipe.scoring[0])
@@ -196,13 +202,18 @@ def _write_sql(training: Training, folder: Path) -> None:
     marts = {feature.mart.name: feature.mart for feature in training.features}
     for relation in (training.spine, *marts.values()):
         (folder / f"{relation.name}.sql").write_text(relation.compiled_code or "")
+    _write_json(folder.parent / SQL_DIGESTS, training.manifest.digests)
+
+
+def _write_json(path: Path, value: Mapping[str, Any]) -> None:
+    path.write_text(json.dumps(value, indent=2, sort_keys=True), encoding="utf-8")
 
 
 def _example(key: Any) -> Any:
     return key.isoformat() if isinstance(key, datetime) else key
 
 
-def _git_commit(root: Path) -> str:
+def git_commit(root: Path) -> str:
     """Return the commit of the project's folder, marked when it has uncommitted changes."""
     if shutil.which("git") is None:
         return "git is not installed"

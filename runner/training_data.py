@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -16,7 +18,7 @@ from feast import FeatureStore
 from runner.errors import RunnerError
 from runner.features.store import Feature, training_table
 from runner.manifest import EVENT_TIMESTAMP, Spine
-from runner.model_inputs import model_inputs
+from runner.model_inputs import InputColumn, model_inputs
 from runner.split import TimeSplit, split_by_time
 
 if TYPE_CHECKING:
@@ -59,16 +61,37 @@ def load_training_data(
     """
     table = training_table(store, spine, features, recipe.label)
     _refuse_unusable(recipe, spine, table)
+    data = split_rows(recipe, table, features, label_window=spine.labels[recipe.label])
+    if recipe.task == "classification":
+        _refuse_single_class(recipe, spine, data.train, data.test)
+    return data
+
+
+def split_rows(
+    recipe: Recipe, table: pa.Table, columns: Sequence[InputColumn], *, label_window: timedelta
+) -> TrainingData:
+    """Return the rows of a training table as model inputs and labels, split by time.
+
+    Parameters
+    ----------
+    table
+        As `training_table` returns it, or as an earlier training recorded it.
+    columns
+        The features, in the order of the model's inputs.
+
+    Raises
+    ------
+    RunnerError
+        If the embargo is shorter than the label window, or either part is empty.
+    """
     split = split_by_time(
         table[EVENT_TIMESTAMP],
         test=recipe.split.test,
         embargo=recipe.split.embargo,
-        label_window=spine.labels[recipe.label],
+        label_window=label_window,
     )
-    X, y = model_inputs(table, features), _labels(recipe, table[recipe.label])
+    X, y = model_inputs(table, columns), _labels(recipe, table[recipe.label])
     train, test = (Rows(X[mask], y[mask]) for mask in (split.train, split.test))
-    if recipe.task == "classification":
-        _refuse_single_class(recipe, spine, train, test)
     return TrainingData(table, train, test, split)
 
 

@@ -82,6 +82,11 @@ def apply_recipe(store: FeatureStore, manifest: Manifest, recipe: Recipe) -> Non
     store.apply(feast_objects(manifest, [recipe]), partial=True)
 
 
+def apply_views(store: FeatureStore, manifest: Manifest) -> None:
+    """Bring Feast's entities and feature views in step with dbt; every service stays."""
+    store.apply(feast_objects(manifest, []), partial=True)
+
+
 def spine_query(spine: Spine, columns: list[str]) -> str:
     """Return the loader SQL: `columns` of the spine, in an order that does not change.
 

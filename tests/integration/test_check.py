@@ -85,3 +85,20 @@ def test_a_project_without_recipes_is_told(project):
         assert "recipes: no recipe" in project.refused("check")
     finally:
         (project.root / "elsewhere").rename(project.root / "recipes")
+
+
+@pytest.mark.parametrize("spine", ["spine_category_purchase", "spine_user_spend"])
+def test_a_new_recipe_is_right_at_once(project, spine):
+    printed = project.runner("new", spine, "--spine", spine)
+    assert printed == f"recipes/{spine}.yaml: written\n"
+    try:
+        assert project.runner("check", f"recipes/{spine}.yaml").endswith(": right\n")
+        assert f"recipes/{spine}.yaml exists" in project.refused("new", spine, "--spine", spine)
+    finally:
+        (project.root / f"recipes/{spine}.yaml").unlink()
+
+
+def test_a_new_recipe_asks_for_the_spine_by_listing_them(project):
+    told = project.refused("new", "x")
+    assert "there are 2 spines: spine_category_purchase, spine_user_spend" in told
+    assert not (project.root / "recipes/x.yaml").exists()

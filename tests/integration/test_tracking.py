@@ -12,11 +12,12 @@ from runner.bundle import served_predictions
 from runner.champion import NO_CHAMPION, Contender, compare_with_champion, score_intervals
 from runner.errors import RunnerError
 from runner.model_comparison import compare
+from runner.recorded_run import read_run
 from runner.split import split_by_time
-from runner.training_data import Rows
+from runner.training_data import Rows, table_digest
 from serving.errors import BundleError
 from serving.scoring import Predictions
-from tests.modelling import REGRESSOR, SPINE, make_recipe, rows
+from tests.modelling import FEATURES, REGRESSOR, SPINE, make_recipe, rows
 from tests.trainings import train
 
 
@@ -122,6 +123,25 @@ def test_numbers_in_the_run_are_those_of_the_evaluation(client, training, folder
     assert metrics["test_roc_auc"] == training.evaluation.test["roc_auc"]
     assert (metrics["test_roc_auc_low"], metrics["test_roc_auc_high"]) == (0.7, 0.9)
     assert metrics["n_train_rows"] + metrics["n_test_rows"] == 400
+
+
+def test_what_a_run_recorded_is_read_back(client, training, folder):
+    run_id, _ = tracking.record(client, training, folder)
+    recorded = read_run(client, client.get_run(run_id))
+    assert recorded.recipe.dump() == training.recipe.dump()
+    assert table_digest(recorded.rows) == recorded.tags["dataset_sha256"]
+    assert recorded.scores["test_roc_auc"] == training.evaluation.test["roc_auc"]
+    assert [f.column for f in recorded.features] == [f.column for f in FEATURES]
+    assert recorded.environment["python"] == recorded.tags["python_version"]
+
+
+def test_a_run_that_runner_did_not_record_is_not_read(client):
+    run_id = new_run(client)
+    with pytest.raises(RunnerError, match="did not finish"):
+        read_run(client, client.get_run(run_id))
+    client.set_terminated(run_id)
+    with pytest.raises(RunnerError, match=r"no artifact recipe\.yaml"):
+        read_run(client, client.get_run(run_id))
 
 
 def new_run(client):

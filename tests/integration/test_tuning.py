@@ -19,9 +19,11 @@ from sklearn.metrics import roc_auc_score
 
 from runner import tracking, tuning
 from runner.errors import RunnerError
+from runner.evaluation import evaluate
 from runner.folds import time_folds
 from runner.pipeline import fit_pipeline
 from runner.recipe import load_recipe
+from runner.recorded_run import read_run
 from runner.training_data import Rows
 from runner.tuning import NOT_TUNED, study_name, tune
 from tests.modelling import make_recipe
@@ -364,3 +366,13 @@ def test_the_recorded_arguments_train_the_same_model_without_tuning(recorded, tm
     again = fit_pipeline(training.recipe.with_arguments(arguments), *training.data.train)
     X = training.data.test.X
     np.testing.assert_array_equal(again.predict_proba(X), training.pipeline.predict_proba(X))
+
+
+def test_a_recorded_tuning_is_reproduced_with_what_it_found_not_by_another_search(recorded):
+    client, training, run = recorded
+    again = read_run(client, run)
+    found = training.recipe.with_arguments(training.tuned.arguments)
+    assert again.recipe.estimator.init_args == found.estimator.init_args
+    pipeline = fit_pipeline(again.recipe, *training.data.train)
+    scores = evaluate(again.recipe, pipeline, training.data.train, training.data.test)
+    assert scores.test == training.evaluation.test
