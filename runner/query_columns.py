@@ -236,7 +236,7 @@ class Query:
     def _of_source(self, source: Any, column: str) -> set[Origin]:
         query = self._query_of(source)
         if query is not None:
-            return self._of_scope(query, column)
+            return self._rows(query) if column == ROWS else self._of_scope(query, column)
         if isinstance(source, _Computed):
             return self._of_expression(source.scope, source.node)
         return {Origin(_name(source), column)}
@@ -246,7 +246,13 @@ class Query:
         query = self._scopes.get(id(expression))
         if query is not None and query is not scope and not isinstance(expression, exp.UDTF):
             names = self._outputs(query)
+            if ROWS in names:
+                raise Unresolved("a subquery's `*` is not known")
             return set().union(*(self._of_scope(query, name) for name in names))
+        if _is_whole_row(expression):
+            raise Unresolved("a whole row is taken")
+        if isinstance(expression, exp.Exists) and id(expression.this) in self._scopes:
+            return self._rows(self._scopes[id(expression.this)])
         if isinstance(expression, exp.Column):
             return self._of_column(scope, [part.name for part in expression.parts])
         if isinstance(expression, exp.Window):
@@ -259,7 +265,8 @@ class Query:
         return found
 
     def _of_window(self, scope: Any, window: Any) -> set[Origin]:
-        if window.this.find(exp.Column) or window.find(exp.Count):
+        counts = any(map(_counts_rows, window.this.find_all(exp.Count, exp.Sum)))
+        if counts or window.this.find(exp.Column):
             return self._of_expression(scope, window.this)
         # row_number() and its like take their value from the order.
         named = {w.name: w for w in scope.expression.args.get("windows") or ()}
@@ -343,6 +350,11 @@ def _is_using(query: Any, column: str) -> bool:
     """Whether the column is one that `using` makes of several."""
     joins = query.args.get("joins") or ()
     return any(key.name == column for join in joins for key in join.args.get("using") or ())
+
+
+def _is_whole_row(expression: Any) -> bool:
+    star = isinstance(expression, exp.Column | exp.Star) and expression.is_star
+    return star and not isinstance(expression.parent, exp.Count)
 
 
 def _counts_rows(expression: Any) -> bool:
