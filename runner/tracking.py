@@ -7,6 +7,7 @@ killed at any moment leaves no version and no alias, only a run that never finis
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -43,6 +44,8 @@ def connect(settings: Settings) -> MlflowClient:
         Path(uri.removeprefix("sqlite:///")).parent.mkdir(parents=True, exist_ok=True)
     # A new database is no news; its tables are MLflow's business.
     logging.getLogger("mlflow.store.db.utils").setLevel(logging.WARNING)
+    # A bar per file, of files that are read in milliseconds, would hide what we say.
+    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
     mlflow.set_tracking_uri(uri)
     return MlflowClient()
 
