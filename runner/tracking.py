@@ -47,6 +47,8 @@ def connect(settings: Settings) -> MlflowClient:
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
     # A new database is no news; its tables are MLflow's business.
     logging.getLogger("mlflow.store.db.utils").setLevel(logging.WARNING)
+    # A bar per file, of files that are read in milliseconds, would hide what we say.
+    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
     mlflow.set_tracking_uri(uri)
     return MlflowClient()
 

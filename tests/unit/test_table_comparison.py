@@ -56,6 +56,12 @@ def test_rows_that_came_late_are_said_to_lie_in_between():
     assert "2 more rows now, 1 of them later than every recorded one" in account(THEN, now)[0]
 
 
+def test_a_row_that_came_late_is_said_to_lie_in_between():
+    now = pa.concat_tables([THEN, table((9, 0, 0, 1.0))])
+    late = "the spine has 1 more row now, none of them later than every recorded one"
+    assert account(THEN, now)[0] == late
+
+
 def test_rows_that_are_gone_are_counted():
     assert account(THEN, THEN.slice(1)) == [
         "1 of the 3 recorded rows are gone",
