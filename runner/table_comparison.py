@@ -76,9 +76,8 @@ class TableComparison:
     def _how_late(self) -> str:
         if self.later == self.new:
             return "later than every recorded one"
-        return (
-            f"{f'{self.later:,}' if self.later else 'none'} of them later than every recorded one"
-        )
+        some = f"{self.later:,}" if self.later else "none"
+        return f"{some} of them later than every recorded one"
 
 
 def compare_tables(then: pa.Table, now: pa.Table, keys: Sequence[str]) -> TableComparison:

@@ -54,6 +54,8 @@ def artifact(run, name):
 def test_the_run_holds_what_another_training_needs(shop, run):
     for name in (
         "recipe.yaml",
+        "environment.json",
+        "sql/digests.json",
         "sql/spine_category_purchase.sql",
         "sql/user_activity.sql",
         "dataset/training_rows.parquet",
