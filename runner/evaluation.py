@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -65,27 +66,45 @@ def evaluate(
     return Evaluation(scores["train"], scores["test"], refusals)
 
 
+def score(
+    pipeline: Pipeline, scoring: Sequence[str], X: pd.DataFrame, y: npt.NDArray[np.generic]
+) -> dict[str, float]:
+    """Return the scores of a fitted pipeline by scorer name, always the same for the same rows.
+
+    Parameters
+    ----------
+    X, y
+        Shapes (n_rows, n_features) and (n_rows,).
+
+    Raises
+    ------
+    ValueError
+        If a scorer cannot score these rows.
+    """
+    # One scorer for all names predicts once instead of once per name.
+    scorer = check_scoring(pipeline, scoring=list(scoring))
+    # In turn: a forest whose trees answer at once adds them up in the order they finish. The
+    # probabilities of 20,000 rows, asked for 15 times, were 15 times other in the last digits.
+    with joblib.parallel_config(backend="sequential"):
+        return {name: float(value) for name, value in scorer(pipeline, X, y).items()}
+
+
 def _scores(
     recipe: Recipe, pipeline: Pipeline, X: pd.DataFrame, y: npt.NDArray[np.generic]
 ) -> dict[str, float]:
-    # One scorer for all names predicts once instead of once per name.
-    scorer = check_scoring(pipeline, scoring=list(recipe.scoring))
     try:
-        # In turn: a forest whose trees answer at once adds them up in the order they finish. The
-        # probabilities of 20,000 rows, asked for 15 times, were 15 times other in the last digits.
-        with joblib.parallel_config(backend="sequential"):
-            scores = {name: float(score) for name, score in scorer(pipeline, X, y).items()}
+        scores = score(pipeline, recipe.scoring, X, y)
     except ValueError as err:
         raise recipe.error(
             ("scoring",),
             f"cannot score these rows: {err}",
             hint="choose scorers that fit the label, or another split.test",
         ) from err
-    for name, score in scores.items():
-        if not np.isfinite(score):
+    for name, value in scores.items():
+        if not np.isfinite(value):
             raise recipe.error(
                 ("scoring",),
-                f"{name} is {score} on {len(y)} rows",
+                f"{name} is {value} on {len(y)} rows",
                 hint="choose a scorer that fits the label, or another split.test",
             )
     return scores

@@ -22,6 +22,7 @@ from runner.errors import RunnerError
 from runner.manifest import load_manifest
 from runner.recipe import Recipe, all_recipes, load_recipe
 from runner.settings import Settings
+from runner.wording import show
 
 FOLDER = "_generated"
 _HEADER = """\
@@ -153,8 +154,19 @@ def _owners(settings: Settings) -> dict[str, str]:
 
 
 def _model_paths(root: Path) -> list[Path]:
-    project = yaml.safe_load((root / "dbt_project.yml").read_text(encoding="utf-8"))
-    return [root / path for path in project.get("model-paths") or ["models"]]
+    path = root / "dbt_project.yml"
+    try:
+        project = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as err:
+        hint = "correct it; `dbt parse` reads it too"
+        raise RunnerError(f"{path}: not YAML: {err}", hint=hint) from err
+    folders = project.get("model-paths", ["models"]) if isinstance(project, dict) else None
+    if not (folders and isinstance(folders, list) and all(isinstance(f, str) for f in folders)):
+        raise RunnerError(
+            f"{path}: model-paths: expected a list of folders, got {show(folders)}",
+            hint='write model-paths: ["models"], or as dbt init does',
+        )
+    return [root / folder for folder in folders]
 
 
 def _write(path: Path, exposures: list[dict[str, Any]]) -> None:

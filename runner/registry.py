@@ -11,6 +11,7 @@ from mlflow.entities.model_registry import ModelVersion
 from runner import tracking
 from runner.champion import CHAMPION, version_with
 from runner.errors import RunnerError
+from runner.exposures import write_exposures
 from runner.served_version import load_version
 from runner.tracking import CHALLENGER, CHAMPION_SINCE
 
@@ -45,6 +46,7 @@ def promote(settings: Settings, name: str, number: str | None) -> tuple[str, str
     load_version(settings, f"models:/{name}/{wanted}")
     if present != wanted:
         tracking.promote(client, name, wanted)
+        write_exposures(settings, ask_registry=True)
     return wanted, present
 
 
@@ -90,6 +92,7 @@ def rollback(settings: Settings, name: str) -> tuple[str, str]:
     client.set_model_version_tag(name, str(present.version), "rolled_back_at", now)
     if CHAMPION_SINCE in present.tags:
         client.delete_model_version_tag(name, str(present.version), CHAMPION_SINCE)
+    write_exposures(settings, ask_registry=True)
     return before, str(present.version)
 
 

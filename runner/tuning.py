@@ -18,10 +18,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
-from sklearn.metrics import get_scorer
 
 from runner import console
 from runner.errors import RunnerError
+from runner.evaluation import score
 from runner.folds import Fold, time_folds
 from runner.manifest import EVENT_TIMESTAMP
 from runner.pipeline import fit_pipeline
@@ -165,16 +165,16 @@ class _Search:
         )
         try:
             pipeline = fit_pipeline(self.recipe.with_arguments(arguments), *train)
-            score = float(get_scorer(name)(pipeline, *validation))
+            value = score(pipeline, [name], *validation)[name]
         except (RunnerError, ValueError) as err:
             # The place is said once: that of the tuning.
             message = re.sub(rf"^{re.escape(str(self.recipe.path))}(:\d+)*: ", "", str(err))
             hint = "narrow tuning.search_space, or set tuning.folds lower"
             raise self._error(number, arguments, message, hint) from err
-        if not math.isfinite(score):
+        if not math.isfinite(value):
             hint = "choose another first scorer, or set tuning.folds lower"
-            raise self._error(number, arguments, f"{name} is {score}", hint)
-        return score
+            raise self._error(number, arguments, f"{name} is {value}", hint)
+        return value
 
     def _error(
         self, number: int, arguments: Mapping[str, Any], message: str, hint: str

@@ -29,6 +29,7 @@ COLUMNS = Lineage(
 
 def project(folder):
     """Return the settings of a project outside git, with MLflow in its `mlruns`."""
+    (folder / "dbt_project.yml").write_text("name: shop\n")
     return Settings("local", folder, {"MLFLOW_TRACKING_URI": "sqlite:///mlruns/mlflow.db"})
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import yaml
 
 from runner import registry, tracking
 from runner.bundle import served_predictions
@@ -271,6 +272,27 @@ def test_the_challenger_is_promoted_and_rolled_back(training, versions):
     assert aliases(versions) == {"champion": "3"}
     assert registry.rollback(training.settings, "m") == ("1", "3")
     assert aliases(versions) == {"champion": "1"}
+
+
+def test_the_exposures_follow_the_champion(training, versions, tmp_path):
+    for folder in ("models", "recipes"):
+        (tmp_path / folder).mkdir()
+    for name in ("activity", "spine_y"):
+        (tmp_path / "models" / f"{name}.sql").write_text("select 1")
+    make_recipe(tmp_path / "recipes" / "rf.yaml")
+
+    def champion():
+        text = (tmp_path / "models/_generated/exposures.yml").read_text()
+        told = yaml.safe_load(text)["exposures"][0]["config"]["meta"]
+        run = versions.get_model_version("m", told["champion_version"]).run_id
+        assert told["mlflow_run_id"] == run
+        assert told["metrics"]["test_roc_auc"] == round(training.evaluation.test["roc_auc"], 4)
+        return told["champion_version"]
+
+    registry.promote(training.settings, "m", "3")
+    assert champion() == "3"
+    registry.rollback(training.settings, "m")
+    assert champion() == "1"
 
 
 def test_a_rollback_does_not_return_to_what_was_rolled_back(training, versions):

@@ -289,7 +289,7 @@ def test_a_fold_of_one_class_is_refused_before_anything_is_tried(tmp_path):
 
 
 def test_a_score_that_is_no_number_is_refused(tmp_path, monkeypatch):
-    monkeypatch.setattr(tuning, "get_scorer", lambda _: lambda *_: float("nan"))
+    monkeypatch.setattr(tuning, "score", lambda *_: {"roc_auc": float("nan")})
     with pytest.raises(RunnerError, match=r"with max_depth .*: roc_auc is nan"):
         tune(project(tmp_path), searching(tmp_path), training_data())
 

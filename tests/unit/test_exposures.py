@@ -8,6 +8,7 @@ import yaml
 from runner import exposures
 from runner.column_lineage import Column, Lineage
 from runner.docs import annotate
+from runner.errors import RunnerError
 from runner.exposures import write_exposures
 from runner.settings import Settings
 from tests.modelling import make_recipe
@@ -81,6 +82,22 @@ def test_a_damaged_file_is_written_anew(project):
     written(project)
     (project.root / "sql" / "_generated" / "exposures.yml").write_text("]: [")
     assert set(written(project)) == {"recipe_rf", "endpoint_rf"}
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("name: [", "not YAML: while parsing"),
+        ("- shop", "model-paths: expected a list of folders, got nothing"),
+        ("model-paths: models", "model-paths: expected a list of folders, got 'models'"),
+        ("model-paths: []", "model-paths: expected a list of folders, got []"),
+    ],
+)
+def test_a_dbt_project_file_that_cannot_be_read_is_told(project, text, message):
+    (project.root / "dbt_project.yml").write_text(text)
+    with pytest.raises(RunnerError) as told:
+        write_exposures(project)
+    assert told.value.message.startswith(f"{project.root / 'dbt_project.yml'}: {message}")
 
 
 def test_braces_in_a_description_are_no_jinja(project):
