@@ -163,7 +163,7 @@ def _model_paths(root: Path) -> list[Path]:
     folders = project.get("model-paths", ["models"]) if isinstance(project, dict) else None
     if not (folders and isinstance(folders, list) and all(isinstance(f, str) for f in folders)):
         raise RunnerError(
-            f"{path}: model-paths: expected a list of folders, got {show(folders)}",
+            f"{path}: model-paths: expected one or more folders in a list, got {show(folders)}",
             hint='write model-paths: ["models"], or as dbt init does',
         )
     return [root / folder for folder in folders]

@@ -88,9 +88,12 @@ def test_a_damaged_file_is_written_anew(project):
     ("text", "message"),
     [
         ("name: [", "not YAML: while parsing"),
-        ("- shop", "model-paths: expected a list of folders, got nothing"),
-        ("model-paths: models", "model-paths: expected a list of folders, got 'models'"),
-        ("model-paths: []", "model-paths: expected a list of folders, got []"),
+        ("- shop", "model-paths: expected one or more folders in a list, got nothing"),
+        (
+            "model-paths: models",
+            "model-paths: expected one or more folders in a list, got 'models'",
+        ),
+        ("model-paths: []", "model-paths: expected one or more folders in a list, got a list"),
     ],
 )
 def test_a_dbt_project_file_that_cannot_be_read_is_told(project, text, message):
