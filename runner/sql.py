@@ -9,3 +9,8 @@ def quote(identifier: str) -> str:
 def quote_table(schema: str, table: str) -> str:
     """Return `"schema"."table"`."""
     return f"{quote(schema)}.{quote(table)}"
+
+
+def quote_bigquery(*path: str) -> str:
+    """Return a column, or `project.dataset.table`, as BigQuery writes it between backticks."""
+    return ".".join("`" + part.replace("\\", "\\\\").replace("`", "\\`") + "`" for part in path)

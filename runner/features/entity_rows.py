@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
@@ -28,6 +28,8 @@ from runner.sql import quote
 _UPLOAD = "entity_rows"
 _ROW = "spine_row"
 _UTC = pa.timestamp("us", tz="UTC")
+# Names the kind of a column's type: `integer`, `text`, or the type itself.
+KindOf = Callable[[Column], str]
 
 
 @dataclass(frozen=True)
@@ -66,7 +68,7 @@ def query_rows(connection: psycopg.Connection, query: str, views: Sequence[View]
     names = tuple(column.name for column in columns)
     check_names(names, views)
     types = {column.name: column for column in columns}
-    _check_key_types(types, views)
+    check_key_types(types, views)
     # A comparison across families (bigint = numeric) is right, but no index serves it.
     served = [
         replace(
@@ -76,14 +78,23 @@ def query_rows(connection: psycopg.Connection, query: str, views: Sequence[View]
         )
         for view in views
     ]
-    spine = Spine(query, columns, timestamp, _free_name(names, views))
+    spine = Spine(query, columns, timestamp, free_name(names, views))
     return EntityRows(spine, served, names, returned=columns)
 
 
-def _check_key_types(types: Mapping[str, Column], views: Sequence[View]) -> None:
+def check_key_types(
+    types: Mapping[str, Column], views: Sequence[View], kind_of: KindOf = family
+) -> None:
+    """Check that no join key is text on one side only.
+
+    Raises
+    ------
+    RunnerError
+        Naming the first key that is.
+    """
     for view in views:
         for key, column in view.keys:
-            kinds = {family(types[key]), family(column)}
+            kinds = {kind_of(types[key]), kind_of(column)}
             if len(kinds) == 2 and "text" in kinds:
                 raise RunnerError(
                     f"join key {key} is {types[key].type} in the spine "
@@ -102,6 +113,21 @@ def range_rows(
     RunnerError
         If the views have different join keys: then there is no common row.
     """
+    keys = common_keys(views)
+    first, last = (sql.Literal(limit).as_string(connection) for limit in (start, end))
+    parts = [_range_part(view, first, last) for view in views]
+    order = ", ".join(map(quote, [EVENT_TIMESTAMP, *keys]))
+    return query_rows(connection, "\nunion\n".join(parts) + f"\norder by {order}", views)
+
+
+def common_keys(views: Sequence[View]) -> tuple[str, ...]:
+    """Return the join keys that all views have.
+
+    Raises
+    ------
+    RunnerError
+        If the views have different ones.
+    """
     keys = [tuple(key for key, _ in view.keys) for view in views]
     if any(set(names) != set(keys[0]) for names in keys):
         raise RunnerError(
@@ -109,10 +135,7 @@ def range_rows(
             + "; ".join(f"{v.name} ({', '.join(k)})" for v, k in zip(views, keys, strict=True)),
             hint="pass entity_df, or ask for one view at a time",
         )
-    first, last = (sql.Literal(limit).as_string(connection) for limit in (start, end))
-    parts = [_range_part(view, first, last) for view in views]
-    order = ", ".join(map(quote, [EVENT_TIMESTAMP, *keys[0]]))
-    return query_rows(connection, "\nunion\n".join(parts) + f"\norder by {order}", views)
+    return keys[0]
 
 
 def _range_part(view: View, first: str, last: str) -> str:
@@ -133,6 +156,47 @@ def frame_rows(frame: pd.DataFrame, views: Sequence[View]) -> EntityRows:
     RunnerError
         If a column is missing or cannot be what the feature table's key is.
     """
+    parts = split_frame(frame, views)
+    spine = Spine(
+        query=f'select * from pg_temp."{_UPLOAD}"',
+        columns=(*parts.keys, Column(parts.timestamp, "timestamptz")),
+        timestamp=parts.timestamp,
+        row=parts.row,
+        is_numbered=True,
+    )
+    return EntityRows(
+        spine, list(views), parts.names, upload=(_UPLOAD, parts.uploaded), beside=parts.own
+    )
+
+
+@dataclass(frozen=True)
+class FrameParts:
+    """An entity DataFrame, taken apart.
+
+    Attributes
+    ----------
+    own
+        All of it, as Arrow, times in UTC.
+    names
+        Its columns.
+    keys
+        The join keys, with the types of the feature tables.
+    timestamp, row
+        Names of its time and of the row number.
+    uploaded
+        What the join needs of it: row number, join keys, time in microseconds.
+    """
+
+    own: pa.Table
+    names: tuple[str, ...]
+    keys: tuple[Column, ...]
+    timestamp: str
+    row: str
+    uploaded: pa.Table
+
+
+def split_frame(frame: pd.DataFrame, views: Sequence[View], kind_of: KindOf = family) -> FrameParts:
+    """Return `frame` as what the join needs and what stays here; errors as in `frame_rows`."""
     names = tuple(map(str, frame.columns))
     timestamp = _frame_timestamp(frame)
     check_names(names, views)
@@ -141,18 +205,12 @@ def frame_rows(frame: pd.DataFrame, views: Sequence[View]) -> EntityRows:
     for view in views:
         for key, column in view.keys:
             keys.setdefault(key, replace(column, name=key))
-    row = _free_name(names, views)
+    row = free_name(names, views)
     uploaded = {row: pa.array(range(len(frame)), pa.int64())}
-    uploaded |= {key: _key(own.column(key), column) for key, column in keys.items()}
+    for key, column in keys.items():
+        uploaded[key] = _key(own.column(key), column, kind_of(column))
     uploaded[timestamp] = _microseconds(own.column(timestamp))
-    spine = Spine(
-        query=f'select * from pg_temp."{_UPLOAD}"',
-        columns=(*keys.values(), Column(timestamp, "timestamptz")),
-        timestamp=timestamp,
-        row=row,
-        is_numbered=True,
-    )
-    return EntityRows(spine, list(views), names, upload=(_UPLOAD, pa.table(uploaded)), beside=own)
+    return FrameParts(own, names, tuple(keys.values()), timestamp, row, pa.table(uploaded))
 
 
 def _frame_timestamp(frame: pd.DataFrame) -> str:
@@ -188,11 +246,10 @@ def _microseconds(times: pa.ChunkedArray) -> pa.ChunkedArray:
     return pc.cast(pc.floor_temporal(times, unit="microsecond"), _UTC, safe=False)
 
 
-def _key(values: pa.ChunkedArray, column: Column) -> pa.ChunkedArray:
+def _key(values: pa.ChunkedArray, column: Column, kind: str) -> pa.ChunkedArray:
     """Return `values` in the type of the feature table's key, without loss."""
     if pa.types.is_dictionary(values.type):
         values = values.cast(values.type.value_type)
-    kind = family(column)
     is_text = pa.types.is_string(values.type) or pa.types.is_large_string(values.type)
     target = {"integer": pa.int64(), "text": pa.string()}.get(kind, values.type)
     try:
@@ -213,7 +270,8 @@ def _unfit(column: Column, kind: str, reason: str) -> RunnerError:
     )
 
 
-def _free_name(names: Sequence[str], views: Sequence[View]) -> str:
+def free_name(names: Sequence[str], views: Sequence[View]) -> str:
+    """Return a name for the row number that no column of the answer has."""
     taken = {*names, *(feature.output for view in views for feature in view.features)}
     name = _ROW
     while name in taken:
