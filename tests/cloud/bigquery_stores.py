@@ -18,6 +18,7 @@ _ARROW = {
     "FLOAT64": pa.float64(),
     "TIMESTAMP": pa.timestamp("us", tz="UTC"),
     "DATETIME": pa.timestamp("us"),
+    "BOOL": pa.bool_(),
 }
 
 
@@ -57,13 +58,19 @@ def fill(
             for (name, kind), values in zip(types.items(), columns, strict=True)
         }
     )
+    load_arrow(client, table, arrow)
+
+
+def load_arrow(client: bigquery.Client, table: str, rows: pa.Table) -> None:
+    """Make `table` (dataset.table) anew from Arrow."""
     file = io.BytesIO()
-    pq.write_table(arrow, file)
+    pq.write_table(rows, file)
     file.seek(0)
+    kinds = {arrow: kind for kind, arrow in _ARROW.items()}
     options = bigquery.LoadJobConfig(
         source_format="PARQUET",
         write_disposition="WRITE_TRUNCATE",
-        schema=[bigquery.SchemaField(name, kind) for name, kind in types.items()],
+        schema=[bigquery.SchemaField(field.name, kinds[field.type]) for field in rows.schema],
     )
     client.load_table_from_file(file, table, job_config=options, project=client.project).result()
 
