@@ -5,8 +5,10 @@ from __future__ import annotations
 import os
 import uuid
 from collections.abc import Iterator
+from typing import Any
 
 import google.auth
+import grpc
 import pytest
 from google.auth.credentials import AnonymousCredentials
 from google.cloud import bigquery
@@ -29,6 +31,9 @@ def client(emulator: Emulator, _module_environment: None) -> Iterator[bigquery.C
     with pytest.MonkeyPatch.context() as patch:
         credentials = (AnonymousCredentials(), emulator.project)
         patch.setattr(google.auth, "default", lambda *_, **__: credentials)
+        patch.setattr(
+            bigquery.Client, "_ensure_bqstorage_client", lambda *_, **__: _storage(emulator)
+        )
         yield bigquery.Client(project=emulator.project)
 
 
@@ -38,3 +43,14 @@ def dataset(client: bigquery.Client) -> str:
     name = f"test_{uuid.uuid4().hex[:8]}"
     client.create_dataset(name)
     return name
+
+
+def _storage(emulator: Emulator) -> Any:
+    """Return a client of the emulator's Storage Read API: it speaks without TLS."""
+    from google.cloud.bigquery_storage_v1 import BigQueryReadClient
+    from google.cloud.bigquery_storage_v1.services.big_query_read.transports import (
+        BigQueryReadGrpcTransport,
+    )
+
+    channel = grpc.insecure_channel(emulator.grpc)
+    return BigQueryReadClient(transport=BigQueryReadGrpcTransport(channel=channel))

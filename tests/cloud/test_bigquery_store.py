@@ -48,7 +48,7 @@ def spine_sql(*rows: tuple[Any, Any, datetime | None]) -> str:
     selects = []
     for number, (a, b, at) in enumerate(rows):
         time = f"timestamp '{at.isoformat()}'" if at else "cast(null as timestamp)"
-        a, b = ("cast(null as int64)" if key is None else key for key in (a, b))
+        a, b = (f"cast({'null' if key is None else key} as int64)" for key in (a, b))
         selects.append(f"select {number} as n, {a} as a, {b} as b, {time} as event_timestamp")
     return f"select a, b, event_timestamp from ({' union all '.join(selects)}) order by n"
 
@@ -244,6 +244,26 @@ def test_jobs_are_labelled_and_limited(
     assert {options.maximum_bytes_billed for options in sent} == {10**9}
     loads = [job.labels for job in client.list_jobs(min_creation_time=started)]
     assert {"runner": "upload"} in loads
+
+
+def test_results_come_through_the_storage_api(
+    retrieve: Retrieve, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    storage = pytest.importorskip("google.cloud.bigquery_storage_v1")
+    sessions: list[str] = []
+    original = storage.BigQueryReadClient.create_read_session
+
+    def create(self: Any, *args: Any, **options: Any) -> Any:
+        session = original(self, *args, **options)
+        sessions.append(session.name)
+        return session
+
+    monkeypatch.setattr(storage.BigQueryReadClient, "create_read_session", create)
+    rows = [feature(1, 1, NOON, NOON, BIG, 0.5, "text")]
+    found = retrieve(rows, spine_sql((1, 1, NOON), (2, 2, NOON))).to_arrow().to_pylist()
+    assert len(sessions) == 1
+    assert [row["number"] for row in found] == [BIG, None]
+    assert found[0]["event_timestamp"] == NOON
 
 
 def test_the_metadata_names_the_range_of_time(retrieve: Retrieve) -> None:
