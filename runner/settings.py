@@ -108,9 +108,9 @@ class Settings:
         RunnerError
             If the target has none.
         """
-        if not self.env.get("PGHOST"):
+        if self.target == "cloud":
             raise RunnerError(
-                f"target {self.target} has no PostgreSQL",
+                "target cloud has no PostgreSQL",
                 hint="run this command with --target local; docs/cloud.md lists what runs where",
             )
         return PostgresAddress(

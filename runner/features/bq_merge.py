@@ -59,6 +59,9 @@ def _spine_cte(spine: Spine, given: dict[str, str]) -> str:
         value = quote(name)
         if name == spine.timestamp:
             value = utc(value, types[name])
+        elif spine.is_numbered and name in types:
+            # A DataFrame's column of nothing but nulls has gone up as text.
+            value = f"cast({value} as {types[name].lower()})"
         outputs.append(f"{value} as {alias}")
     # The query is not indented: it may hold text over several lines.
     return f"spine as (\n    select\n{listed(outputs, 8)}\n    from (\n{spine.query}\n    )\n)"

@@ -105,6 +105,11 @@ def _output(term: _Term, names: Sequence[str], columns: dict[str, str]) -> str |
     if len(term.tokens) != 1:
         return None
     if term.tokens[0].token_type == TokenType.NUMBER:
+        if not 0 < int(term.text) <= len(names):
+            raise RunnerError(
+                f"the spine's SQL is sorted by position {term.text} of {len(names)} columns",
+                hint="sort by a column's name",
+            )
         return names[int(term.text) - 1]
     return columns.get(term.tokens[0].text.lower())
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import uuid4
@@ -12,7 +12,7 @@ from uuid import uuid4
 import pyarrow as pa
 import pyarrow.parquet as pq
 from feast.infra.offline_stores.bigquery import _get_bigquery_client
-from google.api_core.exceptions import GoogleAPICallError
+from google.api_core.exceptions import GoogleAPICallError, NotFound
 from google.cloud import bigquery
 
 from runner.errors import RunnerError
@@ -31,6 +31,7 @@ _TYPES = {
     pa.float64(): "FLOAT64",
     pa.date32(): "DATE",
     pa.timestamp("us", tz="UTC"): "TIMESTAMP",
+    pa.timestamp("ns", tz="UTC"): "TIMESTAMP",
 }
 
 
@@ -79,7 +80,7 @@ class Session:
     @contextmanager
     def uploaded(self, rows: pa.Table, name: tuple[str, str, str]) -> Iterator[None]:
         """Keep `rows` in a table called `name` while the context lasts."""
-        fields = [bigquery.SchemaField(f.name, _TYPES[f.type]) for f in rows.schema]
+        fields = [_schema_field(field) for field in rows.schema]
         table = bigquery.Table(".".join(name), schema=fields)
         table.expires = datetime.now(tz=UTC) + _LIFETIME
         options = bigquery.LoadJobConfig(
@@ -111,6 +112,9 @@ class Session:
         if self._store.table_create_disposition == "CREATE_NEVER":
             return
         dataset = bigquery.Dataset(".".join(name[:2]))
+        with suppress(NotFound):  # to look needs fewer permissions than to create
+            self._client.get_dataset(dataset.reference)
+            return
         if self._store.location:
             dataset.location = self._store.location
         self._client.create_dataset(dataset, exists_ok=True)
@@ -122,6 +126,15 @@ class Session:
             labels={"runner": purpose},
             maximum_bytes_billed=self._store.maximum_bytes_billed,
         )
+
+
+def _schema_field(field: pa.Field) -> bigquery.SchemaField:
+    if field.type not in _TYPES:
+        raise RunnerError(
+            f"join key {field.name} of the entity DataFrame holds {field.type}",
+            hint=f"convert {field.name} to whole numbers, text or times in UTC",
+        )
+    return bigquery.SchemaField(field.name, _TYPES[field.type])
 
 
 def quoted_table(table: str) -> str:

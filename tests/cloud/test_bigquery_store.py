@@ -200,6 +200,17 @@ def test_a_frame_keeps_what_the_join_does_not_need(retrieve: Retrieve) -> None:
     assert found.column("number").to_pylist() == [None, 1]
 
 
+def test_a_frame_may_have_a_key_of_nothing_but_nulls(retrieve: Retrieve) -> None:
+    frame = pd.DataFrame({"a": [None], "b": [1], "event_timestamp": [NOON]})
+    assert numbers(retrieve([feature(1, 1, NOON, NOON, 1)], frame)) == [None]
+
+
+def test_a_key_of_a_type_that_is_none_is_refused(retrieve: Retrieve) -> None:
+    frame = pd.DataFrame({"a": ["x"], "b": [1], "event_timestamp": [NOON]})
+    with pytest.raises(RunnerError, match="join key a of the entity DataFrame does not fit"):
+        retrieve([], frame)
+
+
 def test_nothing_is_left_of_an_uploaded_frame(
     retrieve: Retrieve, client: bigquery.Client, dataset: str
 ) -> None:

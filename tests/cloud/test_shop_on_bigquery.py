@@ -27,13 +27,14 @@ from runner.features.store import apply_recipe, open_store, recipe_features, tra
 from runner.manifest import Manifest, load_manifest
 from runner.recipe import load_recipe
 from runner.settings import PostgresAddress, load_settings
+from runner.training import train
 from tests.cloud.bigquery_stores import load_arrow
 from tests.emulators.bigquery import Emulator
 
 pytestmark = [pytest.mark.cloud, pytest.mark.servers, pytest.mark.timeout(170)]
 
 REPOSITORY = Path(__file__).resolve().parents[2]
-USERS, DAYS = 20, 60
+USERS, DAYS = 40, 60
 END = datetime(2025, 6, 30, tzinfo=UTC)
 START = END - timedelta(days=DAYS)
 TABLES = {
@@ -185,6 +186,18 @@ def _training_rows(built: Built, target: str) -> pa.Table:
     apply_recipe(store, manifest, recipe)
     features = recipe_features(recipe, manifest)
     return training_table(store, manifest.spines[recipe.spine], features, recipe.label)
+
+
+def test_training_runs_on_the_cloud_target_as_it_is(built: Built) -> None:
+    root = built.project.root
+    os.environ.update(built.project.env)
+    settings = load_settings("cloud", root)
+    recipe = root / "recipes" / "rf.yaml"
+    # The shop is small: leave more than six rows to train on.
+    recipe.write_text(recipe.read_text().replace("test: 28d", "test: 14d"))
+    trained = train(settings, recipe)
+    assert trained.version == "1"
+    assert set(trained.scores) == {"roc_auc", "average_precision", "neg_log_loss"}
 
 
 def assert_same_rows(left: list[dict[str, Any]], right: list[dict[str, Any]]) -> None:
