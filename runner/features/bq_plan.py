@@ -17,13 +17,8 @@ from runner.errors import RunnerError
 from runner.features.bq_order import with_order
 from runner.features.bq_session import Session, quoted_table
 from runner.features.bq_types import TIMES, family, utc
-from runner.features.entity_rows import (
-    EntityRows,
-    check_key_types,
-    common_keys,
-    free_name,
-    split_frame,
-)
+from runner.features.entity_frame import free_name, split_frame
+from runner.features.entity_rows import EntityRows, check_key_types, common_keys
 from runner.features.pg_types import Column
 from runner.features.pit_model import Feature, Spine, View
 from runner.features.pit_plan import (
