@@ -3,6 +3,7 @@
 SHELL := /bin/bash
 VENV := .venv
 BIN := $(VENV)/bin
+EMULATORS := .venv-emulators
 SERVERS ?= embedded
 # The newest Python on PATH that the lock supports.
 PYTHON ?= $(shell for p in python3.13 python3.12 python3.11 python3; do \
@@ -26,7 +27,7 @@ demo: install ## Servers, data, training, materialization, one HTTP prediction
 
 install: $(VENV)/.installed ## Create .venv with everything a user needs
 
-test: $(VENV)/.installed-dev ## Run every test; SERVERS=debian uses PostgreSQL 15 and Redis 7
+test: $(VENV)/.installed-dev $(EMULATORS)/.installed ## Run every test; SERVERS=debian uses PostgreSQL 15 and Redis 7
 	$(BIN)/python -m pytest --servers $(SERVERS) --cov --cov-report= $(TESTS)
 	$(BIN)/python -m coverage combine --quiet --append 2>/dev/null || true
 	$(BIN)/python -m coverage report
@@ -46,6 +47,7 @@ lint: $(VENV)/.installed-dev ## ruff, mypy, import-linter, SQLFluff against the 
 lock: ## Renew the hashed locks from pyproject.toml (needs uv)
 	$(UV_COMPILE) --group dev -o requirements-dev.lock
 	$(UV_COMPILE) -c requirements-dev.lock -o requirements.lock
+	$(subst pyproject.toml,tests/emulators/requirements.in,$(UV_COMPILE)) -o requirements-emulators.lock
 
 bench-pit: $(VENV)/.installed-dev ## Point-in-time join: ours against stock Feast
 	$(BIN)/python -m benchmarks.point_in_time
@@ -57,7 +59,7 @@ bench-serve: $(VENV)/.installed-dev ## Serving: ours against the usual ways
 	$(BIN)/python -m benchmarks.serving
 
 clean: ## Remove what was built; data/ and mlruns/ stay
-	rm -rf $(VENV) target logs build *.egg-info .mypy_cache .ruff_cache .pytest_cache .coverage*
+	rm -rf $(VENV) $(EMULATORS) target logs build *.egg-info .mypy_cache .ruff_cache .pytest_cache .coverage*
 
 $(VENV)/bin/python:
 	@test -n "$(PYTHON)" || { echo "error: no Python 3.11, 3.12 or 3.13 on PATH"; \
@@ -74,4 +76,10 @@ $(VENV)/.installed: requirements.lock pyproject.toml | $(VENV)/bin/python
 $(VENV)/.installed-dev: requirements-dev.lock $(VENV)/.installed
 	@echo "Installing from requirements-dev.lock ..."
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes --no-deps -r requirements-dev.lock
+	@touch $@
+
+$(EMULATORS)/.installed: requirements-emulators.lock
+	@echo "Installing from requirements-emulators.lock ..."
+	@$(PYTHON) -m venv $(EMULATORS)
+	@$(EMULATORS)/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes --no-deps -r requirements-emulators.lock
 	@touch $@

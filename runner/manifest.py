@@ -83,6 +83,8 @@ class Relation:
         Every column by name, in the contract's order.
     compiled_code
         Its SQL as dbt last compiled it; None if dbt only parsed.
+    adapter_type
+        The warehouse dbt compiled for: `postgres` or `bigquery`.
     """
 
     name: str
@@ -96,6 +98,7 @@ class Relation:
     entities: Mapping[str, str]
     columns: Mapping[str, Column]
     compiled_code: str | None
+    adapter_type: str = field(default="postgres", kw_only=True)
 
     @property
     def join_keys(self) -> tuple[str, ...]:
@@ -176,7 +179,10 @@ def load_manifest(path: Path) -> Manifest:
     if not path.is_file():
         raise RunnerError(f"{path}: no such file", hint="run `dbt build` (or `dbt parse`) first")
     content = json.loads(path.read_bytes())
-    models = [node for node in content["nodes"].values() if node["resource_type"] == "model"]
+    adapter = {"adapter_type": content["metadata"].get("adapter_type") or "postgres"}
+    models = [
+        node | adapter for node in content["nodes"].values() if node["resource_type"] == "model"
+    ]
     meaning = _meaning(content)
     return Manifest(
         path=path,
@@ -265,6 +271,7 @@ def _relation(node: dict[str, Any], meta: dict[str, Any]) -> dict[str, Any]:
         "entities": entities,
         "columns": columns,
         "compiled_code": node.get("compiled_code"),
+        "adapter_type": node["adapter_type"],
     }
 
 

@@ -101,7 +101,18 @@ class Settings:
 
     @property
     def postgres(self) -> PostgresAddress:
-        """The warehouse of the `local` target."""
+        """The warehouse of the `local` target.
+
+        Raises
+        ------
+        RunnerError
+            If the target has none.
+        """
+        if self.target == "cloud":
+            raise RunnerError(
+                "target cloud has no PostgreSQL",
+                hint="run this command with --target local; docs/cloud.md lists what runs where",
+            )
         return PostgresAddress(
             host=self.env["PGHOST"],
             port=self._port("PGPORT"),
@@ -176,6 +187,8 @@ def load_settings(target: str | None = None, start: Path | None = None) -> Setti
     from_file = {key: value or "" for key, value in dotenv_values(path, interpolate=False).items()}
     env = {**_NO_TELEMETRY, **from_file, **os.environ, "APP_ENV": chosen}
     required = ["REDIS_URL", "MLFLOW_TRACKING_URI"]
+    if chosen == "cloud":
+        required += ["GOOGLE_CLOUD_PROJECT", "FEAST_REGISTRY"]
     if chosen == "local":
         required += ["PGHOST", "PGPORT", "PGUSER", "PGPASSWORD", "PGDATABASE"]
     missing = [name for name in required if not env.get(name)]

@@ -9,3 +9,13 @@ def quote(identifier: str) -> str:
 def quote_table(schema: str, table: str) -> str:
     """Return `"schema"."table"`."""
     return f"{quote(schema)}.{quote(table)}"
+
+
+def quote_bigquery(*path: str) -> str:
+    """Return a column, or `project.dataset.table`, as BigQuery writes it between backticks."""
+    return ".".join("`" + part.replace("\\", "\\\\").replace("`", "\\`") + "`" for part in path)
+
+
+def quoted(adapter_type: str, *path: str) -> str:
+    """Return a column, or a path to a table, as the warehouse of dbt's `adapter_type` writes it."""
+    return quote_bigquery(*path) if adapter_type == "bigquery" else ".".join(map(quote, path))

@@ -1,7 +1,8 @@
 {#
     dbt asks this macro whether an incremental model starts anew. Beside --full-refresh, ours does
     so when its SQL, or that of a dbt model upstream, is not the SQL its table was built from:
-    else old rows would keep the old meaning of a feature. The table's comment remembers it.
+    else old rows would keep the old meaning of a feature. The table's comment (BigQuery: its
+    description) remembers it.
 #}
 {% macro should_full_refresh() %}
     {% set asked = config.get('full_refresh') %}
@@ -21,25 +22,27 @@
     comment on table {{ this }} is '{{ sql_digest() }}'
 {%- endmacro %}
 
+{# Through the API: it costs no query. #}
 {% macro bigquery__remember_sql() -%}
-    alter table {{ this }} set options (labels = [('built_from_sql', '{{ sql_digest() }}')])
+    {% do adapter.update_table_description(
+        this.database, this.schema, this.identifier, sql_digest()
+    ) %}
 {%- endmacro %}
 
 {# The digest the table was built from; none where there is no table. #}
 {% macro remembered_sql() %}
-    {% set found = run_query(adapter.dispatch('remembered_sql_query')()) %}
+    {{ return(adapter.dispatch('remembered_sql')()) }}
+{% endmacro %}
+
+{% macro postgres__remembered_sql() %}
+    {% set found = run_query("select obj_description(to_regclass('" ~ this ~ "'), 'pg_class')") %}
     {{ return(found.columns[0].values()[0] if found.rows else none) }}
 {% endmacro %}
 
-{% macro postgres__remembered_sql_query() -%}
-    select obj_description(to_regclass('{{ this }}'), 'pg_class')
-{%- endmacro %}
-
-{% macro bigquery__remembered_sql_query() -%}
-    select regexp_extract(option_value, r'"built_from_sql", "([0-9a-f]+)"')
-    from {{ this.information_schema('TABLE_OPTIONS') }}
-    where table_name = '{{ this.identifier }}' and option_name = 'labels'
-{%- endmacro %}
+{% macro bigquery__remembered_sql() %}
+    {% set table = adapter.get_bq_table(this) %}
+    {{ return(table.description if table else none) }}
+{% endmacro %}
 
 {% macro sql_digest() -%}
     {{ local_md5(upstream_sql(model.unique_id, [])) }}

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from feast import Entity, FeatureService, FeatureView, Field
 from feast.data_source import DataSource
+from feast.infra.offline_stores.bigquery_source import BigQuerySource
 from feast.infra.offline_stores.contrib.postgres_offline_store.postgres_source import (
     PostgreSQLSource,
 )
@@ -105,14 +106,16 @@ def _feature_view(mart: FeatureMart, entities: Mapping[str, Entity]) -> FeatureV
 
 
 def _data_source(mart: FeatureMart) -> DataSource:
-    return PostgreSQLSource(
-        name=mart.name,
-        table=quote_table(mart.schema, mart.alias),
-        timestamp_field=mart.timestamp_field,
-        created_timestamp_column=mart.created_timestamp_column or "",
-        description=mart.description,
-        owner=mart.owner,
-    )
+    described = {
+        "name": mart.name,
+        "timestamp_field": mart.timestamp_field,
+        "created_timestamp_column": mart.created_timestamp_column or "",
+        "description": mart.description,
+        "owner": mart.owner,
+    }
+    if mart.adapter_type == "bigquery":
+        return BigQuerySource(table=f"{mart.database}.{mart.schema}.{mart.alias}", **described)
+    return PostgreSQLSource(table=quote_table(mart.schema, mart.alias), **described)
 
 
 def _feature_service(recipe: Recipe, views: Mapping[str, FeatureView]) -> FeatureService:

@@ -5,15 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import Any
 
 import pandas as pd
 import psycopg
 import pyarrow as pa
-import pyarrow.compute as pc
 from psycopg import sql
 
 from runner.errors import RunnerError
+from runner.features.entity_frame import KindOf, free_name, split_frame
 from runner.features.pg_types import Column, family, utc
 from runner.features.pit_model import Spine, View
 from runner.features.pit_plan import (
@@ -26,8 +25,6 @@ from runner.features.pit_plan import (
 from runner.sql import quote
 
 _UPLOAD = "entity_rows"
-_ROW = "spine_row"
-_UTC = pa.timestamp("us", tz="UTC")
 
 
 @dataclass(frozen=True)
@@ -66,7 +63,7 @@ def query_rows(connection: psycopg.Connection, query: str, views: Sequence[View]
     names = tuple(column.name for column in columns)
     check_names(names, views)
     types = {column.name: column for column in columns}
-    _check_key_types(types, views)
+    check_key_types(types, views)
     # A comparison across families (bigint = numeric) is right, but no index serves it.
     served = [
         replace(
@@ -76,14 +73,23 @@ def query_rows(connection: psycopg.Connection, query: str, views: Sequence[View]
         )
         for view in views
     ]
-    spine = Spine(query, columns, timestamp, _free_name(names, views))
+    spine = Spine(query, columns, timestamp, free_name(names, views))
     return EntityRows(spine, served, names, returned=columns)
 
 
-def _check_key_types(types: Mapping[str, Column], views: Sequence[View]) -> None:
+def check_key_types(
+    types: Mapping[str, Column], views: Sequence[View], kind_of: KindOf = family
+) -> None:
+    """Check that no join key is text on one side only.
+
+    Raises
+    ------
+    RunnerError
+        Naming the first key that is.
+    """
     for view in views:
         for key, column in view.keys:
-            kinds = {family(types[key]), family(column)}
+            kinds = {kind_of(types[key]), kind_of(column)}
             if len(kinds) == 2 and "text" in kinds:
                 raise RunnerError(
                     f"join key {key} is {types[key].type} in the spine "
@@ -102,6 +108,21 @@ def range_rows(
     RunnerError
         If the views have different join keys: then there is no common row.
     """
+    keys = common_keys(views)
+    first, last = (sql.Literal(limit).as_string(connection) for limit in (start, end))
+    parts = [_range_part(view, first, last) for view in views]
+    order = ", ".join(map(quote, [EVENT_TIMESTAMP, *keys]))
+    return query_rows(connection, "\nunion\n".join(parts) + f"\norder by {order}", views)
+
+
+def common_keys(views: Sequence[View]) -> tuple[str, ...]:
+    """Return the join keys that all views have.
+
+    Raises
+    ------
+    RunnerError
+        If the views have different ones.
+    """
     keys = [tuple(key for key, _ in view.keys) for view in views]
     if any(set(names) != set(keys[0]) for names in keys):
         raise RunnerError(
@@ -109,10 +130,7 @@ def range_rows(
             + "; ".join(f"{v.name} ({', '.join(k)})" for v, k in zip(views, keys, strict=True)),
             hint="pass entity_df, or ask for one view at a time",
         )
-    first, last = (sql.Literal(limit).as_string(connection) for limit in (start, end))
-    parts = [_range_part(view, first, last) for view in views]
-    order = ", ".join(map(quote, [EVENT_TIMESTAMP, *keys[0]]))
-    return query_rows(connection, "\nunion\n".join(parts) + f"\norder by {order}", views)
+    return keys[0]
 
 
 def _range_part(view: View, first: str, last: str) -> str:
@@ -133,89 +151,14 @@ def frame_rows(frame: pd.DataFrame, views: Sequence[View]) -> EntityRows:
     RunnerError
         If a column is missing or cannot be what the feature table's key is.
     """
-    names = tuple(map(str, frame.columns))
-    timestamp = _frame_timestamp(frame)
-    check_names(names, views)
-    own = _arrow(frame.assign(**{timestamp: _in_utc(frame[timestamp])}))
-    keys: dict[str, Column] = {}
-    for view in views:
-        for key, column in view.keys:
-            keys.setdefault(key, replace(column, name=key))
-    row = _free_name(names, views)
-    uploaded = {row: pa.array(range(len(frame)), pa.int64())}
-    uploaded |= {key: _key(own.column(key), column) for key, column in keys.items()}
-    uploaded[timestamp] = _microseconds(own.column(timestamp))
+    parts = split_frame(frame, views)
     spine = Spine(
         query=f'select * from pg_temp."{_UPLOAD}"',
-        columns=(*keys.values(), Column(timestamp, "timestamptz")),
-        timestamp=timestamp,
-        row=row,
+        columns=(*parts.keys, Column(parts.timestamp, "timestamptz")),
+        timestamp=parts.timestamp,
+        row=parts.row,
         is_numbered=True,
     )
-    return EntityRows(spine, list(views), names, upload=(_UPLOAD, pa.table(uploaded)), beside=own)
-
-
-def _frame_timestamp(frame: pd.DataFrame) -> str:
-    if EVENT_TIMESTAMP in frame.columns:
-        return EVENT_TIMESTAMP
-    times = [str(name) for name in frame.select_dtypes(["datetime", "datetimetz"]).columns]
-    if len(times) == 1:
-        return times[0]
-    raise RunnerError(
-        f"the entity DataFrame has no column {EVENT_TIMESTAMP}; it has "
-        f"{', '.join(map(str, frame.columns))}",
-        hint=f"add the time of each row as a datetime column named {EVENT_TIMESTAMP}",
+    return EntityRows(
+        spine, list(views), parts.names, upload=(_UPLOAD, parts.uploaded), beside=parts.own
     )
-
-
-def _in_utc(times: pd.Series[Any]) -> pd.Series[Any]:
-    return pd.to_datetime(times, utc=True)
-
-
-def _arrow(frame: pd.DataFrame) -> pa.Table:
-    try:
-        table = pa.Table.from_pandas(frame, preserve_index=False)
-    except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
-        raise RunnerError(
-            f"the entity DataFrame has a column of mixed types: {error}",
-            hint="convert the column to one type, for instance with astype",
-        ) from error
-    return table.replace_schema_metadata(None)
-
-
-def _microseconds(times: pa.ChunkedArray) -> pa.ChunkedArray:
-    # Down, never towards zero: before 1970 that would be a microsecond into the future.
-    return pc.cast(pc.floor_temporal(times, unit="microsecond"), _UTC, safe=False)
-
-
-def _key(values: pa.ChunkedArray, column: Column) -> pa.ChunkedArray:
-    """Return `values` in the type of the feature table's key, without loss."""
-    if pa.types.is_dictionary(values.type):
-        values = values.cast(values.type.value_type)
-    kind = family(column)
-    is_text = pa.types.is_string(values.type) or pa.types.is_large_string(values.type)
-    target = {"integer": pa.int64(), "text": pa.string()}.get(kind, values.type)
-    try:
-        if pa.types.is_null(values.type):
-            return values.cast(pa.string())
-        if kind in {"integer", "text"} and is_text != (kind == "text"):
-            raise _unfit(column, kind, f"it holds {values.type}")
-        return values.cast(target)
-    except pa.ArrowInvalid as error:
-        raise _unfit(column, kind, str(error)) from error
-
-
-def _unfit(column: Column, kind: str, reason: str) -> RunnerError:
-    return RunnerError(
-        f"join key {column.name} of the entity DataFrame does not fit the feature table's "
-        f"{column.type}: {reason}",
-        hint=f"convert {column.name} to {kind} values first",
-    )
-
-
-def _free_name(names: Sequence[str], views: Sequence[View]) -> str:
-    taken = {*names, *(feature.output for view in views for feature in view.features)}
-    name = _ROW
-    while name in taken:
-        name += "_"
-    return name

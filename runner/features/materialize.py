@@ -115,6 +115,7 @@ def materialize(
     RunnerError
         If a mart has no table, `as_of` is impossible, or another run took over.
     """
+    _ = settings.postgres  # refuses the cloud target: no other warehouse can be copied yet
     config = load_online_config(settings)
     with connect(settings, config) as connection:
         run = _Run(settings, config, connection, feast_project or config.project, as_of)

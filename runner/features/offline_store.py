@@ -41,7 +41,7 @@ from runner.features.arrow_transport import conninfo
 from runner.features.entity_rows import EntityRows, frame_rows, query_rows, range_rows
 from runner.features.pg_types import Column, as_type_of
 from runner.features.pit_model import View
-from runner.features.pit_plan import SourceColumns, describe, plan_views, source_of
+from runner.features.pit_plan import describe, plan_views, source_columns, source_of
 from runner.features.pit_sql import all_query, latest_query, point_in_time_query
 from runner.features.retrieval_job import PointInTimeRetrievalJob, Request, TimeRangeMetadata
 from runner.settings import load_settings
@@ -160,7 +160,7 @@ class PointInTimePostgreSQLOfflineStore(PostgreSQLOfflineStore):  # type: ignore
         """
         source = source_of(data_source)
         with _describing(config) as connection:
-            columns = SourceColumns(connection, data_source, source)
+            columns = source_columns(connection, data_source, source)
             timestamps = [columns.at(timestamp_field)]
             if created_timestamp_column:
                 timestamps.append(columns.at(created_timestamp_column))
@@ -189,7 +189,7 @@ class PointInTimePostgreSQLOfflineStore(PostgreSQLOfflineStore):  # type: ignore
         """Return the job that reads every row from `start_date` to `end_date`, both included."""
         source = source_of(data_source)
         with _describing(config) as connection:
-            columns = SourceColumns(connection, data_source, source)
+            columns = source_columns(connection, data_source, source)
             timestamp = columns.at(timestamp_field)
             names = [*join_key_columns, *feature_name_columns, timestamp_field]
             if created_timestamp_column:

@@ -28,6 +28,9 @@ class Spine:
         A column name that occurs nowhere else: the spine row's number, from 0.
     is_numbered
         True when `query` returns `row` too (an uploaded DataFrame).
+    order
+        Pairs (column that `query` returns, how it sorts: `desc`, `nulls last` …) that the answer is
+        to be sorted by, where a query in parentheses has no order (BigQuery).
     """
 
     query: str
@@ -35,6 +38,7 @@ class Spine:
     timestamp: str
     row: str
     is_numbered: bool = False
+    order: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True)

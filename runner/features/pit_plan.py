@@ -16,7 +16,7 @@ from runner.features.pit_model import Feature, View
 
 EVENT_TIMESTAMP = "event_timestamp"
 _DUMMY_ENTITY = "__dummy_id"
-_TIMES = {"timestamptz", "timestamp", "date"}
+_TIMES = ("timestamptz", "timestamp", "date")
 
 
 def describe(connection: psycopg.Connection, query: str, what: str) -> tuple[Column, ...]:
@@ -38,9 +38,15 @@ def describe(connection: psycopg.Connection, query: str, what: str) -> tuple[Col
     return tuple(Column.from_oid(name, result.ftype(i)) for i, name in enumerate(names))
 
 
-def event_timestamp_of(columns: Sequence[Column]) -> str:
-    """Return the spine's timestamp column: `event_timestamp`, else the only one there is."""
-    times = [column.name for column in columns if column.type in _TIMES and not column.is_array]
+def event_timestamp_of(columns: Sequence[Column], types: Sequence[str] = _TIMES) -> str:
+    """Return the spine's timestamp column: `event_timestamp`, else the only one there is.
+
+    Parameters
+    ----------
+    types
+        The warehouse's types of a time, the best one first.
+    """
+    times = [column.name for column in columns if column.type in types and not column.is_array]
     if EVENT_TIMESTAMP in times:
         return EVENT_TIMESTAMP
     if len(times) == 1 and all(column.name != EVENT_TIMESTAMP for column in columns):
@@ -48,7 +54,7 @@ def event_timestamp_of(columns: Sequence[Column]) -> str:
     raise RunnerError(
         f"the spine has no timestamp column {EVENT_TIMESTAMP}; "
         f"it has {', '.join(f'{column.name} {column.type}' for column in columns)}",
-        hint=f"select the time of each row as a timestamptz named {EVENT_TIMESTAMP}",
+        hint=f"select the time of each row as a {types[0]} named {EVENT_TIMESTAMP}",
     )
 
 
@@ -87,12 +93,12 @@ def _plan_view(
     knowledge_time: bool,
 ) -> View:
     source = source_of(view.batch_source)
-    columns = SourceColumns(connection, view.batch_source, source)
+    columns = source_columns(connection, view.batch_source, source)
     name = view.projection.name_to_use()
     timestamp = columns.at(view.batch_source.timestamp_field)
     created_name = view.batch_source.created_timestamp_column
     created = columns.at(created_name) if created_name else None
-    keys = tuple(_join_keys(view, columns))
+    keys = tuple(join_keys(view, columns))
     check = NOT_INDEXED
     if not source.startswith("("):
         visible_created = created.name if created and knowledge_time else None
@@ -111,23 +117,28 @@ def _plan_view(
         timestamp=timestamp,
         created=created,
         features=tuple(
-            Feature(columns.of(n), _declared(features.get(n)), f"{prefix}{n}") for n in names
+            Feature(columns.of(n), declared_type(features.get(n)), f"{prefix}{n}") for n in names
         ),
         tie_break=() if check.rules_out_ties else tuple(columns.of(n) for n in features),
-        ttl=view.ttl if isinstance(view.ttl, timedelta) and view.ttl > timedelta(0) else None,
+        ttl=ttl_of(view),
         knowledge_time=knowledge_time,
         is_indexed=check.is_usable,
+    )
+
+
+def source_columns(connection: psycopg.Connection, data_source: Any, source: str) -> SourceColumns:
+    """Return the columns of what `source_of(data_source)` gave."""
+    what = f"data source {data_source.name}"
+    return SourceColumns(
+        data_source, describe(connection, f"select * from {source} as source", what)
     )
 
 
 class SourceColumns:
     """The columns of a data source, found by the names they have there or in the view."""
 
-    def __init__(self, connection: psycopg.Connection, data_source: Any, source: str) -> None:
+    def __init__(self, data_source: Any, described: Iterable[Column]) -> None:
         self._source = data_source.name
-        described = describe(
-            connection, f"select * from {source} as source", f"data source {data_source.name}"
-        )
         self._columns = {column.name: column for column in described}
         self._names = {new: old for old, new in data_source.field_mapping.items()}
 
@@ -152,7 +163,8 @@ class SourceColumns:
         return column
 
 
-def _join_keys(view: Any, columns: SourceColumns) -> Iterable[tuple[str, Column]]:
+def join_keys(view: Any, columns: SourceColumns) -> Iterable[tuple[str, Column]]:
+    """Return the view's pairs (name of the key in the spine, source column)."""
     for entity in view.entity_columns:
         if entity.name != _DUMMY_ENTITY:
             spine_key = view.projection.join_key_map.get(entity.name, entity.name)
@@ -183,5 +195,11 @@ def check_names(names: Sequence[str], views: Sequence[View]) -> None:
             )
 
 
-def _declared(feature: Any) -> str | None:
+def ttl_of(view: Any) -> timedelta | None:
+    """Return the view's ttl; None where Feast's zero means for ever."""
+    return view.ttl if isinstance(view.ttl, timedelta) and view.ttl > timedelta(0) else None
+
+
+def declared_type(feature: Any) -> str | None:
+    """Return the name of a Feast field's type; None for no field."""
     return str(feature.dtype.to_value_type().name) if feature else None

@@ -137,7 +137,7 @@ class PointInTimeRetrievalJob(PostgreSQLRetrievalJob):  # type: ignore[misc]  # 
         schema = reader.schema.remove(reader.schema.get_field_index(request.row))
         ordered = in_spine_order(batches, request.row)
         if request.beside is not None:
-            ordered = _joined(request.beside, ordered)
+            ordered = joined(request.beside, ordered)
             schema = pa.schema([*request.beside.schema, *schema])
         return pa.RecordBatchReader.from_batches(schema, ordered)
 
@@ -152,13 +152,13 @@ class PointInTimeRetrievalJob(PostgreSQLRetrievalJob):  # type: ignore[misc]  # 
             return reader.read_all()
 
     def _to_df_internal(self, timeout: int | None = None) -> pd.DataFrame:
-        return _to_pandas(self._to_arrow_internal(timeout))
+        return to_pandas(self._to_arrow_internal(timeout))
 
     def to_df(
         self, validation_reference: Any | None = None, timeout: int | None = None
     ) -> pd.DataFrame:
         """Return the result as a DataFrame; integers and booleans have pandas' nullable types."""
-        return _to_pandas(self.to_arrow(validation_reference, timeout))
+        return to_pandas(self.to_arrow(validation_reference, timeout))
 
     def to_sql(self) -> str:
         """Return the query. An uploaded DataFrame stands in it as a temporary table."""
@@ -185,7 +185,8 @@ class PointInTimeRetrievalJob(PostgreSQLRetrievalJob):  # type: ignore[misc]  # 
             session.store(reader, table, replace=bool(allow_overwrite))
 
 
-def _joined(beside: pa.Table, batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+def joined(beside: pa.Table, batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+    """Return `batches`, each behind the rows of `beside` that belong to it."""
     start = 0
     for batch in batches:
         own = beside.slice(start, batch.num_rows).combine_chunks()
@@ -194,6 +195,7 @@ def _joined(beside: pa.Table, batches: Iterator[pa.RecordBatch]) -> Iterator[pa.
         yield pa.RecordBatch.from_arrays(columns, names=[*own.column_names, *batch.schema.names])
 
 
-def _to_pandas(table: pa.Table) -> pd.DataFrame:
+def to_pandas(table: pa.Table) -> pd.DataFrame:
+    """Return `table` with pandas' nullable integers and booleans."""
     frame: pd.DataFrame = table.to_pandas(types_mapper=_PANDAS_TYPES.get, split_blocks=True)
     return frame

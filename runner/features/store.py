@@ -12,7 +12,7 @@ from feast import FeatureStore
 from runner.errors import RunnerError
 from runner.features.definitions import feast_objects
 from runner.manifest import EVENT_TIMESTAMP, FeatureMart, Manifest, Spine
-from runner.sql import quote, quote_table
+from runner.sql import quoted
 
 if TYPE_CHECKING:
     from runner.recipe import Recipe
@@ -94,10 +94,14 @@ def spine_query(spine: Spine, columns: list[str]) -> str:
     and another random forest.
     """
     order = dict.fromkeys([EVENT_TIMESTAMP, *spine.join_keys, *columns])
+    adapter = spine.adapter_type
+    path = [spine.schema, spine.alias]
+    if adapter == "bigquery":
+        path.insert(0, spine.database)
     return (
-        f"select {', '.join(map(quote, columns))} "
-        f"from {quote_table(spine.schema, spine.alias)} "
-        f"order by {', '.join(map(quote, order))}"
+        f"select {', '.join(quoted(adapter, name) for name in columns)} "
+        f"from {quoted(adapter, *path)} "
+        f"order by {', '.join(quoted(adapter, name) for name in order)}"
     )
 
 

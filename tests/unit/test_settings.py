@@ -27,6 +27,7 @@ def project(tmp_path):
     (tmp_path / "profiles" / "local.env").write_text(LOCAL)
     (tmp_path / "profiles" / "cloud.env").write_text(
         "REDIS_URL=redis://cache\nMLFLOW_TRACKING_URI=https://mlflow.example\n"
+        "GOOGLE_CLOUD_PROJECT=shop\nFEAST_REGISTRY=gs://shop/registry.db\n"
     )
     return tmp_path
 
@@ -96,6 +97,8 @@ def test_missing_and_empty_variables_are_named_at_once(project):
 def test_the_cloud_needs_no_postgresql(project):
     settings = load_settings("cloud", project)
     assert settings.mlflow_tracking_uri == "https://mlflow.example"
+    with pytest.raises(RunnerError, match="target cloud has no PostgreSQL"):
+        _ = settings.postgres
 
 
 @pytest.mark.parametrize("port", ["abc", "-1", "0", "65536", "5432.0", "٣", "²", "9" * 5000])

@@ -1,0 +1,152 @@
+"""BigQuery jobs as the store runs them: labelled, limited in cost, read as Arrow."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from uuid import uuid4
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from feast.infra.offline_stores.bigquery import _get_bigquery_client
+from google.api_core.exceptions import GoogleAPICallError, NotFound
+from google.cloud import bigquery
+
+from runner.errors import RunnerError
+from runner.features.bq_types import column_of
+from runner.features.pg_types import Column
+from runner.sql import quote_bigquery
+
+# An uploaded spine that was not deleted, because the process was killed, goes by itself.
+_LIFETIME = timedelta(hours=1)
+_TYPES = {
+    pa.int64(): "INT64",
+    pa.string(): "STRING",
+    pa.large_string(): "STRING",
+    pa.bool_(): "BOOL",
+    pa.binary(): "BYTES",
+    pa.float64(): "FLOAT64",
+    pa.date32(): "DATE",
+    pa.timestamp("us", tz="UTC"): "TIMESTAMP",
+    pa.timestamp("ns", tz="UTC"): "TIMESTAMP",
+}
+
+
+class Session:
+    """A client and the configuration of its jobs."""
+
+    def __init__(self, store: Any) -> None:
+        """Connect as `store`, the offline store's configuration, says."""
+        self._store = store
+        self._client = _get_bigquery_client(
+            project=store.billing_project_id or store.project_id, location=store.location
+        )
+
+    def describe(self, query: str, what: str) -> tuple[Column, ...]:
+        """Return the columns of `query`; a dry run, which reads nothing and costs nothing.
+
+        Raises
+        ------
+        RunnerError
+            If BigQuery does not accept the query; the message holds its reason.
+        """
+        with _failures(what):
+            job = self._client.query(query, job_config=self._options("describe", dry_run=True))
+            return tuple(column_of(field) for field in job.schema)
+
+    def read(self, query: str, timeout: float | None = None) -> pa.Table:
+        """Return the result of `query`; leaving early cancels it."""
+        with _failures("the query"):
+            job = self._client.query(query, job_config=self._options("read"))
+            try:
+                table = job.result(timeout=timeout).to_arrow()
+            except BaseException:  # Ctrl-C too
+                job.cancel()
+                raise
+        # The fields' metadata repeats BigQuery's type, and by HTTP only.
+        return pa.table(table.columns, pa.schema([f.remove_metadata() for f in table.schema]))
+
+    def write(self, query: str, table: str, *, replace: bool, timeout: float | None = None) -> None:
+        """Write the result of `query` to `table`, all or nothing."""
+        create = "create or replace table" if replace else "create table"
+        with _failures(f"cannot write table {table}"):
+            self._client.query(
+                f"{create} {quoted_table(table)} as\n{query}", job_config=self._options("write")
+            ).result(timeout=timeout)
+
+    @contextmanager
+    def uploaded(self, rows: pa.Table, name: tuple[str, str, str]) -> Iterator[None]:
+        """Keep `rows` in a table called `name` while the context lasts."""
+        fields = [_schema_field(field) for field in rows.schema]
+        table = bigquery.Table(".".join(name), schema=fields)
+        table.expires = datetime.now(tz=UTC) + _LIFETIME
+        options = bigquery.LoadJobConfig(
+            source_format=bigquery.SourceFormat.PARQUET,
+            create_disposition=bigquery.CreateDisposition.CREATE_NEVER,
+            write_disposition=bigquery.WriteDisposition.WRITE_APPEND,
+            schema=fields,
+            labels={"runner": "upload"},
+        )
+        with _failures("cannot upload the entity rows"):
+            self._create_dataset(name)
+            self._client.create_table(table)
+        try:
+            with _failures("cannot upload the entity rows"):
+                file = io.BytesIO()
+                pq.write_table(rows, file, coerce_timestamps="us")
+                file.seek(0)
+                self._client.load_table_from_file(file, table, job_config=options).result()
+            yield
+        finally:
+            self._client.delete_table(table, not_found_ok=True)
+
+    def upload_name(self) -> tuple[str, str, str]:
+        """Return project, dataset and a name of its own for a table to upload to."""
+        project = self._store.project_id or self._client.project
+        return project, self._store.dataset, f"entity_rows_{uuid4().hex}"
+
+    def _create_dataset(self, name: tuple[str, str, str]) -> None:
+        if self._store.table_create_disposition == "CREATE_NEVER":
+            return
+        dataset = bigquery.Dataset(".".join(name[:2]))
+        with suppress(NotFound):  # to look needs fewer permissions than to create
+            self._client.get_dataset(dataset.reference)
+            return
+        if self._store.location:
+            dataset.location = self._store.location
+        self._client.create_dataset(dataset, exists_ok=True)
+
+    def _options(self, purpose: str, *, dry_run: bool = False) -> bigquery.QueryJobConfig:
+        return bigquery.QueryJobConfig(
+            dry_run=dry_run,
+            use_legacy_sql=False,
+            labels={"runner": purpose},
+            maximum_bytes_billed=self._store.maximum_bytes_billed,
+        )
+
+
+def _schema_field(field: pa.Field) -> bigquery.SchemaField:
+    if field.type not in _TYPES:
+        raise RunnerError(
+            f"join key {field.name} of the entity DataFrame holds {field.type}",
+            hint=f"convert {field.name} to whole numbers, text or times in UTC",
+        )
+    return bigquery.SchemaField(field.name, _TYPES[field.type])
+
+
+def quoted_table(table: str) -> str:
+    """Return `project.dataset.table`, with or without backticks, in backticks."""
+    return quote_bigquery(*table.replace("`", "").split("."))
+
+
+@contextmanager
+def _failures(what: str) -> Iterator[None]:
+    try:
+        yield
+    except GoogleAPICallError as error:
+        raise RunnerError(
+            f"{what}: {error.message}", hint="try the SQL with `bq query`; run `dbt build` first"
+        ) from error

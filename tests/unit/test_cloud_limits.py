@@ -1,0 +1,19 @@
+"""What the cloud target cannot do yet says so."""
+
+import pytest
+
+from runner import servers
+from runner.errors import RunnerError
+from runner.features.materialize import materialize
+from runner.settings import Settings
+
+
+@pytest.mark.parametrize("command", [servers.up, servers.down, lambda s: materialize(s, [])])
+def test_a_command_that_needs_postgresql_refuses_the_cloud_target(tmp_path, command):
+    settings = Settings("cloud", tmp_path, {"REDIS_URL": "redis://127.0.0.1:1/0"})
+    with pytest.raises(RunnerError, match="target cloud has no PostgreSQL"):
+        command(settings)
+
+
+def test_on_the_cloud_target_no_server_of_this_machine_is_required(tmp_path):
+    servers.require_servers(Settings("cloud", tmp_path, {}))
