@@ -15,7 +15,7 @@ PYTHON ?= $(shell for p in python3.13 python3.12 python3.11 python3; do \
 UV_COMPILE := uv pip compile pyproject.toml --universal -p 3.11 --generate-hashes \
 	--no-emit-index-url --no-emit-find-links --no-header -q
 
-.PHONY: help demo install test test-quick lint lock bench-pit bench-materialize bench-serve clean
+.PHONY: help demo install test cloud-check test-quick lint lock bench-pit bench-materialize bench-serve clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -33,6 +33,9 @@ test: $(VENV)/.installed-dev $(EMULATORS)/.installed ## Run every test; SERVERS=
 	$(BIN)/python -m pytest --servers $(SERVERS) $(WORKERS) --cov --cov-report= $(TESTS)
 	$(BIN)/python -m coverage combine --quiet --append 2>/dev/null || true
 	$(BIN)/python -m coverage report
+
+cloud-check: $(VENV)/.installed-dev ## Check the servers of a real Google Cloud project
+	$(BIN)/python -m pytest --cloud-check tests/cloud_check
 
 test-quick: $(VENV)/.installed-dev ## Run the unit tests only: seconds
 	$(BIN)/python -m pytest tests/unit
