@@ -6,6 +6,7 @@ import io
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime, timedelta
+from itertools import chain
 from typing import Any
 from uuid import uuid4
 
@@ -44,6 +45,7 @@ class Session:
         self._client = _get_bigquery_client(
             project=store.billing_project_id or store.project_id, location=store.location
         )
+        self._running: bigquery.QueryJob | None = None
 
     def describe(self, query: str, what: str) -> tuple[Column, ...]:
         """Return the columns of `query`; a dry run, which reads nothing and costs nothing.
@@ -57,17 +59,60 @@ class Session:
             job = self._client.query(query, job_config=self._options("describe", dry_run=True))
             return tuple(column_of(field) for field in job.schema)
 
-    def read(self, query: str, timeout: float | None = None) -> pa.Table:
+    def read(self, query: str, timeout: float | None = None, purpose: str = "read") -> pa.Table:
         """Return the result of `query`; leaving early cancels it."""
         with _failures("the query"):
-            job = self._client.query(query, job_config=self._options("read"))
+            job = self._client.query(query, job_config=self._options(purpose))
             try:
                 table = job.result(timeout=timeout).to_arrow()
             except BaseException:  # Ctrl-C too
                 job.cancel()
                 raise
-        # The fields' metadata repeats BigQuery's type, and by HTTP only.
-        return pa.table(table.columns, pa.schema([f.remove_metadata() for f in table.schema]))
+        return _plain(table)
+
+    @contextmanager
+    def stream(
+        self, query: str, timeout: float | None = None, purpose: str = "read"
+    ) -> Iterator[pa.RecordBatchReader]:
+        """Give a reader over the result of `query`, in its order; leaving early cancels it.
+
+        By the Storage Read API in one stream, with memory for a few batches; where that is not
+        installed, by HTTP, page by page.
+        """
+        with _failures("the query"):
+            job = self._running = self._client.query(query, job_config=self._options(purpose))
+            try:
+                storage = self._client._ensure_bqstorage_client()
+                batches = job.result(timeout=timeout).to_arrow_iterable(
+                    storage, max_queue_size=2, max_stream_count=1
+                )
+                first = next(batches, None)
+                if first is None:
+                    yield _plain(job.result().to_arrow()).to_reader()
+                else:
+                    schema = _without_metadata(first.schema)
+                    yield pa.RecordBatchReader.from_batches(
+                        schema,
+                        (
+                            pa.RecordBatch.from_arrays(batch.columns, schema=schema)
+                            for batch in chain([first], batches)
+                        ),
+                    )
+            except BaseException:  # Ctrl-C too
+                job.cancel()
+                raise
+
+    def cancel(self) -> None:
+        """Cancel the query that `stream` runs, if any."""
+        if self._running is not None:
+            self._running.cancel()
+
+    def table(self, name: tuple[str, str, str]) -> bigquery.Table | None:
+        """Return what BigQuery knows of a table, which costs nothing; None where there is none."""
+        with _failures(f"cannot look at table {'.'.join(name)}"), suppress(NotFound):
+            found: bigquery.Table = self._client.get_table(".".join(name))
+            return found
+        return None
 
     def write(self, query: str, table: str, *, replace: bool, timeout: float | None = None) -> None:
         """Write the result of `query` to `table`, all or nothing."""
@@ -126,6 +171,15 @@ class Session:
             labels={"runner": purpose},
             maximum_bytes_billed=self._store.maximum_bytes_billed,
         )
+
+
+def _plain(table: pa.Table) -> pa.Table:
+    return pa.table(table.columns, _without_metadata(table.schema))
+
+
+def _without_metadata(schema: pa.Schema) -> pa.Schema:
+    # It repeats BigQuery's type, and by HTTP only.
+    return pa.schema([field.remove_metadata() for field in schema])
 
 
 def _schema_field(field: pa.Field) -> bigquery.SchemaField:

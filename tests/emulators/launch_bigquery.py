@@ -15,6 +15,7 @@ from typing import Any
 
 import duckdb
 import duckdb_extensions
+from bigquery_metadata import correct_table_metadata
 from bqemulator import server
 from bqemulator.api import app as api
 from bqemulator.api.routes import upload
@@ -109,4 +110,5 @@ if __name__ == "__main__":
     correct_uploads()
     correct_crashes()
     correct_engine()
+    correct_table_metadata()
     sys.exit(main())
