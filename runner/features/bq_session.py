@@ -12,9 +12,10 @@ from uuid import uuid4
 import pyarrow as pa
 import pyarrow.parquet as pq
 from feast.infra.offline_stores.bigquery import _get_bigquery_client
-from google.api_core.exceptions import GoogleAPICallError, NotFound
+from google.api_core.exceptions import BadRequest, GoogleAPICallError, NotFound
 from google.cloud import bigquery
 
+from runner.bytes_billed import refusal
 from runner.errors import RunnerError
 from runner.features.bq_types import column_of
 from runner.features.pg_types import Column
@@ -57,9 +58,41 @@ class Session:
             job = self._client.query(query, job_config=self._options("describe", dry_run=True))
             return tuple(column_of(field) for field in job.schema)
 
-    def read(self, query: str, timeout: float | None = None) -> pa.Table:
-        """Return the result of `query`; leaving early cancels it."""
-        with _failures("the query"):
+    def bytes_processed(self, query: str) -> int:
+        """Return the bytes that `query` would read; a dry run.
+
+        Raises
+        ------
+        RunnerError
+            If BigQuery does not accept the query; the message is its reason.
+        """
+        try:
+            job = self._client.query(query, job_config=self._options("plan", dry_run=True))
+        except (BadRequest, NotFound) as error:
+            raise RunnerError(
+                _reason(error), hint="correct the SQL, or build what it reads"
+            ) from error
+        return int(job.total_bytes_processed)
+
+    def table_rows(self, relation: str) -> int | None:
+        """Return how many rows the table or view `relation` holds now; None if there is none."""
+        with _failures(f"table {relation}"):
+            try:
+                return int(self._client.get_table(relation.replace("`", "")).num_rows or 0)
+            except NotFound:
+                return None
+
+    def read(self, query: str, what: str, timeout: float | None = None) -> pa.Table:
+        """Return the result of `query`; leaving early cancels it.
+
+        What it was billed stands in the metadata of the table's schema: see `billed`.
+
+        Parameters
+        ----------
+        what
+            What errors call it, such as `the point-in-time join`.
+        """
+        with _failures(what):
             job = self._client.query(query, job_config=self._options("read"))
             try:
                 table = job.result(timeout=timeout).to_arrow()
@@ -67,7 +100,8 @@ class Session:
                 job.cancel()
                 raise
         # The fields' metadata repeats BigQuery's type, and by HTTP only.
-        return pa.table(table.columns, pa.schema([f.remove_metadata() for f in table.schema]))
+        fields = [field.remove_metadata() for field in table.schema]
+        return pa.table(table.columns, pa.schema(fields, metadata=_bill(job)))
 
     def write(self, query: str, table: str, *, replace: bool, timeout: float | None = None) -> None:
         """Write the result of `query` to `table`, all or nothing."""
@@ -124,7 +158,8 @@ class Session:
             dry_run=dry_run,
             use_legacy_sql=False,
             labels={"runner": purpose},
-            maximum_bytes_billed=self._store.maximum_bytes_billed,
+            # A dry run is not billed, and may be made to learn what is above the limit.
+            maximum_bytes_billed=None if dry_run else self._store.maximum_bytes_billed,
         )
 
 
@@ -147,6 +182,20 @@ def _failures(what: str) -> Iterator[None]:
     try:
         yield
     except GoogleAPICallError as error:
-        raise RunnerError(
-            f"{what}: {error.message}", hint="try the SQL with `bq query`; run `dbt build` first"
+        reason = _reason(error)
+        raise refusal(what, reason) or RunnerError(
+            f"{what}: {reason}", hint="try the SQL with `bq query`; run `dbt build` first"
         ) from error
+
+
+def _reason(error: GoogleAPICallError) -> str:
+    """Return what BigQuery said, without the address and the number of the job."""
+    told = [found["message"] for found in error.errors if found.get("message")]
+    return told[0] if told else str(error.message)
+
+
+def _bill(job: bigquery.QueryJob) -> dict[str, str]:
+    return {
+        "bytes_processed": str(job.total_bytes_processed or 0),
+        "bytes_billed": str(job.total_bytes_billed or 0),
+    }

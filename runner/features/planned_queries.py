@@ -1,0 +1,79 @@
+"""The SQL that training and materializing would run, from Feast's definitions, with none applied.
+
+Feast's registry is neither read nor written: it may be older than dbt's models, and planning must
+leave nothing behind.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from feast.feature_view import FeatureView
+from feast.infra.offline_stores.offline_utils import get_offline_store_from_config
+from feast.infra.registry.registry import Registry
+from feast.repo_config import RegistryConfig, RepoConfig, load_repo_config
+
+from runner.features.definitions import feast_objects
+from runner.features.newest_rows import newest_rows_sql
+from runner.features.store import Feature, spine_query
+from runner.features.warehouse import open_warehouse
+from runner.manifest import EVENT_TIMESTAMP, FeatureMart, Manifest, Spine
+from runner.settings import Settings
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+def load_config(settings: Settings) -> RepoConfig:
+    """Return Feast's configuration of the target; exports the connection variables first."""
+    settings.export()
+    return load_repo_config(settings.feature_repo, settings.feature_store_yaml)
+
+
+def join_query(
+    config: RepoConfig, manifest: Manifest, spine: Spine, features: Sequence[Feature], label: str
+) -> str:
+    """Return the SQL of the point-in-time join that training runs; its tables must exist."""
+    names = {feature.mart.name for feature in features}
+    views = [view for name, view in _views(manifest).items() if name in names]
+    with TemporaryDirectory() as folder:
+        empty = Registry(config.project, RegistryConfig(path=str(Path(folder, "registry"))), None)
+        job: Any = get_offline_store_from_config(config.offline_store).get_historical_features(
+            config,
+            views,
+            [feature.reference for feature in features],
+            spine_query(spine, [*spine.join_keys, EVENT_TIMESTAMP, label]),
+            empty,
+            config.project,
+            full_feature_names=True,
+        )
+    return str(job.to_sql())
+
+
+def newest_query(
+    settings: Settings, config: RepoConfig, manifest: Manifest, mart: FeatureMart
+) -> str:
+    """Return the SQL that reads the newest row per entity of `mart`, whose table must exist."""
+    now = datetime.now(UTC)
+    if mart.adapter_type == "postgres":
+        with open_warehouse(settings.postgres) as warehouse:
+            return newest_rows_sql(warehouse.describe(mart), now, changed_since=None)
+    job: Any = get_offline_store_from_config(config.offline_store).pull_latest_from_table_or_query(
+        config,
+        _views(manifest)[mart.name].batch_source,
+        list(mart.join_keys),
+        [column.name for column in mart.features],
+        mart.timestamp_field,
+        mart.created_timestamp_column,
+        _EPOCH,
+        now,
+    )
+    return str(job.to_sql())
+
+
+def _views(manifest: Manifest) -> dict[str, FeatureView]:
+    objects = feast_objects(manifest, [])
+    return {view.name: view for view in objects if isinstance(view, FeatureView)}
