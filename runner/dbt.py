@@ -178,7 +178,8 @@ def _parse(lines: Iterator[str]) -> Iterator[dict[str, Any]]:
 def _follow(event: dict[str, Any], events: _Events, progress: Progress) -> None:
     info, data = event["info"], event["data"]
     events.invocation_id = info.get("invocation_id") or events.invocation_id
-    if info["level"] == "error":
+    # On BigQuery the adapter tells a link to the job; what went wrong comes after it.
+    if info["level"] == "error" and info["name"] != "AdapterEventError":
         events.errors.append(info["msg"].strip())
     elif info["level"] == "warn":
         events.warnings.append(info["msg"].strip())

@@ -22,11 +22,11 @@ class BigQueryEstimates:
         """Ask as `store`, Feast's offline store configuration, says."""
         self.limit: int | None = store.maximum_bytes_billed
         self._session = Session(store)
-        self._rows = cache(self._session.table_rows)
+        self._table = cache(self._session.table)
 
     def exists(self, relation: str) -> bool:
         """Tell whether there is a table or view `relation`, quoted."""
-        return self._rows(relation) is not None
+        return self._table(relation) is not None
 
     def merge_reads(self, relation: str) -> list[str]:
         """Return what merging new rows into `relation` reads of it: all of it at most."""
@@ -40,5 +40,6 @@ class BigQueryEstimates:
         RunnerError
             If BigQuery does not accept the query.
         """
-        rows = self._rows(fills) if fills else None
+        table = self._table(fills) if fills else None
+        rows = table.num_rows if table and table.table_type == "TABLE" else None
         return Expected(rows, self._session.bytes_processed(query))

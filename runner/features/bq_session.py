@@ -74,11 +74,11 @@ class Session:
             ) from error
         return int(job.total_bytes_processed)
 
-    def table_rows(self, relation: str) -> int | None:
-        """Return how many rows the table or view `relation` holds now; None if there is none."""
+    def table(self, relation: str) -> bigquery.Table | None:
+        """Return what BigQuery knows of the table or view `relation`, quoted; None if none is."""
         with _failures(f"table {relation}"):
             try:
-                return int(self._client.get_table(relation.replace("`", "")).num_rows or 0)
+                return self._client.get_table(relation.replace("`", ""))
             except NotFound:
                 return None
 
@@ -154,13 +154,15 @@ class Session:
         self._client.create_dataset(dataset, exists_ok=True)
 
     def _options(self, purpose: str, *, dry_run: bool = False) -> bigquery.QueryJobConfig:
-        return bigquery.QueryJobConfig(
-            dry_run=dry_run,
-            use_legacy_sql=False,
-            labels={"runner": purpose},
-            # A dry run is not billed, and may be made to learn what is above the limit.
-            maximum_bytes_billed=None if dry_run else self._store.maximum_bytes_billed,
+        options = bigquery.QueryJobConfig(
+            dry_run=dry_run, use_legacy_sql=False, labels={"runner": purpose}
         )
+        limit = self._store.maximum_bytes_billed
+        # A dry run is not billed, and may be made to learn what is above the limit. The client
+        # would send no limit as the text "None".
+        if limit is not None and not dry_run:
+            options.maximum_bytes_billed = limit
+        return options
 
 
 def _schema_field(field: pa.Field) -> bigquery.SchemaField:

@@ -124,8 +124,11 @@ def _bytes_read(context: Any, sql: str, project: str) -> int:
     """Return the bytes of the named columns of the tables named in `sql`, views looked through."""
     total = 0
     for parsed in parse(sql, read="bigquery"):
-        # A table that is created is not read.
-        statement = parsed.expression if isinstance(parsed, exp.Create) else parsed
+        statement = parsed
+        if isinstance(parsed, exp.Create):  # what is created is not read, a view's query neither
+            statement = parsed.expression if parsed.kind == "TABLE" else None
+        if statement is None:
+            continue
         names = {column.name.lower() for column in statement.find_all(exp.Column)}
         everything = bool(list(statement.find_all(exp.Star)))
         for table in statement.find_all(exp.Table):
