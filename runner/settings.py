@@ -128,8 +128,19 @@ class Settings:
 
     @property
     def mlflow_tracking_uri(self) -> str:
-        """MLflow's tracking and registry address; a relative SQLite path is made absolute."""
+        """MLflow's tracking and registry address; a relative SQLite path is made absolute.
+
+        Raises
+        ------
+        RunnerError
+            If it is a server's and holds a password: the address is written into exposures.
+        """
         uri = self.env["MLFLOW_TRACKING_URI"]
+        if uri.startswith(("http://", "https://")) and "@" in urlsplit(uri).netloc:
+            raise RunnerError(
+                "MLFLOW_TRACKING_URI holds a user name or password",
+                hint="set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD instead",
+            )
         path = uri.removeprefix("sqlite:///")
         if path == uri or path.startswith("/"):
             return uri

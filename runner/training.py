@@ -22,6 +22,7 @@ from runner.recipe import Recipe, load_recipe
 from runner.recipe_check import check_references
 from runner.servers import require_servers
 from runner.settings import Settings
+from runner.tracking_server import require_tracking_server
 
 # What training needs after dbt, in the order it needs it. Together they take as long to import
 # as dbt takes to build, so they are imported meanwhile.
@@ -70,6 +71,7 @@ def train(settings: Settings, path: Path) -> TrainingResult:
     started_at = datetime.now(UTC)
     recipe = load_recipe(path)
     require_servers(settings)
+    require_tracking_server(settings)
     write_exposures(settings)  # now: one of a dbt model that is gone would stop dbt
     with importing(*_HEAVY, *(["runner.study"] if recipe.tuning else [])):
         manifest, billed = build_sql(settings, recipe)

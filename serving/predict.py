@@ -32,7 +32,7 @@ from serving.errors import (
 from serving.guard import ClientDisconnectedError, Receive, Scope, Send, send_json
 from serving.metrics import Metrics
 from serving.online import OnlineRow
-from serving.redis_client import RedisClient, check_replies
+from serving.online_client import OnlineStoreClient
 from serving.scoring import Predictions
 from serving.settings import Limits
 
@@ -54,10 +54,10 @@ class PredictEndpoint:
     """Answers `POST /predict`."""
 
     def __init__(
-        self, champion: Champion, redis: RedisClient, metrics: Metrics, limits: Limits
+        self, champion: Champion, online: OnlineStoreClient, metrics: Metrics, limits: Limits
     ) -> None:
         self._champion = champion
-        self._redis = redis
+        self._online = online
         self._metrics = metrics
         self._limits = limits
 
@@ -132,8 +132,7 @@ class PredictEndpoint:
             return []
         started = time.perf_counter()
         try:
-            replies = await self._redis.send(b"".join(commands), len(commands))
-            check_replies(replies)
+            replies = await self._online.read(commands)
         except OnlineStoreUnavailableError:
             self._metrics.redis_failures += 1
             raise
