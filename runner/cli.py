@@ -203,6 +203,41 @@ def train(recipe: Recipe, target: Target = None) -> None:
 
 
 @app.command()
+def plan(
+    recipe: Recipe,
+    max_cost: Annotated[
+        float | None,
+        typer.Option(
+            "--max-cost",
+            metavar="USD",
+            min=0,
+            help="Exit with 1 if all of it costs more, or cannot be known.",
+            show_default=False,
+        ),
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON, with the SQL.")] = False,
+    target: Target = None,
+) -> None:
+    """Show what training and materializing would run, and its price; runs and writes nothing.
+
+    On BigQuery every query is dry-run: bytes and price per step. On PostgreSQL the planner's
+    estimate of rows. Exits with 1 if BigQuery would refuse a query for its bytes.
+    """
+    from runner.plan import plan as plan_recipe
+    from runner.plan import require_affordable
+    from runner.plan_report import plan_columns, plan_json, plan_rows
+
+    planned = plan_recipe(load_settings(target), recipe)
+    if as_json:
+        console.result_json(plan_json(planned))
+    else:
+        console.result_table("", plan_columns(planned), plan_rows(planned))
+    require_affordable(planned, max_cost)
+    if planned.hint:
+        console.note(f"hint: {planned.hint}")
+
+
+@app.command()
 def promote(
     model: Annotated[
         str, typer.Argument(help="A recipe, or the name of a registered model.", show_default=False)

@@ -43,6 +43,7 @@ class BigQueryMart:
 
     def __init__(self, session: Session, mart: FeatureMart) -> None:
         self._session = session
+        self._what = f"the materialization of {mart.name}"
         self.mart = mart
         path = (mart.database, mart.schema, mart.alias)
         self.now: datetime = self._read("select current_timestamp() as now")["now"][0].as_py()
@@ -64,14 +65,17 @@ class BigQueryMart:
         self, as_of: datetime, changed_since: tuple[int, datetime] | None
     ) -> Iterator[pa.RecordBatch]:
         """Return the newest valid row per entity; see `MartSnapshot`."""
+        query = self.newest_rows_query(as_of, changed_since)
+        with self._session.stream(query, self._what, purpose="materialize") as reader:
+            yield from reader
+
+    def newest_rows_query(self, as_of: datetime, changed_since: tuple[int, datetime] | None) -> str:
+        """Return the SQL that `newest_rows` runs."""
         changed = "true"
         if changed_since is not None:
             horizon, instant = changed_since
             changed = changed_sql(self.mart, self._written_since(horizon), instant)
-        with self._session.stream(
-            newest_rows_sql(self._source, as_of, changed), purpose="materialize"
-        ) as reader:
-            yield from reader
+        return newest_rows_sql(self._source, as_of, changed)
 
     def existing(self, as_of: datetime, keys: Sequence[Sequence[object]]) -> set[int]:
         """Return which of `keys` have a valid row; see `MartSnapshot`."""
@@ -94,7 +98,7 @@ class BigQueryMart:
         self._session.cancel()
 
     def _read(self, query: str) -> pa.Table:
-        return self._session.read(query, purpose="materialize")
+        return self._session.read(query, self._what, purpose="materialize")
 
     def _written_since(self, horizon: int) -> str:
         """Return the condition that a row may have been written since `horizon`."""

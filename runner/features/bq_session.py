@@ -13,9 +13,10 @@ from uuid import uuid4
 import pyarrow as pa
 import pyarrow.parquet as pq
 from feast.infra.offline_stores.bigquery import _get_bigquery_client
-from google.api_core.exceptions import GoogleAPICallError, NotFound
+from google.api_core.exceptions import BadRequest, GoogleAPICallError, NotFound
 from google.cloud import bigquery
 
+from runner.bytes_billed import refusal
 from runner.errors import RunnerError
 from runner.features.bq_types import column_of
 from runner.features.pg_types import Column
@@ -59,27 +60,56 @@ class Session:
             job = self._client.query(query, job_config=self._options("describe", dry_run=True))
             return tuple(column_of(field) for field in job.schema)
 
-    def read(self, query: str, timeout: float | None = None, purpose: str = "read") -> pa.Table:
-        """Return the result of `query`; leaving early cancels it."""
-        with _failures("the query"):
+    def bytes_processed(self, query: str) -> int:
+        """Return the bytes that `query` would read; a dry run.
+
+        Raises
+        ------
+        RunnerError
+            If BigQuery does not accept the query; the message is its reason.
+        """
+        try:
+            job = self._client.query(query, job_config=self._options("plan", dry_run=True))
+        except (BadRequest, NotFound) as error:
+            raise RunnerError(
+                _reason(error), hint="correct the SQL, or build what it reads"
+            ) from error
+        return int(job.total_bytes_processed)
+
+    def read(
+        self, query: str, what: str, timeout: float | None = None, purpose: str = "read"
+    ) -> pa.Table:
+        """Return the result of `query`; leaving early cancels it.
+
+        What it was billed stands in the metadata of the table's schema: see `billed`.
+
+        Parameters
+        ----------
+        what
+            What errors call it, such as `the point-in-time join`.
+        purpose
+            The job's label.
+        """
+        with _failures(what):
             job = self._client.query(query, job_config=self._options(purpose))
             try:
                 table = job.result(timeout=timeout).to_arrow()
             except BaseException:  # Ctrl-C too
                 job.cancel()
                 raise
-        return _plain(table)
+        schema = _without_metadata(table.schema).with_metadata(_bill(job))
+        return pa.table(table.columns, schema)
 
     @contextmanager
     def stream(
-        self, query: str, timeout: float | None = None, purpose: str = "read"
+        self, query: str, what: str, timeout: float | None = None, purpose: str = "read"
     ) -> Iterator[pa.RecordBatchReader]:
         """Give a reader over the result of `query`, in its order; leaving early cancels it.
 
         By the Storage Read API in one stream, with memory for a few batches; where that is not
         installed, by HTTP, page by page.
         """
-        with _failures("the query"):
+        with _failures(what):
             job = self._running = self._client.query(query, job_config=self._options(purpose))
             try:
                 storage = self._client._ensure_bqstorage_client()
@@ -88,7 +118,8 @@ class Session:
                 )
                 first = next(batches, None)
                 if first is None:
-                    yield _plain(job.result().to_arrow()).to_reader()
+                    empty = job.result().to_arrow()
+                    yield pa.table(empty.columns, _without_metadata(empty.schema)).to_reader()
                 else:
                     schema = _without_metadata(first.schema)
                     yield pa.RecordBatchReader.from_batches(
@@ -165,16 +196,15 @@ class Session:
         self._client.create_dataset(dataset, exists_ok=True)
 
     def _options(self, purpose: str, *, dry_run: bool = False) -> bigquery.QueryJobConfig:
-        return bigquery.QueryJobConfig(
-            dry_run=dry_run,
-            use_legacy_sql=False,
-            labels={"runner": purpose},
-            maximum_bytes_billed=self._store.maximum_bytes_billed,
+        options = bigquery.QueryJobConfig(
+            dry_run=dry_run, use_legacy_sql=False, labels={"runner": purpose}
         )
-
-
-def _plain(table: pa.Table) -> pa.Table:
-    return pa.table(table.columns, _without_metadata(table.schema))
+        limit = self._store.maximum_bytes_billed
+        # A dry run is not billed, and may be made to learn what is above the limit. The client
+        # would send no limit as the text "None".
+        if limit is not None and not dry_run:
+            options.maximum_bytes_billed = limit
+        return options
 
 
 def _without_metadata(schema: pa.Schema) -> pa.Schema:
@@ -201,6 +231,20 @@ def _failures(what: str) -> Iterator[None]:
     try:
         yield
     except GoogleAPICallError as error:
-        raise RunnerError(
-            f"{what}: {error.message}", hint="try the SQL with `bq query`; run `dbt build` first"
+        reason = _reason(error)
+        raise refusal(what, reason) or RunnerError(
+            f"{what}: {reason}", hint="try the SQL with `bq query`; run `dbt build` first"
         ) from error
+
+
+def _reason(error: GoogleAPICallError) -> str:
+    """Return what BigQuery said, without the address and the number of the job."""
+    told = [found["message"] for found in error.errors if found.get("message")]
+    return told[0] if told else str(error.message)
+
+
+def _bill(job: bigquery.QueryJob) -> dict[str, str]:
+    return {
+        "bytes_processed": str(job.total_bytes_processed or 0),
+        "bytes_billed": str(job.total_bytes_billed or 0),
+    }

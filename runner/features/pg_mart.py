@@ -53,7 +53,11 @@ class PostgresMart:
         self, as_of: datetime, changed_since: tuple[int, datetime] | None
     ) -> Iterator[pa.RecordBatch]:
         """Return the newest valid row per entity; see `MartSnapshot`."""
-        return self.batches(newest_rows_sql(self._source, as_of, changed_since))
+        return self.batches(self.newest_rows_query(as_of, changed_since))
+
+    def newest_rows_query(self, as_of: datetime, changed_since: tuple[int, datetime] | None) -> str:
+        """Return the SQL that `newest_rows` runs."""
+        return newest_rows_sql(self._source, as_of, changed_since)
 
     def existing(self, as_of: datetime, keys: Sequence[Sequence[object]]) -> set[int]:
         """Return which of `keys` have a valid row; see `MartSnapshot`."""
