@@ -78,9 +78,10 @@ class Session:
         """Return what BigQuery knows of the table or view `relation`, quoted; None if none is."""
         with _failures(f"table {relation}"):
             try:
-                return self._client.get_table(relation.replace("`", ""))
+                found: bigquery.Table = self._client.get_table(relation.replace("`", ""))
             except NotFound:
                 return None
+        return found
 
     def read(self, query: str, what: str, timeout: float | None = None) -> pa.Table:
         """Return the result of `query`; leaving early cancels it.
