@@ -188,7 +188,7 @@ class _Planner:
         yield self._join(manifest, recipe, marts)
         for mart in marts:
             if mart.online:
-                yield self._materialize(manifest, mart)
+                yield self._materialize(mart)
 
     def _model(self, model: CompiledModel) -> Step:
         queries = [model.sql]
@@ -215,14 +215,14 @@ class _Planner:
             fills=spine.path,  # as many rows come out as the spine has
         )
 
-    def _materialize(self, manifest: Manifest, mart: FeatureMart) -> Step:
+    def _materialize(self, mart: FeatureMart) -> Step:
         from runner.features.planned_queries import newest_query
 
         return self._step(
             "materialize",
             mart.name,
             {mart.path: mart.name},
-            lambda: [newest_query(self.settings, self.config, manifest, mart)],
+            lambda: [newest_query(self.settings, mart)],
         )
 
     def _step(

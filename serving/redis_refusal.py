@@ -14,6 +14,14 @@ import hiredis
 from serving.errors import OnlineStoreUnavailableError
 from serving.redis_address import RedisAddress
 
+_MISMATCHES = frozenset({62, 64})  # X509_V_ERR_HOSTNAME_MISMATCH, …_IP_ADDRESS_MISMATCH
+_OTHER_AUTHORITY = (
+    "name its authority's PEM file: REDIS_URL=rediss://…?ssl_ca_certs=/path/to/ca.pem"
+)
+_OTHER_NAME = (
+    "write the name that it was issued for into REDIS_URL, or trust whatever its authority signed: "
+    "…&ssl_check_hostname=false"
+)
 _LOGIN = ("NOAUTH", "WRONGPASS", "NOPERM", "ERR AUTH")
 
 
@@ -23,7 +31,7 @@ def not_connected(address: RedisAddress, err: OSError) -> OnlineStoreUnavailable
     if isinstance(err, ssl.SSLCertVerificationError):
         return OnlineStoreUnavailableError(
             f"the certificate of {where} is refused: {err.verify_message}",
-            hint="name its authority's PEM file: REDIS_URL=rediss://…?ssl_ca_certs=/path/to/ca.pem",
+            hint=_OTHER_NAME if err.verify_code in _MISMATCHES else _OTHER_AUTHORITY,
         )
     if address.tls is not None and isinstance(err, ssl.SSLError | TimeoutError | ConnectionError):
         if isinstance(err, ConnectionRefusedError):

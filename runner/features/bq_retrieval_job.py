@@ -67,7 +67,7 @@ class PointInTimeBigQueryRetrievalJob(RetrievalJob):  # type: ignore[misc]  # Fe
     Attributes
     ----------
     on_progress
-        Called with the number of rows when they have arrived.
+        Called with the number of rows that have arrived since the last call.
     """
 
     def __init__(
@@ -105,8 +105,22 @@ class PointInTimeBigQueryRetrievalJob(RetrievalJob):  # type: ignore[misc]  # Fe
 
     @contextmanager
     def to_arrow_batches(self, timeout: int | None = None) -> Iterator[pa.RecordBatchReader]:
-        """Give a reader over the result, in order; the whole result is in memory."""
-        yield self._to_arrow_internal(timeout).to_reader()
+        """Give a reader over the result, in order, with memory for a few batches of rows.
+
+        For an entity DataFrame, whose rows come back in any order, the whole result is in memory.
+        On-demand feature views are not applied; `to_arrow` applies them.
+        """
+        if self._request.row is not None:
+            yield self._to_arrow_internal(timeout).to_reader()
+            return
+        with self._session.stream(self._request.query, self._what, timeout) as reader:
+            yield pa.RecordBatchReader.from_batches(reader.schema, self._counted(reader))
+
+    def _counted(self, reader: pa.RecordBatchReader) -> Iterator[pa.RecordBatch]:
+        for batch in reader:
+            if self.on_progress:
+                self.on_progress(batch.num_rows)
+            yield batch
 
     def _to_arrow_internal(self, timeout: int | None = None) -> pa.Table:
         request = self._request

@@ -6,6 +6,7 @@ import io
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime, timedelta
+from itertools import chain
 from typing import Any
 from uuid import uuid4
 
@@ -45,6 +46,7 @@ class Session:
         self._client = _get_bigquery_client(
             project=store.billing_project_id or store.project_id, location=store.location
         )
+        self._running: bigquery.QueryJob | None = None
 
     def describe(self, query: str, what: str) -> tuple[Column, ...]:
         """Return the columns of `query`; a dry run, which reads nothing and costs nothing.
@@ -74,19 +76,13 @@ class Session:
             ) from error
         return int(job.total_bytes_processed)
 
-    def table(self, relation: str) -> bigquery.Table | None:
-        """Return what BigQuery knows of the table or view `relation`, quoted; None if none is."""
-        with _failures(f"table {relation}"):
-            try:
-                found: bigquery.Table = self._client.get_table(relation.replace("`", ""))
-            except NotFound:
-                return None
-        return found
-
-    def read(self, query: str, what: str, timeout: float | None = None) -> pa.Table:
+    def read(
+        self, query: str, what: str, timeout: float | None = None, purpose: str = "read"
+    ) -> pa.Table:
         """Return the result of `query`; leaving early cancels it.
 
-        What it was billed stands in the metadata of the table's schema: see `billed`.
+        What it was billed stands in the metadata of the table's schema: `bytes_processed` and
+        `bytes_billed`.
 
         Parameters
         ----------
@@ -94,15 +90,57 @@ class Session:
             What errors call it, such as `the point-in-time join`.
         """
         with _failures(what):
-            job = self._client.query(query, job_config=self._options("read"))
+            job = self._client.query(query, job_config=self._options(purpose))
             try:
                 table = job.result(timeout=timeout).to_arrow()
             except BaseException:  # Ctrl-C too
                 job.cancel()
                 raise
-        # The fields' metadata repeats BigQuery's type, and by HTTP only.
-        fields = [field.remove_metadata() for field in table.schema]
-        return pa.table(table.columns, pa.schema(fields, metadata=_bill(job)))
+        return _plain(table, job)
+
+    @contextmanager
+    def stream(
+        self, query: str, what: str, timeout: float | None = None, purpose: str = "read"
+    ) -> Iterator[pa.RecordBatchReader]:
+        """Give a reader over the result of `query`, in its order; leaving early cancels it.
+
+        By the Storage Read API in one stream, with memory for a few batches; where that is not
+        installed, by HTTP, page by page. Parameters and metadata as in `read`.
+        """
+        with _failures(what):
+            job = self._running = self._client.query(query, job_config=self._options(purpose))
+            try:
+                storage = self._client._ensure_bqstorage_client()
+                batches = job.result(timeout=timeout).to_arrow_iterable(
+                    storage, max_queue_size=2, max_stream_count=1
+                )
+                first = next(batches, None)
+                if first is None:
+                    yield _plain(job.result().to_arrow(), job).to_reader()
+                else:
+                    schema = _plain_schema(first.schema, job)
+                    yield pa.RecordBatchReader.from_batches(
+                        schema,
+                        (
+                            pa.RecordBatch.from_arrays(batch.columns, schema=schema)
+                            for batch in chain([first], batches)
+                        ),
+                    )
+            except BaseException:  # Ctrl-C too
+                job.cancel()
+                raise
+
+    def cancel(self) -> None:
+        """Cancel the query that `stream` runs, if any."""
+        if self._running is not None:
+            self._running.cancel()
+
+    def table(self, name: tuple[str, str, str]) -> bigquery.Table | None:
+        """Return what BigQuery knows of a table, which costs nothing; None where there is none."""
+        with _failures(f"cannot look at table {'.'.join(name)}"), suppress(NotFound):
+            found: bigquery.Table = self._client.get_table(".".join(name))
+            return found
+        return None
 
     def write(self, query: str, table: str, *, replace: bool, timeout: float | None = None) -> None:
         """Write the result of `query` to `table`, all or nothing."""
@@ -166,6 +204,20 @@ class Session:
         return options
 
 
+def _plain(table: pa.Table, job: bigquery.QueryJob) -> pa.Table:
+    return pa.table(table.columns, _plain_schema(table.schema, job))
+
+
+def _plain_schema(schema: pa.Schema, job: bigquery.QueryJob) -> pa.Schema:
+    """Return the schema with the bill of `job` in place of the metadata that it has."""
+    bill = {
+        "bytes_processed": str(job.total_bytes_processed or 0),
+        "bytes_billed": str(job.total_bytes_billed or 0),
+    }
+    # That of the fields repeats BigQuery's type, and by HTTP only.
+    return pa.schema([field.remove_metadata() for field in schema], metadata=bill)
+
+
 def _schema_field(field: pa.Field) -> bigquery.SchemaField:
     if field.type not in _TYPES:
         raise RunnerError(
@@ -195,10 +247,3 @@ def _reason(error: GoogleAPICallError) -> str:
     """Return what BigQuery said, without the address and the number of the job."""
     told = [found["message"] for found in error.errors if found.get("message")]
     return told[0] if told else str(error.message)
-
-
-def _bill(job: bigquery.QueryJob) -> dict[str, str]:
-    return {
-        "bytes_processed": str(job.total_bytes_processed or 0),
-        "bytes_billed": str(job.total_bytes_billed or 0),
-    }

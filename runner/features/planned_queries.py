@@ -18,13 +18,9 @@ from feast.infra.registry.registry import Registry
 from feast.repo_config import RegistryConfig, RepoConfig, load_repo_config
 
 from runner.features.definitions import feast_objects
-from runner.features.newest_rows import newest_rows_sql
 from runner.features.store import Feature, spine_query
-from runner.features.warehouse import open_warehouse
 from runner.manifest import EVENT_TIMESTAMP, FeatureMart, Manifest, Spine
 from runner.settings import Settings
-
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 def load_config(settings: Settings) -> RepoConfig:
@@ -53,25 +49,18 @@ def join_query(
     return str(job.to_sql())
 
 
-def newest_query(
-    settings: Settings, config: RepoConfig, manifest: Manifest, mart: FeatureMart
-) -> str:
-    """Return the SQL that reads the newest row per entity of `mart`, whose table must exist."""
+def newest_query(settings: Settings, mart: FeatureMart) -> str:
+    """Return the SQL that a full materialization of `mart` runs; its table must exist."""
     now = datetime.now(UTC)
-    if mart.adapter_type == "postgres":
-        with open_warehouse(settings.postgres) as warehouse:
-            return newest_rows_sql(warehouse.describe(mart), now, changed_since=None)
-    job: Any = get_offline_store_from_config(config.offline_store).pull_latest_from_table_or_query(
-        config,
-        _views(manifest)[mart.name].batch_source,
-        list(mart.join_keys),
-        [column.name for column in mart.features],
-        mart.timestamp_field,
-        mart.created_timestamp_column,
-        _EPOCH,
-        now,
-    )
-    return str(job.to_sql())
+    # Only one of them is imported: each takes its client library along.
+    if settings.target == "cloud":
+        from runner.features.bq_mart import planned_query
+
+        return planned_query(mart, now)
+    from runner.features.pg_mart import open_postgres_mart
+
+    with open_postgres_mart(settings.postgres, mart) as snapshot:
+        return snapshot.newest_query(now, None)
 
 
 def _views(manifest: Manifest) -> dict[str, FeatureView]:

@@ -27,7 +27,7 @@ def make_certificate(folder: Path) -> Certificate:
     folder.mkdir(parents=True, exist_ok=True)
     made = Certificate(folder / "server.pem", folder / "server.key", folder / "authority.pem")
     authority_key, key = (ec.generate_private_key(ec.SECP256R1()) for _ in range(2))
-    authority = _name("test authority")
+    authority = _name(f"authority {x509.random_serial_number()}")
     constraints = x509.BasicConstraints(ca=True, path_length=0)
     signed = _builder(authority, authority, authority_key).add_extension(constraints, critical=True)
     made.authority.write_bytes(_pem(signed, authority_key))

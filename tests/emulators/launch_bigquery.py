@@ -16,6 +16,7 @@ from typing import Any
 
 import duckdb
 import duckdb_extensions
+from bigquery_metadata import correct_table_metadata
 from bqemulator import server
 from bqemulator.api import app as api
 from bqemulator.api.routes import upload
@@ -202,4 +203,5 @@ if __name__ == "__main__":
     correct_bytes()
     correct_crashes()
     correct_engine()
+    correct_table_metadata()
     sys.exit(main())
