@@ -14,7 +14,7 @@ from typer.core import TyperGroup
 
 from runner import __version__, console
 from runner.failures import explain
-from runner.settings import load_settings
+from runner.settings import load_settings, read_settings
 
 if TYPE_CHECKING:
     from typer._click import Context
@@ -119,6 +119,31 @@ def status(target: Target = None) -> None:
     states = servers.status(load_settings(target))
     _show_servers(states)
     if any(server.state != "running" for server in states):
+        raise typer.Exit(1)
+
+
+@app.command()
+def doctor(
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    target: Target = None,
+) -> None:
+    """Check every connection, permission, version, index and setting that the target needs.
+
+    One line each, with a hint for what fails; changes nothing. Exits with 1 if anything fails.
+    """
+    from dataclasses import asdict
+
+    from runner.doctor import diagnose
+
+    findings = diagnose(read_settings(target))
+    if as_json:
+        console.result_json([asdict(finding) for finding in findings])
+    else:
+        for found in findings:
+            hint = f"; hint: {found.hint}" if found.hint else ""
+            state = "ok" if found.is_ok else "problem"
+            console.result(f"{state:8}{found.check}: {found.told}{hint}")
+    if not all(found.is_ok for found in findings):
         raise typer.Exit(1)
 
 

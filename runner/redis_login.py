@@ -53,8 +53,14 @@ def login(address: RedisAddress) -> dict[str, Any]:
         raise told from error
 
 
-def info(address: RedisAddress) -> dict[str, Any]:
-    """Return what the server tells of itself, without a second try; raises redis-py's errors."""
+def info(address: RedisAddress, section: str = "server") -> dict[str, Any]:
+    """Return what the server tells of itself, without a second try; raises redis-py's errors.
+
+    Parameters
+    ----------
+    section
+        Of Redis' INFO, such as `memory`.
+    """
     import redis
     from redis.backoff import NoBackoff
     from redis.retry import Retry
@@ -67,7 +73,7 @@ def info(address: RedisAddress) -> dict[str, Any]:
     ) as client:
         client.ping()
         try:
-            return dict(client.info("server"))
+            return dict(client.info(section))
         except redis.exceptions.NoPermissionError:
             return {}
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from functools import cache
 from typing import Any
 
+from google.cloud import bigquery
+
 from runner.features.bq_session import Session
 from runner.features.pg_estimates import Expected
 
@@ -22,7 +24,7 @@ class BigQueryEstimates:
         """Ask as `store`, Feast's offline store configuration, says."""
         self.limit: int | None = store.maximum_bytes_billed
         self._session = Session(store)
-        self._table = cache(self._found)
+        self._table = cache(self._look_at)
 
     def exists(self, relation: str) -> bool:
         """Tell whether there is a table or view `relation`, quoted."""
@@ -44,6 +46,6 @@ class BigQueryEstimates:
         rows = table.num_rows if table and table.table_type == "TABLE" else None
         return Expected(rows, self._session.bytes_processed(query))
 
-    def _found(self, relation: str) -> Any:
+    def _look_at(self, relation: str) -> bigquery.Table | None:
         project, dataset, name = relation.replace("`", "").split(".")
         return self._session.table((project, dataset, name))

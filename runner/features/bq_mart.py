@@ -43,7 +43,7 @@ class BigQueryMart:
 
     def __init__(self, session: Session, mart: FeatureMart) -> None:
         self._session = session
-        self._what = f"the materialization of {mart.name}"
+        self._what = f"materialize {mart.name}"
         self.mart = mart
         path = (mart.database, mart.schema, mart.alias)
         self.now: datetime = self._read("select current_timestamp() as now")["now"][0].as_py()
@@ -75,7 +75,9 @@ class BigQueryMart:
         if changed_since is not None:
             horizon, instant = changed_since
             changed = changed_sql(self.mart, self._written_since(horizon), instant)
-        return newest_rows_sql(self._source, as_of, changed)
+        query = newest_rows_sql(self._source, as_of, changed)
+        with self._session.stream(query, self._what, purpose="materialize") as reader:
+            yield from reader
 
     def existing(self, as_of: datetime, keys: Sequence[Sequence[object]]) -> set[int]:
         """Return which of `keys` have a valid row; see `MartSnapshot`."""
@@ -130,6 +132,12 @@ def open_bigquery_mart(settings: Settings, mart: FeatureMart) -> Iterator[BigQue
     settings.export()
     config = load_repo_config(settings.feature_repo, settings.feature_store_yaml)
     yield BigQueryMart(Session(config.offline_store), mart)
+
+
+def planned_query(mart: FeatureMart, as_of: datetime) -> str:
+    """Return the SQL that `BigQueryMart.newest_rows` would run; nothing is asked."""
+    path = (mart.database, mart.schema, mart.alias)
+    return newest_rows_sql(BigQueryTable(mart, path, None), as_of, "true")
 
 
 def _milliseconds(instant: datetime) -> int:

@@ -81,7 +81,8 @@ class Session:
     ) -> pa.Table:
         """Return the result of `query`; leaving early cancels it.
 
-        What it was billed stands in the metadata of the table's schema: see `billed`.
+        What it was billed stands in the metadata of the table's schema: `bytes_processed` and
+        `bytes_billed`.
 
         Parameters
         ----------
@@ -97,8 +98,7 @@ class Session:
             except BaseException:  # Ctrl-C too
                 job.cancel()
                 raise
-        schema = _without_metadata(table.schema).with_metadata(_bill(job))
-        return pa.table(table.columns, schema)
+        return _plain(table, job)
 
     @contextmanager
     def stream(
@@ -107,7 +107,7 @@ class Session:
         """Give a reader over the result of `query`, in its order; leaving early cancels it.
 
         By the Storage Read API in one stream, with memory for a few batches; where that is not
-        installed, by HTTP, page by page.
+        installed, by HTTP, page by page. Parameters and metadata as in `read`.
         """
         with _failures(what):
             job = self._running = self._client.query(query, job_config=self._options(purpose))
@@ -118,10 +118,9 @@ class Session:
                 )
                 first = next(batches, None)
                 if first is None:
-                    empty = job.result().to_arrow()
-                    yield pa.table(empty.columns, _without_metadata(empty.schema)).to_reader()
+                    yield _plain(job.result().to_arrow(), job).to_reader()
                 else:
-                    schema = _without_metadata(first.schema)
+                    schema = _plain_schema(first.schema, job)
                     yield pa.RecordBatchReader.from_batches(
                         schema,
                         (
@@ -207,9 +206,18 @@ class Session:
         return options
 
 
-def _without_metadata(schema: pa.Schema) -> pa.Schema:
-    # It repeats BigQuery's type, and by HTTP only.
-    return pa.schema([field.remove_metadata() for field in schema])
+def _plain(table: pa.Table, job: bigquery.QueryJob) -> pa.Table:
+    return pa.table(table.columns, _plain_schema(table.schema, job))
+
+
+def _plain_schema(schema: pa.Schema, job: bigquery.QueryJob) -> pa.Schema:
+    """Return the schema with the bill of `job` in place of the metadata that it has."""
+    bill = {
+        "bytes_processed": str(job.total_bytes_processed or 0),
+        "bytes_billed": str(job.total_bytes_billed or 0),
+    }
+    # That of the fields repeats BigQuery's type, and by HTTP only.
+    return pa.schema([field.remove_metadata() for field in schema], metadata=bill)
 
 
 def _schema_field(field: pa.Field) -> bigquery.SchemaField:
@@ -241,10 +249,3 @@ def _reason(error: GoogleAPICallError) -> str:
     """Return what BigQuery said, without the address and the number of the job."""
     told = [found["message"] for found in error.errors if found.get("message")]
     return told[0] if told else str(error.message)
-
-
-def _bill(job: bigquery.QueryJob) -> dict[str, str]:
-    return {
-        "bytes_processed": str(job.total_bytes_processed or 0),
-        "bytes_billed": str(job.total_bytes_billed or 0),
-    }

@@ -53,9 +53,9 @@ class PostgresMart:
         self, as_of: datetime, changed_since: tuple[int, datetime] | None
     ) -> Iterator[pa.RecordBatch]:
         """Return the newest valid row per entity; see `MartSnapshot`."""
-        return self.batches(self.newest_rows_query(as_of, changed_since))
+        return self.batches(self.newest_query(as_of, changed_since))
 
-    def newest_rows_query(self, as_of: datetime, changed_since: tuple[int, datetime] | None) -> str:
+    def newest_query(self, as_of: datetime, changed_since: tuple[int, datetime] | None) -> str:
         """Return the SQL that `newest_rows` runs."""
         return newest_rows_sql(self._source, as_of, changed_since)
 

@@ -19,7 +19,6 @@ from feast.repo_config import RegistryConfig, RepoConfig, load_repo_config
 
 from runner.features.definitions import feast_objects
 from runner.features.store import Feature, spine_query
-from runner.features.warehouse import open_mart
 from runner.manifest import EVENT_TIMESTAMP, FeatureMart, Manifest, Spine
 from runner.settings import Settings
 
@@ -51,9 +50,17 @@ def join_query(
 
 
 def newest_query(settings: Settings, mart: FeatureMart) -> str:
-    """Return the SQL that a full materialization of `mart`, whose table must exist, reads by."""
-    with open_mart(settings, mart) as snapshot:
-        return snapshot.newest_rows_query(datetime.now(UTC), None)
+    """Return the SQL that a full materialization of `mart` runs; its table must exist."""
+    now = datetime.now(UTC)
+    # Only one of them is imported: each takes its client library along.
+    if settings.target == "cloud":
+        from runner.features.bq_mart import planned_query
+
+        return planned_query(mart, now)
+    from runner.features.pg_mart import open_postgres_mart
+
+    with open_postgres_mart(settings.postgres, mart) as snapshot:
+        return snapshot.newest_query(now, None)
 
 
 def _views(manifest: Manifest) -> dict[str, FeatureView]:
