@@ -65,12 +65,6 @@ class BigQueryMart:
         self, as_of: datetime, changed_since: tuple[int, datetime] | None
     ) -> Iterator[pa.RecordBatch]:
         """Return the newest valid row per entity; see `MartSnapshot`."""
-        query = self.newest_rows_query(as_of, changed_since)
-        with self._session.stream(query, self._what, purpose="materialize") as reader:
-            yield from reader
-
-    def newest_rows_query(self, as_of: datetime, changed_since: tuple[int, datetime] | None) -> str:
-        """Return the SQL that `newest_rows` runs."""
         changed = "true"
         if changed_since is not None:
             horizon, instant = changed_since

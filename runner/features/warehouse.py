@@ -63,9 +63,6 @@ class MartSnapshot(Protocol):
             visible, since; it may be true for others too. None: it is always true.
         """
 
-    def newest_rows_query(self, as_of: datetime, changed_since: tuple[int, datetime] | None) -> str:
-        """Return the SQL that `newest_rows` runs."""
-
     def existing(self, as_of: datetime, keys: Sequence[Sequence[object]]) -> set[int]:
         """Return which of `keys` have a valid row, by their position counted from 1.
 
