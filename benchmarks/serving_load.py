@@ -3,8 +3,8 @@
     python -m benchmarks.serving_load URL CONNECTIONS SECONDS < bodies.jsonl
 
 Prints {"requests", "seconds", "errors", "p50_ms", "p99_ms"} as JSON. It spends 20 µs a request,
-so that on two cores the server is what is measured. The bodies, one a line, take turns; without one it
-it asks by GET. An answer other than 200 is an error.
+so that on two cores the server is what is measured. The bodies, one a line, take turns; without
+one it asks by GET. An answer other than 200 is an error.
 """
 
 from __future__ import annotations
