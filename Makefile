@@ -5,6 +5,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 EMULATORS := .venv-emulators
 SERVERS ?= embedded
+# A module stays on one worker, which has servers of its own; the long modules are first in order.
+WORKERS ?= -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 # The newest Python on PATH that the lock supports.
 PYTHON ?= $(shell for p in python3.13 python3.12 python3.11 python3; do \
 	$$p -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' 2>/dev/null && echo $$p && break; done)
@@ -13,7 +15,7 @@ PYTHON ?= $(shell for p in python3.13 python3.12 python3.11 python3; do \
 UV_COMPILE := uv pip compile pyproject.toml --universal -p 3.11 --generate-hashes \
 	--no-emit-index-url --no-emit-find-links --no-header -q
 
-.PHONY: help demo install test test-quick lint lock bench-pit bench-materialize bench-serve clean
+.PHONY: help demo install test cloud-check test-quick lint lock bench-pit bench-materialize bench-serve clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -28,9 +30,12 @@ demo: install ## Servers, data, training, materialization, one HTTP prediction
 install: $(VENV)/.installed ## Create .venv with everything a user needs
 
 test: $(VENV)/.installed-dev $(EMULATORS)/.installed ## Run every test; SERVERS=debian uses PostgreSQL 15 and Redis 7
-	$(BIN)/python -m pytest --servers $(SERVERS) --cov --cov-report= $(TESTS)
+	$(BIN)/python -m pytest --servers $(SERVERS) $(WORKERS) --cov --cov-report= $(TESTS)
 	$(BIN)/python -m coverage combine --quiet --append 2>/dev/null || true
 	$(BIN)/python -m coverage report
+
+cloud-check: $(VENV)/.installed-dev ## Check the servers of a real Google Cloud project
+	$(BIN)/python -m pytest --cloud-check tests/cloud_check
 
 test-quick: $(VENV)/.installed-dev ## Run the unit tests only: seconds
 	$(BIN)/python -m pytest tests/unit

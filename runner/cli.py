@@ -14,7 +14,7 @@ from typer.core import TyperGroup
 
 from runner import __version__, console
 from runner.failures import explain
-from runner.settings import load_settings
+from runner.settings import load_settings, read_settings
 
 if TYPE_CHECKING:
     from typer._click import Context
@@ -123,6 +123,31 @@ def status(target: Target = None) -> None:
 
 
 @app.command()
+def doctor(
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    target: Target = None,
+) -> None:
+    """Check every connection, permission, version, index and setting that the target needs.
+
+    One line each, with a hint for what fails; changes nothing. Exits with 1 if anything fails.
+    """
+    from dataclasses import asdict
+
+    from runner.doctor import diagnose
+
+    findings = diagnose(read_settings(target))
+    if as_json:
+        console.result_json([asdict(finding) for finding in findings])
+    else:
+        for found in findings:
+            hint = f"; hint: {found.hint}" if found.hint else ""
+            state = "ok" if found.is_ok else "problem"
+            console.result(f"{state:8}{found.check}: {found.told}{hint}")
+    if not all(found.is_ok for found in findings):
+        raise typer.Exit(1)
+
+
+@app.command()
 def check(
     recipes: Annotated[
         list[Path] | None,
@@ -200,6 +225,41 @@ def train(recipe: Recipe, target: Target = None) -> None:
     else:
         console.result("It is the champion now.")
         console.note(f"next: runner materialize {recipe}, then runner serve {recipe}")
+
+
+@app.command()
+def plan(
+    recipe: Recipe,
+    max_cost: Annotated[
+        float | None,
+        typer.Option(
+            "--max-cost",
+            metavar="USD",
+            min=0,
+            help="Exit with 1 if all of it costs more, or cannot be known.",
+            show_default=False,
+        ),
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON, with the SQL.")] = False,
+    target: Target = None,
+) -> None:
+    """Show what training and materializing would run, and its price; runs and writes nothing.
+
+    On BigQuery every query is dry-run: bytes and price per step. On PostgreSQL the planner's
+    estimate of rows. Exits with 1 if BigQuery would refuse a query for its bytes.
+    """
+    from runner.plan import plan as plan_recipe
+    from runner.plan import require_affordable
+    from runner.plan_report import plan_columns, plan_json, plan_rows
+
+    planned = plan_recipe(load_settings(target), recipe)
+    if as_json:
+        console.result_json(plan_json(planned))
+    else:
+        console.result_table("", plan_columns(planned), plan_rows(planned))
+    require_affordable(planned, max_cost)
+    if planned.hint:
+        console.note(f"hint: {planned.hint}")
 
 
 @app.command()

@@ -20,6 +20,7 @@ from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
+from runner.bytes_billed import NOTHING_BILLED, Billed, refusal
 from runner.errors import RunnerError
 from runner.settings import Settings
 
@@ -35,7 +36,7 @@ class _Events:
     warnings: list[str] = field(default_factory=list)
 
 
-def build(settings: Settings, select: list[str], progress: Progress) -> None:
+def build(settings: Settings, select: list[str], progress: Progress) -> dict[str, Billed]:
     """Run `dbt build` for `select` and everything upstream of it, tests included.
 
     Parameters
@@ -45,21 +46,33 @@ def build(settings: Settings, select: list[str], progress: Progress) -> None:
     progress
         Called with a short line such as `3/12 user_activity` while dbt works.
 
+    Returns
+    -------
+    dict
+        What BigQuery billed, as dbt reports it: `dbt.user_activity` for the statement that fills
+        that dbt model, `dbt_tests` for all tests together. Empty on PostgreSQL.
+
     Raises
     ------
     RunnerError
         If a dbt model does not compile or run, or a test fails: names it, its file and the cause.
     """
-    arguments = ["build"]
-    if select:
-        # "buildable" leaves out tests that also need a dbt model which is not built here.
-        arguments += ["--indirect-selection", "buildable"]
-        arguments += ["--select", *(f"+{name}" for name in select)]
-    run(settings, arguments, progress)
+    return _billed(run(settings, ["build", *(upstream_of(select) if select else [])], progress))
 
 
-def run(settings: Settings, arguments: list[str], progress: Progress) -> None:
+def upstream_of(select: list[str]) -> list[str]:
+    """Return dbt's arguments for the dbt models `select` and everything upstream, with tests."""
+    # "buildable" leaves out tests that also need a dbt model which is not built here.
+    return ["--indirect-selection", "buildable", "--select", *(f"+{name}" for name in select)]
+
+
+def run(settings: Settings, arguments: list[str], progress: Progress) -> list[dict[str, Any]]:
     """Run one dbt command in the project; its progress goes to `progress`.
+
+    Returns
+    -------
+    list of dict
+        The results in dbt's `run_results.json`; empty for a command that writes none.
 
     Raises
     ------
@@ -95,6 +108,7 @@ def run(settings: Settings, arguments: list[str], progress: Progress) -> None:
             raise
     if process.returncode:
         raise _failure(settings, arguments, events)
+    return _results(settings, events.invocation_id)
 
 
 def _end(process: subprocess.Popen[str]) -> None:
@@ -164,7 +178,8 @@ def _parse(lines: Iterator[str]) -> Iterator[dict[str, Any]]:
 def _follow(event: dict[str, Any], events: _Events, progress: Progress) -> None:
     info, data = event["info"], event["data"]
     events.invocation_id = info.get("invocation_id") or events.invocation_id
-    if info["level"] == "error":
+    # On BigQuery the adapter tells a link to the job; what went wrong comes after it.
+    if info["level"] == "error" and info["name"] != "AdapterEventError":
         events.errors.append(info["msg"].strip())
     elif info["level"] == "warn":
         events.warnings.append(info["msg"].strip())
@@ -195,6 +210,19 @@ def _results(settings: Settings, invocation_id: str) -> list[dict[str, Any]]:
     return results
 
 
+def _billed(results: list[dict[str, Any]]) -> dict[str, Billed]:
+    billed: dict[str, Billed] = {}
+    for result in results:
+        kind, _, name = result["unique_id"].split(".")[:3]
+        response = result["adapter_response"]
+        if response.get("bytes_billed") is None or kind not in {"model", "test"}:
+            continue
+        step = f"dbt.{name}" if kind == "model" else "dbt_tests"
+        found = Billed(response["bytes_processed"] or 0, response["bytes_billed"])
+        billed[step] = billed.get(step, NOTHING_BILLED) + found
+    return billed
+
+
 def _node_failure(settings: Settings, result: dict[str, Any]) -> RunnerError:
     unique_id: str = result["unique_id"]
     content = json.loads(settings.manifest_path.read_bytes())
@@ -203,7 +231,8 @@ def _node_failure(settings: Settings, result: dict[str, Any]) -> RunnerError:
         node["resource_type"], node["resource_type"]
     )
     message = (result.get("message") or "no message").strip()
-    return RunnerError(
-        f"{node['original_file_path']}: {kind} {node['name']}: {message}",
+    what = f"{node['original_file_path']}: {kind} {node['name']}"
+    return refusal(what, message) or RunnerError(
+        f"{what}: {message}",
         hint=f"correct it and run `dbt build --select {node['name']} --target {settings.target}`",
     )

@@ -82,7 +82,8 @@ def _postgres(error: BaseException) -> RunnerError | None:
 def _redis(error: BaseException) -> RunnerError | None:
     if _is(error, "redis.exceptions", "RedisError"):
         return RunnerError(
-            f"Redis: {error}", hint="see `runner status`; `runner up` starts the local servers"
+            f"Redis: {error}",
+            hint="check REDIS_URL and `runner status`; `runner up` starts the local servers",
         )
     return None
 

@@ -16,6 +16,7 @@ from typing import Any
 
 from runner.duration import parse_duration
 from runner.errors import RunnerError
+from runner.sql import quoted
 
 EVENT_TIMESTAMP = "event_timestamp"
 
@@ -104,6 +105,11 @@ class Relation:
     def join_keys(self) -> tuple[str, ...]:
         """The join key columns."""
         return tuple(self.entities.values())
+
+    @property
+    def path(self) -> str:
+        """Its name in the warehouse with database and schema, quoted."""
+        return quoted(self.adapter_type, self.database, self.schema, self.alias)
 
 
 @dataclass(frozen=True)

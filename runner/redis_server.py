@@ -5,11 +5,12 @@ from __future__ import annotations
 import signal
 import socket
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
 
 from runner import processes
 from runner.errors import RunnerError
+from runner.redis_login import info, login
 from runner.settings import RedisAddress
 
 if TYPE_CHECKING:
@@ -39,13 +40,7 @@ def check(address: RedisAddress) -> str | None:
     if not _listens(address):
         return None
     try:
-        told = _info(address)
-    except exceptions.AuthenticationError as error:
-        raise RunnerError(
-            f"Redis at {where} refuses the login: {error}",
-            hint="set REDIS_URL=redis://:<password>@<host>:<port>/0, or to a free port for a "
-            "server of the project's own; then `runner up`",
-        ) from error
+        told = login(address)
     except (exceptions.RedisError, UnicodeError) as error:
         raise RunnerError(
             f"what listens at {where} does not answer as Redis: {error}",
@@ -72,25 +67,6 @@ def _listens(address: RedisAddress) -> bool:
     return True
 
 
-def _info(address: RedisAddress) -> dict[str, Any]:
-    """Log in; return what the server tells of itself, nothing if the account may not ask."""
-    import redis
-    from redis.backoff import NoBackoff
-    from redis.retry import Retry
-
-    with redis.Redis.from_url(
-        address.url,
-        socket_timeout=_ANSWER_SECONDS,
-        socket_connect_timeout=_ANSWER_SECONDS,
-        retry=Retry(NoBackoff(), 0),  # the default waits seconds for a server that is not there
-    ) as client:
-        client.ping()
-        try:
-            return dict(client.info("server"))
-        except redis.exceptions.NoPermissionError:
-            return {}
-
-
 def running(data: Path) -> psutil.Process | None:
     """Return the server that works in `data`, or None."""
     for program in _PROGRAMS:
@@ -108,7 +84,7 @@ def pid_at(address: RedisAddress, data: Path) -> int | None:
     if process is None:
         return None
     try:
-        return process.pid if _info(address).get("process_id") == process.pid else None
+        return process.pid if info(address).get("process_id") == process.pid else None
     except exceptions.RedisError:
         return None
 
@@ -144,7 +120,7 @@ def _is_ready(address: RedisAddress) -> bool:
     from redis import exceptions
 
     try:
-        _info(address)
+        info(address)
     except (exceptions.ConnectionError, exceptions.TimeoutError):  # not yet, or loading its keys
         return False
     return True

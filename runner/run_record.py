@@ -23,6 +23,7 @@ from sklearn.pipeline import Pipeline
 
 from runner.bootstrap import Interval
 from runner.bundle import ServedModel, class_list, write_bundle
+from runner.bytes_billed import Billed, as_metrics
 from runner.champion import Comparison
 from runner.column_lineage import Column, Lineage
 from runner.environment import environment
@@ -48,7 +49,13 @@ _LIBRARIES = ("scikit-learn", "numpy", "pandas", "scipy", "skops", "mlflow")
 
 @dataclass(frozen=True)
 class Training:
-    """A finished training, before anything of it is recorded."""
+    """A finished training, before anything of it is recorded.
+
+    Attributes
+    ----------
+    billed
+        What BigQuery billed for each step of dbt; empty where there is no BigQuery.
+    """
 
     settings: Settings
     manifest: Manifest
@@ -65,6 +72,7 @@ class Training:
     intervals: dict[str, Interval]
     started_at: datetime
     columns: Lineage
+    billed: Mapping[str, Billed]
 
     @cached_property
     def lineage(self) -> dict[str, Any]:
@@ -106,7 +114,7 @@ class Training:
 
     @property
     def metrics(self) -> dict[str, float]:
-        """MLflow metrics: each score on training and test rows, and the row counts."""
+        """MLflow metrics: each score on training and test rows, row counts, bytes billed."""
         return {
             **{f"train_{name}": score for name, score in self.evaluation.train.items()},
             **{f"test_{name}": score for name, score in self.evaluation.test.items()},
@@ -118,7 +126,16 @@ class Training:
             "n_train_rows": len(self.data.train.y),
             "n_test_rows": len(self.data.test.y),
             "n_embargoed_rows": self.data.split.embargoed,
+            **as_metrics({**self.billed, **self._billed_join}),
         }
+
+    @property
+    def _billed_join(self) -> dict[str, Billed]:
+        """What the join was billed, which stands beside its rows; nothing on PostgreSQL."""
+        found = self.data.table.schema.metadata or {}
+        if b"bytes_billed" not in found:
+            return {}
+        return {"join": Billed(int(found[b"bytes_processed"]), int(found[b"bytes_billed"]))}
 
     @property
     def tags(self) -> dict[str, str]:

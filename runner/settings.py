@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
@@ -128,12 +128,28 @@ class Settings:
 
     @property
     def mlflow_tracking_uri(self) -> str:
-        """MLflow's tracking and registry address; a relative SQLite path is made absolute."""
+        """MLflow's tracking and registry address; a relative SQLite path is made absolute.
+
+        Raises
+        ------
+        RunnerError
+            If it is a server's and holds a password: the address is written into exposures.
+        """
         uri = self.env["MLFLOW_TRACKING_URI"]
+        if uri.startswith(("http://", "https://")) and "@" in urlsplit(uri).netloc:
+            raise RunnerError(
+                "MLFLOW_TRACKING_URI holds a user name or password",
+                hint="set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD instead",
+            )
         path = uri.removeprefix("sqlite:///")
         if path == uri or path.startswith("/"):
             return uri
         return f"sqlite:///{self.root / path}"
+
+    @property
+    def env_file(self) -> Path:
+        """The file of the target's connection variables."""
+        return self.root / "profiles" / f"{self.target}.env"
 
     @property
     def manifest_path(self) -> Path:
@@ -173,30 +189,46 @@ def load_settings(target: str | None = None, start: Path | None = None) -> Setti
     RunnerError
         If there is no project, no such target, or a variable is missing.
     """
+    settings = read_settings(target, start)
+    missing = missing_variables(settings)
+    if missing:
+        path = settings.env_file
+        raise RunnerError(
+            f"{path}: {', '.join(missing)} not set", hint=f"add {missing[0]}=… to {path.name}"
+        )
+    return settings
+
+
+def read_settings(target: str | None = None, start: Path | None = None) -> Settings:
+    """Return the same although variables may be missing; raises for all else."""
     chosen = target or os.environ.get("APP_ENV") or "local"
     if chosen not in TARGETS:
         raise RunnerError(
             f"unknown target {chosen!r}", hint="choose --target local or --target cloud"
         )
-    root = find_root(start or Path.cwd())
-    path = root / "profiles" / f"{chosen}.env"
+    settings = Settings(target=chosen, root=find_root(start or Path.cwd()), env={})
+    path = settings.env_file
     if not path.is_file():
         raise RunnerError(
             f"{path}: no such file", hint="copy it from the runner repository's profiles/ folder"
         )
-    from_file = {key: value or "" for key, value in dotenv_values(path, interpolate=False).items()}
-    env = {**_NO_TELEMETRY, **from_file, **os.environ, "APP_ENV": chosen}
+    env = {**_NO_TELEMETRY, **read_env_file(path), **os.environ, "APP_ENV": chosen}
+    return replace(settings, env=env)
+
+
+def read_env_file(path: Path) -> dict[str, str]:
+    """Return the variables in a file of `profiles/`; what is empty there is empty."""
+    return {key: value or "" for key, value in dotenv_values(path, interpolate=False).items()}
+
+
+def missing_variables(settings: Settings) -> list[str]:
+    """Return the variables that the target cannot do without and that are not set."""
     required = ["REDIS_URL", "MLFLOW_TRACKING_URI"]
-    if chosen == "cloud":
+    if settings.target == "cloud":
         required += ["GOOGLE_CLOUD_PROJECT", "FEAST_REGISTRY"]
-    if chosen == "local":
+    if settings.target == "local":
         required += ["PGHOST", "PGPORT", "PGUSER", "PGPASSWORD", "PGDATABASE"]
-    missing = [name for name in required if not env.get(name)]
-    if missing:
-        raise RunnerError(
-            f"{path}: {', '.join(missing)} not set", hint=f"add {missing[0]}=… to {path.name}"
-        )
-    return Settings(target=chosen, root=root, env=env)
+    return [name for name in required if not settings.env.get(name)]
 
 
 def find_root(start: Path) -> Path:

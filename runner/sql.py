@@ -16,6 +16,11 @@ def quote_bigquery(*path: str) -> str:
     return ".".join("`" + part.replace("\\", "\\\\").replace("`", "\\`") + "`" for part in path)
 
 
+def text_bigquery(text: str) -> str:
+    """Return `text` as BigQuery's SQL writes a string."""
+    return "'" + text.replace("\\", "\\\\").replace("'", "\\'").replace("\n", "\\n") + "'"
+
+
 def quoted(adapter_type: str, *path: str) -> str:
     """Return a column, or a path to a table, as the warehouse of dbt's `adapter_type` writes it."""
     return quote_bigquery(*path) if adapter_type == "bigquery" else ".".join(map(quote, path))

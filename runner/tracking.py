@@ -26,6 +26,7 @@ from runner.bundle import trusted_types
 from runner.champion import CHAMPION, version_with
 from runner.errors import RunnerError
 from runner.run_record import Training, write_artifacts
+from runner.tracking_server import require_tracking_server
 from runner.trial_runs import record_trials
 
 if TYPE_CHECKING:
@@ -39,12 +40,17 @@ _INTERFACE_TAG = "serving_interface"
 
 
 def connect(settings: Settings) -> MlflowClient:
-    """Return a client of the settings' tracking server; a local one is created if need be."""
+    """Return a client of the settings' tracking server; a local one is created if need be.
+
+    Raises
+    ------
+    ServingError
+        If the server does not answer, or refuses us.
+    """
     uri = settings.mlflow_tracking_uri
+    require_tracking_server(settings)
     if uri.startswith("sqlite:///"):
         Path(uri.removeprefix("sqlite:///")).parent.mkdir(parents=True, exist_ok=True)
-    # Downloads here are of files that are small or on this machine: no bars between our lines.
-    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
     # A new database is no news; its tables are MLflow's business.
     logging.getLogger("mlflow.store.db.utils").setLevel(logging.WARNING)
     # A bar per file, of files that are read in milliseconds, would hide what we say.

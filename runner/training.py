@@ -13,6 +13,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from runner import console, dbt
+from runner.bytes_billed import Billed
 from runner.column_lineage import load_column_lineage
 from runner.errors import RunnerError
 from runner.exposures import write_exposures
@@ -21,6 +22,7 @@ from runner.recipe import Recipe, load_recipe
 from runner.recipe_check import check_references
 from runner.servers import require_servers
 from runner.settings import Settings
+from runner.tracking_server import require_tracking_server
 
 # What training needs after dbt, in the order it needs it. Together they take as long to import
 # as dbt takes to build, so they are imported meanwhile.
@@ -69,9 +71,10 @@ def train(settings: Settings, path: Path) -> TrainingResult:
     started_at = datetime.now(UTC)
     recipe = load_recipe(path)
     require_servers(settings)
+    require_tracking_server(settings)
     write_exposures(settings)  # now: one of a dbt model that is gone would stop dbt
-    with _importing(*_HEAVY, *(["runner.study"] if recipe.tuning else [])):
-        manifest = build_sql(settings, recipe)
+    with importing(*_HEAVY, *(["runner.study"] if recipe.tuning else [])):
+        manifest, billed = build_sql(settings, recipe)
         columns = load_column_lineage(manifest.path)  # now: another dbt may write it later
 
     from runner import tracking
@@ -137,6 +140,7 @@ def train(settings: Settings, path: Path) -> TrainingResult:
             intervals,
             started_at,
             columns,
+            billed,
         )
         run_id, bundle_sha256 = tracking.record(client, training, Path(folder))
         version = tracking.register(client, run_id, bundle_sha256, training)
@@ -153,22 +157,30 @@ def train(settings: Settings, path: Path) -> TrainingResult:
     )
 
 
-def build_sql(settings: Settings, recipe: Recipe) -> Manifest:
+def build_sql(settings: Settings, recipe: Recipe) -> tuple[Manifest, dict[str, Billed]]:
     """Run `dbt build` for the recipe's spine and feature marts; return what dbt then knows.
+
+    And what it was billed, as `dbt.build` returns it.
 
     A name that dbt does not know would select nothing and pass, so names are checked before.
     """
     with console.step("dbt: build spine and feature marts") as step:
-        manifest = _checked_manifest(settings, recipe, step.update)
-        marts = sorted({reference.partition(":")[0] for reference in recipe.features})
-        dbt.build(settings, [recipe.spine, *marts], step.update)
+        manifest = checked_manifest(settings, recipe, step.update)
+        marts = feature_marts(recipe)
+        billed = dbt.build(settings, [recipe.spine, *marts], step.update)
         manifest = load_manifest(settings.manifest_path)
         check_references(recipe, manifest)
         step.update(f"{recipe.spine}, {', '.join(marts)}")
-    return manifest
+    return manifest, billed
 
 
-def _checked_manifest(settings: Settings, recipe: Recipe, progress: dbt.Progress) -> Manifest:
+def feature_marts(recipe: Recipe) -> list[str]:
+    """Return the names of the feature marts that the recipe's features stand in."""
+    return sorted({reference.partition(":")[0] for reference in recipe.features})
+
+
+def checked_manifest(settings: Settings, recipe: Recipe, progress: dbt.Progress) -> Manifest:
+    """Return what dbt knows of the project, read anew where the recipe does not fit it."""
     try:
         manifest = load_manifest(settings.manifest_path)
         check_references(recipe, manifest)
@@ -188,7 +200,7 @@ def let_threads_sleep() -> None:
 
 
 @contextmanager
-def _importing(*modules: str) -> Iterator[None]:
+def importing(*modules: str) -> Iterator[None]:
     """Import `modules` in the background while the body runs, and wait for them after it."""
     let_threads_sleep()
 

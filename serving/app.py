@@ -21,9 +21,10 @@ from serving.errors import HttpError
 from serving.guard import ApiKeys, Guard, Lifecycle
 from serving.logs import AccessLog
 from serving.metrics import Metrics
+from serving.online_client import OnlineStoreClient
 from serving.openapi import describe_predict
 from serving.predict import PredictEndpoint
-from serving.redis_client import RedisAddress, RedisClient
+from serving.redis_address import RedisAddress
 from serving.registry import open_source
 from serving.settings import Limits, ServingSettings
 
@@ -32,7 +33,7 @@ class State(TypedDict):
     """What the endpoints share, as `request.state`."""
 
     champion: Champion
-    redis: RedisClient
+    online_store: OnlineStoreClient
     metrics: Metrics
     lifecycle: Lifecycle
 
@@ -75,7 +76,7 @@ class ModelInfo(BaseModel):
 
 def create_app(
     champion: Champion,
-    redis: RedisClient,
+    online_store: OnlineStoreClient,
     metrics: Metrics,
     *,
     limits: Limits,
@@ -87,15 +88,17 @@ def create_app(
 
     @asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[State]:
-        await redis.start()
+        await online_store.start()
         champion.start()
-        yield State(champion=champion, redis=redis, metrics=metrics, lifecycle=lifecycle)
+        yield State(
+            champion=champion, online_store=online_store, metrics=metrics, lifecycle=lifecycle
+        )
         await champion.stop()
-        await redis.stop()
+        await online_store.stop()
         access_log.flush()
 
     app = FastAPI(title="Prediction API", lifespan=lifespan, docs_url=None, redoc_url=None)
-    predict = PredictEndpoint(champion, redis, metrics, limits)
+    predict = PredictEndpoint(champion, online_store, metrics, limits)
     app.router.routes.append(Route("/predict", predict, methods=["POST"]))
     _add_endpoints(app)
     app.add_exception_handler(HTTPException, _http_error)
@@ -135,10 +138,11 @@ def build(settings: ServingSettings, lifecycle: Lifecycle) -> Guard:
     source = open_source(settings.model_uri, settings.tracking_uri, os.environ)
     champion = Champion(source, metrics, settings.reload_seconds)
     champion.refresh()
-    redis = RedisClient(RedisAddress.from_url(settings.redis_url), settings.redis_seconds)
+    address = RedisAddress.from_url(settings.redis_url)
+    online_store = OnlineStoreClient(address, settings.redis_seconds)
     return create_app(
         champion,
-        redis,
+        online_store,
         metrics,
         limits=settings.limits,
         api_keys=settings.api_keys,
@@ -181,7 +185,7 @@ async def ready(request: Request) -> JSONResponse:
     """Answer 200 when a model is loaded, the online store answers and no shutdown is under way."""
     state = request.state
     draining = state.lifecycle.draining
-    model_ready, store_ready = state.champion.ready, await state.redis.ping()
+    model_ready, store_ready = state.champion.ready, await state.online_store.ping()
     readiness = Readiness(
         ready=model_ready and store_ready and not draining,
         model=model_ready,

@@ -10,7 +10,7 @@ from http import HTTPStatus
 from http.client import HTTPException, HTTPResponse
 from pathlib import Path
 from typing import Any
-from urllib.error import HTTPError
+from urllib.error import HTTPError, URLError
 from urllib.parse import quote, urlencode
 from urllib.request import Request, urlopen
 
@@ -18,6 +18,7 @@ from serving.bundle import MANIFEST
 from serving.errors import BundleError, RegistryError
 
 _TIMEOUT = 10.0
+_REFUSALS = frozenset({HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN})
 
 
 class MlflowServer:
@@ -26,6 +27,20 @@ class MlflowServer:
     def __init__(self, url: str, env: Mapping[str, str]) -> None:
         self._url = url.rstrip("/")
         self._headers = _credentials(env)
+
+    def require(self) -> None:
+        """Return if the server answers as MLflow and lets us in.
+
+        Raises
+        ------
+        RegistryError
+            If it does not.
+        """
+        if self.get("experiments/search", max_results="1") is None:
+            raise RegistryError(
+                f"what answers at {self._url} is not an MLflow server",
+                hint="check MLFLOW_TRACKING_URI",
+            )
 
     def get(self, path: str, **query: str) -> dict[str, Any] | None:
         """Return the answer of `GET /api/2.0/mlflow/<path>`, or None if there is no such thing.
@@ -87,16 +102,31 @@ class MlflowServer:
         return response
 
     def _failed(self, err: Exception) -> RegistryError:
+        if isinstance(err, HTTPError) and err.code in _REFUSALS:
+            return RegistryError(
+                f"the MLflow server at {self._url} refuses the credentials "
+                f"({err.code} {HTTPStatus(err.code).phrase})",
+                hint="set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or "
+                "MLFLOW_TRACKING_TOKEN",
+            )
+        if isinstance(err, URLError) and not isinstance(err, HTTPError):
+            reason = err.reason.strerror if isinstance(err.reason, OSError) else None
+            return RegistryError(
+                f"the MLflow server at {self._url} does not answer: {reason or err.reason}",
+                hint="start it, or check MLFLOW_TRACKING_URI",
+            )
         return RegistryError(
-            f"the MLflow server does not answer as expected ({err})",
-            hint="check MLFLOW_TRACKING_URI and its credentials",
+            f"the MLflow server at {self._url} does not answer as expected ({err})",
+            hint="check MLFLOW_TRACKING_URI",
         )
 
 
 def _credentials(env: Mapping[str, str]) -> dict[str, str]:
+    """Return the header that MLflow's own client would send."""
+    user, password = env.get("MLFLOW_TRACKING_USERNAME"), env.get("MLFLOW_TRACKING_PASSWORD")
+    if user and password:
+        pair = base64.b64encode(f"{user}:{password}".encode()).decode()
+        return {"Authorization": f"Basic {pair}"}
     if token := env.get("MLFLOW_TRACKING_TOKEN"):
         return {"Authorization": f"Bearer {token}"}
-    if user := env.get("MLFLOW_TRACKING_USERNAME"):
-        pair = f"{user}:{env.get('MLFLOW_TRACKING_PASSWORD', '')}"
-        return {"Authorization": f"Basic {base64.b64encode(pair.encode()).decode()}"}
     return {}

@@ -22,7 +22,7 @@ from serving.errors import (
 )
 from serving.guard import ClientDisconnectedError, Receive, Scope, Send, send_json
 from serving.metrics import Metrics
-from serving.redis_client import RedisClient
+from serving.online_client import OnlineStoreClient
 from serving.settings import Limits
 
 _FIELDS = frozenset({"entity_rows", "include_features", "strict"})
@@ -32,9 +32,9 @@ class PredictEndpoint:
     """Answers `POST /predict`."""
 
     def __init__(
-        self, champion: Champion, redis: RedisClient, metrics: Metrics, limits: Limits
+        self, champion: Champion, online: OnlineStoreClient, metrics: Metrics, limits: Limits
     ) -> None:
-        self._batches = Batches(champion, redis, metrics)
+        self._batches = Batches(champion, online, metrics)
         self._metrics = metrics
         self._limits = limits
 

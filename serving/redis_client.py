@@ -1,88 +1,30 @@
-"""One pipelined connection to a Redis-protocol server, made for many small reads at once.
+"""One pipelined connection to one Redis-protocol server, made for many small reads at once.
 
-Requests share the connection: each writes its commands and the replies come back in order, so
-sixteen concurrent requests cost one round trip. While the server is away every read fails at
-once and the connection is tried again in the background; nothing needs a restart.
+Many share the connection: each writes its commands and the replies come back in order. While the
+server is away every read fails at once and the connection is tried again in the background;
+nothing needs a restart.
 """
 
 from __future__ import annotations
 
 import asyncio
-import ssl
 from collections import deque
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable
 from typing import Any, cast
-from urllib.parse import parse_qs, unquote, urlsplit
 
 import hiredis
 
-from serving.errors import ConfigurationError, OnlineStoreUnavailableError
+from serving.errors import OnlineStoreUnavailableError
 from serving.logs import log
+from serving.redis_address import RedisAddress
+from serving.redis_refusal import hung_up, not_connected, require_login
 
 _FIRST_BACKOFF = 0.02
 _LAST_BACKOFF = 0.5
 _CONNECT_TIMEOUT = 1.0
+_MAP = ("CLUSTER", "SLOTS")
 _GRACE = 0.005
 """A late reply may already wait in the socket when our own event loop was the slow one."""
-
-
-@dataclass(frozen=True)
-class RedisAddress:
-    """A Redis-protocol server: `redis[s]://[user:password@]host[:port][/db][?ssl_ca_certs=…]`."""
-
-    host: str
-    port: int
-    database: int = 0
-    username: str | None = None
-    password: str | None = field(default=None, repr=False)
-    tls: ssl.SSLContext | None = None
-
-    @classmethod
-    def from_url(cls, url: str) -> RedisAddress:
-        """Return the address that `REDIS_URL` names."""
-        parts = urlsplit(url)
-        try:
-            database = int(parts.path.strip("/") or 0)
-            port = parts.port or 6379
-        except ValueError as err:
-            raise _bad_url() from err
-        if parts.scheme not in {"redis", "rediss"} or not parts.hostname:
-            raise _bad_url()
-        ca = parse_qs(parts.query).get("ssl_ca_certs", [None])[0]
-        return cls(
-            host=parts.hostname,
-            port=port,
-            database=database,
-            username=unquote(parts.username) if parts.username else None,
-            password=unquote(parts.password) if parts.password else None,
-            tls=_tls(ca) if parts.scheme == "rediss" else None,
-        )
-
-    def greeting(self) -> list[tuple[bytes | str, ...]]:
-        """Return the commands that open a connection."""
-        commands: list[tuple[bytes | str, ...]] = []
-        if self.password is not None:
-            commands.append(("AUTH", self.username or "default", self.password))
-        if self.database:
-            commands.append(("SELECT", str(self.database)))
-        return [*commands, ("PING",)]
-
-
-def _tls(ca: str | None) -> ssl.SSLContext:
-    try:
-        return ssl.create_default_context(cafile=ca)
-    except OSError as err:
-        raise ConfigurationError(
-            f"REDIS_URL: ssl_ca_certs={ca} cannot be read", hint="name a PEM file"
-        ) from err
-
-
-def _bad_url() -> ConfigurationError:
-    return ConfigurationError(
-        "REDIS_URL is not of the form redis://[user:password@]host[:port][/db]",
-        hint="for TLS write rediss://…?ssl_ca_certs=/path/to/ca.pem",
-    )
 
 
 class _Batch:
@@ -116,7 +58,7 @@ class _Connection(asyncio.Protocol):
     def send(self, payload: bytes, expected: int, timeout: float) -> asyncio.Future[list[Any]]:
         future: asyncio.Future[list[Any]] = self._loop.create_future()
         if self._transport is None or self._transport.is_closing():
-            future.set_exception(_unavailable())
+            future.set_exception(unavailable())
             return future
         batch = _Batch(future, expected, self._loop.time() + timeout)
         self._batches.append(batch)
@@ -145,7 +87,7 @@ class _Connection(asyncio.Protocol):
             self._watch.cancel()
         for batch in self._batches:
             if not batch.future.done():
-                batch.future.set_exception(_unavailable())
+                batch.future.set_exception(unavailable())
         self._batches.clear()
         if not self.lost.done():
             self.lost.set_result(None)
@@ -174,11 +116,24 @@ class _Connection(asyncio.Protocol):
 
 
 class RedisClient:
-    """Reads from one server, and connects again by itself whenever the connection is lost."""
+    """Reads from one server, and connects again by itself whenever the connection is lost.
 
-    def __init__(self, address: RedisAddress, timeout: float) -> None:
-        self._address = address
+    Parameters
+    ----------
+    learn
+        Called at every connection with this client and the server's `CLUSTER SLOTS`; with None
+        where the server is not a node of a cluster.
+    """
+
+    def __init__(
+        self,
+        address: RedisAddress,
+        timeout: float,
+        learn: Callable[[RedisClient, list[Any] | None], None],
+    ) -> None:
+        self.address = address
         self._timeout = timeout
+        self._learn = learn
         self._connection: _Connection | None = None
         self._keeper: asyncio.Task[None] | None = None
         self._first_try = asyncio.Event()
@@ -188,15 +143,25 @@ class RedisClient:
         """Whether the server answered the last greeting and the connection stands."""
         return self._connection is not None
 
+    def begin(self) -> None:
+        """Begin to connect, unless it has begun."""
+        if self._keeper is None:
+            self._keeper = asyncio.create_task(self._keep_connected())
+
     async def start(self) -> None:
         """Begin to connect; return after the first try, whether it worked or not."""
-        self._keeper = asyncio.create_task(self._keep_connected())
+        self.begin()
         await self._first_try.wait()
+
+    def give_up(self) -> None:
+        """Connect no more."""
+        if self._keeper is not None:
+            self._keeper.cancel()
 
     async def stop(self) -> None:
         """Close the connection for good."""
+        self.give_up()
         if self._keeper is not None:
-            self._keeper.cancel()
             await asyncio.wait([self._keeper])
         if self._connection is not None:
             self._connection.close()
@@ -211,7 +176,7 @@ class RedisClient:
             At once while there is no connection; from the future when it breaks or is late.
         """
         if self._connection is None:
-            raise _unavailable()
+            raise unavailable()
         return self._connection.send(payload, expected, self._timeout)
 
     async def ping(self) -> bool:
@@ -228,57 +193,52 @@ class RedisClient:
         while True:
             try:
                 connection = await self._connect()
-            except (OSError, OnlineStoreUnavailableError, ConfigurationError) as err:
-                if str(err) != told:  # once, not twice a second
-                    told = str(err)
-                    log("error", "online store unavailable", reason=told)
+            except OnlineStoreUnavailableError as err:
+                if err.message != told:  # once, not twice a second
+                    told = err.message
+                    log("error", "online store unavailable", reason=told, hint=err.hint)
             else:
                 backoff, told = _FIRST_BACKOFF, ""
-                self._connection = connection
                 self._first_try.set()
-                log("info", "online store connected")
+                log("info", "online store connected", server=self.address.where)
                 await connection.lost
                 self._connection = None
-                log("error", "online store connection lost")
+                log("error", "online store connection lost", server=self.address.where)
             finally:
                 self._first_try.set()
             await asyncio.sleep(backoff)
             backoff = min(backoff * 2, _LAST_BACKOFF)
 
     async def _connect(self) -> _Connection:
+        """Return a connection whose greeting was answered; `send` uses it from then on."""
         loop = asyncio.get_running_loop()
-        address = self._address
+        address = self.address
         try:
             async with asyncio.timeout(_CONNECT_TIMEOUT):
                 _, connection = await loop.create_connection(
                     lambda: _Connection(loop), address.host, address.port, ssl=address.tls
                 )
-        except TimeoutError as err:
-            raise OnlineStoreUnavailableError("the connection timed out") from err
-        commands = address.greeting()
+        except OSError as err:  # a timeout is one too
+            raise not_connected(address, err) from err
+        commands = [*address.greeting(), _MAP]
         payload = b"".join(hiredis.pack_command(command) for command in commands)
         try:
-            replies = await connection.send(payload, len(commands), _CONNECT_TIMEOUT)
-            check_replies(replies)
+            *replies, slots = await self._answers(connection, payload, len(commands))
+            require_login(address, replies)
         except BaseException:  # cancellation too: the socket must not outlive the try
             connection.close()
             raise
+        self._connection = connection
+        self._learn(self, None if isinstance(slots, hiredis.ReplyError) else slots)
         return connection
 
-
-def check_replies(replies: Sequence[Any]) -> None:
-    """Raise if a reply is an error: a server that loads its data or wants a password.
-
-    Raises
-    ------
-    OnlineStoreUnavailableError
-        With nothing of the server's own words: clients would read them. They are logged.
-    """
-    for reply in replies:
-        if isinstance(reply, hiredis.ReplyError):
-            log("error", "online store refused a command", reason=str(reply))
-            raise _unavailable()
+    async def _answers(self, connection: _Connection, payload: bytes, expected: int) -> list[Any]:
+        try:
+            return await connection.send(payload, expected, _CONNECT_TIMEOUT)
+        except OnlineStoreUnavailableError as err:
+            raise hung_up(self.address) from err
 
 
-def _unavailable() -> OnlineStoreUnavailableError:
+def unavailable() -> OnlineStoreUnavailableError:
+    """Return the error that clients of the API are answered with."""
     return OnlineStoreUnavailableError("the online store does not answer")

@@ -99,6 +99,11 @@ def open_source(model_uri: str, tracking_uri: str, env: Mapping[str, str]) -> So
     if tracking_uri.startswith("sqlite:///"):
         return SqliteSource(Path(tracking_uri.removeprefix("sqlite:///")), uri)
     if tracking_uri.startswith(("http://", "https://")):
+        if "@" in urlsplit(tracking_uri).netloc:
+            raise ConfigurationError(
+                "MLFLOW_TRACKING_URI holds a user name or password",
+                hint="set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD instead",
+            )
         return HttpSource(MlflowServer(tracking_uri, env), uri)
     raise ConfigurationError(
         f"MLFLOW_TRACKING_URI: {urlsplit(tracking_uri).scheme or 'no'}:// is not supported for "

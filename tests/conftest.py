@@ -34,6 +34,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         default="embedded",
         help="which PostgreSQL and Redis to test against: the wheels' or Debian's 15 and 7",
     )
+    parser.addoption(
+        "--cloud-check",
+        action="store_true",
+        help="check the Google Cloud project that the environment names: `make cloud-check`",
+    )
 
 
 def pytest_configure() -> None:
@@ -50,8 +55,10 @@ def free_port() -> int:
 
 
 @pytest.fixture(scope="session", autouse=True, name="clean_environment")
-def _clean_environment() -> dict[str, str]:
-    """The environment without the developer's own connections."""
+def _clean_environment(request: pytest.FixtureRequest) -> dict[str, str]:
+    """The environment without the developer's own connections, unless those are to be checked."""
+    if request.config.getoption("--cloud-check"):
+        return dict(os.environ)
     for name in ("APP_ENV", "REDIS_URL", "MLFLOW_TRACKING_URI", "DBT_SCHEMA_PREFIX"):
         os.environ.pop(name, None)
     for name in [name for name in os.environ if name.startswith("PG")]:

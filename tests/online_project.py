@@ -7,7 +7,7 @@ nothing with what it checks.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -152,9 +152,7 @@ class OnlineProject:
 
     def online(self) -> Hashes:
         """Return every hash in the online store that is not ours for bookkeeping."""
-        with self.redis() as client:
-            keys = [key for key in client.scan_iter() if not key.startswith(b"runner:")]
-            return {key: client.hgetall(key) for key in keys}
+        return stored_hashes(self.settings.redis.url)
 
     def expected(self, hours: float = 0) -> Hashes:
         """Return what the online store must hold at `hours` from NOW."""
@@ -167,18 +165,30 @@ class OnlineProject:
     def _newest(self, mart: FeatureMart, instant: datetime) -> dict[bytes, dict[str, Any]]:
         names = list(mart.columns)
         listed = ", ".join(f'"{name}"' for name in names)
-        newest: dict[bytes, dict[str, Any]] = {}
-        for values in self.sql.execute(f'select {listed} from feature_mart."{mart.alias}"'):
-            row = dict(zip(names, values, strict=True))
-            if any(row[key] is None for key in mart.join_keys) or not _is_visible(
-                mart, row, instant
-            ):
-                continue
-            key = redis_key(mart, row)
-            if key not in newest or _rank(mart, row) > _rank(mart, newest[key]):
-                newest[key] = row
-        ttl = mart.ttl
-        return {k: r for k, r in newest.items() if not ttl or r["event_timestamp"] >= instant - ttl}
+        found = self.sql.execute(f'select {listed} from feature_mart."{mart.alias}"')
+        return newest_rows(mart, (dict(zip(names, row, strict=True)) for row in found), instant)
+
+
+def stored_hashes(redis_url: str) -> Hashes:
+    """Return every hash in the online store that is not ours for bookkeeping."""
+    with redis.Redis.from_url(redis_url) as client:
+        keys = [key for key in client.scan_iter() if not key.startswith(b"runner:")]
+        return {key: client.hgetall(key) for key in keys}
+
+
+def newest_rows(
+    mart: FeatureMart, rows: Iterable[dict[str, Any]], instant: datetime
+) -> dict[bytes, dict[str, Any]]:
+    """Return the newest valid row per entity at `instant`, by Redis key."""
+    newest: dict[bytes, dict[str, Any]] = {}
+    for row in rows:
+        if any(row[key] is None for key in mart.join_keys) or not _is_visible(mart, row, instant):
+            continue
+        key = redis_key(mart, row)
+        if key not in newest or _rank(mart, row) > _rank(mart, newest[key]):
+            newest[key] = row
+    ttl = mart.ttl
+    return {k: r for k, r in newest.items() if not ttl or r["event_timestamp"] >= instant - ttl}
 
 
 def _node(mart: FeatureMart) -> dict[str, Any]:

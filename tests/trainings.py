@@ -73,4 +73,5 @@ def train(folder, recipe):
         intervals={"roc_auc": Interval(0.8, 0.7, 0.9)},
         started_at=started_at,
         columns=COLUMNS,
+        billed={},
     )

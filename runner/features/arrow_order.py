@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 # Large enough that visiting a block in key order pays, small enough to be reordered in passing.
-BLOCK_ROWS = 131_072
+BLOCK_ROWS = 65_536
 # The driver's batches live in C's own heap. With the blocks there too, what both have freed goes
 # back to the system after every block: a tenth of the peak at a million rows.
 _POOL = pa.system_memory_pool()

@@ -8,7 +8,6 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from runner.features.newest_rows import sample_sql
 from runner.features.online import EntityKey, OnlineReader, OnlineRow, seen_values
 from runner.features.online_connection import OnlineConnection, connect, load_online_config
 from runner.features.online_state import ViewState
@@ -19,7 +18,7 @@ from runner.features.store import (
     point_in_time_table,
     recipe_features,
 )
-from runner.features.warehouse import open_warehouse
+from runner.features.warehouse import open_mart
 from runner.manifest import EVENT_TIMESTAMP, FeatureMart, Manifest
 from runner.recipe import Recipe
 from runner.settings import Settings
@@ -121,12 +120,9 @@ class _View:
     def audit(self, size: int) -> list[FeatureAudit]:
         """Compare up to `2 * size` entities."""
         reader = OnlineReader(self.connection, self.mart, self.project)
-        with open_warehouse(self.settings.postgres) as warehouse:
-            now = warehouse.now()
-            sample: list[dict[str, Any]] = [{}]
-            if self.mart.join_keys:
-                source = warehouse.describe(self.mart)
-                sample = warehouse.table(sample_sql(source, size)).to_pylist()
+        with open_mart(self.settings, self.mart) as snapshot:
+            now = snapshot.now
+            sample = snapshot.sample(size) if self.mart.join_keys else [{}]
         keys: dict[bytes, EntityKey] = dict(zip(reader.redis_keys(sample), sample, strict=True))
         keys |= _online_sample(reader, self.mart, size, self.connection)
         rows = reader.read(list(keys))

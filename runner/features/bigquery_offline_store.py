@@ -118,6 +118,7 @@ class PointInTimeBigQueryOfflineStore(BigQueryOfflineStore):  # type: ignore[mis
         return PointInTimeBigQueryRetrievalJob(
             Request(query, row, rows.upload, rows.beside),
             session,
+            f"the point-in-time join of {', '.join(view.name for view in views)}",
             full_feature_names=full_feature_names,
             on_demand_feature_views=OnDemandFeatureView.get_requested_odfvs(
                 feature_refs, project, registry
@@ -155,7 +156,8 @@ class PointInTimeBigQueryOfflineStore(BigQueryOfflineStore):  # type: ignore[mis
         query = latest_query(source, keys, features, timestamps, window)
         if not keys:
             query = f"select *, '' as {quote(DUMMY_ENTITY_ID)} from (\n{query}\n)"
-        return PointInTimeBigQueryRetrievalJob(Request(query), session)
+        what = f"the newest rows of data source {data_source.name}"
+        return PointInTimeBigQueryRetrievalJob(Request(query), session, what)
 
     @staticmethod
     def pull_all_from_table_or_query(
@@ -177,7 +179,9 @@ class PointInTimeBigQueryOfflineStore(BigQueryOfflineStore):  # type: ignore[mis
             names.append(created_timestamp_column)
         chosen = [columns.at(name) for name in names] if feature_name_columns else columns.all
         window = _window(columns.at(timestamp_field), start_date, end_date)
-        return PointInTimeBigQueryRetrievalJob(Request(all_query(source, chosen, window)), session)
+        query = all_query(source, chosen, window)
+        what = f"the rows of data source {data_source.name}"
+        return PointInTimeBigQueryRetrievalJob(Request(query), session, what)
 
 
 def _entity_rows(

@@ -28,18 +28,45 @@ def latest_query(
     """
     columns = [*keys, *features, *timestamps]
     newest = [
-        f"{term} desc"
+        term
         for column in (*timestamps, *features)
         for term in order_of(f"source.{quote(column.name)}", column)
     ]
-    partition = ", ".join(f"source.{quote(key.name)}" for key in keys)
-    by = f"partition by {partition} " if keys else ""
-    inner = [f"{_value(column)} as pulled_{n}" for n, column in enumerate(columns, start=1)]
-    inner.append(f"row_number() over ({by}order by {', '.join(newest)}) as newness")
-    outer = [f"pulled_{n} as {quote(column.name)}" for n, column in enumerate(columns, start=1)]
+    return newest_query(
+        f"{source} as source",
+        [(_value(column), column.name) for column in columns],
+        [f"source.{quote(key.name)}" for key in keys],
+        newest,
+        window,
+    )
+
+
+def newest_query(
+    relation: str,
+    outputs: Sequence[tuple[str, str]],
+    keys: Sequence[str],
+    newest: Sequence[str],
+    condition: str,
+) -> str:
+    """Return the SQL for the newest row per key of what satisfies `condition`.
+
+    Parameters
+    ----------
+    relation
+        What stands behind `from`, called `source`.
+    outputs
+        Pairs of an expression and the name of its column.
+    newest
+        What the newest row has the greatest values of.
+    """
+    by = f"partition by {', '.join(keys)} " if keys else ""
+    order = ", ".join(f"{term} desc" for term in newest)
+    inner = [f"{value} as pulled_{n}" for n, (value, _) in enumerate(outputs, start=1)]
+    inner.append(f"row_number() over ({by}order by {order}) as newness")
+    outer = [f"pulled_{n} as {quote(name)}" for n, (_, name) in enumerate(outputs, start=1)]
     return (
         f"select\n{listed(outer)}\nfrom (\n    select\n{listed(inner, 8)}\n"
-        f"    from {source} as source\n    where {window}\n)\nwhere newness = 1"
+        f"    from {relation}\n    where {condition}\n)\nwhere newness = 1"
     )
 
 

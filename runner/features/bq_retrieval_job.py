@@ -52,23 +52,29 @@ class BigQueryTimeRange(RetrievalMetadata):  # type: ignore[misc]  # Feast is un
             column = next(c for c in spine.columns if c.name == spine.timestamp)
             stamp = utc(quote(column.name), column.type)
             query = f"select min({stamp}) as `min`, max({stamp}) as `max` from (\n{spine.query}\n)"
-            limits = self._session.read(query).to_pylist()[0]
+            limits = self._session.read(query, "the spine's time range").to_pylist()[0]
         return dict(limits)
 
 
 class PointInTimeBigQueryRetrievalJob(RetrievalJob):  # type: ignore[misc]  # Feast is untyped
     """A retrieval that runs when its result is asked for, every time anew.
 
+    Parameters
+    ----------
+    what
+        What errors call it, such as `the point-in-time join`.
+
     Attributes
     ----------
     on_progress
-        Called with the number of rows when they have arrived.
+        Called with the number of rows that have arrived since the last call.
     """
 
     def __init__(
         self,
         request: Request,
         session: Session,
+        what: str,
         *,
         full_feature_names: bool = False,
         on_demand_feature_views: list[OnDemandFeatureView] | None = None,
@@ -76,6 +82,7 @@ class PointInTimeBigQueryRetrievalJob(RetrievalJob):  # type: ignore[misc]  # Fe
     ) -> None:
         self._request = request
         self._session = session
+        self._what = what
         self._full_feature_names = full_feature_names
         self._on_demand_feature_views = on_demand_feature_views or []
         self._metadata = metadata
@@ -98,8 +105,22 @@ class PointInTimeBigQueryRetrievalJob(RetrievalJob):  # type: ignore[misc]  # Fe
 
     @contextmanager
     def to_arrow_batches(self, timeout: int | None = None) -> Iterator[pa.RecordBatchReader]:
-        """Give a reader over the result, in order; the whole result is in memory."""
-        yield self._to_arrow_internal(timeout).to_reader()
+        """Give a reader over the result, in order, with memory for a few batches of rows.
+
+        For an entity DataFrame, whose rows come back in any order, the whole result is in memory.
+        On-demand feature views are not applied; `to_arrow` applies them.
+        """
+        if self._request.row is not None:
+            yield self._to_arrow_internal(timeout).to_reader()
+            return
+        with self._session.stream(self._request.query, self._what, timeout) as reader:
+            yield pa.RecordBatchReader.from_batches(reader.schema, self._counted(reader))
+
+    def _counted(self, reader: pa.RecordBatchReader) -> Iterator[pa.RecordBatch]:
+        for batch in reader:
+            if self.on_progress:
+                self.on_progress(batch.num_rows)
+            yield batch
 
     def _to_arrow_internal(self, timeout: int | None = None) -> pa.Table:
         request = self._request
@@ -108,7 +129,7 @@ class PointInTimeBigQueryRetrievalJob(RetrievalJob):  # type: ignore[misc]  # Fe
                 name, rows = request.upload
                 project, dataset, table_name = name.split(".")
                 stack.enter_context(self._session.uploaded(rows, (project, dataset, table_name)))
-            table = self._session.read(request.query, timeout)
+            table = self._session.read(request.query, self._what, timeout)
         if self.on_progress:
             self.on_progress(table.num_rows)
         return table if request.row is None else _in_order(table, request.row, request.beside)
@@ -156,5 +177,5 @@ def _in_order(table: pa.Table, row: str, beside: pa.Table | None) -> pa.Table:
     batches = in_spine_order(table.to_batches(), row)
     if beside is not None:
         batches = joined(beside, batches)
-        schema = pa.schema([*beside.schema, *schema])
+        schema = pa.schema([*beside.schema, *schema], metadata=schema.metadata)
     return pa.Table.from_batches(list(batches), schema)

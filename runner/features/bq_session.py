@@ -6,15 +6,17 @@ import io
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime, timedelta
+from itertools import chain
 from typing import Any
 from uuid import uuid4
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 from feast.infra.offline_stores.bigquery import _get_bigquery_client
-from google.api_core.exceptions import GoogleAPICallError, NotFound
+from google.api_core.exceptions import BadRequest, GoogleAPICallError, NotFound
 from google.cloud import bigquery
 
+from runner.bytes_billed import refusal
 from runner.errors import RunnerError
 from runner.features.bq_types import column_of
 from runner.features.pg_types import Column
@@ -44,6 +46,7 @@ class Session:
         self._client = _get_bigquery_client(
             project=store.billing_project_id or store.project_id, location=store.location
         )
+        self._running: bigquery.QueryJob | None = None
 
     def describe(self, query: str, what: str) -> tuple[Column, ...]:
         """Return the columns of `query`; a dry run, which reads nothing and costs nothing.
@@ -57,17 +60,89 @@ class Session:
             job = self._client.query(query, job_config=self._options("describe", dry_run=True))
             return tuple(column_of(field) for field in job.schema)
 
-    def read(self, query: str, timeout: float | None = None) -> pa.Table:
-        """Return the result of `query`; leaving early cancels it."""
-        with _failures("the query"):
-            job = self._client.query(query, job_config=self._options("read"))
+    def bytes_processed(self, query: str) -> int:
+        """Return the bytes that `query` would read; a dry run.
+
+        Raises
+        ------
+        RunnerError
+            If BigQuery does not accept the query; the message is its reason.
+        """
+        try:
+            job = self._client.query(query, job_config=self._options("plan", dry_run=True))
+        except (BadRequest, NotFound) as error:
+            raise RunnerError(
+                _reason(error), hint="correct the SQL, or build what it reads"
+            ) from error
+        return int(job.total_bytes_processed)
+
+    def read(
+        self, query: str, what: str, timeout: float | None = None, purpose: str = "read"
+    ) -> pa.Table:
+        """Return the result of `query`; leaving early cancels it.
+
+        What it was billed stands in the metadata of the table's schema: `bytes_processed` and
+        `bytes_billed`.
+
+        Parameters
+        ----------
+        what
+            What errors call it, such as `the point-in-time join`.
+        purpose
+            The job's label.
+        """
+        with _failures(what):
+            job = self._client.query(query, job_config=self._options(purpose))
             try:
                 table = job.result(timeout=timeout).to_arrow()
             except BaseException:  # Ctrl-C too
                 job.cancel()
                 raise
-        # The fields' metadata repeats BigQuery's type, and by HTTP only.
-        return pa.table(table.columns, pa.schema([f.remove_metadata() for f in table.schema]))
+        return _plain(table, job)
+
+    @contextmanager
+    def stream(
+        self, query: str, what: str, timeout: float | None = None, purpose: str = "read"
+    ) -> Iterator[pa.RecordBatchReader]:
+        """Give a reader over the result of `query`, in its order; leaving early cancels it.
+
+        By the Storage Read API in one stream, with memory for a few batches; where that is not
+        installed, by HTTP, page by page. Parameters and metadata as in `read`.
+        """
+        with _failures(what):
+            job = self._running = self._client.query(query, job_config=self._options(purpose))
+            try:
+                storage = self._client._ensure_bqstorage_client()
+                batches = job.result(timeout=timeout).to_arrow_iterable(
+                    storage, max_queue_size=2, max_stream_count=1
+                )
+                first = next(batches, None)
+                if first is None:
+                    yield _plain(job.result().to_arrow(), job).to_reader()
+                else:
+                    schema = _plain_schema(first.schema, job)
+                    yield pa.RecordBatchReader.from_batches(
+                        schema,
+                        (
+                            pa.RecordBatch.from_arrays(batch.columns, schema=schema)
+                            for batch in chain([first], batches)
+                        ),
+                    )
+            except BaseException:  # Ctrl-C too
+                job.cancel()
+                raise
+
+    def cancel(self) -> None:
+        """Cancel the query that `stream` runs, if any."""
+        if self._running is not None:
+            self._running.cancel()
+
+    def table(self, name: tuple[str, str, str]) -> bigquery.Table | None:
+        """Return what BigQuery knows of a table, which costs nothing; None where there is none."""
+        with _failures(f"cannot look at table {'.'.join(name)}"), suppress(NotFound):
+            found: bigquery.Table = self._client.get_table(".".join(name))
+            return found
+        return None
 
     def write(self, query: str, table: str, *, replace: bool, timeout: float | None = None) -> None:
         """Write the result of `query` to `table`, all or nothing."""
@@ -120,12 +195,29 @@ class Session:
         self._client.create_dataset(dataset, exists_ok=True)
 
     def _options(self, purpose: str, *, dry_run: bool = False) -> bigquery.QueryJobConfig:
-        return bigquery.QueryJobConfig(
-            dry_run=dry_run,
-            use_legacy_sql=False,
-            labels={"runner": purpose},
-            maximum_bytes_billed=self._store.maximum_bytes_billed,
+        options = bigquery.QueryJobConfig(
+            dry_run=dry_run, use_legacy_sql=False, labels={"runner": purpose}
         )
+        limit = self._store.maximum_bytes_billed
+        # A dry run is not billed, and may be made to learn what is above the limit. The client
+        # would send no limit as the text "None".
+        if limit is not None and not dry_run:
+            options.maximum_bytes_billed = limit
+        return options
+
+
+def _plain(table: pa.Table, job: bigquery.QueryJob) -> pa.Table:
+    return pa.table(table.columns, _plain_schema(table.schema, job))
+
+
+def _plain_schema(schema: pa.Schema, job: bigquery.QueryJob) -> pa.Schema:
+    """Return the schema with the bill of `job` in place of the metadata that it has."""
+    bill = {
+        "bytes_processed": str(job.total_bytes_processed or 0),
+        "bytes_billed": str(job.total_bytes_billed or 0),
+    }
+    # That of the fields repeats BigQuery's type, and by HTTP only.
+    return pa.schema([field.remove_metadata() for field in schema], metadata=bill)
 
 
 def _schema_field(field: pa.Field) -> bigquery.SchemaField:
@@ -147,6 +239,13 @@ def _failures(what: str) -> Iterator[None]:
     try:
         yield
     except GoogleAPICallError as error:
-        raise RunnerError(
-            f"{what}: {error.message}", hint="try the SQL with `bq query`; run `dbt build` first"
+        reason = _reason(error)
+        raise refusal(what, reason) or RunnerError(
+            f"{what}: {reason}", hint="try the SQL with `bq query`; run `dbt build` first"
         ) from error
+
+
+def _reason(error: GoogleAPICallError) -> str:
+    """Return what BigQuery said, without the address and the number of the job."""
+    told = [found["message"] for found in error.errors if found.get("message")]
+    return told[0] if told else str(error.message)

@@ -1,15 +1,15 @@
 """Feature marts to the online store: the newest value of every entity, in Feast's own format.
 
-Per view: take its lease, open one snapshot of the warehouse, stream the newest row per entity
-(`newest_rows`), encode column by column (`online_format`), write row by row with a check inside
+Per view: take its lease, open one snapshot of the mart (`warehouse`), stream the newest row per
+entity, encode column by column (`online_format`), write row by row with a check inside
 the server (`online_scripts`), remove what the mart no longer has, then move the watermark
 (`online_state`). Whatever a killed run left undone, the next one does: until the watermark has
 moved, every row is judged by what is stored, and writing a row twice changes nothing.
 
 An incremental run reads the newest row of every entity too, without history, but writes only rows
 whose time differs from the stored one or that changed in the table since the watermark's snapshot
-(PostgreSQL's own row versions, so that a late row or a correction is found whatever its
-timestamps say). It also renews the keys' time to live.
+(as the warehouse itself knows, so that a late row or a correction is found whatever its timestamps
+say). It also renews the keys' time to live.
 """
 
 from __future__ import annotations
@@ -25,7 +25,6 @@ from typing import Any
 import pyarrow as pa
 
 from runner.errors import RunnerError
-from runner.features.newest_rows import newest_rows_sql
 from runner.features.online_connection import (
     OnlineConfig,
     OnlineConnection,
@@ -35,13 +34,12 @@ from runner.features.online_connection import (
 from runner.features.online_state import Lease, ViewState, Watermark, definition_digest, holding
 from runner.features.online_sweep import sweep
 from runner.features.online_writer import ViewWriter
-from runner.features.warehouse import Source, Warehouse, open_warehouse
+from runner.features.warehouse import MartSnapshot, open_mart
 from runner.manifest import FeatureMart
 from runner.settings import Settings
 
 FULL, INCREMENTAL, SUPERSEDED = "full", "incremental", "superseded"
 _CHUNK_ROWS = 2_000
-_HALF_OF_ALL_TRANSACTIONS = 2**31
 
 Progress = Callable[[str, int], None]
 """Called with a view's name and how many more of its rows are done."""
@@ -115,7 +113,6 @@ def materialize(
     RunnerError
         If a mart has no table, `as_of` is impossible, or another run took over.
     """
-    _ = settings.postgres  # refuses the cloud target: no other warehouse can be copied yet
     config = load_online_config(settings)
     with connect(settings, config) as connection:
         run = _Run(settings, config, connection, feast_project or config.project, as_of)
@@ -137,14 +134,13 @@ class _Run:
     ) -> ViewReport:
         started = time.perf_counter()
         lease = Lease(self.connection, self.project, mart.name)
-        with holding(lease, note), open_warehouse(self.settings.postgres) as warehouse:
-            source = warehouse.describe(mart)
-            as_of = _instant(self.as_of, warehouse.now())
+        with holding(lease, note), open_mart(self.settings, mart) as snapshot:
+            as_of = _instant(self.as_of, snapshot.now)
             state = ViewState(self.connection, self.project, mart.name)
             newest = state.newest_instant()
             if newest is not None and as_of < newest:
                 return ViewReport(mart.name, SUPERSEDED, newest)
-            copy = _Copy(self, lease, warehouse, source, as_of, state, progress)
+            copy = _Copy(self, lease, snapshot, as_of, state, progress)
             return copy.run(full=full, started=started)
 
 
@@ -155,23 +151,21 @@ class _Copy:
         self,
         run: _Run,
         lease: Lease,
-        warehouse: Warehouse,
-        source: Source,
+        snapshot: MartSnapshot,
         as_of: datetime,
         state: ViewState,
         progress: Progress,
     ) -> None:
         self._run = run
         self._lease = lease
-        self._warehouse = warehouse
-        self._source = source
+        self._snapshot = snapshot
         self._as_of = as_of
         self._state = state
         self._progress = progress
-        self._definition = definition_digest(source)
+        self._definition = definition_digest(snapshot.mart)
         self._writer = ViewWriter(
             run.connection,
-            source.mart,
+            snapshot.mart,
             project=run.project,
             key_ttl_seconds=run.config.key_ttl_seconds,
             lease=lease,
@@ -195,15 +189,15 @@ class _Copy:
         self._lease.renew()
         watermark = Watermark(
             as_of=self._as_of,
-            horizon=self._source.horizon,
-            identity=self._source.identity,
+            horizon=self._snapshot.horizon,
+            identity=self._snapshot.identity,
             entities=entities,
             kept_newer=tally.kept,
             definition=self._definition,
         )
         self._state.complete(watermark, self._run.config.key_ttl_seconds)
         return ViewReport(
-            view=self._source.mart.name,
+            view=self._snapshot.mart.name,
             mode=FULL if since is None else INCREMENTAL,
             as_of=self._as_of,
             entities=entities,
@@ -215,13 +209,13 @@ class _Copy:
 
     def _continues(self) -> Watermark | None:
         """Return the watermark to go on from, or None where everything must be written."""
-        last, source = self._state.watermark, self._source
+        last, now = self._state.watermark, self._snapshot
         if (
             last is None
-            or not source.identity
-            or last.identity != source.identity
+            or not now.identity
+            or last.identity != now.identity
             or last.definition != self._definition
-            or not 0 <= source.horizon - last.horizon < _HALF_OF_ALL_TRANSACTIONS
+            or not now.knows_changes_since(last.horizon)
         ):
             return None
         return last
@@ -229,19 +223,19 @@ class _Copy:
     def _stream(self, since: Watermark | None) -> int:
         """Write what differs (`since` None: everything) and return the number of entities."""
         changed = None if since is None else (since.horizon, since.as_of)
-        sql = newest_rows_sql(self._source, self._as_of, changed_since=changed)
+        rows = self._snapshot.newest_rows(self._as_of, changed)
         entities = 0
-        with closing(_prefetched(self._warehouse, sql)) as batches:
+        with closing(_prefetched(rows, self._snapshot.cancel)) as batches:
             for chunk in _chunks(batches):
                 self._lease.renew()
                 self._writer.write(chunk, is_fresh=since is None)
                 entities += chunk.num_rows
-                self._progress(self._source.mart.name, chunk.num_rows)
+                self._progress(self._snapshot.mart.name, chunk.num_rows)
         self._writer.finish()
         return entities
 
     def _sweep(self) -> int:
-        return sweep(self._run.connection, self._warehouse, self._source, self._as_of, self._writer)
+        return sweep(self._run.connection, self._snapshot, self._as_of, self._writer)
 
 
 def _instant(wanted: datetime | None, now: datetime) -> datetime:
@@ -276,9 +270,10 @@ def _chunks(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
             yield batch.slice(at, _CHUNK_ROWS)
 
 
-def _prefetched(warehouse: Warehouse, sql: str) -> Generator[pa.RecordBatch, None, None]:
-    """Return the result of `sql`, the next batch being read while the last one is written."""
-    batches = warehouse.batches(sql)
+def _prefetched(
+    batches: Iterator[pa.RecordBatch], cancel: Callable[[], None]
+) -> Generator[pa.RecordBatch, None, None]:
+    """Return `batches`, the next one being read while the last one is written."""
     with ThreadPoolExecutor(max_workers=1) as pool:
         following: Any = pool.submit(next, batches, None)
         try:
@@ -287,6 +282,6 @@ def _prefetched(warehouse: Warehouse, sql: str) -> Generator[pa.RecordBatch, Non
                 yield batch
         except BaseException:  # also Ctrl-C and a consumer that gives up: the thread must end
             while not following.done():  # a cancel that comes before its query does nothing
-                warehouse.cancel()
+                cancel()
                 wait([following], timeout=0.05)
             raise

@@ -2,7 +2,7 @@
 
 Works alike on one Redis-protocol server and on a cluster, with or without TLS and password:
 `REDIS_URL` (`rediss://` for TLS, `?ssl_ca_certs=…` for its authority) says where,
-`online_store.redis_type` in the feature_store yaml says whether it is a cluster.
+`online_store.redis_type` in the feature_store yaml says whether it is a cluster, to Feast as to us.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ import yaml
 from redis.exceptions import AskError, MovedError, ResponseError, TryAgainError
 
 from runner.errors import RunnerError
+from runner.redis_login import login
 from runner.settings import Settings
 
 _TIMEOUT = 30.0
@@ -178,7 +179,15 @@ class Pipeline:
 
 @contextmanager
 def connect(settings: Settings, config: OnlineConfig) -> Iterator[OnlineConnection]:
-    """Open the online store that `REDIS_URL` names."""
+    """Open the online store that `REDIS_URL` names.
+
+    Raises
+    ------
+    RunnerError
+        If the server refuses us, or is a cluster where the feature_store yaml says it is none, or
+        the other way round: Feast would go by the yaml and fail.
+    """
+    _check_kind(login(settings.redis), settings, config)
     kind = redis.RedisCluster if config.is_cluster else redis.Redis
     client = kind.from_url(
         settings.redis.url,
@@ -191,6 +200,18 @@ def connect(settings: Settings, config: OnlineConfig) -> Iterator[OnlineConnecti
         yield connection
     finally:
         connection.close()
+
+
+def _check_kind(told: dict[str, Any], settings: Settings, config: OnlineConfig) -> None:
+    mode = told.get("redis_mode") or told.get("server_mode")
+    if mode is None or (mode == "cluster") == config.is_cluster:
+        return
+    where = f"{settings.redis.host}:{settings.redis.port}"
+    kind = "a node of a Redis Cluster" if mode == "cluster" else "a single Redis"
+    raise RunnerError(
+        f"{settings.feature_store_yaml}: online_store.redis_type does not fit: {where} is {kind}",
+        hint=f"write redis_type: {'redis_cluster' if mode == 'cluster' else 'redis'}",
+    )
 
 
 def pack(*parts: bytes) -> bytes:

@@ -19,7 +19,7 @@ from typing import Any
 from runner.errors import RunnerError
 from runner.features.online_connection import OnlineConnection, host_name
 from runner.features.online_scripts import RELEASE, RENEW
-from runner.features.warehouse import Source
+from runner.manifest import FeatureMart
 
 _LEASE_SECONDS = 15.0
 _POLL_SECONDS = 0.05
@@ -34,7 +34,7 @@ class Watermark:
     as_of
         The instant it materialized.
     horizon, identity
-        The table's `Source.horizon` and `Source.identity` then.
+        The `horizon` and `identity` of the mart's snapshot then.
     entities
         How many entities the store holds.
     kept_newer
@@ -93,9 +93,8 @@ class ViewState:
         )
 
 
-def definition_digest(source: Source) -> str:
+def definition_digest(mart: FeatureMart) -> str:
     """Return a digest of what a stored row consists of."""
-    mart = source.mart
     meaning = [sorted(mart.join_keys), [[c.name, c.dtype] for c in mart.features]]
     return hashlib.sha256(json.dumps(meaning).encode()).hexdigest()
 

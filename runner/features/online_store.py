@@ -32,7 +32,7 @@ class EnvRedisOnlineStore(RedisOnlineStore):  # type: ignore[misc]  # Feast is u
 
 
 def feast_connection_string(url: str) -> str:
-    """Return Feast's notation, `host:port,db=0,password=…,ssl=true`, for a Redis URL.
+    """Return Feast's notation, `host:port,db=1,password=…,ssl=true`, for a Redis URL.
 
     Raises
     ------
@@ -42,7 +42,10 @@ def feast_connection_string(url: str) -> str:
     parts = urlsplit(url)
     if parts.scheme not in {"redis", "rediss"} or not parts.hostname:
         raise ValueError("REDIS_URL must look like redis://:password@host:port/0 (or rediss://)")
-    options = {"db": parts.path.strip("/") or "0"}
+    options: dict[str, str] = {}
+    database = parts.path.strip("/")
+    if database not in {"", "0"}:  # the default; redis-py refuses to be told it for a cluster
+        options["db"] = database
     if parts.username:
         options["username"] = _as_text(unquote(parts.username))
     if parts.password:

@@ -9,7 +9,6 @@ from typing import Any
 
 import pyarrow as pa
 
-from runner.features.newest_rows import CHANGED, EVENT_TIME
 from runner.features.online_connection import OnlineConnection, Pipeline, pack
 from runner.features.online_format import (
     KeyFormat,
@@ -23,6 +22,7 @@ from runner.features.online_format import (
 from runner.features.online_guards import Guard, ScriptGuard, Tally, TransactionGuard
 from runner.features.online_scripts import LOST, REMOVE
 from runner.features.online_state import Lease
+from runner.features.warehouse import CHANGED, EVENT_TIME
 from runner.manifest import FeatureMart
 
 

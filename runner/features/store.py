@@ -11,6 +11,7 @@ from feast import FeatureStore
 
 from runner.errors import RunnerError
 from runner.features.definitions import feast_objects
+from runner.features.registry_bucket import require_bucket
 from runner.manifest import EVENT_TIMESTAMP, FeatureMart, Manifest, Spine
 from runner.sql import quoted
 
@@ -72,6 +73,9 @@ def open_store(settings: Settings) -> FeatureStore:
             f"{settings.feature_store_yaml}: no such file",
             hint="copy it from the runner repository's profiles/ folder",
         )
+    registry = settings.env.get("FEAST_REGISTRY", "")
+    if registry.startswith("gs://"):
+        require_bucket(registry)
     return FeatureStore(
         repo_path=str(settings.feature_repo), fs_yaml_file=settings.feature_store_yaml
     )

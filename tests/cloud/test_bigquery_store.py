@@ -246,13 +246,14 @@ def test_jobs_are_labelled_and_limited(
         sent.append(job_config)
         return original(self, text, job_config=job_config)
 
-    # The emulator forgets a query's labels and limit, so we look at what it is sent.
+    # The emulator forgets a query's labels, so we look at what it is sent.
     monkeypatch.setattr(bigquery.Client, "query", query)
     started = datetime.now(tz=UTC)
     frame = pd.DataFrame({"a": [1], "b": [1], "event_timestamp": [NOON]})
     retrieve([], frame, maximum_bytes_billed=10**9).to_arrow()
     assert {options.labels["runner"] for options in sent} == {"describe", "read"}
-    assert {options.maximum_bytes_billed for options in sent} == {10**9}
+    limits = {(options.dry_run, options.maximum_bytes_billed) for options in sent}
+    assert limits == {(True, None), (False, 10**9)}  # a dry run is not billed
     loads = [job.labels for job in client.list_jobs(min_creation_time=started)]
     assert {"runner": "upload"} in loads
 

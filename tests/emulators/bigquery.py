@@ -34,7 +34,7 @@ class Emulator:
 @contextmanager
 def running(folder: Path, rest_port: int, grpc_port: int) -> Iterator[Emulator]:
     """Keep an empty BigQuery emulator running; all that it writes goes to `folder`."""
-    _install()
+    install()
     project = "test-project"
     arguments = ["--rest-port", str(rest_port), "--grpc-port", str(grpc_port)]
     environment = {
@@ -65,10 +65,11 @@ def running(folder: Path, rest_port: int, grpc_port: int) -> Iterator[Emulator]:
             process.wait()
 
 
-def _install() -> None:
-    """Make the emulator's environment where `make test` has not made it yet."""
+def install() -> Path:
+    """Return the folder of the emulators' programs, made if `make test` has not made it yet."""
     if not (_PYTHON.parent.parent / ".installed").is_file():
         subprocess.run(["make", ".venv-emulators/.installed"], cwd=_ROOT, check=True, timeout=600)
+    return _PYTHON.parent
 
 
 def _wait_until_ready(url: str, process: subprocess.Popen[bytes], log: Path) -> None:

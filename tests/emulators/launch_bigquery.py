@@ -9,24 +9,27 @@ BigQuery that a test would stumble over.
 
 from __future__ import annotations
 
+import json
 import re
 import sys
 from typing import Any
 
 import duckdb
 import duckdb_extensions
+from bigquery_metadata import correct_table_metadata
 from bqemulator import server
 from bqemulator.api import app as api
 from bqemulator.api.routes import upload
 from bqemulator.cli import main
 from bqemulator.jobs.executor import JOB_RESULTS
 from bqemulator.storage.engine import DuckDBEngine
-from sqlglot import exp, parse_one
+from sqlglot import exp, parse, parse_one
 from starlette.responses import JSONResponse
 
 _execute = DuckDBEngine.execute
-_create_app = api.create_app
 _is_permitted = upload._is_permitted_media_type
+# BigQuery bills a query that reads anything for 10 MiB at least.
+_LEAST_BILLED = 10 * 2**20
 _RESULT_TABLE = re.compile(r'"?([\w-]+__+_?bqemu_anonymous)"?\."?(anon([0-9a-zA-Z_-]+))"?')
 
 
@@ -44,9 +47,10 @@ def correct_uploads() -> None:
 
 def correct_crashes() -> None:
     """Answer 400 for an unhandled exception; the client repeats a 500 for ten minutes."""
+    inner = api.create_app
 
     def create_app(context: Any) -> Any:
-        app = _create_app(context)
+        app = inner(context)
 
         @app.middleware("http")
         async def answer_400(request: Any, call_next: Any) -> Any:
@@ -62,6 +66,95 @@ def correct_crashes() -> None:
         return app
 
     api.create_app = server.create_app = create_app
+
+
+def correct_bytes() -> None:
+    """Count the bytes of query jobs, and refuse those above `maximumBytesBilled`.
+
+    Ours is a full scan of the columns that the query names; BigQuery's own count may be lower.
+    """
+    inner = api.create_app
+
+    def create_app(context: Any) -> Any:
+        app = inner(context)
+
+        @app.middleware("http")
+        async def count_bytes(request: Any, call_next: Any) -> Any:
+            if request.method != "POST" or not request.url.path.endswith("/jobs"):
+                return await call_next(request)
+            configuration = json.loads(await request.body())["configuration"]
+            query = configuration.get("query")
+            if query is None:
+                return await call_next(request)
+            project = request.url.path.split("/projects/")[1].split("/")[0]
+            read = _bytes_read(context, query["query"], project)
+            billed = max(read, _LEAST_BILLED) if read else 0
+            limit = int(query.get("maximumBytesBilled") or 0)
+            if limit and billed > limit and not configuration.get("dryRun"):
+                return _limit_exceeded(limit, billed)
+            return await _with_bytes(await call_next(request), context, read, billed)
+
+        return app
+
+    api.create_app = server.create_app = create_app
+
+
+def _limit_exceeded(limit: int, billed: int) -> JSONResponse:
+    message = f"Query exceeded limit for bytes billed: {limit}. {billed} or higher required."
+    errors = [{"reason": "bytesBilledLimitExceeded", "message": message}]
+    return JSONResponse({"error": {"code": 400, "message": message, "errors": errors}}, 400)
+
+
+async def _with_bytes(response: Any, context: Any, read: int, billed: int) -> Any:
+    """Return the answer about a query job, and remember the job, with these bytes."""
+    text = b"".join([chunk async for chunk in response.body_iterator])
+    body = json.loads(text)
+    if response.status_code != 200:
+        return JSONResponse(body, response.status_code)
+    counted = {"totalBytesProcessed": str(read), "totalBytesBilled": str(billed)}
+    body["statistics"]["query"] |= counted
+    reference = body["jobReference"]
+    job = context.catalog.get_job(reference["projectId"], reference["jobId"])
+    query = job.statistics["query"] | counted
+    statistics = job.statistics | {"query": query}
+    context.catalog.upsert_job(job.model_copy(update={"statistics": statistics}))
+    return JSONResponse(body)
+
+
+def _bytes_read(context: Any, sql: str, project: str) -> int:
+    """Return the bytes of the named columns of the tables named in `sql`, views looked through."""
+    total = 0
+    for parsed in parse(sql, read="bigquery"):
+        statement = parsed
+        if isinstance(parsed, exp.Create):  # what is created is not read, a view's query neither
+            statement = parsed.expression if parsed.kind == "TABLE" else None
+        if statement is None:
+            continue
+        names = {column.name.lower() for column in statement.find_all(exp.Column)}
+        everything = bool(list(statement.find_all(exp.Star)))
+        for table in statement.find_all(exp.Table):
+            *owner, dataset, name = ["", *".".join(part.name for part in table.parts).split(".")]
+            found = context.catalog.get_table(owner[-1] if owner[1:] else project, dataset, name)
+            if found is None:
+                continue
+            if found.view_query:
+                total += _bytes_read(context, found.view_query, project)
+                continue
+            columns = None if everything else names
+            total += _bytes_of(context, f"{found.project_id}__{dataset}", name, columns)
+    return total
+
+
+def _bytes_of(context: Any, schema: str, table: str, columns: set[str] | None) -> int:
+    """Return a table's bytes by BigQuery's sizes of types; `columns` None: all of them."""
+    relation = f'"{schema}"."{table}"'
+    total = 0
+    for name, kind, *_ in _execute(context.engine, f"describe {relation}").fetchall():
+        if columns is None or name.lower() in columns:
+            size = {"BOOLEAN": "1", "VARCHAR": f'2 + strlen("{name}")'}.get(kind, "8")
+            query = f'select sum({size}) from {relation} where "{name}" is not null'
+            total += int(_execute(context.engine, query).fetchone()[0] or 0)
+    return total
 
 
 def correct_engine() -> None:
@@ -107,6 +200,8 @@ def _create_as(engine: DuckDBEngine, created: exp.Create) -> Any:
 if __name__ == "__main__":
     install_extensions()
     correct_uploads()
+    correct_bytes()
     correct_crashes()
     correct_engine()
+    correct_table_metadata()
     sys.exit(main())

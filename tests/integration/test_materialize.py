@@ -24,7 +24,7 @@ from runner.features.materialize import (
     _prefetched,
     materialize,
 )
-from runner.features.warehouse import open_warehouse
+from runner.features.pg_mart import open_postgres_mart
 from runner.manifest import Column, FeatureMart
 from runner.settings import PostgresAddress
 from tests.instants import NOW, at
@@ -313,15 +313,16 @@ def test_a_ttl_of_millennia_is_no_limit(project: OnlineProject) -> None:
     assert project.materialize()[0].entities == 1
 
 
-def test_ctrl_c_ends_a_long_query_at_once(project: OnlineProject) -> None:
+def test_ctrl_c_ends_a_long_query_at_once(project: OnlineProject, users: FeatureMart) -> None:
     main = threading.main_thread().ident
     assert main is not None
     interrupt = threading.Timer(0.5, signal.pthread_kill, [main, signal.SIGINT])
-    with open_warehouse(project.settings.postgres) as warehouse:
+    with open_postgres_mart(project.settings.postgres, users) as snapshot:
+        slow = _prefetched(snapshot.batches("select pg_sleep(300)::text as slept"), snapshot.cancel)
         interrupt.start()
         started = time.monotonic()
         with pytest.raises(KeyboardInterrupt):
-            list(_prefetched(warehouse, "select pg_sleep(300)::text as slept"))
+            list(slow)
         assert time.monotonic() - started < 30
 
 

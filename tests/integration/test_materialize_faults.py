@@ -5,13 +5,12 @@ from __future__ import annotations
 import multiprocessing
 import os
 import random
-import shutil
 import signal
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -27,7 +26,8 @@ from runner.features.online_state import Lease
 from runner.manifest import FeatureMart
 from runner.settings import PostgresAddress
 from tests import materialize_process
-from tests.conftest import free_port
+from tests.emulators.certificates import make_certificate
+from tests.emulators.redis_servers import move_slot, one_redis, redis_cluster
 from tests.instants import at
 from tests.online_project import OnlineProject, redis_key, serialized
 
@@ -251,159 +251,45 @@ def test_redis_that_goes_away_in_the_middle_is_told_plainly(project: OnlineProje
 # --- other kinds of Redis ---
 
 
-@pytest.fixture
-def debian_redis() -> str:
-    found = shutil.which("redis-server") or shutil.which("valkey-server")
-    if found is None:
-        pytest.skip("needs redis-server on PATH: apt-get install redis-server")
-    return found
+def test_tls_and_a_password_work(tmp_path: Path, database: PostgresAddress) -> None:
+    certificate = make_certificate(tmp_path / "certificates")
+    with one_redis(tmp_path / "redis", certificate) as store:
+        project = OnlineProject(tmp_path, database, store.url)
+        mart = _fill(project)
+        project.materialize(-5)
+        _change(project, mart, 1)
+        project.materialize(0)
+        assert project.online() == project.expected(0)
+        project.sql.close()
 
 
-@pytest.fixture
-def start_redis(debian_redis: str, tmp_path: Path) -> Iterator[Callable[..., None]]:
-    """Starts a server with the given options; all are stopped at the end."""
-    started: list[subprocess.Popen[bytes]] = []
-
-    def start(client: redis.Redis, folder: str, *options: str) -> None:
-        data = tmp_path / folder
-        data.mkdir()
-        command = [debian_redis, "--dir", str(data), "--save", "", *options]
-        started.append(subprocess.Popen(command, stdout=subprocess.DEVNULL))
-        _until(lambda: _answers(client))
-
-    yield start
-    for process in started:
-        process.terminate()
-        process.wait()
-
-
-def _answers(client: redis.Redis) -> bool:
-    try:
-        return bool(client.ping())
-    except redis.exceptions.ConnectionError:
-        return False
-
-
-def _until(is_true: Callable[[], Any], seconds: float = 30) -> None:
-    deadline = time.monotonic() + seconds
-    while not is_true():
-        assert time.monotonic() < deadline, "not ready in time"
-        time.sleep(0.02)
-
-
-@pytest.fixture
-def certificate(tmp_path: Path) -> tuple[Path, Path]:
-    """A self-signed certificate for 127.0.0.1 and its key."""
-    if shutil.which("openssl") is None:
-        pytest.skip("needs openssl on PATH")
-    cert, key = tmp_path / "cert.pem", tmp_path / "key.pem"
-    subprocess.run(
-        [
-            *("openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "1"),
-            *("-subj", "/CN=127.0.0.1", "-addext", "subjectAltName=IP:127.0.0.1"),
-            *("-keyout", str(key), "-out", str(cert)),
-        ],
-        check=True,
-        capture_output=True,
-    )
-    return cert, key
-
-
-def test_tls_and_a_password_work(
-    tmp_path: Path,
-    database: PostgresAddress,
-    start_redis: Callable[..., None],
-    certificate: tuple[Path, Path],
-) -> None:
-    cert, key = certificate
-    port = free_port()
-    url = f"rediss://:p%40ss@127.0.0.1:{port}/0?ssl_ca_certs={cert}"
-    with redis.Redis.from_url(url) as client:
-        tls = ["--port", "0", "--tls-port", str(port), "--tls-auth-clients", "no"]
-        tls += ["--tls-cert-file", str(cert), "--tls-key-file", str(key)]
-        start_redis(client, "tls", *tls, "--requirepass", "p@ss")
-    project = OnlineProject(tmp_path, database, url)
-    mart = _fill(project)
-    project.materialize(-5)
-    _change(project, mart, 1)
-    project.materialize(0)
-    assert project.online() == project.expected(0)
-    project.sql.close()
-
-
-def test_a_cluster_of_three_works(
-    tmp_path: Path, database: PostgresAddress, start_redis: Callable[..., None]
-) -> None:
-    ports = [free_port() for _ in range(3)]
-    for port in ports:
-        bus = ["--cluster-port", str(free_port())]
-        with redis.Redis(port=port) as client:
-            start_redis(
-                client, f"node{port}", "--port", str(port), "--cluster-enabled", "yes", *bus
-            )
-    _join_cluster(ports)
+def test_a_cluster_of_three_works(tmp_path: Path, database: PostgresAddress) -> None:
     yaml = "project: shop\nonline_store: {key_ttl_seconds: 60, redis_type: redis_cluster}\n"
-    project = _ClusterProject(tmp_path, database, f"redis://127.0.0.1:{ports[0]}/0", yaml=yaml)
-    mart = _fill(project)
-    project.materialize(-5)
-    _change(project, mart, 1)
-    report = project.materialize(0)[0]
-    assert report.removed > 0
-    assert project.online() == project.expected(0)
-    moved: list[str] = []
+    with redis_cluster(tmp_path / "redis") as store:
+        project = _ClusterProject(tmp_path, database, store.url, yaml=yaml)
+        mart = _fill(project)
+        project.materialize(-5)
+        _change(project, mart, 1)
+        report = project.materialize(0)[0]
+        assert report.removed > 0
+        assert project.online() == project.expected(0)
+        moved: list[str] = []
 
-    def move_once(view: str, _rows: int) -> None:
-        if not moved:
-            moved.append(view)
-            _move_a_slot(ports, project)
+        def move_once(view: str, _rows: int) -> None:
+            if not moved:
+                moved.append(view)
+                move_slot(store, next(iter(project.online())))
 
-    _change(project, mart, 2)
-    project.insert(mart, *[[u, at(-1), at(-1), u, "later"] for u in range(20_000, 30_000)])
-    materialize(project.settings, [mart], as_of=at(0), full=True, progress=move_once)
-    assert project.online() == project.expected(0)
-    project.sql.close()
+        _change(project, mart, 2)
+        project.insert(mart, *[[u, at(-1), at(-1), u, "later"] for u in range(20_000, 30_000)])
+        materialize(project.settings, [mart], as_of=at(0), full=True, progress=move_once)
+        assert project.online() == project.expected(0)
+        project.sql.close()
 
 
 class _ClusterProject(OnlineProject):
     def redis(self) -> Any:
         return redis.RedisCluster.from_url(self.settings.redis.url)
-
-
-def _join_cluster(ports: list[int]) -> None:
-    nodes = [redis.Redis(port=port) for port in ports]
-    shares = [(0, 5460), (5461, 10922), (10923, 16383)]
-    for node, (first, last) in zip(nodes, shares, strict=True):
-        node.execute_command("CLUSTER", "ADDSLOTSRANGE", first, last)
-    for other in nodes[1:]:
-        bus = int(other.config_get("cluster-port")["cluster-port"])
-        port = other.connection_pool.connection_kwargs["port"]
-        nodes[0].execute_command("CLUSTER", "MEET", "127.0.0.1", port, bus)
-    for node in nodes:
-        _until(lambda node=node: b"cluster_state:ok" in _info(node))
-        node.close()
-
-
-def _info(node: redis.Redis) -> bytes:
-    text = node.execute_command("CLUSTER", "INFO")
-    return text if isinstance(text, bytes) else str(text).encode()
-
-
-def _move_a_slot(ports: list[int], project: OnlineProject) -> None:
-    """Move one slot with keys to another server, behind the client's back."""
-    key = next(iter(project.online()))
-    with project.redis() as cluster:
-        slot = cluster.keyslot(key)
-        source = cluster.nodes_manager.get_node_from_slot(slot).port
-    target = next(port for port in ports if port != source)
-    old, new = redis.Redis(port=source), redis.Redis(port=target)
-    old_id, new_id = (n.execute_command("CLUSTER", "MYID") for n in (old, new))
-    new.execute_command("CLUSTER", "SETSLOT", slot, "IMPORTING", old_id)
-    old.execute_command("CLUSTER", "SETSLOT", slot, "MIGRATING", new_id)
-    for moved in old.execute_command("CLUSTER", "GETKEYSINSLOT", slot, 100):
-        old.execute_command("MIGRATE", "127.0.0.1", target, moved, 0, 5_000)
-    for node in (new, old):
-        node.execute_command("CLUSTER", "SETSLOT", slot, "NODE", new_id)
-        node.close()
 
 
 def test_the_process_that_waits_can_tell_whether_the_holder_lives() -> None:

@@ -22,7 +22,7 @@ import psycopg
 import pytest
 import redis
 
-from runner import postgres_server, processes, redis_server, servers
+from runner import postgres_server, processes, redis_login, redis_server, servers
 from runner.errors import RunnerError
 from runner.servers import ServerStatus
 from runner.settings import PostgresAddress, RedisAddress, Settings
@@ -282,7 +282,7 @@ class TestStrangers:
         self, bare_project: Settings, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setattr(postgres_server, "_ANSWER_SECONDS", 0.1)
-        monkeypatch.setattr(redis_server, "_ANSWER_SECONDS", 0.1)
+        monkeypatch.setattr(redis_login, "_ANSWER_SECONDS", 0.1)
         with socket.create_server(("127.0.0.1", 0)) as listener:
             port = listener.getsockname()[1]
             silent = changed(bare_project, PGPORT=str(port), REDIS_URL=f"redis://127.0.0.1:{port}")

@@ -4,16 +4,12 @@ from __future__ import annotations
 
 import json
 import os
-import socket
-import subprocess
-import sys
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from threading import Thread
 from typing import Any
 
-import httpx
 import pytest
 
 from serving.bundle import read_bundle
@@ -21,6 +17,7 @@ from serving.champion import load
 from serving.errors import BundleError, ConfigurationError, RegistryError
 from serving.registry import FolderSource, Source, local_folder, open_source
 from tests.conftest import free_port
+from tests.emulators.mlflow_server import mlflow_server
 from tests.serving_bundles import register, write_linear_bundle
 
 
@@ -50,35 +47,8 @@ def _server(
 ) -> Iterator[tuple[str, list[str]]]:
     """An MLflow server that proxies artifacts, with two versions, and the versions."""
     root = tmp_path_factory.mktemp("mlflow")
-    uri = f"http://127.0.0.1:{free_port()}"
-    store = ["--backend-store-uri", f"sqlite:///{root / 'm.db'}"]
-    artifacts = ["--serve-artifacts", "--artifacts-destination", str(root / "artifacts")]
-    address = ["--host", "127.0.0.1", "--port", uri.rpartition(":")[2], "--workers", "1"]
-    process = subprocess.Popen(
-        [sys.executable, "-m", "mlflow", "server", *store, *artifacts, *address],
-        env=os.environ | {"MLFLOW_DISABLE_TELEMETRY": "true"},
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        start_new_session=True,
-    )
-    try:
-        _await_server(uri, process)
+    with mlflow_server(root, str(root / "artifacts")) as uri:
         yield uri, [register(uri, folder), register(uri, folder)]
-    finally:
-        os.killpg(process.pid, 15)
-        process.wait(20)
-
-
-def _await_server(uri: str, process: subprocess.Popen[bytes]) -> None:
-    port = int(uri.rpartition(":")[2])
-    while process.poll() is None:
-        try:
-            socket.create_connection(("127.0.0.1", port), timeout=1).close()
-        except OSError:
-            continue
-        if httpx.get(f"{uri}/health").status_code == 200:
-            return
-    pytest.fail("mlflow server ended")
 
 
 @pytest.fixture(name="registry", params=["database", "server"])
@@ -176,7 +146,9 @@ def test_a_database_that_is_not_there_or_not_mlflows_is_told(tmp_path: Path) -> 
 
 def test_a_server_that_is_not_there_is_told() -> None:
     source = open_source("models:/m@champion", f"http://127.0.0.1:{free_port()}", {})
-    with pytest.raises(RegistryError, match="MLflow server does not answer as expected"):
+    with pytest.raises(
+        RegistryError, match=r"the MLflow server at http://127.0.0.1:\d+ does not answer: Conn"
+    ):
         source.resolve()
 
 

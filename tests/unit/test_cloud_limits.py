@@ -4,11 +4,10 @@ import pytest
 
 from runner import servers
 from runner.errors import RunnerError
-from runner.features.materialize import materialize
 from runner.settings import Settings
 
 
-@pytest.mark.parametrize("command", [servers.up, servers.down, lambda s: materialize(s, [])])
+@pytest.mark.parametrize("command", [servers.up, servers.down])
 def test_a_command_that_needs_postgresql_refuses_the_cloud_target(tmp_path, command):
     settings = Settings("cloud", tmp_path, {"REDIS_URL": "redis://127.0.0.1:1/0"})
     with pytest.raises(RunnerError, match="target cloud has no PostgreSQL"):

@@ -9,18 +9,18 @@ from runner.features.online_store import EnvRedisOnlineStoreConfig, feast_connec
 @pytest.mark.parametrize(
     ("url", "address", "options"),
     [
-        ("redis://h", {"host": "h", "port": "6379"}, {"db": 0}),
+        ("redis://h", {"host": "h", "port": "6379"}, {}),
         ("redis://h:7/3", {"host": "h", "port": "7"}, {"db": 3}),
-        ("redis://:123@h:7", {"host": "h", "port": "7"}, {"db": 0, "password": "123"}),
+        ("redis://:123@h:7", {"host": "h", "port": "7"}, {"password": "123"}),
         (
             "rediss://me:p%40ss%20%22w%5C@h:7/0",
             {"host": "h", "port": "7"},
-            {"db": 0, "username": "me", "password": 'p@ss "w\\', "ssl": True},
+            {"username": "me", "password": 'p@ss "w\\', "ssl": True},
         ),
         (
             "redis://h:7/0?socket_timeout=2",
             {"host": "h", "port": "7"},
-            {"db": 0, "socket_timeout": 2},
+            {"socket_timeout": 2},
         ),
     ],
 )

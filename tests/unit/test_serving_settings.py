@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from serving.errors import ConfigurationError
-from serving.redis_client import RedisAddress
+from serving.redis_address import RedisAddress
 from serving.settings import ServingSettings
 
 BASE = {"SERVING_MODEL": "models:/m@champion", "REDIS_URL": "redis://127.0.0.1:6379/0"}

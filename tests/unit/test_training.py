@@ -4,7 +4,7 @@ import os
 
 import pytest
 
-from runner.training import _importing
+from runner.training import importing
 
 
 @pytest.mark.parametrize(("users_own", "policy"), [(None, "PASSIVE"), ("ACTIVE", "ACTIVE")])
@@ -12,5 +12,5 @@ def test_openmp_threads_do_not_spin_unless_the_user_wants_it(monkeypatch, users_
     monkeypatch.setenv("OMP_WAIT_POLICY", users_own or "")
     if users_own is None:
         monkeypatch.delenv("OMP_WAIT_POLICY")
-    with _importing():
+    with importing():
         assert os.environ["OMP_WAIT_POLICY"] == policy

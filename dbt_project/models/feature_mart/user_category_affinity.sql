@@ -3,6 +3,8 @@
         materialized='incremental',
         unique_key=['user_id', 'category_id', 'event_timestamp'],
         indexes=[{'columns': ['user_id', 'category_id', 'event_timestamp desc'], 'unique': true}],
+        partition_by={'field': 'event_timestamp', 'data_type': 'timestamp', 'granularity': 'day'},
+        cluster_by=['user_id', 'category_id'],
     )
 }}
 

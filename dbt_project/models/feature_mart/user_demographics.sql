@@ -3,6 +3,8 @@
         indexes=[
             {'columns': ['user_id', 'event_timestamp desc', 'created_at desc'], 'unique': true},
         ],
+        partition_by={'field': 'event_timestamp', 'data_type': 'timestamp', 'granularity': 'day'},
+        cluster_by=['user_id'],
     )
 }}
 

@@ -1,8 +1,6 @@
-"""The newest row per entity of a feature mart, streamed as Arrow, by the point-in-time join's rule.
+"""PostgreSQL's SQL for what `warehouse.MartSnapshot` tells of a feature mart.
 
-Newest is the latest event timestamp, then the latest created timestamp, then the greatest feature
-values in declared order (text by code point), as in `pit_sql`. A row counts only when both its
-timestamps are at or before the instant asked for, and its event timestamp is within the ttl.
+The order of rows is that of `pit_sql`, text by code point.
 
 With an index on (join keys, event timestamp) the entities are found by jumping from key to key (a
 skip-scan), each then by one descent: history is not read. Without one, or where history is short,
@@ -12,12 +10,13 @@ by `distinct on`.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import datetime, timedelta
+from dataclasses import dataclass
+from datetime import datetime
 from textwrap import indent
 
-from runner.features.warehouse import Source
+from runner.features.warehouse import CHANGED, EVENT_TIME, oldest_valid
 from runner.manifest import FeatureMart
-from runner.sql import quote
+from runner.sql import quote, quote_table
 
 _TYPES = {
     "int64": "bigint",
@@ -30,26 +29,46 @@ _TYPES = {
 }
 # Reading 5 rows in index order takes as long as jumping over them.
 _SHORT_HISTORY = 5
-EVENT_TIME = "_event_time"
-CHANGED = "_changed"
+
+
+@dataclass(frozen=True)
+class PostgresTable:
+    """How a feature mart stands in PostgreSQL at one snapshot.
+
+    Attributes
+    ----------
+    identity
+        Changes when dbt builds the table anew; empty for what is not a table.
+    horizon
+        Transaction id below which every transaction had ended.
+    key_order
+        Join keys in the order of an index on (join keys, event timestamp); empty without one.
+    has_ties
+        False when a unique index rules out two equally new rows.
+    rows
+        How many there are, as PostgreSQL estimates it; 0 or less: it has not looked yet.
+    history
+        Rows per entity, as PostgreSQL estimates it; None: it has not looked yet.
+    """
+
+    mart: FeatureMart
+    identity: str
+    horizon: int
+    key_order: tuple[str, ...]
+    has_ties: bool
+    rows: float
+    history: float | None
+
+    @property
+    def table(self) -> str:
+        """The quoted name."""
+        return quote_table(self.mart.schema, self.mart.alias)
 
 
 def newest_rows_sql(
-    source: Source,
-    as_of: datetime,
-    *,
-    changed_since: tuple[int, datetime] | None,
+    source: PostgresTable, as_of: datetime, changed_since: tuple[int, datetime] | None
 ) -> str:
-    """Return the SQL for the newest valid row per entity.
-
-    Columns: join keys, EVENT_TIME, CHANGED, features.
-
-    Parameters
-    ----------
-    changed_since
-        An earlier `Source.horizon` and instant: CHANGED tells whether the row was written, or
-        became visible, since. None: it is always true.
-    """
+    """Return the SQL for the newest valid row per entity, as `MartSnapshot.newest_rows` says."""
     mart = source.mart
     changed = "true" if changed_since is None else _changed(mart, *changed_since)
     outputs = [_output(mart, key) for key in mart.join_keys]
@@ -63,7 +82,7 @@ def newest_rows_sql(
     return _by_distinct_on(source, as_of, outputs)
 
 
-def existing_sql(source: Source, as_of: datetime, keys: Sequence[Sequence[object]]) -> str:
+def existing_sql(source: PostgresTable, as_of: datetime, keys: Sequence[Sequence[object]]) -> str:
     """Return the SQL for which of `keys` have a valid row: column `position`, counted from 1."""
     mart = source.mart
     names = sorted(mart.join_keys)
@@ -84,7 +103,7 @@ def existing_sql(source: Source, as_of: datetime, keys: Sequence[Sequence[object
     )
 
 
-def sample_sql(source: Source, size: int) -> str:
+def sample_sql(source: PostgresTable, size: int) -> str:
     """Return the SQL for the join keys of up to `size` entities, others at each call."""
     mart = source.mart
     outputs = [_output(mart, key) for key in mart.join_keys]
@@ -102,7 +121,7 @@ def sample_sql(source: Source, size: int) -> str:
     )
 
 
-def _by_skip_scan(source: Source, as_of: datetime, outputs: Sequence[str]) -> str:
+def _by_skip_scan(source: PostgresTable, as_of: datetime, outputs: Sequence[str]) -> str:
     keys = ", ".join(map(quote, source.key_order))
     present = " and ".join(f"{quote(key)} is not null" for key in source.key_order)
     last = ", ".join(f"entity.{quote(key)}" for key in source.key_order)
@@ -121,7 +140,9 @@ def _by_skip_scan(source: Source, as_of: datetime, outputs: Sequence[str]) -> st
     )
 
 
-def _newest(source: Source, as_of: datetime, outputs: Sequence[str], match: Sequence[str]) -> str:
+def _newest(
+    source: PostgresTable, as_of: datetime, outputs: Sequence[str], match: Sequence[str]
+) -> str:
     """Return the SQL for the newest row that satisfies `match`.
 
     `with ties` hands on only the equally new rows, so the sort by feature values has one row to
@@ -147,7 +168,7 @@ def _newest(source: Source, as_of: datetime, outputs: Sequence[str], match: Sequ
     )
 
 
-def _by_distinct_on(source: Source, as_of: datetime, outputs: Sequence[str]) -> str:
+def _by_distinct_on(source: PostgresTable, as_of: datetime, outputs: Sequence[str]) -> str:
     mart = source.mart
     keys = [f"source.{quote(key)}" for key in mart.join_keys]
     where = [f"{key} is not null" for key in keys] + _visible(mart, as_of)
@@ -171,18 +192,11 @@ def _changed(mart: FeatureMart, horizon: int, instant: datetime) -> str:
 def _visible(mart: FeatureMart, as_of: datetime) -> list[str]:
     stamp = f"source.{quote(mart.timestamp_field)}"
     found = [f"{stamp} <= {_instant(as_of)}"]
-    if mart.ttl is not None:
-        found.append(f"{stamp} >= {_instant(_oldest(as_of, mart.ttl))}")
+    if oldest := oldest_valid(mart, as_of):
+        found.append(f"{stamp} >= {_instant(oldest)}")
     if mart.created_timestamp_column:
         found.append(f"source.{quote(mart.created_timestamp_column)} <= {_instant(as_of)}")
     return found
-
-
-def _oldest(as_of: datetime, ttl: timedelta) -> datetime:
-    try:
-        return as_of - ttl
-    except OverflowError:  # a ttl of millennia
-        return datetime.min.replace(tzinfo=as_of.tzinfo)
 
 
 def _newest_first(mart: FeatureMart) -> list[str]:

@@ -1,0 +1,69 @@
+"""What BigQuery bills for queries: its limit per query, its refusals, and what a job was billed."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from runner.errors import RunnerError
+
+LIMIT = "BIGQUERY_MAXIMUM_BYTES_BILLED"
+# A query that reads anything is billed for 10 MiB at least.
+_LEAST = 10 * 2**20
+_REFUSAL = re.compile(r"Query exceeded limit for bytes billed: (\d+)\. (\d+) or higher required")
+
+
+@dataclass(frozen=True)
+class Billed:
+    """The bytes of one query, or of several together."""
+
+    bytes_processed: int
+    bytes_billed: int
+
+    def __add__(self, other: Billed) -> Billed:
+        return Billed(
+            self.bytes_processed + other.bytes_processed, self.bytes_billed + other.bytes_billed
+        )
+
+
+NOTHING_BILLED = Billed(0, 0)
+
+
+def expected_bill(bytes_processed: int) -> int:
+    """Return the bytes that a query which reads `bytes_processed` is billed for."""
+    return max(bytes_processed, _LEAST) if bytes_processed else 0
+
+
+def refusal(what: str, message: str) -> RunnerError | None:
+    """Return BigQuery's refusal of a query above the limit as our error; None if it is none.
+
+    Parameters
+    ----------
+    what
+        What the query is for, such as `dbt model user_activity`.
+    message
+        What BigQuery said.
+    """
+    found = _REFUSAL.search(message)
+    return over_limit(what, needed=int(found[2]), limit=int(found[1])) if found else None
+
+
+def over_limit(what: str, *, needed: int, limit: int) -> RunnerError:
+    """Return the error for a query that would be billed for more bytes than the limit."""
+    return RunnerError(
+        f"{what} would be billed for {needed:,} bytes, more than {LIMIT}={limit} allows",
+        hint=f"read less, or set {LIMIT} to {needed} or more; `runner plan <recipe>` shows every "
+        "query's bytes",
+    )
+
+
+def as_metrics(billed: Mapping[str, Billed]) -> dict[str, float]:
+    """Return MLflow metrics: bytes processed and billed by step, and their sums."""
+    metrics: dict[str, float] = {}
+    if not billed:
+        return metrics
+    for name, found in {**billed, "total": sum(billed.values(), NOTHING_BILLED)}.items():
+        metrics[f"bytes_processed.{name}"] = found.bytes_processed
+        metrics[f"bytes_billed.{name}"] = found.bytes_billed
+    return metrics

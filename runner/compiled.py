@@ -1,0 +1,113 @@
+"""What dbt compiled for a recipe: its dbt models in the order of building, and their tests."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+
+@dataclass(frozen=True)
+class CompiledModel:
+    """A dbt model as `dbt compile` left it.
+
+    Attributes
+    ----------
+    materialized
+        `view`, `table`, `incremental` …
+    relation
+        Its name in the warehouse, quoted.
+    sql
+        The query behind it.
+    parents
+        Relation → name of what the query reads: dbt models, sources, seeds.
+    tests
+        SQL of the tests that run after it, by name.
+    tested
+        What these tests read, as in `parents`.
+    """
+
+    name: str
+    materialized: str
+    relation: str
+    sql: str
+    parents: Mapping[str, str]
+    tests: Mapping[str, str]
+    tested: Mapping[str, str]
+
+
+def compiled_models(manifest: Path, selected: Sequence[str]) -> list[CompiledModel]:
+    """Return the dbt models `selected` and all upstream of them, parents first.
+
+    Parameters
+    ----------
+    manifest
+        dbt's manifest after `dbt compile --indirect-selection buildable` of the same selection.
+    selected
+        Names of dbt models.
+    """
+    content = json.loads(manifest.read_bytes())
+    nodes: dict[str, Any] = {**content["nodes"], **content["sources"]}
+    starts = [
+        key
+        for key, node in nodes.items()
+        if node["resource_type"] == "model" and node["name"] in selected
+    ]
+    order = _upstream_first(nodes, starts)
+    tests = _tests(nodes, order)
+    return [
+        CompiledModel(
+            name=nodes[key]["name"],
+            materialized=nodes[key]["config"]["materialized"],
+            relation=nodes[key]["relation_name"],
+            sql=nodes[key]["compiled_code"],
+            parents=dict(_parents(nodes, key)),
+            tests={nodes[test]["name"]: nodes[test]["compiled_code"] for test in tests[key]},
+            tested={k: v for test in tests[key] for k, v in _parents(nodes, test)},
+        )
+        for key in order
+        if nodes[key]["resource_type"] == "model" and nodes[key]["relation_name"]
+    ]
+
+
+def _upstream_first(nodes: Mapping[str, Any], starts: Iterable[str]) -> list[str]:
+    order: dict[str, None] = {}
+
+    def visit(key: str) -> None:
+        if key in nodes and key not in order:
+            for parent in _depends_on(nodes[key]):
+                visit(parent)
+            order[key] = None
+
+    for start in starts:
+        visit(start)
+    return list(order)
+
+
+def _parents(nodes: Mapping[str, Any], key: str) -> Iterable[tuple[str, str]]:
+    for parent in _depends_on(nodes[key]):
+        node = nodes.get(parent)
+        if node is None:
+            continue
+        if node["relation_name"]:
+            yield node["relation_name"], node["name"]
+        else:  # an ephemeral dbt model is a part of the query: what it reads, the query reads
+            yield from _parents(nodes, parent)
+
+
+def _tests(nodes: Mapping[str, Any], order: Sequence[str]) -> dict[str, list[str]]:
+    """Return the tests of each; a test that reads several belongs to the one built last."""
+    tests: dict[str, list[str]] = {key: [] for key in order}
+    position = {key: number for number, key in enumerate(order)}
+    for test, node in nodes.items():
+        reads = _depends_on(node)
+        if node["resource_type"] == "test" and reads and tests.keys() >= set(reads):
+            tests[max(reads, key=position.__getitem__)].append(test)
+    return tests
+
+
+def _depends_on(node: Mapping[str, Any]) -> list[str]:
+    found: list[str] = (node.get("depends_on") or {}).get("nodes", [])
+    return found

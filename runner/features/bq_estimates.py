@@ -1,0 +1,51 @@
+"""What BigQuery says of a query before it runs. The twin of pg_estimates."""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import Any
+
+from google.cloud import bigquery
+
+from runner.features.bq_session import Session
+from runner.features.pg_estimates import Expected
+
+
+class BigQueryEstimates:
+    """Dry runs and the metadata of tables, which cost nothing.
+
+    Attributes
+    ----------
+    limit
+        Most bytes that a query may be billed for; None: any number.
+    """
+
+    def __init__(self, store: Any) -> None:
+        """Ask as `store`, Feast's offline store configuration, says."""
+        self.limit: int | None = store.maximum_bytes_billed
+        self._session = Session(store)
+        self._table = cache(self._look_at)
+
+    def exists(self, relation: str) -> bool:
+        """Tell whether there is a table or view `relation`, quoted."""
+        return self._table(relation) is not None
+
+    def merge_reads(self, relation: str) -> list[str]:
+        """Return what merging new rows into `relation` reads of it: all of it at most."""
+        return [f"select * from {relation}"]
+
+    def expected(self, query: str, fills: str | None) -> Expected:
+        """Return how many rows the table that `query` `fills` holds now, and the bytes it reads.
+
+        Raises
+        ------
+        RunnerError
+            If BigQuery does not accept the query.
+        """
+        table = self._table(fills) if fills else None
+        rows = table.num_rows if table and table.table_type == "TABLE" else None
+        return Expected(rows, self._session.bytes_processed(query))
+
+    def _look_at(self, relation: str) -> bigquery.Table | None:
+        project, dataset, name = relation.replace("`", "").split(".")
+        return self._session.table((project, dataset, name))

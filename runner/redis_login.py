@@ -1,0 +1,121 @@
+"""Log in to the Redis-protocol server that `REDIS_URL` names, or say why that cannot be done."""
+
+from __future__ import annotations
+
+import socket
+import ssl
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
+
+from runner.errors import RunnerError
+from runner.settings import RedisAddress
+
+_ANSWER_SECONDS = 5
+_MISMATCHES = frozenset({62, 64})  # X509_V_ERR_HOSTNAME_MISMATCH, …_IP_ADDRESS_MISMATCH
+_OTHER_AUTHORITY = (
+    "name its authority's PEM file: REDIS_URL=rediss://…?ssl_ca_certs=/path/to/ca.pem"
+)
+_OTHER_NAME = (
+    "write the name that it was issued for into REDIS_URL, or trust whatever its authority signed: "
+    "…&ssl_check_hostname=false"
+)
+
+
+def login(address: RedisAddress) -> dict[str, Any]:
+    """Return what the server tells of itself; nothing if the account may not ask.
+
+    Raises
+    ------
+    RunnerError
+        If the login, the certificate or the kind of connection is refused.
+    redis.exceptions.RedisError
+        If it does not answer, or not as Redis does.
+    """
+    from redis import exceptions
+
+    where = f"{address.host}:{address.port}"
+    try:
+        return info(address)
+    except exceptions.AuthenticationError as error:
+        raise RunnerError(
+            f"Redis at {where} refuses the login: {error}",
+            hint="set REDIS_URL=redis://:<password>@<host>:<port>/0, or to a free port for a "
+            "server of the project's own; then `runner up`",
+        ) from error
+    except (
+        exceptions.ConnectionError,
+        exceptions.TimeoutError,
+        exceptions.InvalidResponse,
+    ) as error:
+        told = _tls_problem(address, where, error)
+        if told is None:
+            raise
+        raise told from error
+
+
+def info(address: RedisAddress, section: str = "server") -> dict[str, Any]:
+    """Return what the server tells of itself, without a second try; raises redis-py's errors.
+
+    Parameters
+    ----------
+    section
+        Of Redis' INFO, such as `memory`.
+    """
+    import redis
+    from redis.backoff import NoBackoff
+    from redis.retry import Retry
+
+    with redis.Redis.from_url(
+        address.url,
+        socket_timeout=_ANSWER_SECONDS,
+        socket_connect_timeout=_ANSWER_SECONDS,
+        retry=Retry(NoBackoff(), 0),  # the default waits seconds for a server that is not there
+    ) as client:
+        client.ping()
+        try:
+            return dict(client.info(section))
+        except redis.exceptions.NoPermissionError:
+            return {}
+
+
+def _tls_problem(address: RedisAddress, where: str, error: Exception) -> RunnerError | None:
+    """Return what is wrong between TLS and plain text; None if it is something else."""
+    cause = error.__cause__ or error.__context__
+    url = urlsplit(address.url)
+    if url.scheme != "rediss":
+        if not _speaks_tls(address):
+            return None
+        return RunnerError(
+            f"what listens at {where} speaks TLS only",
+            hint="write REDIS_URL=rediss://…?ssl_ca_certs=/path/to/ca.pem",
+        )
+    if isinstance(cause, ssl.SSLCertVerificationError):
+        return RunnerError(
+            f"Redis at {where}: its certificate is refused: {cause.verify_message}",
+            hint=_OTHER_NAME if cause.verify_code in _MISMATCHES else _OTHER_AUTHORITY,
+        )
+    if isinstance(cause, FileNotFoundError):
+        ca = parse_qs(url.query).get("ssl_ca_certs", [""])[-1]
+        return RunnerError(
+            f"REDIS_URL: ssl_ca_certs={ca} cannot be read: {cause.strerror}", hint="name a PEM file"
+        )
+    if isinstance(cause, ssl.SSLError | TimeoutError | ConnectionResetError):
+        return RunnerError(
+            f"what listens at {where} does not answer in TLS",
+            hint="if it speaks plain Redis, write redis:// instead of rediss:// in REDIS_URL",
+        )
+    return None
+
+
+def _speaks_tls(address: RedisAddress) -> bool:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE  # nothing is said after the handshake
+    try:
+        with (
+            socket.create_connection((address.host, address.port), _ANSWER_SECONDS) as plain,
+            context.wrap_socket(plain),
+        ):
+            return True
+    except OSError:
+        return False

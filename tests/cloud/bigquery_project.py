@@ -1,0 +1,129 @@
+"""The project of `tests.online_project` with its feature marts in the BigQuery emulator."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+from google.cloud import bigquery
+
+from runner.features.materialize import ViewReport, materialize
+from runner.manifest import Column, FeatureMart
+from runner.settings import Settings
+from tests.instants import at
+from tests.online_project import PROJECT, Hashes, newest_rows, serialized, stored_hashes
+
+_SQL_TYPES = {
+    "int64": "int64",
+    "int32": "int64",
+    "float64": "float64",
+    "float32": "float64",
+    "string": "string",
+    "bool": "bool",
+    "timestamp": "timestamp",
+}
+_YAML = f"""\
+project: {PROJECT}
+provider: local
+entity_key_serialization_version: 3
+registry: registry.db
+offline_store:
+  type: runner.features.bigquery_offline_store.PointInTimeBigQueryOfflineStore
+  dataset: {{dataset}}
+online_store: {{{{type: redis, key_ttl_seconds: 86400}}}}
+"""
+
+
+class BigQueryProject:
+    """Settings of the cloud target, marts in `dataset`, and what both stores hold."""
+
+    def __init__(self, root: Path, client: bigquery.Client, dataset: str, redis_url: str) -> None:
+        (root / "profiles").mkdir()
+        (root / "feature_repo").mkdir()
+        yaml = _YAML.format(dataset=dataset)
+        (root / "profiles" / "feature_store.cloud.yaml").write_text(yaml)
+        env = {"REDIS_URL": redis_url, "MLFLOW_TRACKING_URI": "none"}
+        self.settings = Settings(target="cloud", root=root, env=env)
+        self.client = client
+        self.dataset = dataset
+        self.marts: list[FeatureMart] = []
+
+    def mart(
+        self,
+        name: str,
+        keys: Mapping[str, str],
+        features: Mapping[str, str],
+        *,
+        ttl: timedelta | None = None,
+        created: bool = True,
+        layout: str = "partition by timestamp_trunc(event_timestamp, day)",
+    ) -> FeatureMart:
+        """Create an empty feature mart: column name → dtype for keys and features."""
+        times = {"event_timestamp": "timestamp"} | ({"created_at": "timestamp"} if created else {})
+        columns = {**keys, **times, **features}
+        mart = FeatureMart(
+            name=name,
+            database=self.client.project,
+            schema=self.dataset,
+            alias=name,
+            description="",
+            file=f"{name}.yml",
+            owner="",
+            tags=(),
+            compiled_code=None,
+            entities={key: key for key in keys},
+            columns={column: Column(column, dtype, "") for column, dtype in columns.items()},
+            ttl=ttl,
+            timestamp_field="event_timestamp",
+            created_timestamp_column="created_at" if created else None,
+            online=True,
+            adapter_type="bigquery",
+        )
+        declared = ", ".join(f"`{column}` {_SQL_TYPES[t]}" for column, t in columns.items())
+        self.run(f"create or replace table {self.dataset}.{name} ({declared}) {layout}")
+        self.marts.append(mart)
+        return mart
+
+    def run(self, sql: str, *values: Any) -> list[dict[str, Any]]:
+        """Run `sql` with values for its `?`; return its rows."""
+        options = bigquery.QueryJobConfig(query_parameters=[_parameter(value) for value in values])
+        return [dict(row) for row in self.client.query(sql, job_config=options).result()]
+
+    def insert(self, mart: FeatureMart, *rows: Sequence[Any]) -> None:
+        """Insert rows, each in the order of the mart's columns."""
+        if not rows:
+            return
+        kinds = [_SQL_TYPES[column.dtype] for column in mart.columns.values()]
+        one = ", ".join(f"cast(? as {kind})" for kind in kinds)
+        selects = " union all ".join(f"select {one}" for _ in rows)
+        values = [value for row in rows for value in row]
+        self.run(f"insert into {self.dataset}.{mart.alias} {selects}", *values)
+
+    def delete(self, mart: FeatureMart, condition: str) -> None:
+        """Delete the rows that satisfy `condition`."""
+        self.run(f"delete from {self.dataset}.{mart.alias} where {condition}")
+
+    def materialize(self, hours: float = 0, *, full: bool = False) -> list[ViewReport]:
+        """Materialize every mart at `hours` from NOW."""
+        return materialize(self.settings, self.marts, full=full, as_of=at(hours))
+
+    def online(self) -> Hashes:
+        """Return every hash in the online store that is not ours for bookkeeping."""
+        return stored_hashes(self.settings.redis.url)
+
+    def expected(self, hours: float = 0) -> Hashes:
+        """Return what the online store must hold at `hours` from NOW."""
+        hashes: Hashes = {}
+        for mart in self.marts:
+            rows = self.run(f"select * from {self.dataset}.{mart.alias}")
+            for key, row in newest_rows(mart, rows, at(hours)).items():
+                hashes.setdefault(key, {}).update(serialized(mart, row))
+        return hashes
+
+
+def _parameter(value: Any) -> bigquery.ScalarQueryParameter:
+    kinds = {bool: "BOOL", int: "INT64", float: "FLOAT64", str: "STRING"}
+    kind = kinds.get(type(value), "TIMESTAMP") if value is not None else "STRING"
+    return bigquery.ScalarQueryParameter(None, kind, value)

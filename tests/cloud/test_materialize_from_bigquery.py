@@ -1,0 +1,289 @@
+"""From BigQuery to Redis: after every run the whole store equals the oracle's, byte for byte."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pytest
+from google.cloud import bigquery, bigquery_storage
+
+from runner.errors import RunnerError
+from runner.features import bq_mart
+from runner.features.materialize import FULL, INCREMENTAL, SUPERSEDED, materialize
+from runner.features.warehouse import open_mart
+from runner.manifest import FeatureMart
+from tests.cloud.bigquery_project import BigQueryProject
+from tests.instants import NOW, at
+from tests.online_project import redis_key
+
+pytestmark = [pytest.mark.cloud, pytest.mark.servers, pytest.mark.timeout(120)]
+
+DAY = 24
+
+
+@pytest.fixture
+def project(
+    tmp_path: Path, client: bigquery.Client, dataset: str, redis_url: str
+) -> Iterator[BigQueryProject]:
+    made = BigQueryProject(tmp_path, client, dataset, redis_url)
+    yield made
+    tables = {table.table_id for table in client.list_tables(dataset)}
+    assert tables <= {mart.alias for mart in made.marts}, "something was left behind"
+    for table in tables:
+        client.delete_table(f"{dataset}.{table}")
+
+
+@pytest.fixture
+def users(project: BigQueryProject) -> FeatureMart:
+    return project.mart("user_activity", {"user_id": "int64"}, {"orders_7d": "int64"})
+
+
+def _row(user: int, hours: float, orders: int | None, *, created: float | None = None) -> list[Any]:
+    return [user, at(hours), at(hours if created is None else created), orders]
+
+
+def test_the_newest_known_row_of_every_entity_is_stored(
+    project: BigQueryProject, users: FeatureMart
+) -> None:
+    rows = [_row(1, -3, 10), _row(1, -2, 20), _row(2, -5, None), _row(-3, -1, 5)]
+    unknown = [_row(1, 1, 2), _row(1, -1, 3, created=1), _row(4, 1, 1)]
+    project.insert(users, *rows, *unknown)
+    report = project.materialize()[0]
+    assert project.online() == project.expected()
+    assert (report.mode, report.entities, report.written, report.removed) == (FULL, 3, 3, 0)
+
+
+def test_every_type_of_key_and_value_has_the_bytes_that_feast_reads(
+    project: BigQueryProject,
+) -> None:
+    keys = {"b": "string", "a": "int64", "c": "timestamp", "d": "int32"}
+    dtypes = ["int64", "int32", "float64", "float32", "string", "bool", "timestamp"]
+    mart = project.mart("v", keys, {f"f_{dtype}": dtype for dtype in dtypes})
+    filled = [2**53 + 1, -5, 0.1, 0.5, "ä€😀'\"\\", True, datetime(1912, 6, 23, tzinfo=UTC)]
+    for number, text in enumerate(["", "b c", "'", '"', "\\", "NULL", "ä€😀"]):
+        values = filled if number % 2 else [None] * len(filled)
+        key = [text, -(2**63) + number, at(number), 2**31 - 1 - number]
+        project.insert(mart, [*key, at(-1), at(-1), *values])
+    project.materialize()
+    assert project.online() == project.expected()
+    project.delete(mart, "a > -9223372036854775807")
+    assert project.materialize(full=True)[0].removed == 5
+    assert project.online() == project.expected()
+
+
+def test_equally_new_rows_are_told_apart_by_their_values(project: BigQueryProject) -> None:
+    mart = project.mart("v", {"k": "int64"}, {"r": "float64", "t": "string"}, created=False)
+    for key, values in enumerate([[0.5, None], [None, 0.5]]):
+        project.insert(mart, *[[key, at(-1), value, "x"] for value in values])
+    project.insert(mart, *[[9, at(-1), 0.5, text] for text in ("a", "B", "ä", "b")])
+    project.materialize()
+    assert project.online() == project.expected()
+
+
+def test_an_incremental_run_writes_only_what_changed(
+    project: BigQueryProject, users: FeatureMart
+) -> None:
+    project.insert(users, *[_row(user, -5 * DAY, user) for user in range(100)])
+    project.materialize(-1)
+    project.insert(users, _row(7, -0.5, 70), _row(200, -0.5, 1), _row(8, 0.5, 1))
+    report = project.materialize(0)[0]
+    assert (report.mode, report.entities, report.written) == (INCREMENTAL, 101, 2)
+    assert project.online() == project.expected(0)
+    report = project.materialize(1)[0]
+    assert (report.mode, report.entities, report.written) == (INCREMENTAL, 101, 1)
+    assert project.online() == project.expected(1)
+    report = project.materialize(1)[0]
+    assert (report.mode, report.entities, report.written) == (INCREMENTAL, 101, 0)
+
+
+def test_a_late_row_is_found_however_old_its_timestamps_are(
+    project: BigQueryProject, users: FeatureMart
+) -> None:
+    project.insert(users, _row(1, -500, 1))
+    project.materialize(-1)
+    project.insert(users, _row(2, -400, 2), _row(1, -300, 3))
+    report = project.materialize(0)[0]
+    assert (report.mode, report.written) == (INCREMENTAL, 2)
+    assert project.online() == project.expected(0)
+
+
+@pytest.mark.parametrize("layout", ["partition by timestamp_trunc(event_timestamp, day)", ""])
+@pytest.mark.parametrize("created", [True, False])
+def test_a_correction_at_an_equal_event_time_replaces_the_value(
+    project: BigQueryProject, created: bool, layout: str
+) -> None:
+    mart = project.mart("v", {"k": "int64"}, {"n": "int64"}, created=created, layout=layout)
+    times = [at(-300), at(-300)] if created else [at(-300)]
+    other = [at(-900), at(-900)] if created else [at(-900)]
+    project.insert(mart, [1, *times, 5], [2, *other, 5])
+    project.materialize(-1)
+    project.run(f"update {project.dataset}.v set n = 4 where k = 1")
+    report = project.materialize(0)[0]
+    # Without partitions any row may have changed.
+    assert (report.mode, report.written) == (INCREMENTAL, 1 if layout else 2)
+    assert project.online() == project.expected(0)
+
+
+def test_a_table_that_dbt_builds_anew_is_written_anew(
+    project: BigQueryProject, users: FeatureMart
+) -> None:
+    project.insert(users, _row(1, -3, 1), _row(2, -3, 2))
+    project.materialize(-1)
+    table = f"{project.dataset}.user_activity"
+    project.run(f"create or replace table {table} as select * from {table} where user_id = 1")
+    report = project.materialize(0)[0]
+    assert (report.mode, report.written, report.removed) == (FULL, 1, 1)
+    assert project.online() == project.expected(0)
+
+
+def test_deleted_and_expired_entities_are_removed(project: BigQueryProject) -> None:
+    mart = project.mart(
+        "v", {"user": "int64", "shop": "string"}, {"n": "int64"}, ttl=timedelta(hours=2)
+    )
+    for n in range(3):
+        project.insert(mart, [n, "a'b", at(-1.5 + n), at(-1.5 + n), n])
+    project.materialize(1)
+    assert len(project.online()) == 2  # the first has expired, the third is not there yet
+    project.delete(mart, "user = 1")
+    report = project.materialize(1)[0]
+    assert (report.mode, report.removed) == (INCREMENTAL, 1)
+    assert project.online() == project.expected(1)
+
+
+def test_a_view_without_entities_has_one_row(project: BigQueryProject) -> None:
+    mart = project.mart("v", {}, {"n": "int64"})
+    project.insert(mart, [at(-2), at(-2), 1], [at(-1), at(-1), 2])
+    assert project.materialize(-0.5)[0].entities == 1
+    assert project.online() == project.expected(-0.5)
+    assert list(project.online()) == [redis_key(mart, {})]
+    project.delete(mart, "true")
+    assert project.materialize(0)[0].removed == 1
+    assert project.online() == {}
+
+
+def test_a_view_of_the_warehouse_is_copied_in_full_each_time(
+    project: BigQueryProject, users: FeatureMart
+) -> None:
+    project.insert(users, _row(1, -3, 1))
+    project.run(
+        f"create or replace view {project.dataset}.looked as "
+        f"select * from {project.dataset}.user_activity"
+    )
+    project.marts[0] = dataclasses.replace(users, alias="looked")
+    try:
+        for _ in range(2):
+            assert project.materialize()[0].mode == FULL
+            assert project.online() == project.expected()
+    finally:
+        project.run(f"drop view {project.dataset}.looked")
+        project.marts[0] = users
+
+
+def test_an_earlier_instant_does_not_overwrite_a_later_one(
+    project: BigQueryProject, users: FeatureMart
+) -> None:
+    project.insert(users, _row(1, -3, 1), _row(1, -1, 2))
+    project.materialize(0)
+    assert project.materialize(-2)[0].mode == SUPERSEDED
+    assert project.online() == project.expected(0)
+
+
+def test_a_run_sees_one_instant_whatever_is_written_meanwhile(
+    project: BigQueryProject, users: FeatureMart
+) -> None:
+    project.insert(users, _row(1, -3, 1))
+    with open_mart(project.settings, users) as snapshot:
+        project.insert(users, _row(1, -2, 2), _row(2, -2, 2))
+        rows = pa.Table.from_batches(snapshot.newest_rows(NOW, None))
+        assert rows["orders_7d"].to_pylist() == [1]
+        assert snapshot.existing(NOW, [(1,), (2,)]) == {1}
+        assert snapshot.sample(5) == [{"user_id": 1}]
+
+
+def test_rows_come_in_batches_from_the_storage_read_api_in_one_stream(
+    project: BigQueryProject, users: FeatureMart, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sessions = []
+    original = bigquery_storage.BigQueryReadClient.create_read_session
+
+    def create(self: Any, *args: Any, **options: Any) -> Any:
+        sessions.append(options["max_stream_count"])
+        return original(self, *args, **options)
+
+    monkeypatch.setattr(bigquery_storage.BigQueryReadClient, "create_read_session", create)
+    table = f"{project.dataset}.user_activity"
+    project.run(
+        f"insert into {table} select n, timestamp '{at(-1).isoformat()}', "
+        f"timestamp '{at(-1).isoformat()}', n from unnest(generate_array(1, 150000)) as n"
+    )
+    with open_mart(project.settings, users) as snapshot:
+        batches = list(snapshot.newest_rows(NOW, None))
+    assert sessions[-1] == 1
+    assert len(batches) > 1
+    assert sum(batch.num_rows for batch in batches) == 150_000
+
+
+def test_a_query_that_is_left_early_is_cancelled(
+    project: BigQueryProject, users: FeatureMart, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    project.insert(users, _row(1, -3, 1))
+    cancelled: list[Any] = []
+    monkeypatch.setattr(bigquery.QueryJob, "cancel", lambda job: cancelled.append(job.job_id))
+    with open_mart(project.settings, users) as snapshot:
+        snapshot.cancel()
+        assert cancelled == []  # nothing runs yet
+        rows = snapshot.newest_rows(NOW, None)
+        next(rows)
+        snapshot.cancel()  # as another thread does on Ctrl-C
+        rows.close()
+    assert len(cancelled) == 2
+    assert len(set(cancelled)) == 1
+
+
+def test_every_job_carries_the_label_of_what_it_is_for(
+    project: BigQueryProject, users: FeatureMart, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    labels: list[str] = []
+    original = bigquery.Client.query
+
+    def query(self: Any, sql: str, job_config: Any = None, **options: Any) -> Any:
+        labels.append(job_config.labels.get("runner") if job_config else "")
+        return original(self, sql, job_config=job_config, **options)
+
+    project.insert(users, _row(1, -3, 1), _row(2, -3, 1))
+    project.materialize(-1)
+    project.delete(users, "user_id = 2")
+    monkeypatch.setattr(bigquery.Client, "query", query)
+    project.materialize()
+    assert set(labels) == {"materialize"}
+    assert len(labels) == 4  # the time, the partitions written, the newest rows, the keys
+
+
+def test_a_mart_without_a_table_is_named(project: BigQueryProject, users: FeatureMart) -> None:
+    missing = dataclasses.replace(users, alias="nothing")
+    with pytest.raises(RunnerError, match=r"user_activity.*nothing in test-project") as caught:
+        materialize(project.settings, [missing])
+    assert "dbt build" in caught.value.hint
+
+
+def test_a_manifest_of_the_other_target_is_refused(
+    project: BigQueryProject, users: FeatureMart
+) -> None:
+    other = dataclasses.replace(users, adapter_type="postgres")
+    with pytest.raises(RunnerError, match="describes tables of postgres") as caught:
+        materialize(project.settings, [other])
+    assert "dbt parse --target cloud" in caught.value.hint
+
+
+def test_partitions_by_another_column_tell_nothing(
+    project: BigQueryProject,
+) -> None:
+    layout = "partition by timestamp_trunc(created_at, day)"
+    mart = project.mart("v", {"k": "int64"}, {"n": "int64"}, layout=layout)
+    table = project.client.get_table(f"{project.dataset}.v")
+    assert not bq_mart._is_partitioned_by_day(table, mart)

@@ -1,0 +1,220 @@
+"""`runner plan` on BigQuery, the limit of bytes billed, and what a run records of its bill."""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from google.cloud import bigquery
+from mlflow import MlflowClient
+from typer.testing import CliRunner
+
+from runner import cli
+from runner.bytes_billed import LIMIT
+from runner.errors import RunnerError
+from runner.features.store import open_store, point_in_time_table, recipe_features
+from runner.manifest import load_manifest
+from runner.plan import Plan, plan, require_affordable
+from runner.recipe import load_recipe
+from runner.settings import Settings, load_settings
+from runner.training import build_sql, train
+from tests.cloud.bigquery_stores import load_arrow
+from tests.emulators.bigquery import Emulator
+from tests.small_project import readings, write_project
+
+pytestmark = [pytest.mark.cloud, pytest.mark.timeout(170)]
+
+# 600 rows: user_id, event_timestamp and amount of 8 bytes, is_high of 1, a text of 10.
+ROWS, NUMBER, FLAG = 600, 8, 1
+LEAST = 10 * 2**20
+
+
+@pytest.fixture(scope="module")
+def project(
+    client: bigquery.Client, emulator: Emulator, tmp_path_factory: pytest.TempPathFactory
+) -> Path:
+    """The small project with nothing but its raw table in BigQuery."""
+    root = write_project(tmp_path_factory.mktemp("small"))
+    for dataset in ("staging", "feature_mart", "spine_data", "feast_registry"):
+        client.delete_dataset(dataset, delete_contents=True, not_found_ok=True)
+    client.create_dataset("raw_events", exists_ok=True)
+    load_arrow(client, "raw_events.readings", readings())
+    os.environ.update(
+        emulator.environment,
+        BIGQUERY_LOCATION="US",
+        FEAST_REGISTRY=str(root / "registry.db"),
+        MLFLOW_TRACKING_URI=f"sqlite:///{root / 'mlflow.db'}",
+        REDIS_URL="redis://127.0.0.1:1/0",
+    )
+    return root
+
+
+@pytest.fixture(scope="module")
+def recipe(project: Path) -> Path:
+    return project / "recipes" / "small.yaml"
+
+
+@pytest.fixture
+def settings(project: Path) -> Settings:
+    return load_settings("cloud", project)
+
+
+@pytest.fixture(scope="module")
+def unbuilt(client: bigquery.Client, project: Path, recipe: Path) -> Plan:
+    """The plan before anything is built."""
+    before = _tables(client)
+    planned = plan(load_settings("cloud", project), recipe)
+    assert _tables(client) == before  # planning writes nothing
+    return planned
+
+
+def _tables(client: bigquery.Client) -> set[str]:
+    """Return every dataset and table there is."""
+    datasets = list(client.list_datasets())
+    tables = (table for dataset in datasets for table in client.list_tables(dataset.reference))
+    return {dataset.dataset_id for dataset in datasets} | {table.full_table_id for table in tables}
+
+
+@pytest.fixture(scope="module")
+def run_id(unbuilt: Plan, project: Path, recipe: Path) -> str:
+    """A training after the first plan."""
+    return train(load_settings("cloud", project), recipe).run_id
+
+
+@pytest.fixture(scope="module")
+def built(run_id: str, project: Path, recipe: Path) -> Plan:
+    return plan(load_settings("cloud", project), recipe)
+
+
+def test_what_reads_an_unbuilt_table_is_not_guessed(unbuilt: Plan) -> None:
+    told = {(step.kind, step.name): (step.bytes, step.problem) for step in unbuilt.steps}
+    assert told == {
+        ("dbt model", "stg_readings"): ((0,), ""),
+        ("dbt model", "spine_high"): ((), "not built yet: stg_readings"),
+        ("dbt model", "reading"): ((), "not built yet: stg_readings"),
+        ("dbt tests", "reading"): ((), "not built yet: reading"),
+        ("join", "spine_high"): ((), "not built yet: spine_high, reading"),
+        ("materialize", "reading"): ((), "not built yet: reading"),
+    }
+    assert unbuilt.hint.startswith("`dbt run --select stg_readings --target cloud` creates")
+
+
+def test_a_budget_is_not_granted_to_what_is_not_known(unbuilt: Plan) -> None:
+    require_affordable(unbuilt, None)
+    with pytest.raises(RunnerError) as refused:
+        require_affordable(unbuilt, 1000)
+    assert refused.value.message == (
+        "5 of 6 steps cannot be estimated, so nobody can say that they cost no more than "
+        "--max-cost 1000; the first is dbt model spine_high: not built yet: stg_readings"
+    )
+    assert refused.value.hint == unbuilt.hint
+
+
+def test_every_step_has_its_bytes_once_all_is_built(built: Plan) -> None:
+    told = {(step.kind, step.name): (step.rows, step.bytes) for step in built.steps}
+    mart, spine = ROWS * 3 * NUMBER, ROWS * (2 * NUMBER + FLAG)
+    assert told["dbt model", "stg_readings"] == (None, (0,))  # a view: defined, not read
+    assert told["dbt model", "spine_high"][0] == ROWS
+    # An incremental dbt model reads the source and its own table, then merges into that.
+    assert told["dbt model", "reading"][1][1] == mart
+    assert told["dbt tests", "reading"][1] == (ROWS * NUMBER,)
+    assert told["join", "spine_high"] == (ROWS, (mart + spine,))
+    assert told["materialize", "reading"][1] == (mart,)
+    assert not any(step.problem for step in built.steps)
+    assert built.hint == ""
+
+
+def test_a_plan_above_the_budget_names_what_costs_most(built: Plan) -> None:
+    join = next(step for step in built.steps if step.kind == "join")
+    steps = (replace(join, bytes=(2**40,)), *built.steps)
+    dear = replace(built, steps=steps, price_per_tib=6.25, limit=None)
+    with pytest.raises(RunnerError) as refused:
+        require_affordable(dear, 5)
+    assert refused.value.message == (
+        f"the plan costs {dear.usd:.6f} USD, more than --max-cost 5; most of it is join "
+        "spine_high, billed for 1,099,511,627,776 bytes, 6.250000 USD"
+    )
+    require_affordable(dear, dear.usd)
+
+
+def test_a_query_above_the_limit_is_told_before_it_runs(built: Plan) -> None:
+    limited = replace(built, limit=LEAST - 1)
+    with pytest.raises(RunnerError) as refused:
+        require_affordable(limited, None)
+    assert refused.value.message == (
+        "dbt model spine_high would be billed for 10,485,760 bytes, more than "
+        f"{LIMIT}={LEAST - 1} allows"
+    )
+    require_affordable(replace(built, limit=LEAST), None)
+
+
+def test_the_command_prints_the_plan_and_refuses_it(
+    built: Plan, project: Path, recipe: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(project)
+    arguments = ["plan", str(recipe), "--target", "cloud", "--json", "--max-cost", "0"]
+    done = CliRunner().invoke(cli.app, arguments)
+    assert done.exit_code == 1
+    printed = json.loads(done.stdout)
+    assert printed["complete"]
+    assert printed["total_usd"] == pytest.approx(built.usd)
+    join = next(step for step in printed["steps"] if step["kind"] == "join")
+    assert join["bytes_billed"] == LEAST
+    assert "`feature_mart`.`reading`" in join["sql"][0]
+    assert "more than --max-cost 0.0; most of it is" in done.stderr
+
+
+def test_dbt_names_the_model_that_bigquery_refuses(
+    built: Plan, project: Path, recipe: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(LIMIT, "1000")
+    with pytest.raises(RunnerError) as refused:
+        build_sql(load_settings("cloud", project), load_recipe(recipe))
+    assert refused.value.message in {
+        f"models/{folder}/{name}.sql: dbt model {name} would be billed for 10,485,760 bytes, more "
+        f"than {LIMIT}=1000 allows"
+        for folder, name in (("feature_mart", "reading"), ("spine_data", "spine_high"))
+    }
+    assert f"set {LIMIT} to 10485760 or more" in refused.value.hint
+
+
+def test_the_join_is_named_when_bigquery_refuses_it(
+    built: Plan, project: Path, recipe: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(LIMIT, "1000")
+    settings = load_settings("cloud", project)
+    manifest = load_manifest(settings.manifest_path)
+    features = recipe_features(load_recipe(recipe), manifest)
+    spine = "select user_id, event_timestamp from spine_data.spine_high"
+    with pytest.raises(RunnerError) as refused:
+        point_in_time_table(open_store(settings), spine, features)
+    assert refused.value.message == (
+        "the point-in-time join of reading would be billed for 10,485,760 bytes, more than "
+        f"{LIMIT}=1000 allows"
+    )
+
+
+def test_a_run_records_what_was_billed(run_id: str, settings: Settings) -> None:
+    metrics = MlflowClient(settings.mlflow_tracking_uri).get_run(run_id).data.metrics
+    billed = {k: v for k, v in metrics.items() if k.startswith("bytes_billed.")}
+    assert billed == {
+        "bytes_billed.dbt.stg_readings": 0,
+        "bytes_billed.dbt.reading": LEAST,
+        "bytes_billed.dbt.spine_high": LEAST,
+        "bytes_billed.join": LEAST,
+        "bytes_billed.dbt_tests": LEAST,
+        "bytes_billed.total": 4 * LEAST,
+    }
+    read = ROWS * (3 * NUMBER + 2 * NUMBER + FLAG)
+    assert metrics["bytes_processed.join"] == read
+
+
+def test_a_price_must_be_a_number(
+    project: Path, recipe: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("BIGQUERY_PRICE_PER_TIB", "cheap")
+    with pytest.raises(RunnerError, match="BIGQUERY_PRICE_PER_TIB='cheap' is not a price"):
+        plan(load_settings("cloud", project), recipe)

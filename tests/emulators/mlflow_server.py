@@ -1,0 +1,27 @@
+"""A real MLflow server for the tests, with a database of its own."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+from tests.conftest import free_port
+from tests.emulators.processes import answers_http, running
+
+
+@contextmanager
+def mlflow_server(
+    folder: Path, artifacts: str, env: Mapping[str, str] | None = None
+) -> Iterator[str]:
+    """Keep a server running that hands artifacts on to `artifacts`; the value is its address."""
+    uri = f"http://127.0.0.1:{free_port()}"
+    store = ["--backend-store-uri", f"sqlite:///{folder / 'mlflow.db'}"]
+    proxy = ["--serve-artifacts", "--artifacts-destination", artifacts]
+    address = ["--host", "127.0.0.1", "--port", uri.rpartition(":")[2], "--workers", "1"]
+    command = [sys.executable, "-m", "mlflow", "server", *store, *proxy, *address]
+    variables = {**os.environ, "MLFLOW_DISABLE_TELEMETRY": "true", **(env or {})}
+    with running(command, folder, lambda: answers_http(f"{uri}/health"), variables):
+        yield uri
