@@ -19,7 +19,6 @@ from serving.champion import Champion, Loaded
 from serving.errors import (
     InvalidEntityRowError,
     InvalidOnlineValueError,
-    OnlineStoreUnavailableError,
     PredictionError,
     ServingError,
 )
@@ -120,8 +119,12 @@ class Batches:
         for asked, position, places in wanted:
             if asked.future.done():  # failed as a whole, or its client has gone
                 continue
+            found = [replies[i] for i in places]
+            if lost := [reply for reply in found if isinstance(reply, Exception)]:
+                asked.fail(lost[0])
+                continue
             try:
-                row = loaded.online.row([replies[i] for i in places], now, cache)
+                row = loaded.online.row(found, now, cache)
             except InvalidOnlineValueError as err:
                 self._refuse(asked, position, err)
             else:
@@ -132,12 +135,11 @@ class Batches:
         if not commands:
             return []
         started = time.perf_counter()
-        try:
-            replies = await self._online.read(commands)
-        except OnlineStoreUnavailableError:
+        replies = await self._online.read(commands)
+        if any(isinstance(reply, Exception) for reply in replies):
             self._metrics.redis_failures += 1
-            raise
-        self._metrics.redis.observe(time.perf_counter() - started)
+        else:
+            self._metrics.redis.observe(time.perf_counter() - started)
         return replies
 
     def _tell(
@@ -147,6 +149,8 @@ class Batches:
         for (asked, position, row), label, shares in zip(
             rows, predictions.labels.tolist(), _shares(predictions), strict=True
         ):
+            if asked.future.done():
+                continue
             if not math.isfinite(label if shares is None else sum(shares)):
                 failed = PredictionError("the model's answer is not a finite number")
                 self._refuse(asked, position, failed)

@@ -16,8 +16,9 @@ from typing import Any
 import hiredis
 
 from serving.errors import OnlineStoreUnavailableError
+from serving.logs import log
 from serving.redis_address import RedisAddress
-from serving.redis_client import RedisClient, check_replies, unavailable
+from serving.redis_client import RedisClient, unavailable
 
 _SLOTS = 16_384
 _KEY_AFTER = b"\r\nHMGET\r\n$"
@@ -51,17 +52,14 @@ class OnlineStoreClient:
     async def read(self, commands: Sequence[bytes]) -> list[Any]:
         """Return the reply to each packed HMGET.
 
-        Raises
-        ------
-        OnlineStoreUnavailableError
-            If a server that is needed does not answer, is late, or answers with an error.
+        Where its server does not answer, is late, or answers with an error, the reply is an
+        OnlineStoreUnavailableError: the other commands may be other requests'.
         """
         if self._owners is None:
-            replies = await self._first.send(b"".join(commands), len(commands))
+            replies = await _send(self._first, commands)
         else:
             replies = await self._read_from_owners(self._owners, commands)
-        check_replies(replies)
-        return replies
+        return [_refused(reply) if isinstance(reply, Exception) else reply for reply in replies]
 
     async def ping(self) -> bool:
         """Return whether every server that keys may lie on answers now."""
@@ -80,24 +78,16 @@ class OnlineStoreClient:
         shares: dict[RedisClient | None, list[int]] = {}
         for position, command in enumerate(commands):
             shares.setdefault(owners[hash_slot(_key(command))], []).append(position)
-        if not all(node is not None and node.connected for node in shares):
-            self._renew_map()
-            raise unavailable()
-        sent = [
-            node.send(b"".join(commands[position] for position in share), len(share))
-            for node, share in shares.items()
-            if node is not None
-        ]
-        try:
-            answers = await asyncio.gather(*sent)
-        except OnlineStoreUnavailableError:
-            self._renew_map()
-            raise
+        answers = await asyncio.gather(
+            *(_send(node, [commands[at] for at in share]) for node, share in shares.items())
+        )
         replies: list[Any] = [None] * len(commands)
         for (node, share), answer in zip(shares.items(), answers, strict=True):
             for position, reply in zip(share, answer, strict=True):
                 replies[position] = reply
-                if node is not None and isinstance(reply, hiredis.ReplyError):
+                if node is None or isinstance(reply, OnlineStoreUnavailableError):
+                    self._renew_map()
+                elif isinstance(reply, hiredis.ReplyError):
                     replies[position] = await self._follow(node, str(reply), commands[position])
         return replies
 
@@ -111,9 +101,9 @@ class OnlineStoreClient:
         if not owner.connected:
             await owner.start()
         if kind == "ASK":  # only this key, for now
-            return (await owner.send(_ASKING + command, 2))[1]
+            return (await _send(owner, [_ASKING, command]))[1]
         self._renew_map()
-        return (await owner.send(command, 1))[0]
+        return (await _send(owner, [command]))[0]
 
     def _learn(self, client: RedisClient, slots: list[Any] | None) -> None:
         """Take over what a server says about the cluster; None: it is not in one."""
@@ -157,6 +147,24 @@ class OnlineStoreClient:
             if isinstance(slots, list):
                 self._learn(client, slots)
                 return
+
+
+async def _send(node: RedisClient | None, commands: Sequence[bytes]) -> list[Any]:
+    """Return the replies, or one error per command where they do not come; None: no such node."""
+    try:
+        if node is None:
+            raise unavailable()
+        return await node.send(b"".join(commands), len(commands))
+    except OnlineStoreUnavailableError as err:
+        return [err] * len(commands)
+
+
+def _refused(reply: Exception) -> Exception:
+    """Return the error that clients see, without the server's own words: those are logged."""
+    if isinstance(reply, OnlineStoreUnavailableError):
+        return reply
+    log("error", "online store refused a command", reason=str(reply))
+    return unavailable()
 
 
 def hash_slot(key: bytes) -> int:

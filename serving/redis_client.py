@@ -1,15 +1,15 @@
 """One pipelined connection to one Redis-protocol server, made for many small reads at once.
 
-Requests share the connection: each writes its commands and the replies come back in order, so
-sixteen concurrent requests cost one round trip. While the server is away every read fails at
-once and the connection is tried again in the background; nothing needs a restart.
+Many share the connection: each writes its commands and the replies come back in order. While the
+server is away every read fails at once and the connection is tried again in the background;
+nothing needs a restart.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any, cast
 
 import hiredis
@@ -237,20 +237,6 @@ class RedisClient:
             return await connection.send(payload, expected, _CONNECT_TIMEOUT)
         except OnlineStoreUnavailableError as err:
             raise hung_up(self.address) from err
-
-
-def check_replies(replies: Sequence[Any]) -> None:
-    """Raise if a reply is an error: a server that loads its data or wants a password.
-
-    Raises
-    ------
-    OnlineStoreUnavailableError
-        With nothing of the server's own words: clients would read them. They are logged.
-    """
-    for reply in replies:
-        if isinstance(reply, hiredis.ReplyError):
-            log("error", "online store refused a command", reason=str(reply))
-            raise unavailable()
 
 
 def unavailable() -> OnlineStoreUnavailableError:

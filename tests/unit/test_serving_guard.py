@@ -8,12 +8,16 @@ from typing import Any
 
 import pytest
 
+from serving.app import create_app
 from serving.champion import Champion
 from serving.errors import BundleError, ModelNotReadyError
 from serving.guard import ApiKeys, Guard, Lifecycle
 from serving.logs import AccessLog
 from serving.metrics import Metrics
+from serving.online_client import OnlineStoreClient
+from serving.redis_address import RedisAddress
 from serving.registry import ModelVersion
+from serving.settings import Limits
 
 
 def _ask(app: Any, **scope: Any) -> list[Any]:
@@ -82,6 +86,20 @@ def test_a_failure_after_the_answer_began_does_not_begin_another(
 
     assert [message["type"] for message in _ask(app)] == ["http.response.start"]
     assert _logged(capsys)[0]["message"] == "unexpected failure"
+
+
+def test_a_failure_inside_fastapi_is_told_by_the_guard_too() -> None:
+    registry = _Registry()
+    metrics = Metrics()
+    app = create_app(
+        Champion(registry, metrics, 0),  # no model is loaded
+        OnlineStoreClient(RedisAddress.from_url("redis://127.0.0.1:1"), 1),
+        metrics,
+        limits=Limits(),
+        lifecycle=Lifecycle(),
+    )
+    start, body = _ask(app, path="/openapi.json", query_string=b"", root_path="")
+    assert (start["status"], json.loads(body["body"])["error"]["code"]) == (503, "model_not_ready")
 
 
 @pytest.mark.parametrize("server", [("192.0.2.1", 80), ("shop.example", 80), None])

@@ -1,0 +1,108 @@
+"""Requests of one turn of the event loop share a read and a run of the model, and nothing else."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from runner.settings import RedisAddress
+from serving import redis_address
+from serving.batches import Batches, PredictRequest
+from serving.champion import Champion
+from serving.metrics import Metrics
+from serving.online_client import OnlineStoreClient
+from serving.registry import FolderSource
+from tests.serving_bundles import OnlineStore, entity_key, write_linear_bundle
+
+pytestmark = pytest.mark.servers
+
+Outcomes = list[Any]
+
+
+@pytest.fixture(name="ask", scope="module")
+def _ask(tmp_path_factory: pytest.TempPathFactory, redis_server: RedisAddress) -> Any:
+    """A function that asks several requests in one turn; it returns outcomes and metrics."""
+    store = OnlineStore(redis_server.url)
+    for user_id in range(300):
+        store.write_user(user_id, "toys", orders=user_id)
+    store.client.set(entity_key({"user_id": 400}), "not a hash")
+    folder = tmp_path_factory.mktemp("bundle")
+    write_linear_bundle(folder)
+
+    async def ask(requests: list[PredictRequest], give_up: int | None) -> tuple[Outcomes, Metrics]:
+        metrics = Metrics()
+        champion = Champion(FolderSource(folder), metrics, 0)
+        champion.refresh()
+        online = OnlineStoreClient(redis_address.RedisAddress.from_url(redis_server.url), 5)
+        await online.start()
+        batches = Batches(champion, online, metrics)
+        futures = [batches.predict(request) for request in requests]
+        if give_up is not None:
+            futures[give_up].cancel()
+        outcomes = await asyncio.gather(*futures, return_exceptions=True)
+        await online.stop()
+        return outcomes, metrics
+
+    def ask_at_once(*requests: PredictRequest, give_up: int | None = None) -> Any:
+        return asyncio.run(ask(list(requests), give_up))
+
+    return ask_at_once
+
+
+Ask = Callable[..., tuple[Outcomes, Metrics]]
+
+
+def _request(*user_ids: Any, strict: bool = False) -> PredictRequest:
+    rows = [{"user_id": user_id, "category_id": "toys"} for user_id in user_ids]
+    return PredictRequest(rows, include_features=True, strict=strict)
+
+
+def _orders(outcome: Any) -> list[Any]:
+    name = "user_activity__orders_7d"
+    return [answer["features"][name]["value"] for answer in outcome["predictions"]]
+
+
+def _sample(metrics: Metrics, name: str) -> float:
+    lines = metrics.exposition().decode().splitlines()
+    return float(next(line for line in lines if line.startswith(f"{name} ")).split()[1])
+
+
+def test_each_request_gets_its_own_rows_in_their_order_from_one_read(ask: Ask) -> None:
+    outcomes, metrics = ask(_request(1), _request(3, 2, 3), _request(1))
+    assert [_orders(outcome) for outcome in outcomes] == [[1], [3, 2, 3], [1]]
+    assert _sample(metrics, "serving_redis_seconds_count") == 1
+    assert _sample(metrics, "serving_rows_total") == 5
+
+
+def test_a_strict_request_in_error_fails_alone(ask: Ask) -> None:
+    outcomes, metrics = ask(_request(1), _request(2, "x", strict=True), _request("x", 4))
+    assert _orders(outcomes[0]) == [1]
+    assert outcomes[1].message == "entity_rows[1]: user_id must be an integer of 64 bits"
+    refused, predicted = outcomes[2]["predictions"]
+    assert refused["error"]["code"] == "invalid_entity_row"
+    assert predicted["features"]["user_activity__orders_7d"]["value"] == 4
+    assert _sample(metrics, "serving_rows_total") == 2
+
+
+def test_a_key_that_the_store_refuses_to_read_fails_only_who_asked_for_it(ask: Ask) -> None:
+    outcomes, metrics = ask(_request(1), _request(2, 400), _request(3))
+    assert [_orders(outcomes[0]), _orders(outcomes[2])] == [[1], [3]]
+    assert outcomes[1].code == "online_store_unavailable"
+    assert _sample(metrics, "serving_redis_failures_total") == 1
+
+
+def test_a_request_that_was_given_up_leaves_the_others_their_answers(ask: Ask) -> None:
+    outcomes, metrics = ask(_request(1), _request(2), _request(3), give_up=1)
+    assert isinstance(outcomes[1], asyncio.CancelledError)
+    assert [_orders(outcomes[0]), _orders(outcomes[2])] == [[1], [3]]
+    assert _sample(metrics, "serving_rows_total") == 2
+
+
+def test_large_requests_are_answered_beside_small_ones(ask: Ask) -> None:
+    outcomes, metrics = ask(_request(1), _request(*range(300)), *[_request(i) for i in range(200)])
+    assert _orders(outcomes[1]) == list(range(300))
+    assert [_orders(outcome) for outcome in outcomes[2:]] == [[i] for i in range(200)]
+    assert _sample(metrics, "serving_redis_seconds_count") == 4  # 1; 300; 128 and 72 rows
