@@ -2,7 +2,8 @@
 
 `docs/serving.md` describes the files. ONNX is used only where it is proven to predict what
 scikit-learn predicts on the held-out rows; otherwise the bundle holds the pipeline itself in the
-skops format, which unlike a pickle cannot run code of its own.
+skops format, which unlike a pickle cannot run code of its own. LightGBM's and XGBoost's readers are
+no such format: their models are served as ONNX or not at all.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ from skl2onnx.common.data_types import FloatTensorType, StringTensorType
 from sklearn.base import is_classifier
 from sklearn.pipeline import Pipeline
 
+from runner.boosters import teach_skl2onnx
 from runner.errors import RunnerError
 from runner.features.store import Feature
 from runner.manifest import Spine
@@ -44,6 +46,7 @@ TOLERANCE = 1e-5
 _PROOF_ROWS = 5_000
 _OPSET = 17  # the last in which Split divides evenly without being told into how many
 _SAFE_MODULES = ("sklearn.", "numpy.", "scipy.")
+_BOOSTERS = ("lightgbm.", "xgboost.")
 
 
 @dataclass(frozen=True)
@@ -73,6 +76,11 @@ def served_model(pipeline: Pipeline, X: pd.DataFrame) -> ServedModel:
     ----------
     X
         Held-out model inputs, shape (n_rows, n_features); up to 5,000 are compared.
+
+    Raises
+    ------
+    RunnerError
+        If it can be served neither way.
     """
     sample = X.iloc[:: max(1, len(X) // _PROOF_ROWS)]
     try:
@@ -145,7 +153,8 @@ def trusted_types(pipeline: Pipeline) -> tuple[bytes, list[str]]:
     Raises
     ------
     RunnerError
-        If it holds a type from outside scikit-learn, NumPy and SciPy, or cannot be written.
+        If it holds a type from outside scikit-learn, NumPy, SciPy, LightGBM and XGBoost, or cannot
+        be written.
     """
     try:
         content = skops.io.dumps(pipeline)
@@ -155,7 +164,8 @@ def trusted_types(pipeline: Pipeline) -> tuple[bytes, list[str]]:
             hint="simplify estimator.init_args, such as an early-stopping scorer, in the recipe",
         ) from err
     types = skops.io.get_untrusted_types(data=content)
-    foreign = [name for name in types if not name.startswith(_SAFE_MODULES)]
+    safe = (*_SAFE_MODULES, *_BOOSTERS, "collections.OrderedDict")
+    foreign = [name for name in types if not name.startswith(safe)]
     if foreign:
         raise RunnerError(
             f"the pipeline holds {foreign[0]}, which is not scikit-learn's own",
@@ -165,11 +175,19 @@ def trusted_types(pipeline: Pipeline) -> tuple[bytes, list[str]]:
 
 
 def _skops(pipeline: Pipeline, reason: str) -> ServedModel:
-    content, _ = trusted_types(pipeline)
+    content, types = trusted_types(pipeline)
+    boosters = [name for name in types if name.startswith(_BOOSTERS)]
+    if boosters:
+        raise RunnerError(
+            f"{boosters[-1]} cannot be served: {reason}",
+            hint="change estimator.init_args or preprocessing.numeric.scale; docs/recipe.md says "
+            "what is served",
+        )
     return ServedModel("model.skops", content, "skops", reason)
 
 
 def _onnx(pipeline: Pipeline, X: pd.DataFrame) -> bytes:
+    teach_skl2onnx()
     text = {name for name in X if X[name].dtype == object}
     types = [
         (name, (StringTensorType if name in text else FloatTensorType)([None, 1])) for name in X

@@ -118,12 +118,13 @@ def _manifest_now(settings: Settings, *, joined: bool) -> Manifest | None:
 
 def _fit_again(recorded: RecordedRun) -> dict[str, float]:
     """Return the scores, by metric, of the recorded recipe fitted on the recorded rows."""
+    from runner.estimators import fitting
     from runner.evaluation import evaluate
     from runner.pipeline import fit_pipeline
     from runner.training_data import split_rows
 
     recipe = recorded.recipe
-    with console.step(f"scikit-learn: fit {recipe.estimator.class_path.split('.')[-1]}") as step:
+    with console.step(fitting(recipe)) as step:
         # That the embargo is no shorter than the label window was checked then.
         data = split_rows(recipe, recorded.rows, recorded.features, label_window=timedelta(0))
         pipeline = fit_pipeline(recipe, *data.train)

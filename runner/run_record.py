@@ -26,7 +26,7 @@ from runner.bundle import ServedModel, class_list, write_bundle
 from runner.bytes_billed import Billed, as_metrics
 from runner.champion import Comparison
 from runner.column_lineage import Column, Lineage
-from runner.environment import environment
+from runner.environment import environment, extras
 from runner.evaluation import Evaluation
 from runner.features.store import Feature
 from runner.manifest import EVENT_TIMESTAMP, Manifest, Spine
@@ -171,7 +171,9 @@ class Training:
     @property
     def pip_requirements(self) -> list[str]:
         """What loading the logged pipeline needs; spelled out, which spares MLflow the search."""
-        return [f"{name}=={version(name)}" for name in _LIBRARIES]
+        versions = {name: version(name) for name in _LIBRARIES}
+        versions |= extras(self.recipe.estimator.class_path)
+        return [f"{name}=={number}" for name, number in versions.items()]
 
 
 def write_artifacts(training: Training, run_id: str, folder: Path) -> str:

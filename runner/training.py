@@ -80,7 +80,7 @@ def train(settings: Settings, path: Path) -> TrainingResult:
     from runner import tracking
     from runner.bundle import class_list, served_model, served_predictions
     from runner.champion import Contender, compare_with_champion, score_intervals
-    from runner.estimators import build_estimator
+    from runner.estimators import build_estimator, fitting
     from runner.evaluation import evaluate
     from runner.features.store import apply_recipe, open_store, recipe_features
     from runner.pipeline import fit_pipeline
@@ -101,7 +101,7 @@ def train(settings: Settings, path: Path) -> TrainingResult:
 
     tuned = tune(settings, recipe, data)
 
-    with console.step(f"scikit-learn: fit {recipe.estimator.class_path.split('.')[-1]}") as step:
+    with console.step(fitting(recipe)) as step:
         pipeline = fit_pipeline(recipe.with_arguments(tuned.arguments), *data.train)
         step.update(f"{len(data.train.y):,} training rows")
 

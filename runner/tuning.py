@@ -20,6 +20,7 @@ import numpy as np
 import pyarrow as pa
 
 from runner import console
+from runner.environment import extras
 from runner.errors import RunnerError
 from runner.evaluation import score
 from runner.folds import Fold, time_folds
@@ -111,7 +112,8 @@ def study_name(recipe: Recipe, data: TrainingData) -> str:
         del deciding["tuning"][key]
     deciding["scoring"] = recipe.scoring[0]
     deciding["data"] = table_digest(data.table)
-    deciding["versions"] = [version(name) for name in _VERSIONS]
+    extra = extras(recipe.estimator.class_path)
+    deciding["versions"] = [*(version(name) for name in _VERSIONS), *extra.values()]
     digest = hashlib.sha256(json.dumps(deciding).encode()).hexdigest()
     return f"{recipe.registered_model_name}-{digest[:16]}"
 
