@@ -138,9 +138,10 @@ def _score(scorer: str, estimator: BaseEstimator, y: Labels, rows: RowNumbers) -
     """Return the score, or NaN where it is not defined."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UndefinedMetricWarning)
+        warnings.filterwarnings("error", "No positive class found")
         try:
             return float(get_scorer(scorer)(estimator, rows, y[rows]))
-        except ValueError:  # scikit-learn's word for "only one class", by some scorers
+        except (ValueError, UserWarning):  # scikit-learn's words for "only one class"
             return float("nan")
 
 

@@ -16,6 +16,7 @@ import numpy.typing as npt
 import pyarrow as pa
 from sklearn.exceptions import UndefinedMetricWarning
 
+from runner import console
 from runner.bootstrap import Interval, RowNumbers, predicted, score_interval
 from runner.champion import Contender, entity_numbers
 from serving.scoring import Predictions
@@ -97,13 +98,18 @@ class SliceSummary:
 
 def score_slices(recipe: Recipe, contender: Contender) -> list[Slice]:
     """Return the recipe's slices of the test rows, in its order, the value of most rows first."""
+    if not recipe.slices:
+        return []
     table = contender.data.table.filter(pa.array(contender.data.split.test))
     groups = entity_numbers(table, contender.spine)
-    return [
-        _scored(recipe, contender, groups, name, value, rows)
-        for name in recipe.slices
-        for value, rows in _parts(table[name.replace(":", "__")])
-    ]
+    slices: list[Slice] = []
+    with console.step("bootstrap: scores by slice") as step:
+        for name in recipe.slices:
+            for value, rows in _parts(table[name.replace(":", "__")]):
+                step.update(f"{name} {value}")
+                slices.append(_scored(recipe, contender, groups, name, value, rows))
+        step.update(f"{len(slices)} values of {', '.join(recipe.slices)}")
+    return slices
 
 
 def summaries(slices: Sequence[Slice], scorer: str) -> list[SliceSummary]:

@@ -129,9 +129,10 @@ def train(settings: Settings, path: Path) -> TrainingResult:
             class_list(pipeline),
         )
         intervals = score_intervals(contender, recipe.scoring)
-        slices = score_slices(recipe, contender)
         comparison = compare_with_champion(settings, client, store, manifest, contender)
         step.update(comparison.summary)
+
+    slices = score_slices(recipe, contender)
 
     with console.step("mlflow: record and register") as step, TemporaryDirectory() as folder:
         training = Training(
