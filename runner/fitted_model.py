@@ -39,14 +39,14 @@ def fit_model(recipe: Recipe, data: TrainingData) -> Pipeline:
     Raises
     ------
     RunnerError
-        As `fit_pipeline`; or if scikit-learn cannot calibrate with these rows, or no threshold
-        tells the validation rows apart.
+        As `fit_pipeline`; or if no threshold tells the validation rows apart.
     """
     pipeline = fit_pipeline(recipe, *data.train)
     # In turn, as in the evaluation: a forest's trees must add up in the same order each time.
     with joblib.parallel_config(backend="sequential"):
-        if data.calibration is not None:
-            pipeline = _calibrated(recipe, pipeline, data.calibration)
+        if recipe.calibration is not None:
+            assert data.calibration is not None  # noqa: S101 - calibration has a period
+            pipeline = _calibrated(pipeline, recipe.calibration.method, data.calibration)
         if recipe.decision_threshold is not None:
             threshold = recipe.decision_threshold.value
             if threshold is None:
@@ -96,19 +96,9 @@ def _with_last_step(pipeline: Pipeline, estimator: Any) -> Pipeline:
     return Pipeline([*pipeline.steps[:-1], ("estimator", estimator)])
 
 
-def _calibrated(recipe: Recipe, pipeline: Pipeline, rows: Rows) -> Pipeline:
-    assert recipe.calibration is not None  # noqa: S101 - there are rows for it
-    calibrated = CalibratedClassifierCV(
-        FrozenEstimator(pipeline[-1]), method=recipe.calibration.method
-    )
-    try:
-        calibrated.fit(pipeline[:-1].transform(rows.X), rows.y)
-    except ValueError as err:
-        raise recipe.error(
-            ("calibration",),
-            f"scikit-learn cannot calibrate on {len(rows.y)} rows: {err}",
-            hint="make the calibration period longer",
-        ) from err
+def _calibrated(pipeline: Pipeline, method: str, rows: Rows) -> Pipeline:
+    calibrated = CalibratedClassifierCV(FrozenEstimator(pipeline[-1]), method=method)
+    calibrated.fit(pipeline[:-1].transform(rows.X), rows.y)
     return _with_last_step(pipeline, calibrated)
 
 

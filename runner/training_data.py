@@ -25,6 +25,9 @@ if TYPE_CHECKING:
     from runner.recipe import Recipe
 
 
+_CALIBRATION_ROWS = 5  # scikit-learn's least, of each class
+
+
 class Rows(NamedTuple):
     """Model inputs of shape (n_rows, n_features) and labels of shape (n_rows,)."""
 
@@ -175,7 +178,7 @@ def _refuse_single_class(recipe: Recipe, spine: Spine, data: TrainingData) -> No
 
 
 def _refuse_other_classes(recipe: Recipe, data: TrainingData) -> None:
-    """Raise unless calibration rows have every class, and a threshold has two to tell apart."""
+    """Raise unless each class has calibration rows, and a threshold has two to tell apart."""
     classes = np.unique(data.train.y)
     if recipe.decision_threshold and len(classes) > 2:
         raise recipe.error(
@@ -183,12 +186,12 @@ def _refuse_other_classes(recipe: Recipe, data: TrainingData) -> None:
             f"label {recipe.label} has {len(classes)} classes; a threshold tells two apart",
             hint="delete decision_threshold, or make a label of two classes in the spine's SQL",
         )
-    if data.calibration is not None:
-        missing = np.setdiff1d(classes, data.calibration.y)
-        if len(missing):
+    for label in classes if data.calibration is not None else ():
+        count = int((data.calibration.y == label).sum())
+        if count < _CALIBRATION_ROWS:
             raise recipe.error(
                 ("calibration", "period"),
-                f"label {recipe.label} is never {missing[0]!s} in the {len(data.calibration.y)} "
-                "calibration rows",
+                f"label {recipe.label} is {label!s} in {count} of {len(data.calibration.y)} "
+                f"calibration rows; each class wants {_CALIBRATION_ROWS} or more",
                 hint="make the calibration period longer",
             )
