@@ -238,6 +238,14 @@ def train(recipe: Recipe, target: Target = None) -> None:
             for name, (a, b) in trained.scores.items()
         ],
     )
+    if trained.decision_threshold is not None:
+        console.result(f"decision threshold {trained.decision_threshold:.4g}")
+    if trained.slices:
+        console.result_table(
+            f"Where {next(iter(trained.scores))} is lowest; every slice is in the run's slices.md",
+            ["slice", "values", "not scored", "lowest", "test rows", "score", "95 % of resamples"],
+            [each.cells for each in trained.slices],
+        )
     if trained.refusals:
         console.warn(f"the challenger, not the champion: {'; '.join(trained.refusals)}")
         name = trained.registered_model_name

@@ -173,6 +173,13 @@ SCORERS: Mapping[str, AllowedScorer] = {
 }
 
 
+# What a decision threshold may be chosen for. Precision and recall are not here: alone, each is
+# best where nearly no row, or every row, is predicted to be of the second class.
+THRESHOLD_SCORERS = tuple(
+    name for name in _LABEL_SCORERS if not name.startswith(("precision", "recall"))
+)
+
+
 def names_of(
     allowed: Mapping[str, AllowedEstimator] | Mapping[str, AllowedScorer], task: str | None
 ) -> list[str]:

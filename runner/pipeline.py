@@ -68,6 +68,7 @@ def fit_pipeline(recipe: Recipe, X: pd.DataFrame, y: npt.NDArray[np.generic]) ->
         each other or do not suit the rows.
     """
     pipeline = build_pipeline(recipe, X)
+    _weigh_integers(pipeline[-1], y)
     try:
         return pipeline.fit(X, y)
     except fit_errors(recipe) as err:
@@ -77,6 +78,16 @@ def fit_pipeline(recipe: Recipe, X: pd.DataFrame, y: npt.NDArray[np.generic]) ->
             f"{library(recipe)} cannot fit it: {reason}",
             hint="change estimator.init_args, or the label",
         ) from err
+
+
+def _weigh_integers(estimator: Any, y: npt.NDArray[np.generic]) -> None:
+    """Let `class_weight` name integer classes as the label has them: a recipe's keys are text."""
+    weights = estimator.get_params().get("class_weight")
+    if isinstance(weights, dict) and np.issubdtype(y.dtype, np.integer):
+        by_text = {str(label): label for label in np.unique(y).tolist()}
+        estimator.set_params(
+            class_weight={by_text.get(name, name): weight for name, weight in weights.items()}
+        )
 
 
 def _numeric(recipe: Recipe) -> Any:

@@ -105,8 +105,9 @@ def tune(settings: Settings, recipe: Recipe, data: TrainingData) -> Tuned:
 
 def study_name(recipe: Recipe, data: TrainingData) -> str:
     """Return a name that is the same for whatever gives the same trials, and only for that."""
+    # Calibration and threshold decide no score of a trial, but their periods which rows train.
     deciding = recipe.dump()
-    for key in ("registered_model_name", "experiment_name", "description", "gate"):
+    for key in ("registered_model_name", "experiment_name", "description", "gate", "slices"):
         del deciding[key]
     for key in ("n_trials", "timeout"):  # more trials, or more time, go on from those there are
         del deciding["tuning"][key]
