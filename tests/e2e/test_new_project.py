@@ -8,6 +8,9 @@ import sys
 import zipfile
 from pathlib import Path
 
+import mlflow
+import numpy as np
+import pandas as pd
 import pytest
 
 from tests.e2e.conftest import REPOSITORY, Project, environment, served
@@ -78,3 +81,35 @@ def test_git_sees_nothing_that_the_commands_made(project):
     written = {path.name for path in (REPOSITORY / "runner" / "skeleton").iterdir()}
     links_and_schema = {"profiles.yml", "schemas"}
     assert tops == written - {"gitignore"} | {".gitignore"} | links_and_schema
+
+
+@pytest.mark.parametrize("class_path", ["lightgbm.LGBMClassifier", "xgboost.XGBClassifier"])
+def test_an_extras_model_answers_over_http_what_it_predicts_itself(project, class_path):
+    name = class_path.partition(".")[0]
+    recipe = project.root / "recipes" / f"{name}.yaml"
+    text = (project.root / RECIPE).read_text()
+    text = text.replace("sklearn.ensemble.RandomForestClassifier", class_path)
+    text = text.replace("n_estimators: 100, min_samples_leaf: 10", "n_estimators: 50")
+    recipe.write_text(text.replace("reorder_demo_reorder", name))
+    project.runner("train", f"recipes/{name}.yaml")
+    customers = [{"customer_id": number} for number in (*range(1, 121), 999_999)]
+    with served(project, f"recipes/{name}.yaml") as api:
+        answer = api.post("/predict", {"entity_rows": customers, "include_features": True})
+    rows = [
+        {feature: value["value"] for feature, value in prediction["features"].items()}
+        for prediction in answer["predictions"]
+    ]
+    assert rows[-1] == dict.fromkeys(rows[0])  # nothing is known of the stranger
+    X = pd.DataFrame(rows)
+    X["customer_orders__last_channel"] = X["customer_orders__last_channel"].fillna("")
+    X = X.astype({column: np.float32 for column in X if X[column].dtype != object})
+    expected = logged_pipeline(project, name).predict_proba(X)
+    answered = [[p["probabilities"][c] for c in "01"] for p in answer["predictions"]]
+    np.testing.assert_allclose(answered, expected, rtol=0, atol=1e-5)
+
+
+def logged_pipeline(project, name):
+    """Return the champion's pipeline, as MLflow keeps it."""
+    mlflow.set_tracking_uri(project.settings.mlflow_tracking_uri)
+    run = mlflow.MlflowClient().get_model_version_by_alias(name, "champion").run_id
+    return mlflow.sklearn.load_model(f"runs:/{run}/model")
