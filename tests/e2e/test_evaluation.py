@@ -1,12 +1,17 @@
 """What docs/evaluation.md says, done with its own recipe: trained, reproduced, served."""
 
 import re
+from datetime import timedelta
 
 import mlflow
 import numpy as np
 import pandas as pd
 import pytest
+from sklearn.metrics import log_loss
 
+from runner.fitted_model import uncalibrated
+from runner.recorded_run import read_run
+from runner.training_data import split_rows
 from tests.e2e.conftest import REPOSITORY, served
 
 PAGE = (REPOSITORY / "docs" / "evaluation.md").read_text()
@@ -46,14 +51,26 @@ def test_each_period_has_rows_and_they_are_the_whole_spine(run):
     assert sum(metrics[part] for part in parts) == metrics["n_spine_rows"]
 
 
-def test_the_probabilities_are_nearer_to_the_shares_than_the_weights_left_them(shop, run):
+def test_calibration_makes_up_for_the_class_weights(run):
+    recorded = read_run(mlflow.MlflowClient(), run)
+    test = split_rows(
+        recorded.recipe, recorded.rows, recorded.features, label_window=timedelta(0)
+    ).test
     model = mlflow.sklearn.load_model(f"models:/{run.outputs.model_outputs[0].model_id}")
-    rows = pd.read_json(
-        mlflow.artifacts.download_artifacts(run_id=run.info.run_id, artifact_path="slices.json")
-    )
-    assert len(rows) > 2
-    assert type(model[-1]).__name__ == "FixedThresholdClassifier"
-    assert run.data.metrics["test_neg_log_loss"] > -0.4  # balanced weights alone: about -0.55
+    shares = [each.predict_proba(test.X)[:, 1] for each in (model, uncalibrated(model))]
+    off = [abs(share.mean() - test.y.mean()) for share in shares]
+    assert off[0] < 0.03 < 0.1 < off[1]
+    assert log_loss(test.y, shares[0]) < log_loss(test.y, shares[1])
+    assert run.data.metrics["test_neg_log_loss"] == pytest.approx(-log_loss(test.y, shares[0]))
+
+
+def test_every_slice_is_recorded_and_none_of_its_rows_is_left_out(run):
+    text = mlflow.artifacts.load_text(f"{run.info.artifact_uri}/slices.md")
+    lines = [line.split(" | ") for line in text.splitlines() if line.startswith("| ")][1:]
+    for name in ("user_demographics:country", "category_id"):
+        rows = [int(cells[2].replace(",", "")) for cells in lines if cells[0] == f"| {name}"]
+        assert len(rows) > 2
+        assert sum(rows) == run.data.metrics["n_test_rows"]
 
 
 def test_every_plot_that_the_page_lists_for_this_task_is_recorded(run):
