@@ -1,12 +1,15 @@
 """What MLflow holds when a training is recorded, and when recording it fails."""
 
 import dataclasses
+import json
 from datetime import timedelta
 from pathlib import Path
 
+import mlflow
 import numpy as np
 import pytest
 import yaml
+from sklearn.metrics import log_loss
 
 from runner import registry, tracking
 from runner.bundle import served_predictions
@@ -14,10 +17,12 @@ from runner.champion import NO_CHAMPION, Contender, compare_with_champion, score
 from runner.errors import RunnerError
 from runner.model_comparison import compare
 from runner.recorded_run import read_run
+from runner.reproduction import _fit_again
 from runner.split import split_by_time
 from runner.training_data import Rows, table_digest
+from serving.bundle import read_bundle
 from serving.errors import BundleError
-from serving.scoring import Predictions
+from serving.scoring import Predictions, load_model
 from tests.modelling import FEATURES, REGRESSOR, SPINE, make_recipe, rows
 from tests.trainings import train
 
@@ -255,6 +260,91 @@ def test_a_champion_that_changed_meanwhile_is_not_replaced(client, training, cha
     assert refusal == "the champion became version 2 while this model was trained"
     assert client.get_model_version("m", "3").tags["gate"] == "refused"
     assert aliases(client) == {"champion": "2", "challenger": "3"}
+
+
+PROBABILITIES = """
+calibration: {method: sigmoid, period: 2d}
+decision_threshold: {maximize: f1, period: 2d}
+slices: ["activity:country", "activity:is_member", user_id]
+"""
+
+
+@pytest.fixture
+def calibrated(tmp_path):
+    """A training with calibration, threshold and slices of the same model."""
+    return train(
+        tmp_path,
+        make_recipe(tmp_path / "calibrated.yaml", scoring="roc_auc, f1", more=PROBABILITIES),
+    )
+
+
+def test_calibration_threshold_and_slices_are_recorded(client, calibrated, folder):
+    run_id, digest = tracking.record(client, calibrated, folder)
+    run = client.get_run(run_id)
+    assert run.data.params["calibration.method"] == "sigmoid"
+    assert run.data.params["decision_threshold.maximize"] == "f1"
+    assert run.data.params["estimator.n_estimators"] == "5"
+    metrics = run.data.metrics
+    assert metrics["decision_threshold"] == calibrated.served.threshold
+    assert (metrics["n_calibration_rows"], metrics["n_validation_rows"]) == (48, 48)
+    rows = ("train", "calibration", "validation", "test", "embargoed")
+    assert sum(metrics[f"n_{part}_rows"] for part in rows) == metrics["n_spine_rows"]
+    artifacts = Path(run.info.artifact_uri.removeprefix("file://"))
+    slices = json.loads((artifacts / "slices.json").read_text())["slices"]
+    assert [each["value"] for each in slices if each["slice"] == "activity:is_member"] == [
+        *("true", "(null)", "false")
+    ]
+    told = [each for each in slices if each["slice"] == "user_id"]
+    assert len(told) == 21
+    assert told[0]["not_scored"]["f1"] == "fewer than 50 rows"
+    for each in ("activity:country", "activity:is_member", "user_id"):
+        assert sum(part["rows"] for part in slices if part["slice"] == each) == 96
+    assert "| activity:country | de | 48 |" in (artifacts / "slices.md").read_text()
+    bundle = read_bundle(artifacts / "serving_bundle", digest)
+    assert bundle.label.decision_threshold == calibrated.served.threshold
+
+
+def test_the_logged_pipeline_is_calibrated_and_decides_as_the_bundle(client, calibrated, folder):
+    run_id, digest = tracking.record(client, calibrated, folder)
+    model_id = client.get_run(run_id).outputs.model_outputs[0].model_id
+    logged = mlflow.sklearn.load_model(f"models:/{model_id}")
+    X = calibrated.data.test.X
+    served = load_model(read_bundle(folder / "serving_bundle", digest)).score(dict(X))
+    np.testing.assert_allclose(served.probabilities, logged.predict_proba(X), atol=1e-6)
+    assert served.labels.tolist() == logged.predict(X).tolist()
+
+
+def test_a_calibrated_run_is_fitted_again_to_the_last_digit(client, calibrated, folder):
+    run_id, _ = tracking.record(client, calibrated, folder)
+    recorded = read_run(client, client.get_run(run_id))
+    assert "decision_threshold" in recorded.scores
+    assert _fit_again(recorded) == recorded.scores
+
+
+def test_a_run_without_the_keys_has_none_of_their_records(client, training, folder):
+    run_id, _ = tracking.record(client, training, folder)
+    run = client.get_run(run_id)
+    assert not {"decision_threshold", "n_calibration_rows", "n_validation_rows"} & set(
+        run.data.metrics
+    )
+    assert "slices.md" not in {file.path for file in client.list_artifacts(run_id)}
+
+
+def test_a_calibrated_model_is_compared_with_an_uncalibrated_champion(client, champion, calibrated):
+    served = served_predictions(calibrated.pipeline, calibrated.served, calibrated.data.test.X)
+    contender = Contender("m", "neg_log_loss", SPINE, calibrated.data, served, [0, 1])
+    comparison = compare_with_champion(
+        calibrated.settings, client, None, calibrated.manifest, contender
+    )
+    y, share = calibrated.data.test.y, served.probabilities[:, 1].astype(float)
+    rf = load_model(read_bundle(bundle_of(champion))).score(dict(calibrated.data.test.X))
+    expected = log_loss(y, rf.probabilities[:, 1].astype(float)) - log_loss(y, share)
+    assert comparison.metrics["champion_difference"] == pytest.approx(expected, abs=1e-6)
+    assert comparison.metrics["n_champion_rows"] == len(y)
+
+
+def bundle_of(run):
+    return Path(run.info.artifact_uri.removeprefix("file://")) / "serving_bundle"
 
 
 @pytest.fixture

@@ -98,6 +98,14 @@ def _model(*columns: str, kind: str = "float", file: str = "model.onnx") -> dict
             {"label": {"name": "x", "description": "", "classes": [0.5, 1.5]}},
             "label.classes",
         ),
+        (
+            {"label": {"name": "x", "classes": [0, 1, 2], "decision_threshold": 0.5}},
+            "label.decision_threshold: expected null unless there are two classes",
+        ),
+        (
+            {"label": {"name": "x", "classes": [0, 1], "decision_threshold": 1.5}},
+            "label.decision_threshold: Input should be less than or equal to 1",
+        ),
     ],
 )
 def test_a_manifest_that_contradicts_itself_is_refused_and_says_where(

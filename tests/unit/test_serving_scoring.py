@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from serving.bundle import read_bundle
 from serving.errors import BundleError
-from serving.scoring import Model, float_tensor, load_model, text_tensor
+from serving.scoring import Model, class_labels, float_tensor, load_model, text_tensor
 from tests.serving_bundles import FEATURES, manifest, write_bundle, write_linear_bundle
 
 NAMES = [f"{view}__{feature}" for view, feature, *_ in FEATURES]
@@ -38,6 +38,28 @@ def test_a_row_is_scored_with_label_and_probabilities(model: Model) -> None:
     assert predictions.probabilities is not None
     expected = [1 / (1 + np.exp(-2 * 2.5)), 1 / (1 + np.exp(2 * 2.5))]
     assert predictions.probabilities[:, 1] == pytest.approx(expected, abs=1e-6)
+
+
+@pytest.mark.parametrize(("threshold", "classes"), [(0.0, [1, 1]), (0.5, [1, 0]), (0.999, [0, 0])])
+def test_a_decision_threshold_gives_the_class_and_leaves_the_probabilities(
+    model: Model, tmp_path: Path, threshold: float, classes: list[int]
+) -> None:
+    label = {"name": "y", "classes": [0, 1], "decision_threshold": threshold}
+    decided = _model(tmp_path, label=label, format_version=2)
+    rows = [[1, "NL", 0, True, 0.5], [-3, "BE", 0, False, 0.5]]
+    predictions = decided.score_rows(rows)
+    assert predictions.labels.tolist() == classes
+    assert predictions.probabilities is not None
+    plain = model.score_rows(rows).probabilities
+    assert plain is not None
+    assert predictions.probabilities.tolist() == plain.tolist()
+    assert decided.score_rows([]).labels.dtype == predictions.labels.dtype
+
+
+def test_a_probability_as_it_is_shown_reaches_the_threshold_that_is_written_alike() -> None:
+    shown = np.array([[0.3, 0.7], [0.7, 0.3]], dtype=np.float32)  # a little below 0.7 in float64
+    assert float(shown[0, 1]) < 0.7
+    assert class_labels(shown, ["no", "yes"], 0.7).tolist() == ["yes", "no"]
 
 
 def test_missing_values_reach_the_model_as_nan_and_empty_text(model: Model) -> None:
