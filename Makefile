@@ -50,7 +50,7 @@ lint: $(VENV)/.installed-dev ## ruff, mypy, import-linter, SQLFluff against the 
 	cd examples/movielens && ../../$(BIN)/runner up && ../../$(BIN)/sqlfluff lint models
 
 lock: ## Renew the hashed locks from pyproject.toml (needs uv)
-	$(UV_COMPILE) --group dev -o requirements-dev.lock
+	$(UV_COMPILE) --group dev --all-extras -o requirements-dev.lock
 	$(UV_COMPILE) -c requirements-dev.lock -o requirements.lock
 	$(subst pyproject.toml,tests/emulators/requirements.in,$(UV_COMPILE)) -o requirements-emulators.lock
 

@@ -50,7 +50,7 @@ def predicted(predictions: Predictions, classes: list[object] | None) -> BaseEst
 
 
 def score_interval(
-    scorer: str, estimator: BaseEstimator, y: Labels, groups: RowNumbers
+    scorer: str, estimator: BaseEstimator, y: Labels, groups: RowNumbers, count: int = RESAMPLES
 ) -> Interval:
     """Return the score of an estimator of `predicted`, with its 95 % percentile interval.
 
@@ -58,6 +58,8 @@ def score_interval(
     ----------
     y, groups
         Shape (n_rows,): the labels, and a number from 0 per entity, without gaps.
+    count
+        How many resamples are drawn.
 
     Raises
     ------
@@ -72,7 +74,7 @@ def score_interval(
     which the score is not defined (only one class was drawn) is left out.
     """
     every = np.arange(len(y))
-    drawn = [_score(scorer, estimator, y, rows) for rows in resamples(groups)]
+    drawn = [_score(scorer, estimator, y, rows) for rows in resamples(groups, count)]
     return _interval(_defined(scorer, estimator, y, every), drawn)
 
 
@@ -102,8 +104,8 @@ def paired_interval(
     return _interval(whole, drawn)
 
 
-def resamples(groups: RowNumbers) -> Iterator[RowNumbers]:
-    """Give `RESAMPLES` times the row numbers of as many groups as there are, drawn with return.
+def resamples(groups: RowNumbers, count: int = RESAMPLES) -> Iterator[RowNumbers]:
+    """Give `count` times the row numbers of as many groups as there are, drawn with return.
 
     Always the same ones for the same groups: the seed is fixed.
     """
@@ -111,7 +113,7 @@ def resamples(groups: RowNumbers) -> Iterator[RowNumbers]:
     sizes = np.bincount(groups)
     starts = np.cumsum(sizes) - sizes
     random = np.random.default_rng(SEED)
-    for _ in range(RESAMPLES):
+    for _ in range(count):
         chosen = random.integers(len(sizes), size=len(sizes))
         lengths = sizes[chosen]
         within = np.arange(lengths.sum()) - np.repeat(np.cumsum(lengths) - lengths, lengths)
@@ -136,9 +138,10 @@ def _score(scorer: str, estimator: BaseEstimator, y: Labels, rows: RowNumbers) -
     """Return the score, or NaN where it is not defined."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UndefinedMetricWarning)
+        warnings.filterwarnings("error", "No positive class found")
         try:
             return float(get_scorer(scorer)(estimator, rows, y[rows]))
-        except ValueError:  # scikit-learn's word for "only one class", by some scorers
+        except (ValueError, UserWarning):  # scikit-learn's words for "only one class"
             return float("nan")
 
 

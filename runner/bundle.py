@@ -2,7 +2,8 @@
 
 `docs/serving.md` describes the files. ONNX is used only where it is proven to predict what
 scikit-learn predicts on the held-out rows; otherwise the bundle holds the pipeline itself in the
-skops format, which unlike a pickle cannot run code of its own.
+skops format, which unlike a pickle cannot run code of its own. LightGBM's and XGBoost's readers are
+no such format: their models are served as ONNX or not at all.
 """
 
 from __future__ import annotations
@@ -28,15 +29,17 @@ from skl2onnx.common.data_types import FloatTensorType, StringTensorType
 from sklearn.base import is_classifier
 from sklearn.pipeline import Pipeline
 
+from runner.boosters import teach_skl2onnx
 from runner.errors import RunnerError
 from runner.features.store import Feature
+from runner.fitted_model import calibration_of, threshold_of, uncalibrated
 from runner.manifest import Spine
-from serving.scoring import Predictions
+from runner.onnx_calibration import append_calibration
+from serving.scoring import Predictions, class_labels
 
 if TYPE_CHECKING:
     from runner.recipe import Recipe
 
-FORMAT_VERSION = 1
 # The largest difference between ONNX and scikit-learn on held-out rows that counts as equal:
 # for probabilities absolute, for regression relative to the largest prediction. float32 carries
 # seven digits.
@@ -44,6 +47,7 @@ TOLERANCE = 1e-5
 _PROOF_ROWS = 5_000
 _OPSET = 17  # the last in which Split divides evenly without being told into how many
 _SAFE_MODULES = ("sklearn.", "numpy.", "scipy.")
+_BOOSTERS = ("lightgbm.", "xgboost.")
 
 
 @dataclass(frozen=True)
@@ -58,12 +62,15 @@ class ServedModel:
         `onnx` or `skops`.
     proof
         What was compared and how close it was, or why ONNX was not used.
+    threshold
+        The decision threshold; None if the most probable class is predicted.
     """
 
     file: str
     content: bytes
     format: str
     proof: str
+    threshold: float | None
 
 
 def served_model(pipeline: Pipeline, X: pd.DataFrame) -> ServedModel:
@@ -73,6 +80,11 @@ def served_model(pipeline: Pipeline, X: pd.DataFrame) -> ServedModel:
     ----------
     X
         Held-out model inputs, shape (n_rows, n_features); up to 5,000 are compared.
+
+    Raises
+    ------
+    RunnerError
+        If it can be served neither way.
     """
     sample = X.iloc[:: max(1, len(X) // _PROOF_ROWS)]
     try:
@@ -84,7 +96,7 @@ def served_model(pipeline: Pipeline, X: pd.DataFrame) -> ServedModel:
     if not difference <= TOLERANCE:
         return _skops(pipeline, f"ONNX differs by {difference:.2g} on {len(sample)} held-out rows")
     proof = f"ONNX equals scikit-learn within {difference:.1g} on {len(sample)} held-out rows"
-    return ServedModel("model.onnx", content, "onnx", proof)
+    return ServedModel("model.onnx", content, "onnx", proof, threshold_of(pipeline))
 
 
 def write_bundle(
@@ -111,7 +123,7 @@ def write_bundle(
     """
     (folder / model.file).write_bytes(model.content)
     content = {
-        "format_version": FORMAT_VERSION,
+        "format_version": 1 if model.threshold is None else 2,
         **run,
         "registered_model_name": recipe.registered_model_name,
         "task": recipe.task,
@@ -119,6 +131,7 @@ def write_bundle(
             "name": recipe.label,
             "description": spine.columns[recipe.label].description,
             "classes": classes,
+            "decision_threshold": model.threshold,
         },
         "entity_keys": _entity_keys(spine, examples),
         "features": [_feature(feature) for feature in features],
@@ -145,7 +158,8 @@ def trusted_types(pipeline: Pipeline) -> tuple[bytes, list[str]]:
     Raises
     ------
     RunnerError
-        If it holds a type from outside scikit-learn, NumPy and SciPy, or cannot be written.
+        If it holds a type from outside scikit-learn, NumPy, SciPy, LightGBM and XGBoost, or cannot
+        be written.
     """
     try:
         content = skops.io.dumps(pipeline)
@@ -155,7 +169,8 @@ def trusted_types(pipeline: Pipeline) -> tuple[bytes, list[str]]:
             hint="simplify estimator.init_args, such as an early-stopping scorer, in the recipe",
         ) from err
     types = skops.io.get_untrusted_types(data=content)
-    foreign = [name for name in types if not name.startswith(_SAFE_MODULES)]
+    safe = (*_SAFE_MODULES, *_BOOSTERS, "collections.OrderedDict")
+    foreign = [name for name in types if not name.startswith(safe)]
     if foreign:
         raise RunnerError(
             f"the pipeline holds {foreign[0]}, which is not scikit-learn's own",
@@ -165,17 +180,33 @@ def trusted_types(pipeline: Pipeline) -> tuple[bytes, list[str]]:
 
 
 def _skops(pipeline: Pipeline, reason: str) -> ServedModel:
-    content, _ = trusted_types(pipeline)
-    return ServedModel("model.skops", content, "skops", reason)
+    content, types = trusted_types(pipeline)
+    boosters = [name for name in types if name.startswith(_BOOSTERS)]
+    if boosters:
+        raise RunnerError(
+            f"{boosters[-1]} cannot be served: {reason}",
+            hint="change estimator.init_args or preprocessing.numeric.scale; docs/recipe.md says "
+            "what is served",
+        )
+    return ServedModel("model.skops", content, "skops", reason, threshold_of(pipeline))
 
 
 def _onnx(pipeline: Pipeline, X: pd.DataFrame) -> bytes:
+    teach_skl2onnx()
     text = {name for name in X if X[name].dtype == object}
     types = [
         (name, (StringTensorType if name in text else FloatTensorType)([None, 1])) for name in X
     ]
-    options = {id(pipeline): {"zipmap": False}} if is_classifier(pipeline) else None
-    model = to_onnx(pipeline, initial_types=types, options=options, target_opset=_OPSET)
+    calibration = calibration_of(pipeline) if is_classifier(pipeline) else None
+    base = uncalibrated(pipeline)
+    options: dict[int, dict[str, bool]] = {}
+    if is_classifier(pipeline):
+        options[id(base)] = {"zipmap": False}
+    if calibration is not None and hasattr(base[-1], "decision_function"):
+        options[id(base[-1])] = {"zipmap": False, "raw_scores": True}
+    model = to_onnx(base, initial_types=types, options=options or None, target_opset=_OPSET)
+    if calibration is not None:
+        append_calibration(model, calibration)
     for name, kind in (("numeric", onnx.TensorProto.FLOAT), ("text", onnx.TensorProto.STRING)):
         columns = [str(column) for column in X if (column in text) == (name == "text")]
         _join_inputs(model, name, kind, columns)
@@ -206,15 +237,18 @@ def class_list(pipeline: Pipeline) -> list[Any] | None:
 
 def served_predictions(pipeline: Pipeline, served: ServedModel, X: pd.DataFrame) -> Predictions:
     """Return what the model will answer for `X`, shape (n_rows, n_features), when it is served."""
+    if not is_classifier(pipeline):
+        onnx_ = served.format == "onnx"
+        values = _run_onnx(served.content, X)[0] if onnx_ else pipeline.predict(X)
+        return Predictions(np.asarray(values).reshape(-1).astype(np.float64), None)
     if served.format == "onnx":
-        outputs = _run_onnx(served.content, X)
-        if is_classifier(pipeline):
-            return Predictions(np.asarray(outputs[0]).reshape(-1), outputs[1])
-        return Predictions(outputs[0].reshape(-1).astype(np.float64), None)
-    labels = np.asarray(pipeline.predict(X))
-    if is_classifier(pipeline):
-        return Predictions(labels, np.asarray(pipeline.predict_proba(X), dtype=np.float32))
-    return Predictions(labels.astype(np.float64), None)
+        labels, probabilities = _run_onnx(served.content, X)
+    else:
+        labels = pipeline.predict(X)
+        probabilities = np.asarray(pipeline.predict_proba(X), dtype=np.float32)
+    if served.threshold is not None:
+        labels = class_labels(probabilities, pipeline.classes_.tolist(), served.threshold)
+    return Predictions(np.asarray(labels).reshape(-1), probabilities)
 
 
 def _run_onnx(content: bytes, X: pd.DataFrame) -> list[npt.NDArray[Any]]:

@@ -89,6 +89,26 @@ def _root(
 
 
 @app.command()
+def init(
+    folder: Annotated[
+        Path,
+        typer.Argument(
+            metavar="DIR", help="A folder that is new or empty; its name is the project's."
+        ),
+    ],
+) -> None:
+    """Write a new project that trains and serves at once, on sample data.
+
+    Its README.md says the next commands. Never writes into a folder that holds anything.
+    """
+    from runner.new_project import write_project
+
+    name = write_project(folder)
+    console.result(f"{folder}: project {name} written")
+    console.note(f"next: cd {folder}, then runner up and the other commands in README.md")
+
+
+@app.command()
 def up(target: Target = None) -> None:
     """Start PostgreSQL and Redis, unless they already answer at the configured addresses.
 
@@ -218,6 +238,14 @@ def train(recipe: Recipe, target: Target = None) -> None:
             for name, (a, b) in trained.scores.items()
         ],
     )
+    if trained.decision_threshold is not None:
+        console.result(f"decision threshold {trained.decision_threshold:.4g}")
+    if trained.slices:
+        console.result_table(
+            f"Where {next(iter(trained.scores))} is lowest; every slice is in the run's slices.md",
+            ["slice", "values", "not scored", "lowest", "test rows", "score", "95 % of resamples"],
+            [each.cells for each in trained.slices],
+        )
     if trained.refusals:
         console.warn(f"the challenger, not the champion: {'; '.join(trained.refusals)}")
         name = trained.registered_model_name

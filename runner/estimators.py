@@ -1,8 +1,9 @@
-"""What a recipe may name: a closed list of scikit-learn's estimators and scorers.
+"""What a recipe may name: a closed list of estimators and scikit-learn's scorers.
 
 No dotted path from a recipe is ever imported: a `class_path` is looked up here, and what is
 imported is what stands here. The lists are written out, so that reading a recipe does not wait
-seconds for scikit-learn; tests compare them with scikit-learn and skl2onnx.
+seconds for scikit-learn; tests compare them with scikit-learn and skl2onnx. Estimators of LightGBM
+and XGBoost stand here too, of use where an extra of this package has installed them.
 """
 
 from __future__ import annotations
@@ -12,7 +13,8 @@ import inspect
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from types import NoneType, UnionType
+from typing import TYPE_CHECKING, Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from runner.wording import did_you_mean, show
 from runner.yaml_source import KeyPath, Problem
@@ -37,7 +39,11 @@ class AllowedEstimator:
     accepts_nan
         Whether it takes missing numbers as they are.
     onnx
-        Whether skl2onnx converts it; the others are served in the skops format.
+        Whether skl2onnx converts it, or `runner.boosters` has it do so; the others are served in
+        the skops format.
+    extra
+        Whether `module` is no part of scikit-learn, but a package of its own that the extra of the
+        same name installs. Served as ONNX or not at all.
     """
 
     module: str
@@ -46,11 +52,22 @@ class AllowedEstimator:
     scaled: bool = False
     accepts_nan: bool = False
     onnx: bool = True
+    extra: bool = False
+
+    @property
+    def import_path(self) -> str:
+        """The module to import it from."""
+        return self.module if self.extra else f"sklearn.{self.module}"
 
     @property
     def class_path(self) -> str:
         """What recipes write, such as `sklearn.linear_model.Ridge`."""
-        return f"sklearn.{self.module}.{self.name}"
+        return f"{self.import_path}.{self.name}"
+
+    @property
+    def library(self) -> str:
+        """The library's name, as its makers write it."""
+        return {"lightgbm": "LightGBM", "xgboost": "XGBoost"}.get(self.module, "scikit-learn")
 
 
 @dataclass(frozen=True)
@@ -85,6 +102,8 @@ _CLASSIFIERS = (
     AllowedEstimator("neural_network", "MLPClassifier", "classification", scaled=True),
     AllowedEstimator("naive_bayes", "GaussianNB", "classification"),
     AllowedEstimator("dummy", "DummyClassifier", "classification", onnx=False),
+    AllowedEstimator("lightgbm", "LGBMClassifier", "classification", accepts_nan=True, extra=True),
+    AllowedEstimator("xgboost", "XGBClassifier", "classification", accepts_nan=True, extra=True),
 )
 _REGRESSORS = (
     AllowedEstimator("linear_model", "LinearRegression", "regression", scaled=True),
@@ -101,9 +120,20 @@ _REGRESSORS = (
     AllowedEstimator("neighbors", "KNeighborsRegressor", "regression", scaled=True),
     AllowedEstimator("neural_network", "MLPRegressor", "regression", scaled=True),
     AllowedEstimator("dummy", "DummyRegressor", "regression", onnx=False),
+    AllowedEstimator("lightgbm", "LGBMRegressor", "regression", accepts_nan=True, extra=True),
+    AllowedEstimator("xgboost", "XGBRegressor", "regression", accepts_nan=True, extra=True),
 )
 ESTIMATORS: Mapping[str, AllowedEstimator] = {
     estimator.class_path: estimator for estimator in (*_CLASSIFIERS, *_REGRESSORS)
+}
+
+# What every LightGBM of ours is given: not a line on stdout, and the same trees each time. Left to
+# itself it times two ways of summing, and takes the quicker one.
+_LIGHTGBM_ARGUMENTS = {"verbosity": -1, "deterministic": True, "force_col_wise": True}
+# Arguments of XGBoost that want objects of Python, rows beside the training rows, or the columns
+# that preprocessing makes; and what stands for missing, which preprocessing has filled in.
+_NOT_IN_RECIPES = {
+    *("callbacks", "early_stopping_rounds", "feature_types", "feature_weights", "missing"),
 }
 
 _LABEL_SCORERS = (
@@ -143,6 +173,13 @@ SCORERS: Mapping[str, AllowedScorer] = {
 }
 
 
+# What a decision threshold may be chosen for. Precision and recall are not here: alone, each is
+# best where nearly no row, or every row, is predicted to be of the second class.
+THRESHOLD_SCORERS = tuple(
+    name for name in _LABEL_SCORERS if not name.startswith(("precision", "recall"))
+)
+
+
 def names_of(
     allowed: Mapping[str, AllowedEstimator] | Mapping[str, AllowedScorer], task: str | None
 ) -> list[str]:
@@ -156,25 +193,56 @@ def wants_scaling(class_path: str) -> bool:
 
 
 def build_estimator(recipe: Recipe) -> BaseEstimator:
-    """Return the recipe's estimator, unfitted, with its `init_args` checked by scikit-learn.
+    """Return the recipe's estimator, unfitted, with its `init_args` checked by its library.
 
     Raises
     ------
     RunnerError
-        If there is no such argument, or scikit-learn does not take its value; every such
-        argument is named with its place in the recipe.
+        If there is no such argument, or the library does not take its value; every such argument
+        is named with its place in the recipe. Or if the library is not installed.
     """
     problems = argument_problems(recipe)
     if problems:
         raise recipe.source.errors(problems)
-    estimator: BaseEstimator = _class_of(recipe)(**recipe.estimator.init_args)
+    always = _LIGHTGBM_ARGUMENTS if _allowed(recipe).module == "lightgbm" else {}
+    estimator: BaseEstimator = _class_of(recipe)(**always, **recipe.estimator.init_args)
     return estimator
 
 
+def fit_errors(recipe: Recipe) -> tuple[type[Exception], ...]:
+    """Return what fitting raises when arguments contradict each other or do not suit the rows."""
+    if _allowed(recipe).module == "lightgbm":
+        from lightgbm.basic import LightGBMError
+
+        return ValueError, LightGBMError
+    return (ValueError,)  # XGBoostError is one
+
+
+def library(recipe: Recipe) -> str:
+    """Return the name of the library that fits the recipe's estimator, such as `scikit-learn`."""
+    return _allowed(recipe).library
+
+
+def fitting(recipe: Recipe) -> str:
+    """Return what fitting does, in a few words, such as `scikit-learn: fit Ridge`."""
+    return f"{library(recipe)}: fit {_allowed(recipe).name}"
+
+
 def argument_problems(recipe: Recipe) -> list[Problem]:
-    """Return the arguments, fixed or searched for, that the estimator does not have or take."""
+    """Return the arguments, fixed or searched for, that the estimator does not have or take.
+
+    Raises
+    ------
+    RunnerError
+        If the estimator's library is not installed.
+    """
     cls = _class_of(recipe)
-    known = list(inspect.signature(cls).parameters)
+    if _allowed(recipe).extra:  # their signatures end in **kwargs
+        known = [name for name in cls().get_params() if name not in _NOT_IN_RECIPES]
+        wrong_value = _wrong_type
+    else:
+        known = list(inspect.signature(cls).parameters)
+        wrong_value = _wrong_value
     hint = f"{cls.__name__} takes {', '.join(known)}"
     problems = []
     for path, values in _arguments(recipe):
@@ -184,7 +252,7 @@ def argument_problems(recipe: Recipe) -> list[Problem]:
             problems.append(Problem(path, problem, hint))
             continue
         for place, value in values.items():
-            if problem := _wrong_value(cls, name, value):
+            if problem := wrong_value(cls, name, value):
                 problems.append(Problem(path + place, problem, hint))
     return problems
 
@@ -204,9 +272,24 @@ def _arguments(recipe: Recipe) -> Iterator[tuple[KeyPath, dict[KeyPath, Any]]]:
         )
 
 
+def _allowed(recipe: Recipe) -> AllowedEstimator:
+    return ESTIMATORS[recipe.estimator.class_path]
+
+
 def _class_of(recipe: Recipe) -> Any:
-    allowed = ESTIMATORS[recipe.estimator.class_path]
-    return getattr(importlib.import_module(f"sklearn.{allowed.module}"), allowed.name)
+    allowed = _allowed(recipe)
+    try:
+        return getattr(importlib.import_module(allowed.import_path), allowed.name)
+    except (ImportError, OSError) as err:
+        if not allowed.extra:
+            raise
+        missing = isinstance(err, ModuleNotFoundError) and err.name == allowed.module
+        reason = "is not installed" if missing else f"cannot be loaded: {err}"
+        hint = f"run `pip install 'recipe-runner[{allowed.module}]'`"
+        if "libgomp" in str(err):  # LightGBM's wheel expects it of the system
+            hint = "install it: `apt-get install libgomp1` on Debian and Ubuntu"
+        path = ("estimator", "class_path")
+        raise recipe.error(path, f"{allowed.library} {reason}", hint=hint) from err
 
 
 def _wrong_value(cls: Any, name: str, value: Any) -> str:
@@ -218,6 +301,25 @@ def _wrong_value(cls: Any, name: str, value: Any) -> str:
         expected = str(err).partition(" must be ")[2].partition(". Got ")[0]
         return f"expected {_readable(expected)}, got {show(value)}"
     return ""
+
+
+def _wrong_type(cls: Any, name: str, value: Any) -> str:
+    """Return what is wrong with an argument's type, by the annotation; nothing if it fits.
+
+    LightGBM and XGBoost look at values only when they fit.
+    """
+    hints: dict[str, Any] = {}
+    for base in reversed(cls.__mro__):  # XGBoost's classifiers leave most to their base's **kwargs
+        hints |= get_type_hints(base.__init__) if "__init__" in vars(base) else {}
+    united = get_origin(hints[name]) in {Union, UnionType}
+    choices = get_args(hints[name]) if united else (hints[name],)
+    types = {get_origin(choice) or choice for choice in choices}
+    if type(value) in types or (type(value) is int and float in types):
+        return ""
+    names = {bool: "bool", int: "int", float: "float", str: "str", dict: "dict", list: "list"}
+    told = [word for kind, word in names.items() if kind in types]
+    told += ["null"] if NoneType in types else []
+    return f"expected {' or '.join(told)}, got {show(value)}"
 
 
 def _readable(expected: str) -> str:

@@ -15,21 +15,32 @@ from runner.settings import Settings
 from runner.wording import did_you_mean
 
 _NAME = "[A-Za-z][A-Za-z0-9_-]{0,99}"
+_CALIBRATION = """\
+# For probabilities that mean what they say: a curve fitted on rows of its own after training.
+# calibration: {method: sigmoid, period: 28d}
+"""
+_THRESHOLD = """\
+# From which probability on the second class is predicted, chosen on rows before the test period.
+# decision_threshold: {maximize: f1, period: 28d}
+"""
 _TWO_CLASSES = {
     "task": "classification",
     "estimator": "RandomForestClassifier",
     "scoring": "roc_auc, average_precision, neg_log_loss",
     "gate": "roc_auc: 0.7",
+    "more": _CALIBRATION + _THRESHOLD,
 }
 _MORE_CLASSES = _TWO_CLASSES | {
     "scoring": "roc_auc_ovr, balanced_accuracy, neg_log_loss",
     "gate": "roc_auc_ovr: 0.7",
+    "more": _CALIBRATION,
 }
 _NUMBER = {
     "task": "regression",
     "estimator": "RandomForestRegressor",
     "scoring": "r2, neg_mean_absolute_error",
     "gate": "r2: 0.1",
+    "more": "",
 }
 # A whole number is taken for a flag; one that counts needs `task: regression` by hand.
 _BY_DTYPE = {
@@ -74,7 +85,9 @@ estimator:
 scoring: [{scoring}]
 # The least score of a champion. A good value lies a little below what the first training reaches.
 # gate: {{{gate}}}
-"""
+# Columns of the spine, or features, by whose values the test rows are scored apart as well.
+# slices: []
+{more}"""
 
 
 def write_recipe(settings: Settings, name: str, spine: str | None, label: str | None) -> Path:

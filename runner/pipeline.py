@@ -16,7 +16,7 @@ from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
 
 from runner.errors import RunnerError
-from runner.estimators import build_estimator, wants_scaling
+from runner.estimators import build_estimator, fit_errors, library, wants_scaling
 
 if TYPE_CHECKING:
     from runner.recipe import Recipe
@@ -40,7 +40,7 @@ def build_pipeline(recipe: Recipe, X: pd.DataFrame) -> Pipeline:
     ------
     RunnerError
         If a feature has no value at all in the training rows, or the estimator does not take
-        its `init_args`.
+        its `init_args`, or its library is not installed.
     """
     _refuse_empty_columns(recipe, X)
     text = [str(name) for name in X if X[name].dtype == object]
@@ -64,18 +64,30 @@ def fit_pipeline(recipe: Recipe, X: pd.DataFrame, y: npt.NDArray[np.generic]) ->
     Raises
     ------
     RunnerError
-        As `build_pipeline`; or if scikit-learn cannot fit, because arguments contradict each
-        other or do not suit the rows.
+        As `build_pipeline`; or if the estimator cannot be fitted, because arguments contradict
+        each other or do not suit the rows.
     """
     pipeline = build_pipeline(recipe, X)
+    _weigh_integers(pipeline[-1], y)
     try:
         return pipeline.fit(X, y)
-    except ValueError as err:
+    except fit_errors(recipe) as err:
+        reason = str(err).partition("\nStack trace")[0]  # XGBoost's own, of C++
         raise recipe.error(
             ("estimator",),
-            f"scikit-learn cannot fit it: {err}",
+            f"{library(recipe)} cannot fit it: {reason}",
             hint="change estimator.init_args, or the label",
         ) from err
+
+
+def _weigh_integers(estimator: Any, y: npt.NDArray[np.generic]) -> None:
+    """Let `class_weight` name integer classes as the label has them: a recipe's keys are text."""
+    weights = estimator.get_params().get("class_weight")
+    if isinstance(weights, dict) and np.issubdtype(y.dtype, np.integer):
+        by_text = {str(label): label for label in np.unique(y).tolist()}
+        estimator.set_params(
+            class_weight={by_text.get(name, name): weight for name, weight in weights.items()}
+        )
 
 
 def _numeric(recipe: Recipe) -> Any:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import matplotlib as mpl
 
@@ -27,6 +27,8 @@ from sklearn.metrics import (
 )
 from sklearn.pipeline import Pipeline
 
+from runner.fitted_model import calibration_of, uncalibrated
+
 _IMPORTANCE_ROWS = 1_000
 Labels = npt.NDArray[np.generic]
 
@@ -34,8 +36,9 @@ Labels = npt.NDArray[np.generic]
 def draw_plots(folder: Path, pipeline: Pipeline, X: pd.DataFrame, y: Labels, scorer: str) -> None:
     """Write the plots of a fitted pipeline on held-out rows as PNG files into `folder`.
 
-    Binary classification: ROC, precision-recall, calibration, confusion matrix. More classes:
-    confusion matrix. Regression: predictions and residuals. Always: importance by permutation,
+    Binary classification: ROC, precision-recall, calibration (of a calibrated model, before and
+    after), confusion matrix with the model's own decision threshold. More classes: confusion
+    matrix. Regression: predictions and residuals. Always: importance by permutation,
     the loss in `scorer` when a feature's values are shuffled among at most 1,000 rows.
     """
     for name, axes in _figures(pipeline, X, y, scorer):
@@ -59,10 +62,7 @@ def _figures(
                 "precision_recall",
                 PrecisionRecallDisplay.from_predictions(y, scores, **options).ax_,
             )
-            yield (
-                "calibration",
-                CalibrationDisplay.from_predictions(y, scores, n_bins=10, **options).ax_,
-            )
+            yield "calibration", _calibration(pipeline, X, y, options)
     else:
         predicted = pipeline.predict(X)
         for name, kind in (
@@ -71,6 +71,20 @@ def _figures(
         ):
             yield name, PredictionErrorDisplay.from_predictions(y, predicted, kind=kind).ax_
     yield "importance", _importance(pipeline, X, y, scorer)
+
+
+def _calibration(pipeline: Pipeline, X: pd.DataFrame, y: Labels, options: dict[str, Any]) -> Axes:
+    shown = {"test rows": pipeline}
+    if calibration_of(pipeline) is not None:
+        shown = {"before calibration": uncalibrated(pipeline), "calibrated": pipeline}
+    axes: Axes
+    _, axes = plt.subplots()
+    for name, model in shown.items():
+        scores = model.predict_proba(X)[:, 1]
+        CalibrationDisplay.from_predictions(
+            y, scores, n_bins=10, ax=axes, **{**options, "name": name}
+        )
+    return axes
 
 
 def _importance(pipeline: Pipeline, X: pd.DataFrame, y: Labels, scorer: str) -> Axes:

@@ -24,12 +24,16 @@ from pydantic import (
 from runner.errors import RunnerError
 from runner.estimators import ESTIMATORS, SCORERS, Task
 from runner.recipe_errors import problems_of, refuse
+from runner.recipe_probabilities import Calibration, DecisionThreshold
 from runner.recipe_rules import (
     REFERENCE,
+    SLICE,
     class_path_problems,
+    classification_problems,
     gate_problems,
     reference_problems,
     scoring_problems,
+    slice_problems,
     tuned_argument_problems,
 )
 from runner.recipe_tuning import Tuning
@@ -122,6 +126,11 @@ class Recipe(Part):
     """What is fitted."""
     tuning: Annotated[Tuning | None, BeforeValidator(_part)] = None
     """Which of the estimator's arguments are searched for, and how long."""
+    calibration: Annotated[Calibration | None, BeforeValidator(_part)] = None
+    """How probabilities are made to mean what they say. Only for a classification."""
+    decision_threshold: Annotated[DecisionThreshold | None, BeforeValidator(_part)] = None
+    """From which probability on the second of two classes is predicted. Without it, the more
+    probable class is."""
     scoring: Annotated[
         tuple[Annotated[str, Field(json_schema_extra={"enum": list(SCORERS)})], ...],
         Field(strict=False, json_schema_extra={"minItems": 1}),
@@ -132,6 +141,12 @@ class Recipe(Part):
     ] = {}  # noqa: RUF012 - likewise
     """The least score on the test rows, by scorer. A model below one is registered, but does not
     become the `champion`."""
+
+    slices: Annotated[
+        tuple[Annotated[str, Field(json_schema_extra={"pattern": SLICE})], ...], Field(strict=False)
+    ] = ()
+    """Columns of the spine, or `view:feature` of the features, by whose values the test rows are
+    scored apart: text, flags or whole numbers."""
 
     _source: YamlSource = PrivateAttr()
 
@@ -150,6 +165,11 @@ class Recipe(Part):
         """The file's name without its suffix, also the name of its Feast feature service."""
         return self.path.stem
 
+    @property
+    def spine_slices(self) -> tuple[str, ...]:
+        """The slices that are columns of the spine, not features."""
+        return tuple(name for name in self.slices if ":" not in name)
+
     def error(self, path: KeyPath, message: str, hint: str) -> RunnerError:
         """Return the error that says `file:line:column: key: message`."""
         return self._source.error(path, message, hint)
@@ -157,8 +177,9 @@ class Recipe(Part):
     def dump(self) -> dict[str, Any]:
         """Return the recipe in JSON's types, every default written out. It loads as itself."""
         dumped = self.model_dump(mode="json", by_alias=True)
-        if self.tuning is None:
-            del dumped["tuning"]
+        for key in ("tuning", "calibration", "decision_threshold"):
+            if dumped[key] is None:
+                del dumped[key]
         return dumped
 
     def with_arguments(self, arguments: Mapping[str, Any]) -> Recipe:
@@ -185,6 +206,12 @@ class Recipe(Part):
         refuse(tuned_argument_problems(tuning.search_space, info.data.get("estimator")))
         return tuning
 
+    @field_validator("calibration", "decision_threshold")
+    @classmethod
+    def _check_probabilities(cls, part: Part, info: ValidationInfo) -> Part:
+        refuse(classification_problems(info.data.get("task")))
+        return part
+
     @field_validator("scoring")
     @classmethod
     def _check_scoring(cls, scoring: tuple[str, ...], info: ValidationInfo) -> tuple[str, ...]:
@@ -196,6 +223,12 @@ class Recipe(Part):
     def _check_gate(cls, gate: dict[str, float], info: ValidationInfo) -> dict[str, float]:
         refuse(gate_problems(gate, info.data.get("scoring")))
         return gate
+
+    @field_validator("slices")
+    @classmethod
+    def _check_slices(cls, slices: tuple[str, ...], info: ValidationInfo) -> tuple[str, ...]:
+        refuse(slice_problems(slices, info.data.get("features")))
+        return slices
 
 
 def load_recipe(path: Path, *, shown_as: Path | None = None) -> Recipe:

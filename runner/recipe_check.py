@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator
 
 from runner.duration import format_duration
-from runner.manifest import FeatureMart, Manifest, Spine
+from runner.manifest import Column, FeatureMart, Manifest, Spine
 from runner.recipe import Recipe
 from runner.wording import did_you_mean
 from runner.yaml_source import KeyPath, Problem
@@ -14,6 +14,7 @@ _LABEL_DTYPES = {
     "classification": {"bool", "int32", "int64", "string"},
     "regression": {"float32", "float64", "int32", "int64"},
 }
+_SLICE_DTYPES = {"bool", "int32", "int64", "string"}
 
 
 def check_references(recipe: Recipe, manifest: Manifest) -> None:
@@ -31,8 +32,12 @@ def check_references(recipe: Recipe, manifest: Manifest) -> None:
 
 
 def manifest_problems(recipe: Recipe, manifest: Manifest) -> list[Problem]:
-    """Return what is wrong with the recipe's spine, label, embargo and features."""
-    return [*_spine_problems(recipe, manifest), *_feature_problems(recipe, manifest)]
+    """Return what is wrong with the recipe's spine, label, embargo, features and slices."""
+    return [
+        *_spine_problems(recipe, manifest),
+        *_feature_problems(recipe, manifest),
+        *_slice_problems(recipe, manifest),
+    ]
 
 
 def _spine_problems(recipe: Recipe, manifest: Manifest) -> Iterator[Problem]:
@@ -119,6 +124,33 @@ def _key_problems(path: KeyPath, mart: FeatureMart, spine: Spine) -> Iterator[Pr
                 f"{key} is {mart.columns[key].dtype} in {mart.name}, but "
                 f"{spine.columns[key].dtype} in the spine {spine.name}",
                 "cast one of them in its SQL",
+            )
+
+
+def _slice_problems(recipe: Recipe, manifest: Manifest) -> Iterator[Problem]:
+    for i, name in enumerate(recipe.slices):
+        path, (view, _, feature) = ("slices", i), name.partition(":")
+        relation: Spine | FeatureMart | None = manifest.spines.get(recipe.spine)
+        columns: Collection[Column] = relation.columns.values() if relation else ()
+        if feature:
+            relation = manifest.marts.get(view)
+            columns = relation.features if relation else ()
+        if relation is None:
+            continue  # told where the spine or the features name it
+        by_name = {column.name: column for column in columns}
+        found = by_name.get(feature or view)
+        if found is None:
+            kind = "feature" if feature else "column"
+            problem = f"{relation.name} has no {kind} {feature or view!r}"
+            yield _unknown(path, problem, feature or view, by_name)
+        elif name == recipe.label:
+            problem = f"{name!r} is the label: rows of one label are no test of a model"
+            yield Problem(path, problem, "name another column, or a feature")
+        elif found.dtype not in _SLICE_DTYPES:
+            yield Problem(
+                path,
+                f"{name!r} is {found.dtype}; slices are by text, flags or whole numbers",
+                f"cut it into bands in the SQL ({relation.file})",
             )
 
 

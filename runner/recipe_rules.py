@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from runner.estimators import ESTIMATORS, SCORERS, names_of
+from runner.estimators import ESTIMATORS, SCORERS, THRESHOLD_SCORERS, names_of
 from runner.wording import did_you_mean, show
 from runner.yaml_source import Problem
 
@@ -24,6 +24,13 @@ DISTRIBUTION_KEYS: Mapping[str, tuple[str, ...]] = {
     "int": ("int", "log", "step"),
     "float": ("float", "log"),
     "choice": ("choice",),
+}
+SLICE = "^[A-Za-z_][A-Za-z0-9_]*(:[A-Za-z_][A-Za-z0-9_]*)?$"
+# Arguments that are not searched for, with the reason.
+_NOT_TUNED: Mapping[str, str] = {
+    "n_jobs": "it does not change the model",
+    "random_state": "the best of several seeds is the luckiest",
+    "verbose": "it does not change the model",
 }
 _EMPTY = Problem((), "expected at least one entry", "docs/recipe.md describes every key")
 
@@ -99,14 +106,76 @@ def search_space_problems(space: Mapping[str, Any]) -> list[Problem]:
 
 
 def tuned_argument_problems(space: Mapping[str, Any], estimator: Estimator | None) -> list[Problem]:
-    """Return the arguments that are both searched for and fixed in `init_args`."""
+    """Return the arguments that are fixed in `init_args` too, or that nobody should search for."""
     fixed = estimator.init_args if estimator else {}
-    hint = "delete it there, or here"
-    return [
-        Problem(("search_space", name), "is fixed in estimator.init_args too", hint)
-        for name in space
-        if name in fixed
-    ]
+    problems = []
+    for name in space:
+        path = ("search_space", name)
+        if name in _NOT_TUNED:
+            hint = f"fix {name} in estimator.init_args, or leave it out"
+            problem = f"is not searched for: {_NOT_TUNED[name]}"
+            problems.append(Problem(path, problem, hint))
+        elif name in fixed:
+            problem = "is fixed in estimator.init_args too"
+            problems.append(Problem(path, problem, "delete it there, or here"))
+    return problems
+
+
+def classification_problems(task: str | None) -> list[Problem]:
+    """Return what is wrong with a key about probabilities in a recipe of another task."""
+    if task in {None, "classification"}:
+        return []
+    return [Problem((), f"is not for {task}", "delete it: only a classification has probabilities")]
+
+
+def threshold_problems(
+    value: float | None, maximize: str | None, *, given_period: bool
+) -> list[Problem]:
+    """Return what is wrong between the keys of a decision threshold."""
+    if (value is None) == (maximize is None):
+        got = "none of them" if value is None else "both"
+        hint = "such as {value: 0.3} or {maximize: f1, period: 14d}"
+        return [Problem((), f"expected one of value and maximize, got {got}", hint)]
+    if maximize is None:
+        hint = "delete period: a fixed value needs no validation rows"
+        return [Problem(("period",), "is not for value", hint)] if given_period else []
+    problems = []
+    if not given_period:
+        problem, hint = "period is missing", "add `period: …`, how long the validation period is"
+        problems.append(Problem((), problem, hint))
+    if maximize not in THRESHOLD_SCORERS:
+        reason = _no_threshold_scorer(maximize)
+        hint = f"choose one of {', '.join(THRESHOLD_SCORERS)}"
+        problems.append(Problem(("maximize",), f"{show(maximize)} {reason}", hint))
+    return problems
+
+
+def _no_threshold_scorer(name: str) -> str:
+    if name not in SCORERS:
+        return f"is not on the list{did_you_mean(name, THRESHOLD_SCORERS)}"
+    if SCORERS[name].task != "classification":
+        return f"is not for classification{did_you_mean(name, THRESHOLD_SCORERS)}"
+    if SCORERS[name].probabilities:
+        return "looks at probabilities, which no threshold changes"
+    return "alone is best where all rows, or hardly any, are predicted to be of the second class"
+
+
+def slice_problems(slices: Sequence[str], features: Sequence[str] | None) -> list[Problem]:
+    """Return the slices that are no columns, are listed twice, or are no features of the recipe."""
+    hint = "list each slice once: a column of the spine, or `view:feature` of the features"
+    problems = []
+    for i, name in enumerate(slices):
+        view, _, feature = name.partition(":")
+        if re.fullmatch(SLICE, name) is None:
+            problem = f"expected a column of the spine or `view:feature`, got {show(name)}"
+        elif name in slices[:i]:
+            problem = f"{show(name)} is listed twice"
+        elif feature and features is not None and not {name, f"{view}:*"} & {*features}:
+            problem = f"{show(name)} is not among features{did_you_mean(name, features)}"
+        else:
+            continue
+        problems.append(Problem((i,), problem, hint))
+    return problems
 
 
 def distribution_problems(given: Mapping[str, Any]) -> list[Problem]:

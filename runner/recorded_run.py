@@ -41,7 +41,7 @@ class RecordedRun:
     rows
         Every training row with its features, as they were joined then.
     scores
-        Metric name, such as `test_roc_auc`, → score.
+        Metric name, such as `test_roc_auc`, → score; the decision threshold too, if there is one.
     sql_digests, environment
         As `Manifest.digests` and `environment()` were; None where an older run lacks them.
     """
@@ -89,7 +89,12 @@ def read_run(client: MlflowClient, run: Run) -> RecordedRun:
                 name: run.data.metrics[name]
                 for part in ("train", "test")
                 for name in (f"{part}_{scorer}" for scorer in recipe.scoring)
-            },
+            }
+            | (
+                {"decision_threshold": run.data.metrics["decision_threshold"]}
+                if recipe.decision_threshold
+                else {}
+            ),
             join_keys=tuple(key["name"] for key in serving["entity_keys"]),
             features=tuple(RecordedFeature(f["name"], f["dtype"]) for f in serving["features"]),
             rows=pq.read_table(read.file(ROWS)),

@@ -99,7 +99,8 @@ def _join_again(settings: Settings, recorded: RecordedRun) -> tuple[pa.Table | N
         with console.step("feast: join features point-in-time") as step:
             store = open_store(settings)
             apply_views(store, manifest)
-            table = training_table(store, manifest.spines[recipe.spine], features, recipe.label)
+            spine = manifest.spines[recipe.spine]
+            table = training_table(store, spine, features, recipe.label, recipe.spine_slices)
             step.update(f"{table.num_rows:,} rows × {len(features)} features")
     except RunnerError as err:
         return None, " ".join(err.message.split())
@@ -117,19 +118,22 @@ def _manifest_now(settings: Settings, *, joined: bool) -> Manifest | None:
 
 
 def _fit_again(recorded: RecordedRun) -> dict[str, float]:
-    """Return the scores, by metric, of the recorded recipe fitted on the recorded rows."""
+    """Return scores and threshold, by metric, of the recipe fitted on the recorded rows."""
+    from runner.estimators import fitting
     from runner.evaluation import evaluate
-    from runner.pipeline import fit_pipeline
+    from runner.fitted_model import fit_model, threshold_metric
     from runner.training_data import split_rows
 
     recipe = recorded.recipe
-    with console.step(f"scikit-learn: fit {recipe.estimator.class_path.split('.')[-1]}") as step:
+    with console.step(fitting(recipe)) as step:
         # That the embargo is no shorter than the label window was checked then.
         data = split_rows(recipe, recorded.rows, recorded.features, label_window=timedelta(0))
-        pipeline = fit_pipeline(recipe, *data.train)
+        pipeline = fit_model(recipe, data)
         step.update(f"{len(data.train.y):,} recorded training rows")
     with console.step("evaluate on held-out rows"):
         evaluation = evaluate(recipe, pipeline, data.train, data.test)
-    return {f"train_{name}": score for name, score in evaluation.train.items()} | {
-        f"test_{name}": score for name, score in evaluation.test.items()
+    return {
+        **{f"train_{name}": score for name, score in evaluation.train.items()},
+        **{f"test_{name}": score for name, score in evaluation.test.items()},
+        **threshold_metric(pipeline),
     }

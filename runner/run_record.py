@@ -26,13 +26,15 @@ from runner.bundle import ServedModel, class_list, write_bundle
 from runner.bytes_billed import Billed, as_metrics
 from runner.champion import Comparison
 from runner.column_lineage import Column, Lineage
-from runner.environment import environment
+from runner.environment import environment, extras
 from runner.evaluation import Evaluation
 from runner.features.store import Feature
+from runner.fitted_model import threshold_metric, uncalibrated
 from runner.manifest import EVENT_TIMESTAMP, Manifest, Spine
 from runner.plots import draw_plots
 from runner.recipe import Recipe
 from runner.settings import Settings
+from runner.slices import Slice, markdown
 from runner.training_data import TrainingData, table_digest
 from runner.tuning import Tuned
 from serving.bundle import read_bundle
@@ -42,6 +44,7 @@ BUNDLE = "serving_bundle"
 ENVIRONMENT = "environment.json"
 RECIPE = "recipe.yaml"
 ROWS = "dataset/training_rows.parquet"
+SLICES = "slices.json"
 SQL_DIGESTS = "sql/digests.json"
 TUNING = "tuning.json"
 _LIBRARIES = ("scikit-learn", "numpy", "pandas", "scipy", "skops", "mlflow")
@@ -70,6 +73,7 @@ class Training:
     served: ServedModel
     comparison: Comparison
     intervals: dict[str, Interval]
+    slices: list[Slice]
     started_at: datetime
     columns: Lineage
     billed: Mapping[str, Billed]
@@ -100,7 +104,8 @@ class Training:
     @property
     def params(self) -> dict[str, Any]:
         """MLflow parameters: the estimator's, under scikit-learn's own names, and the recipe's."""
-        estimator = self.pipeline.named_steps["estimator"]
+        estimator = uncalibrated(self.pipeline).named_steps["estimator"]
+        calibration, threshold = self.recipe.calibration, self.recipe.decision_threshold
         return {
             "estimator": self.recipe.estimator.class_path,
             **{f"estimator.{name}": value for name, value in estimator.get_params().items()},
@@ -109,6 +114,12 @@ class Training:
             "n_features": len(self.features),
             "train_until": self.data.split.train_until.isoformat(),
             "test_from": self.data.split.test_from.isoformat(),
+            **({"calibration.method": calibration.method} if calibration else {}),
+            **(
+                {"decision_threshold.maximize": threshold.maximize}
+                if threshold and threshold.maximize
+                else {}
+            ),
             **self.comparison.params,
         }
 
@@ -122,8 +133,14 @@ class Training:
             **{f"test_{name}_high": interval.high for name, interval in self.intervals.items()},
             **(self.comparison.metrics or {}),
             **self.tuned.metrics,
+            **threshold_metric(self.pipeline),
             "n_spine_rows": self.data.table.num_rows,
             "n_train_rows": len(self.data.train.y),
+            **{
+                f"n_{name}_rows": len(rows.y)
+                for name, rows in self.data.parts.items()
+                if name in {"calibration", "validation"}
+            },
             "n_test_rows": len(self.data.test.y),
             "n_embargoed_rows": self.data.split.embargoed,
             **as_metrics({**self.billed, **self._billed_join}),
@@ -171,7 +188,9 @@ class Training:
     @property
     def pip_requirements(self) -> list[str]:
         """What loading the logged pipeline needs; spelled out, which spares MLflow the search."""
-        return [f"{name}=={version(name)}" for name in _LIBRARIES]
+        versions = {name: version(name) for name in _LIBRARIES}
+        versions |= extras(self.recipe.estimator.class_path)
+        return [f"{name}=={number}" for name, number in versions.items()]
 
 
 def write_artifacts(training: Training, run_id: str, folder: Path) -> str:
@@ -187,6 +206,10 @@ def write_artifacts(training: Training, run_id: str, folder: Path) -> str:
     plots = folder / "plots"
     plots.mkdir()
     draw_plots(plots, training.pipeline, *training.data.test, scorer=training.recipe.scoring[0])
+    if training.slices:
+        _write_json(folder / SLICES, {"slices": [each.record for each in training.slices]})
+        text = markdown(training.slices, training.recipe.scoring)
+        (folder / SLICES).with_suffix(".md").write_text(text, encoding="utf-8")
     return _write_bundle(training, run_id, folder / BUNDLE)
 
 

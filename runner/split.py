@@ -18,13 +18,13 @@ Mask = npt.NDArray[np.bool_]
 
 @dataclass(frozen=True)
 class TimeSplit:
-    """Which rows train and which test the model.
+    """Which rows train, calibrate, validate and test the model, in the order of time.
 
     Attributes
     ----------
-    train, test
-        Boolean masks of shape (n_rows,). Rows in neither are embargoed: their label window would
-        reach into the test period.
+    train, test, calibration, validation
+        Boolean masks of shape (n_rows,); `calibration` and `validation` are None without such a
+        period. Rows in none are embargoed: their label window would reach into the next period.
     train_until, test_from
         The last timestamp that trains and the time after which rows test, in UTC.
     """
@@ -33,26 +33,39 @@ class TimeSplit:
     test: Mask
     train_until: datetime
     test_from: datetime
+    calibration: Mask | None = None
+    validation: Mask | None = None
 
     @property
     def embargoed(self) -> int:
-        """How many rows are used for neither."""
-        return int((~(self.train | self.test)).sum())
+        """How many rows are used for nothing."""
+        used = self.train | self.test
+        for mask in (self.calibration, self.validation):
+            if mask is not None:
+                used = used | mask
+        return int((~used).sum())
 
 
 def split_by_time(
-    timestamps: pa.ChunkedArray, *, test: timedelta, embargo: timedelta, label_window: timedelta
+    timestamps: pa.ChunkedArray,
+    *,
+    test: timedelta,
+    embargo: timedelta,
+    label_window: timedelta,
+    calibration: timedelta | None = None,
+    validation: timedelta | None = None,
 ) -> TimeSplit:
     """Return the split of rows at `timestamps` (UTC, no nulls).
 
-    With `last` the newest timestamp, rows later than `last - test` test the model; rows up to
-    `last - test - embargo` train it.
+    With `last` the newest timestamp, rows later than `last - test` test the model. Before them lie,
+    each period with an embargo after it, the validation rows, the calibration rows and the rows
+    that train.
 
     Raises
     ------
     RunnerError
         If the embargo is shorter than the label window (a training label would be decided inside
-        the test period), or either part is empty.
+        the test period), or a part is empty.
     """
     if embargo < label_window:
         raise RunnerError(
@@ -60,19 +73,40 @@ def split_by_time(
             f"{format_duration(label_window)}: training labels would reach into the test period",
             hint=f"set split.embargo to {format_duration(label_window)} or more",
         )
-    first, last = pc.min_max(timestamps).values()
-    test_from = last.as_py() - test
-    train_until = test_from - embargo
+    first, last = (time.as_py() for time in pc.min_max(timestamps).values())
+    test_from = until = last - test
+    until -= embargo
+    parts: dict[str, Mask | None] = {"validation": None, "calibration": None}
+    for name, period in (("validation", validation), ("calibration", calibration)):
+        if period is not None:
+            parts[name] = _between(timestamps, until - period, until)
+            until -= period + embargo
     is_test = _mask(pc.greater(timestamps, test_from))
-    is_train = _mask(pc.less_equal(timestamps, train_until))
-    if not is_train.any():
-        raise RunnerError(
-            f"split: no training row: the spine spans {first.as_py():%Y-%m-%d} to "
-            f"{last.as_py():%Y-%m-%d}, and test {format_duration(test)} plus embargo "
-            f"{format_duration(embargo)} leave nothing before",
-            hint="make split.test shorter, or the spine longer",
-        )
-    return TimeSplit(is_train, is_test, train_until, test_from)
+    is_train = _mask(pc.less_equal(timestamps, until))
+    periods = {"calibration": calibration, "validation": validation, "test": test}
+    for name, mask in {"training": is_train, **parts}.items():
+        if mask is not None and not mask.any():
+            raise _empty(name, periods, embargo, first, last)
+    return TimeSplit(is_train, is_test, until, test_from, **parts)
+
+
+def _empty(
+    part: str,
+    periods: dict[str, timedelta | None],
+    embargo: timedelta,
+    first: datetime,
+    last: datetime,
+) -> RunnerError:
+    taken = [f"{name} {format_duration(period)}" for name, period in periods.items() if period]
+    return RunnerError(
+        f"split: no {part} row: the spine spans {first:%Y-%m-%d} to {last:%Y-%m-%d}, divided into "
+        f"{', '.join(['training', *taken])}, with an embargo of {format_duration(embargo)} between",
+        hint="make these periods shorter, or the spine longer",
+    )
+
+
+def _between(timestamps: pa.ChunkedArray, after: datetime, until: datetime) -> Mask:
+    return _mask(pc.and_(pc.greater(timestamps, after), pc.less_equal(timestamps, until)))
 
 
 def _mask(column: pa.ChunkedArray) -> Mask:

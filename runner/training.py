@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING
 
 from runner import console, dbt
 from runner.bytes_billed import Billed
@@ -24,15 +25,18 @@ from runner.servers import require_servers
 from runner.settings import Settings
 from runner.tracking_server import require_tracking_server
 
+if TYPE_CHECKING:
+    from runner.slices import SliceSummary
+
 # What training needs after dbt, in the order it needs it. Together they take as long to import
 # as dbt takes to build, so they are imported meanwhile.
 _HEAVY = (
     "runner.features.store",
     "runner.training_data",
-    "runner.pipeline",
+    "runner.fitted_model",
     "runner.tuning",
     "runner.evaluation",
-    "runner.champion",
+    "runner.slices",
     "runner.tracking",
 )
 
@@ -47,6 +51,10 @@ class TrainingResult:
         Scorer name → (score on training rows, score on test rows).
     intervals
         Scorer name → the 95 % interval of the score on test rows.
+    decision_threshold
+        From which probability on the second class is predicted; None: the most probable is.
+    slices
+        Where the primary score is lowest, for each of the recipe's slices.
     refusals
         Why the model is only the challenger; empty when it became the champion.
     """
@@ -56,6 +64,8 @@ class TrainingResult:
     version: str
     scores: dict[str, tuple[float, float]]
     intervals: dict[str, tuple[float, float]]
+    decision_threshold: float | None
+    slices: list[SliceSummary]
     refusals: tuple[str, ...]
 
 
@@ -80,11 +90,12 @@ def train(settings: Settings, path: Path) -> TrainingResult:
     from runner import tracking
     from runner.bundle import class_list, served_model, served_predictions
     from runner.champion import Contender, compare_with_champion, score_intervals
-    from runner.estimators import build_estimator
+    from runner.estimators import build_estimator, fitting
     from runner.evaluation import evaluate
     from runner.features.store import apply_recipe, open_store, recipe_features
-    from runner.pipeline import fit_pipeline
+    from runner.fitted_model import fit_model
     from runner.run_record import Training
+    from runner.slices import score_slices, summaries
     from runner.training_data import load_training_data
     from runner.tuning import tune
 
@@ -101,9 +112,10 @@ def train(settings: Settings, path: Path) -> TrainingResult:
 
     tuned = tune(settings, recipe, data)
 
-    with console.step(f"scikit-learn: fit {recipe.estimator.class_path.split('.')[-1]}") as step:
-        pipeline = fit_pipeline(recipe.with_arguments(tuned.arguments), *data.train)
-        step.update(f"{len(data.train.y):,} training rows")
+    with console.step(fitting(recipe)) as step:
+        pipeline = fit_model(recipe.with_arguments(tuned.arguments), data)
+        fitted = [f"{len(rows.y):,} {name} rows" for name, rows in data.parts.items()]
+        step.update(", ".join(fitted[:-1]))
 
     with console.step("evaluate on held-out rows") as step:
         evaluation = evaluate(recipe, pipeline, data.train, data.test)
@@ -123,6 +135,8 @@ def train(settings: Settings, path: Path) -> TrainingResult:
         comparison = compare_with_champion(settings, client, store, manifest, contender)
         step.update(comparison.summary)
 
+    slices = score_slices(recipe, contender)
+
     with console.step("mlflow: record and register") as step, TemporaryDirectory() as folder:
         training = Training(
             settings,
@@ -138,6 +152,7 @@ def train(settings: Settings, path: Path) -> TrainingResult:
             served,
             comparison,
             intervals,
+            slices,
             started_at,
             columns,
             billed,
@@ -153,6 +168,8 @@ def train(settings: Settings, path: Path) -> TrainingResult:
         version=version,
         scores={name: (evaluation.train[name], evaluation.test[name]) for name in recipe.scoring},
         intervals={name: (i.low, i.high) for name, i in intervals.items()},
+        decision_threshold=served.threshold,
+        slices=summaries(slices, recipe.scoring[0]),
         refusals=refusals,
     )
 

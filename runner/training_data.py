@@ -25,6 +25,9 @@ if TYPE_CHECKING:
     from runner.recipe import Recipe
 
 
+_CALIBRATION_ROWS = 5  # scikit-learn's least, of each class
+
+
 class Rows(NamedTuple):
     """Model inputs of shape (n_rows, n_features) and labels of shape (n_rows,)."""
 
@@ -39,13 +42,28 @@ class TrainingData:
     Attributes
     ----------
     table
-        The spine with its features, shape (n_spine_rows, n_keys + 2 + n_features).
+        The spine with its features, as `training_table` returns it.
+    calibration, validation
+        None where the recipe neither calibrates nor chooses a decision threshold.
     """
 
     table: pa.Table
     train: Rows
     test: Rows
     split: TimeSplit
+    calibration: Rows | None = None
+    validation: Rows | None = None
+
+    @property
+    def parts(self) -> dict[str, Rows]:
+        """The rows by what they are for, in the order of time."""
+        parts = {
+            "training": self.train,
+            "calibration": self.calibration,
+            "validation": self.validation,
+            "test": self.test,
+        }
+        return {name: rows for name, rows in parts.items() if rows is not None}
 
 
 def load_training_data(
@@ -56,14 +74,16 @@ def load_training_data(
     Raises
     ------
     RunnerError
-        If the spine is empty, a label or timestamp is null, the split leaves a part empty, or a
-        classification label has one class only.
+        If the spine is empty, a label or timestamp is null, the split leaves a part empty, a
+        classification label has one class only, or not the classes that calibration or a decision
+        threshold needs.
     """
-    table = training_table(store, spine, features, recipe.label)
+    table = training_table(store, spine, features, recipe.label, recipe.spine_slices)
     _refuse_unusable(recipe, spine, table)
     data = split_rows(recipe, table, features, label_window=spine.labels[recipe.label])
     if recipe.task == "classification":
-        _refuse_single_class(recipe, spine, data.train, data.test)
+        _refuse_single_class(recipe, spine, data)
+        _refuse_other_classes(recipe, data)
     return data
 
 
@@ -89,10 +109,17 @@ def split_rows(
         test=recipe.split.test,
         embargo=recipe.split.embargo,
         label_window=label_window,
+        calibration=recipe.calibration.period if recipe.calibration else None,
+        validation=recipe.decision_threshold.period if recipe.decision_threshold else None,
     )
     X, y = model_inputs(table, columns), _labels(recipe, table[recipe.label])
-    train, test = (Rows(X[mask], y[mask]) for mask in (split.train, split.test))
-    return TrainingData(table, train, test, split)
+    train, test, calibration, validation = (
+        None if mask is None else Rows(X[mask], y[mask])
+        for mask in (split.train, split.test, split.calibration, split.validation)
+    )
+    assert train is not None  # noqa: S101 - these masks always are
+    assert test is not None  # noqa: S101 - likewise
+    return TrainingData(table, train, test, split, calibration, validation)
 
 
 def table_digest(table: pa.Table) -> str:
@@ -139,12 +166,34 @@ def _labels(recipe: Recipe, column: pa.ChunkedArray) -> npt.NDArray[np.generic]:
     return np.asarray(column.to_pylist(), dtype=object)
 
 
-def _refuse_single_class(recipe: Recipe, spine: Spine, train: Rows, test: Rows) -> None:
-    for name, rows in (("training", train), ("test", test)):
+def _refuse_single_class(recipe: Recipe, spine: Spine, data: TrainingData) -> None:
+    for name, rows in data.parts.items():
         classes = np.unique(rows.y)
         if len(classes) < 2:
             raise RunnerError(
                 f"{recipe.path}: label {recipe.label} of {spine.name} is {classes[0]!s} in all "
                 f"{len(rows.y)} {name} rows: there is nothing to tell apart",
                 hint="look at the spine's SQL, or change split so that both classes occur",
+            )
+
+
+def _refuse_other_classes(recipe: Recipe, data: TrainingData) -> None:
+    """Raise unless each class has calibration rows, and a threshold has two to tell apart."""
+    classes = np.unique(data.train.y)
+    if recipe.decision_threshold and len(classes) > 2:
+        raise recipe.error(
+            ("decision_threshold",),
+            f"label {recipe.label} has {len(classes)} classes; a threshold tells two apart",
+            hint="delete decision_threshold, or make a label of two classes in the spine's SQL",
+        )
+    if data.calibration is None:
+        return
+    for label in classes:
+        count = int((data.calibration.y == label).sum())
+        if count < _CALIBRATION_ROWS:
+            raise recipe.error(
+                ("calibration", "period"),
+                f"label {recipe.label} is {label!s} in {count} of {len(data.calibration.y)} "
+                f"calibration rows; each class wants {_CALIBRATION_ROWS} or more",
+                hint="make the calibration period longer",
             )

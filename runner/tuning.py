@@ -20,6 +20,7 @@ import numpy as np
 import pyarrow as pa
 
 from runner import console
+from runner.environment import extras
 from runner.errors import RunnerError
 from runner.evaluation import score
 from runner.folds import Fold, time_folds
@@ -104,14 +105,16 @@ def tune(settings: Settings, recipe: Recipe, data: TrainingData) -> Tuned:
 
 def study_name(recipe: Recipe, data: TrainingData) -> str:
     """Return a name that is the same for whatever gives the same trials, and only for that."""
+    # Calibration and threshold decide no score of a trial, but their periods which rows train.
     deciding = recipe.dump()
-    for key in ("registered_model_name", "experiment_name", "description", "gate"):
+    for key in ("registered_model_name", "experiment_name", "description", "gate", "slices"):
         del deciding[key]
     for key in ("n_trials", "timeout"):  # more trials, or more time, go on from those there are
         del deciding["tuning"][key]
     deciding["scoring"] = recipe.scoring[0]
     deciding["data"] = table_digest(data.table)
-    deciding["versions"] = [version(name) for name in _VERSIONS]
+    extra = extras(recipe.estimator.class_path)
+    deciding["versions"] = [*(version(name) for name in _VERSIONS), *extra.values()]
     digest = hashlib.sha256(json.dumps(deciding).encode()).hexdigest()
     return f"{recipe.registered_model_name}-{digest[:16]}"
 

@@ -18,7 +18,8 @@ from pydantic.dataclasses import dataclass
 
 from serving.errors import BundleError
 
-FORMAT_VERSION = 1
+# 2 has a decision threshold, which a reader of 1 would pass over and answer another class.
+FORMAT_VERSIONS = (1, 2)
 MANIFEST = "serving.json"
 
 EntityDtype = Literal["int64", "int32", "string", "timestamp"]
@@ -90,11 +91,21 @@ class ModelFile:
 
 @dataclass(frozen=True)
 class Label:
-    """What is predicted. `classes` is None for a regression."""
+    """What is predicted.
+
+    Attributes
+    ----------
+    classes
+        None for a regression.
+    decision_threshold
+        The least probability of the second of two classes at which it is the prediction; None:
+        the most probable class is.
+    """
 
     name: Name
     description: str = ""
     classes: tuple[StrictInt | StrictStr, ...] | None = None
+    decision_threshold: Annotated[float, Field(ge=0, le=1)] | None = None
 
 
 @dataclass(frozen=True)
@@ -107,7 +118,7 @@ class Bundle:
         Where it was read from, and the SHA-256 of its `serving.json` (hex).
     """
 
-    format_version: Literal[1]
+    format_version: Literal[1, 2]
     feast_project: Name
     registered_model_name: Name
     run_id: str
@@ -189,10 +200,10 @@ def _read(path: Path) -> bytes:
 def _parse(path: Path, content: bytes, digest: str) -> Bundle:
     try:
         raw = _RAW.validate_json(content)
-        if raw.get("format_version") != FORMAT_VERSION:
+        if raw.get("format_version") not in FORMAT_VERSIONS:
             raise BundleError(
                 f"{path}: format_version {raw.get('format_version')!r}, this server reads "
-                f"{FORMAT_VERSION}",
+                f"{' and '.join(map(str, FORMAT_VERSIONS))}",
                 hint="use the serving package of the release that trained the model",
             )
         return _READER.validate_python(raw | {"folder": path.parent, "digest": digest})
@@ -210,6 +221,8 @@ def _contradictions(bundle: Bundle) -> list[str]:
     problems = []
     if (bundle.task == "classification") != (len(bundle.label.classes or ()) > 1):
         problems.append("label.classes: expected two or more for a classification, else null")
+    if bundle.label.decision_threshold is not None and len(bundle.label.classes or ()) != 2:
+        problems.append("label.decision_threshold: expected null unless there are two classes")
     if bundle.model.file not in bundle.files:
         problems.append(f"files: no digest of {bundle.model.file}")
     problems += [

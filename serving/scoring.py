@@ -105,6 +105,25 @@ def load_model(bundle: Bundle) -> Model:
     return model
 
 
+def class_labels(
+    probabilities: npt.NDArray[Any], classes: Sequence[int | str], threshold: float
+) -> npt.NDArray[Any]:
+    """Return the class of each row: the second of two where its probability reaches `threshold`.
+
+    Parameters
+    ----------
+    probabilities
+        Shape (n_rows, 2). Compared as float32, which is what callers see.
+
+    Returns
+    -------
+    ndarray of shape (n_rows,)
+        int64 or str, as `classes` are.
+    """
+    reached = probabilities[:, 1].astype(np.float32) >= np.float32(threshold)
+    return np.array(classes)[reached.astype(np.intp)]
+
+
 def float_tensor(columns: Sequence[Any]) -> Tensor:
     """Return a float32 tensor of shape (n_rows, n_columns); missing values are NaN."""
     return np.column_stack([_float64(column) for column in columns]).astype(np.float32)
@@ -200,7 +219,15 @@ class OnnxModel:
         outputs = self._session.run(None, tensors)
         if self.bundle.task == "regression":
             return Predictions(outputs[0].reshape(-1).astype(np.float64), None)
-        return Predictions(outputs[0].reshape(-1), outputs[1])
+        return _decided(self.bundle, outputs[0].reshape(-1), outputs[1])
+
+
+def _decided(bundle: Bundle, labels: npt.NDArray[Any], probabilities: Any) -> Predictions:
+    """Return a classification's predictions; with a decision threshold, that gives the labels."""
+    threshold, classes = bundle.label.decision_threshold, bundle.label.classes
+    if threshold is not None and classes is not None:
+        labels = class_labels(probabilities, classes, threshold)
+    return Predictions(labels, probabilities)
 
 
 def _no_predictions(bundle: Bundle) -> Predictions:
@@ -249,7 +276,7 @@ class SkopsModel:
         # The types that an ONNX model has, whatever the estimator's own are.
         probabilities = np.asarray(self._pipeline.predict_proba(frame), dtype=np.float32)
         classes = np.array(self.bundle.label.classes)
-        return Predictions(np.asarray(labels).astype(classes.dtype), probabilities)
+        return _decided(self.bundle, np.asarray(labels).astype(classes.dtype), probabilities)
 
     def score_rows(self, rows: Sequence[Row]) -> Predictions:
         """See `Model.score_rows`."""

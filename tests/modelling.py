@@ -63,7 +63,7 @@ def make_recipe(path, estimator=CLASSIFIER, scoring="roc_auc", task="classificat
             spine: spine_y
             label: y
             features: ["activity:*"]
-            split: {{test: 7d, embargo: 0d}}
+            split: {{test: 4d, embargo: 0d}}
             estimator: {{class_path: {estimator}}}
             scoring: [{scoring}]
         """)

@@ -5,16 +5,17 @@ from datetime import UTC, datetime, timedelta
 import pyarrow as pa
 
 from runner.bootstrap import Interval
-from runner.bundle import served_model
-from runner.champion import NO_CHAMPION
+from runner.bundle import class_list, served_model, served_predictions
+from runner.champion import NO_CHAMPION, Contender
 from runner.column_lineage import Column, Lineage
 from runner.evaluation import evaluate
+from runner.fitted_model import fit_model
 from runner.manifest import Manifest
-from runner.pipeline import fit_pipeline
 from runner.run_record import Training
 from runner.settings import Settings
+from runner.slices import score_slices
 from runner.split import split_by_time
-from runner.training_data import Rows, TrainingData
+from runner.training_data import Rows, TrainingData, split_rows
 from runner.tuning import tune
 from tests.modelling import FEATURES, MART, SPINE, feature_table, rows
 
@@ -54,9 +55,14 @@ def training_data(seed=0):
 
 def train(folder, recipe):
     """Return a finished training of the recipe on the made-up rows."""
-    started_at, settings, data = datetime.now(UTC), project(folder), training_data()
+    started_at, settings = datetime.now(UTC), project(folder)
+    data = split_rows(recipe, training_data().table, FEATURES, label_window=timedelta(0))
     tuned = tune(settings, recipe, data)
-    pipeline = fit_pipeline(recipe.with_arguments(tuned.arguments), *data.train)
+    pipeline = fit_model(recipe.with_arguments(tuned.arguments), data)
+    served = served_model(pipeline, data.test.X)
+    predictions = served_predictions(pipeline, served, data.test.X)
+    classes = class_list(pipeline)
+    contender = Contender("m", recipe.scoring[0], SPINE, data, predictions, classes)
     return Training(
         settings=settings,
         manifest=Manifest(folder / "manifest.json", "shop", {"activity": MART}, {}, "0" * 64),
@@ -68,9 +74,10 @@ def train(folder, recipe):
         tuned=tuned,
         pipeline=pipeline,
         evaluation=evaluate(recipe, pipeline, data.train, data.test),
-        served=served_model(pipeline, data.test.X),
+        served=served,
         comparison=NO_CHAMPION,
         intervals={"roc_auc": Interval(0.8, 0.7, 0.9)},
+        slices=score_slices(recipe, contender),
         started_at=started_at,
         columns=COLUMNS,
         billed={},

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -110,17 +111,26 @@ def spine_query(spine: Spine, columns: list[str]) -> str:
 
 
 def training_table(
-    store: FeatureStore, spine: Spine, features: list[Feature], label: str
+    store: FeatureStore,
+    spine: Spine,
+    features: list[Feature],
+    label: str,
+    others: Sequence[str] = (),
 ) -> pa.Table:
     """Return the training rows: entity keys, `event_timestamp`, label, then features.
 
+    Parameters
+    ----------
+    others
+        Further columns of the spine; they follow the label.
+
     Returns
     -------
-    pyarrow.Table of shape (n_spine_rows, n_keys + 2 + n_features)
+    pyarrow.Table of shape (n_spine_rows, n_keys + 2 + n_others + n_features)
         Each feature as it was knowable at the row's `event_timestamp` (UTC); null where nothing
         was known. As many rows as the spine, in the order of `spine_query`.
     """
-    columns = [*spine.join_keys, EVENT_TIMESTAMP, label]
+    columns = list(dict.fromkeys([*spine.join_keys, EVENT_TIMESTAMP, label, *others]))
     table = point_in_time_table(store, spine_query(spine, columns), features)
     return table.select([*columns, *(feature.column for feature in features)])
 

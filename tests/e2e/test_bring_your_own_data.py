@@ -2,7 +2,6 @@
 
 import json
 import re
-import subprocess
 import sys
 from pathlib import Path
 
@@ -10,6 +9,7 @@ import psycopg
 import pytest
 
 from tests.e2e.conftest import REPOSITORY, Project, environment, served
+from tests.e2e.pages import before_serving, run
 
 PAGE = (REPOSITORY / "docs" / "bring-your-own-data.md").read_text()
 
@@ -28,12 +28,6 @@ ORDERS = """
 """
 
 
-def commands(page: str) -> list[str]:
-    """Return the page's commands in their order, those over several lines joined."""
-    blocks = re.findall(r"```console\n(.*?)```", page, re.DOTALL)
-    return re.findall(r"^\$ ((?:.*\\\n)*.*)$", "".join(blocks), re.MULTILINE)
-
-
 def files(page: str) -> dict[str, str]:
     """Return the page's files by the name in their first line."""
     return dict(re.findall(r"```\w+\n(?:#|--) (\S+)\n(.*?)```", page, re.DOTALL))
@@ -46,27 +40,16 @@ def reorder(tmp_path_factory, new_database, redis_server):
     with psycopg.connect(**database.conninfo) as connection:
         connection.execute(ORDERS)
     env = environment(database, redis_server)
-    # The page's `runner` and `perl`, of this environment and found on PATH.
+    # The page's `runner`, of this environment and found on PATH.
     env |= {"HOME": str(home), "PATH": f"{Path(sys.executable).parent}:{env['PATH']}"}
     project = Project(home / "reorder", env)
-    done = [
-        command for command in commands(PAGE) if not re.match("source|runner serve|curl", command)
-    ]
-    start = next(i for i, command in enumerate(done) if command.startswith("perl")) + 1
+    done = before_serving(PAGE)
+    start = next(i for i, command in enumerate(done) if command.startswith("rm")) + 1
     run(REPOSITORY, done[:start], env)
     for name, text in files(PAGE).items():
         (project.root / name).write_text(text)
     run(project.root, done[start:], env)
     return project
-
-
-def run(folder: Path, lines: list[str], env: dict[str, str]) -> None:
-    """Run the lines of a console in `folder`."""
-    script = "\n".join(lines)
-    done = subprocess.run(
-        ["bash", "-ec", script], cwd=folder, env=env, capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 0, f"{script}\n{done.stdout}\n{done.stderr}"
 
 
 def test_the_page_ends_in_a_champion_and_a_prediction(reorder):
@@ -93,9 +76,3 @@ def test_the_page_looks_ahead_before_it_leaves_rows_out(reorder):
         )
     """)
     assert wrong == []
-
-
-def test_nothing_in_the_configuration_is_named_after_the_example(reorder):
-    named = [reorder.root / "dbt_project.yml", reorder.root / ".sqlfluff"]
-    configuration = [*named, *(reorder.root / "profiles").iterdir()]
-    assert [path.name for path in configuration if "movielens" in path.read_text()] == []

@@ -82,8 +82,9 @@ def test_servers_are_shown_with_what_is_wrong(capsys):
     assert "a stranger" in shown
 
 
-def test_every_command_takes_the_target():
+def test_every_command_in_a_project_takes_the_target():
     for name, command in typer.main.get_command(cli.app).commands.items():
         leaves = getattr(command, "commands", {name: command})
         for leaf in leaves.values():
-            assert "target" in {option.name for option in leaf.params}, name
+            # `runner init` writes all targets, and has no project to read one from.
+            assert ("target" in {option.name for option in leaf.params}) == (name != "init"), name

@@ -2,7 +2,9 @@
 
 import functools
 import importlib
+import importlib.abc
 import re
+import sys
 
 import numpy as np
 import pandas as pd
@@ -17,6 +19,7 @@ from sklearn.metrics import get_scorer
 from sklearn.neighbors import KNeighborsClassifier, KNeighborsRegressor
 from sklearn.utils import get_tags
 
+from runner.boosters import teach_skl2onnx
 from runner.errors import RunnerError
 from runner.estimators import (
     ESTIMATORS,
@@ -38,6 +41,7 @@ LABELS = {
     "regression": np.abs(X[:, 0]) + 0.1,
 }
 every_estimator = pytest.mark.parametrize("class_path", ESTIMATORS)
+OF_SCIKIT_LEARN = [path for path, estimator in ESTIMATORS.items() if not estimator.extra]
 every_scorer = pytest.mark.parametrize("name", SCORERS)
 
 
@@ -93,6 +97,7 @@ class TestEveryEstimator:
     @every_estimator
     def test_converts_to_onnx_as_listed(self, class_path):
         estimator = fitted(class_path)
+        teach_skl2onnx()
         options = {"zipmap": False} if is_classifier(estimator) else {}
         inputs = [("x", FloatTensorType([None, X.shape[1]]))]
         if not ESTIMATORS[class_path].onnx:
@@ -104,14 +109,14 @@ class TestEveryEstimator:
         predicted = session.run(None, {"x": X})[0].ravel()
         np.testing.assert_allclose(predicted, estimator.predict(X), rtol=1e-4, atol=1e-4)
 
-    @every_estimator
+    @pytest.mark.parametrize("class_path", OF_SCIKIT_LEARN)
     def test_can_be_served_as_skops_where_onnx_is_refused(self, class_path):
         types = skops.io.get_untrusted_types(data=skops.io.dumps(fitted(class_path)))
         assert set(types) <= TRUSTED_TYPES
 
 
 def test_trees_bayes_and_dummies_are_not_scaled_and_all_others_are():
-    unscaled = ("Forest", "Trees", "Tree", "Boosting", "GaussianNB", "Dummy")
+    unscaled = ("Forest", "Trees", "Tree", "Boosting", "GaussianNB", "Dummy", "LGBM", "XGB")
     for class_path in ESTIMATORS:
         assert wants_scaling(class_path) != any(word in class_path for word in unscaled), class_path
 
@@ -147,6 +152,10 @@ def test_the_estimator_is_built_with_the_recipes_arguments(recipe):
 FOREST = "sklearn.ensemble.RandomForestClassifier"
 DUMMY = "sklearn.dummy.DummyClassifier"
 HGB = "sklearn.ensemble.HistGradientBoostingClassifier"
+LGBM = "lightgbm.LGBMClassifier"
+XGB = "xgboost.XGBRegressor"
+NOT_IN_RECIPES = {"callbacks", "early_stopping_rounds", "feature_types", "feature_weights"}
+NOT_IN_RECIPES |= {"missing"}
 NO_SUCH = "RandomForestClassifier has no such argument"
 FRACTION = (
     "expected an int in the range [1, inf), a float in the range (0.0, 1.0], a str among "
@@ -196,6 +205,33 @@ LOGREG = "sklearn.linear_model.LogisticRegression"
             [
                 "15: C: expected a float in the range (0.0, inf], got a list",
                 "23: class_weight: expected dict, a str among 'balanced' or null, got 'balance'",
+            ],
+        ),
+        (
+            LGBM,
+            "{num_leafs: 7, verbosity: 1}",
+            [
+                "15: num_leafs: LGBMClassifier has no such argument (did you mean 'num_leaves'?)",
+                "29: verbosity: LGBMClassifier has no such argument",
+            ],
+        ),
+        (
+            LGBM,
+            "{num_leaves: 7.0, n_jobs: all, learning_rate: true, class_weight: [1]}",
+            [
+                "15: num_leaves: expected int, got 7.0",
+                "32: n_jobs: expected int or null, got 'all'",
+                "45: learning_rate: expected float, got true",
+                "66: class_weight: expected str or dict or null, got a list",
+            ],
+        ),
+        (
+            XGB,
+            "{max_depth: '3', objective: 7, missing: -1.0}",
+            [
+                "15: max_depth: expected int or null, got '3'",
+                "31: objective: expected str or null, got 7",
+                "45: missing: XGBRegressor has no such argument",
             ],
         ),
     ],
@@ -255,7 +291,7 @@ def test_the_hint_names_the_arguments_there_are(recipe):
 
 @every_estimator
 def test_a_value_of_any_kind_is_taken_or_refused(recipe, class_path):
-    arguments = unfitted(class_path).get_params()
+    arguments = set(unfitted(class_path).get_params()) - NOT_IN_RECIPES
     for value in ("zz", "-1.5", "[1, [2]]", "{a: {b: 1}}", "null", "true", "''"):
         loaded = recipe(f"{{{', '.join(f'{name}: {value}' for name in arguments)}}}", class_path)
         try:
@@ -280,3 +316,71 @@ def test_arguments_that_agree_are_fitted(recipe):
         recipe("{n_estimators: 3}"), pd.DataFrame(X, columns=list("abc")), LABELS["classification"]
     )
     assert len(pipeline.named_steps["estimator"].estimators_) == 3
+
+
+@pytest.mark.parametrize(
+    ("class_path", "init_args", "told"),
+    [
+        (
+            LGBM,
+            "{n_estimators: -1}",
+            "LightGBM cannot fit it: Number of boosting rounds must be",
+        ),
+        (LGBM, "{boosting_type: gdbt}", "LightGBM cannot fit it: Unknown boosting type gdbt"),
+        ("xgboost.XGBClassifier", "{max_depth: -1}", "XGBoost cannot fit it: .*max_depth"),
+        (XGB, "{objective: mse}", "XGBoost cannot fit it: .*Unknown objective function: `mse`"),
+    ],
+)
+def test_what_a_booster_does_not_take_is_told_in_its_words(recipe, class_path, init_args, told):
+    y = LABELS[ESTIMATORS[class_path].task]
+    with pytest.raises(RunnerError, match=re.compile(f"12:1: estimator: {told}", re.DOTALL)) as err:
+        fit_pipeline(recipe(init_args, class_path), pd.DataFrame(X, columns=list("abc")), y)
+    assert "Stack trace" not in err.value.message
+
+
+def test_lightgbm_says_nothing_on_stdout_and_grows_the_same_trees_again(recipe, capfd):
+    loaded = recipe("{n_estimators: 20, subsample: 0.5, subsample_freq: 1, random_state: 0}", LGBM)
+    texts = [
+        build_estimator(loaded).fit(X, LABELS["classification"]).booster_.model_to_string()
+        for _ in range(2)
+    ]
+    assert texts[0] == texts[1]
+    assert capfd.readouterr().out == ""
+
+
+class _Absent(importlib.abc.MetaPathFinder):
+    """Imports `package` as if it failed with `error`."""
+
+    def __init__(self, package, error):
+        self.package, self.error = package, error
+
+    def find_spec(self, name, *_):
+        if name == self.package:
+            raise self.error
+
+
+@pytest.mark.parametrize(
+    ("error", "told", "hint"),
+    [
+        (
+            ModuleNotFoundError("No module named 'lightgbm'", name="lightgbm"),
+            "LightGBM is not installed",
+            "run `pip install 'recipe-runner[lightgbm]'`",
+        ),
+        (
+            OSError("libgomp.so.1: cannot open shared object file"),
+            "LightGBM cannot be loaded: libgomp.so.1: cannot open shared object file",
+            "install it: `apt-get install libgomp1` on Debian and Ubuntu",
+        ),
+    ],
+)
+def test_a_library_that_is_not_there_is_told_with_the_command(
+    recipe, monkeypatch, error, told, hint
+):
+    loaded = recipe(class_path=LGBM)
+    monkeypatch.delitem(sys.modules, "lightgbm", raising=False)
+    monkeypatch.setattr(sys, "meta_path", [_Absent("lightgbm", error), *sys.meta_path])
+    with pytest.raises(RunnerError) as refused:
+        argument_problems(loaded)
+    assert refused.value.message == f"{loaded.path}:13:3: estimator.class_path: {told}"
+    assert refused.value.hint == hint

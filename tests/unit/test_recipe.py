@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from pydantic import BaseModel, ValidationError
 
 from runner.errors import RunnerError
-from runner.estimators import ESTIMATORS, SCORERS, build_estimator, names_of
+from runner.estimators import ESTIMATORS, SCORERS, THRESHOLD_SCORERS, build_estimator, names_of
 from runner.recipe import Recipe, load_recipe
 from runner.recipe_errors import keys_of, part_in
 from runner.recipe_schema import recipe_schema
@@ -126,9 +126,18 @@ def test_a_dumped_distribution_has_the_keys_of_its_kind(folder):
     }
 
 
-def test_a_recipe_without_tuning_is_dumped_without_it(folder):
-    assert load(folder, recipe_text()).tuning is None
-    assert "tuning" not in load(folder, recipe_text()).dump()
+def test_parts_that_are_not_there_are_dumped_as_not_there(folder):
+    recipe = load(folder, recipe_text())
+    assert (recipe.tuning, recipe.calibration, recipe.decision_threshold) == (None, None, None)
+    assert recipe.slices == ()
+    assert not {"tuning", "calibration", "decision_threshold"} & recipe.dump().keys()
+
+
+def test_a_fixed_threshold_is_dumped_without_the_keys_of_a_chosen_one(folder):
+    fixed = load(folder, recipe_text({17: "decision_threshold: {value: 0.3}"}))
+    assert fixed.dump()["decision_threshold"] == {"value": 0.3}
+    chosen = load(folder, recipe_text({17: "decision_threshold: {maximize: f1, period: 336h}"}))
+    assert chosen.dump()["decision_threshold"] == {"maximize": "f1", "period": "14d"}
 
 
 def test_arguments_are_added_to_a_copy(folder):
@@ -151,6 +160,14 @@ NAME = "expected up to 100 letters, digits, _, - and ., the first a letter or di
 WORD = "expected a name of letters, digits and _"
 EXAMPLE = "write a whole number and s, m, h or d, such as 7d"
 SPACE = "search_space: {max_depth: {int: [2, 9]}}"
+
+REGRESSION = {
+    4: "task: regression",
+    13: "  class_path: sklearn.linear_model.Ridge",
+    14: None,
+    15: "scoring: [r2]",
+    16: None,
+}
 
 WRONG = [
     # Keys
@@ -484,6 +501,130 @@ WRONG = [
             ),
         )
     ),
+    *(
+        (
+            {17: "tuning: {n_trials: 9, search_space: {" + name + ": {int: [1, 9]}}}"},
+            f"17:38: tuning.search_space.{name}: is not searched for: {reason}",
+        )
+        for name, reason in (
+            ("random_state", "the best of several seeds is the luckiest"),
+            ("n_jobs", "it does not change the model"),
+            ("verbose", "it does not change the model"),
+        )
+    ),
+    # Calibration
+    ({17: "calibration:"}, "17:1: calibration: expected `key: value` lines, got nothing"),
+    ({17: "calibration: sigmoid"}, "17:1: calibration: expected `key: value` lines, got 'sigmoid'"),
+    ({17: "calibration: {method: sigmoid}"}, "17:1: calibration.period: missing"),
+    ({17: "calibration: {period: 14d}"}, "17:1: calibration.method: missing"),
+    (
+        {17: "calibration: {method: platt, period: 14d}"},
+        "17:15: calibration.method: expected 'sigmoid' or 'isotonic', got 'platt'",
+    ),
+    (
+        {17: "calibration: {method: sigmoid, period: 0d}"},
+        "17:32: calibration.period: expected a duration longer than 0",
+    ),
+    (
+        {17: "calibration: {method: sigmoid, period: 14d, periods: 3}"},
+        "17:45: calibration.periods: unknown key (did you mean 'period'?)",
+    ),
+    (
+        {17: "calibrate: {method: sigmoid}"},
+        "17:1: calibrate: unknown key (did you mean 'calibration'?)",
+    ),
+    # Decision threshold
+    (
+        {17: "decision_threshold: 0.3"},
+        "17:1: decision_threshold: expected `key: value` lines, got 0.3",
+    ),
+    (
+        {17: "decision_threshold: {}"},
+        "17:1: decision_threshold: expected one of value and maximize, got none of them",
+    ),
+    (
+        {17: "decision_threshold: {value: 0.3, maximize: f1, period: 14d}"},
+        "17:1: decision_threshold: expected one of value and maximize, got both",
+    ),
+    (
+        {17: "decision_threshold: {value: 30}"},
+        "17:22: decision_threshold.value: expected 1.0 or less, got 30",
+    ),
+    (
+        {17: "decision_threshold: {value: -0.1}"},
+        "17:22: decision_threshold.value: expected 0.0 or more, got -0.1",
+    ),
+    (
+        {17: "decision_threshold: {value: high}"},
+        "17:22: decision_threshold.value: expected a number, got 'high'",
+    ),
+    (
+        {17: "decision_threshold: {value: 0.3, period: 14d}"},
+        "17:34: decision_threshold.period: is not for value",
+    ),
+    (
+        {17: "decision_threshold: {maximize: f1}"},
+        "17:1: decision_threshold: period is missing",
+    ),
+    (
+        {17: "decision_threshold: {maximise: f1, period: 14d}"},
+        "17:22: decision_threshold.maximise: unknown key (did you mean 'maximize'?)",
+    ),
+    (
+        {17: "decision_threshold: {maximize: f1_wheighted, period: 14d}"},
+        (
+            "17:22: decision_threshold.maximize: 'f1_wheighted' is not on the list (did you mean "
+            "'f1_weighted'?)"
+        ),
+    ),
+    (
+        {17: "decision_threshold: {maximize: roc_auc, period: 14d}"},
+        (
+            "17:22: decision_threshold.maximize: 'roc_auc' looks at probabilities, which no "
+            "threshold changes"
+        ),
+    ),
+    (
+        {17: "decision_threshold: {maximize: recall, period: 14d}"},
+        (
+            "17:22: decision_threshold.maximize: 'recall' alone is best where all rows, or hardly "
+            "any, are predicted to be of the second class"
+        ),
+    ),
+    (
+        {17: "decision_threshold: {maximize: r2, period: 14d}"},
+        "17:22: decision_threshold.maximize: 'r2' is not for classification",
+    ),
+    *(
+        ({**REGRESSION, 17: f"{key}: {{{value}}}"}, f"15:1: {key}: is not for regression")
+        for key, value in (
+            ("calibration", "method: sigmoid, period: 14d"),
+            ("decision_threshold", "value: 0.3"),
+        )
+    ),
+    # Slices
+    ({17: "slices: category_id"}, "17:1: slices: expected a list, got 'category_id'"),
+    ({17: "slices: [7]"}, "17:10: slices[0]: expected text, got 7"),
+    (
+        {17: "slices: [category id]"},
+        "17:10: slices[0]: expected a column of the spine or `view:feature`, got 'category id'",
+    ),
+    (
+        {17: 'slices: ["user_demographics:*"]'},
+        (
+            "17:10: slices[0]: expected a column of the spine or `view:feature`, got "
+            "'user_demographics:*'"
+        ),
+    ),
+    ({17: "slices: [a, a]"}, "17:13: slices[1]: 'a' is listed twice"),
+    (
+        {17: 'slices: ["user_activity:orders_1d"]'},
+        (
+            "17:10: slices[0]: 'user_activity:orders_1d' is not among features (did you mean "
+            "'user_activity:orders_7d'?)"
+        ),
+    ),
+    ({17: "slice: [a]"}, "17:1: slice: unknown key (did you mean 'slices'?)"),
     # YAML itself
     ({5: "label: again"}, "6:1: key 'label' occurs twice, first in line 5"),
     ({8: "split: {test: &t 28d, embargo: *t}"}, "8:15: anchors and aliases are not taken"),
@@ -547,6 +688,9 @@ def test_wrong_scoring_does_not_make_the_gate_wrong(folder):
             {17: "tuning: {n_trials: 9, search_space: {max_depth: {integer: [2, 9]}}}"},
             "known here: int, float, choice, log, step",
         ),
+        ({17: "decision_threshold: {value: 0.3, period: 7d}"}, "a fixed value needs no validation"),
+        ({17: "decision_threshold: {maximize: auc, period: 7d}"}, "choose one of accuracy, bal"),
+        ({17: "tuning: {n_trials: 9, search_space: {n_jobs: {int: [1, 2]}}}"}, "fix n_jobs in"),
         ({4: "task: 1", 5: "spine: 1"}, "correct these 2 places, then run the same command again"),
     ],
 )
@@ -648,7 +792,23 @@ def recipes(draw):
         st.lists(st.sampled_from(names_of(SCORERS, task)), min_size=1, max_size=4, unique=True)
     )
     init_args = draw(st.dictionaries(texts, arguments, max_size=3))
+    if task == "classification":
+        calibration = st.fixed_dictionaries(
+            {"method": st.sampled_from(["sigmoid", "isotonic"]), "period": durations}
+        )
+        chosen = st.fixed_dictionaries(
+            {"maximize": st.sampled_from(THRESHOLD_SCORERS), "period": durations}
+        )
+        fixed = st.fixed_dictionaries({"value": st.floats(0, 1)})
+        probabilities = {
+            "calibration": draw(calibration),
+            "decision_threshold": draw(chosen | fixed),
+        }
+    else:
+        probabilities = {}
     optional = {
+        **probabilities,
+        "slices": draw(st.lists(identifiers, max_size=3, unique=True)),
         "description": draw(texts),
         "tuning": draw(tunings(init_args)),
         "preprocessing": {
@@ -682,7 +842,8 @@ SCHEMA = jsonschema.Draft202012Validator(recipe_schema())
 def test_what_is_dumped_loads_as_itself_and_fits_the_schema(folder, content):
     dumped = load(folder, json.dumps(content)).dump()
     assert load(folder, json.dumps(dumped)).dump() == dumped
-    for key in content.keys() - {"split", "preprocessing"}:
+    # Durations are dumped in their largest unit.
+    for key in content.keys() - {"split", "preprocessing", "calibration", "decision_threshold"}:
         assert dumped[key] == content[key]
     SCHEMA.validate(content)
     SCHEMA.validate(dumped)
@@ -719,6 +880,12 @@ OF_THE_SCHEMA = [
     {13: "  class_path: os.system"},
     {15: "scoring: [log_loss]"},
     {16: "gate: {log_loss: 1}"},
+    {17: "calibration: {method: platt, period: 14d}"},
+    {17: "decision_threshold: {}"},
+    {17: "decision_threshold: {value: 2}"},
+    {17: "decision_threshold: {maximize: f1}"},
+    {17: "decision_threshold: {maximize: roc_auc, period: 14d}"},
+    {17: "slices: [category id]"},
     {17: "tuning: {n_trials: 9}"},
     {17: "tuning: {n_trials: 9, search_space: {max_depth: {int: [2]}}}"},
     {17: "tuning: {n_trials: 9, search_space: {max_depth: {log: true}}}"},
@@ -764,7 +931,7 @@ def test_every_key_is_described_in_the_schema_and_in_the_docs(key, field):
 
 
 def test_the_docs_list_the_estimators_and_scorers_there_are():
-    rows = re.findall(r"^\| `(sklearn.*)` \| (\w+) \| (yes|no) \| (yes|no) \|$", DOCS, re.MULTILINE)
+    rows = re.findall(r"^\| `(.*)` \| (\w+) \| (yes|no) \| (yes|no) \|$", DOCS, re.MULTILINE)
     flags = {True: "yes", False: "no"}
     assert rows == [
         (each.class_path, each.task, flags[each.scaled], flags[each.onnx])

@@ -131,6 +131,11 @@ def refusal(check, tmp_path):
         {**REGRESSION, 6: "label: n_orders_7d"},
         {**REGRESSION, 6: "label: spend_7d"},
         {8: "split: {test: 1d, embargo: 168h}"},
+        {17: "slices: [user_id, segment, n_orders_7d]"},
+        {
+            7: 'features: ["user_demographics:*", "calendar:is_holiday"]',
+            17: 'slices: ["user_demographics:country", "calendar:is_holiday"]',
+        },
     ],
 )
 def test_a_recipe_that_fits_passes(check, changes):
@@ -267,6 +272,35 @@ SPINE = "models/spine_data/spine_category_purchase.yml"
                 "spine_category_purchase"
             ),
             "cast one of them in its SQL",
+        ),
+        (
+            {17: "slices: [segmnt]"},
+            (
+                "17:10: slices[0]: spine_category_purchase has no column 'segmnt' (did you mean "
+                "'segment'?)"
+            ),
+            (
+                "choose one of user_id, is_purchase_7d, n_orders_7d, spend_7d, kind, bought_at, "
+                "segment, event_timestamp"
+            ),
+        ),
+        (
+            {17: "slices: [is_purchase_7d]"},
+            (
+                "17:10: slices[0]: 'is_purchase_7d' is the label: rows of one label are no test of "
+                "a model"
+            ),
+            "name another column, or a feature",
+        ),
+        (
+            {17: "slices: [segment, spend_7d]"},
+            ("17:19: slices[1]: 'spend_7d' is float64; slices are by text, flags or whole numbers"),
+            f"cut it into bands in the SQL ({SPINE})",
+        ),
+        (
+            {7: 'features: ["user_demographics:*"]', 17: 'slices: ["user_demographics:land"]'},
+            "17:10: slices[0]: user_demographics has no feature 'land'",
+            "choose one of age, country, is_new",
         ),
     ],
 )

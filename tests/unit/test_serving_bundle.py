@@ -51,8 +51,8 @@ def test_a_folder_without_a_manifest_is_refused(tmp_path: Path) -> None:
 
 
 def test_another_format_version_is_refused_before_anything_else(tmp_path: Path) -> None:
-    write_linear_bundle(tmp_path, format_version=2)
-    with pytest.raises(BundleError, match="format_version 2, this server reads 1"):
+    write_linear_bundle(tmp_path, format_version=3)
+    with pytest.raises(BundleError, match="format_version 3, this server reads 1 and 2"):
         read_bundle(tmp_path)
 
 

@@ -26,6 +26,28 @@ def test_newest_rows_test_and_rows_before_the_embargo_train():
     assert split.embargoed == 3
 
 
+def test_calibration_and_validation_lie_before_the_test_period_each_with_an_embargo_after_it():
+    periods = {"test": 7 * DAY, "validation": 3 * DAY, "calibration": 2 * DAY}
+    split = split_by_time(stamps(range(30)), embargo=3 * DAY, label_window=3 * DAY, **periods)
+    assert np.flatnonzero(split.test).tolist() == list(range(23, 30))
+    assert np.flatnonzero(split.validation).tolist() == [17, 18, 19]
+    assert np.flatnonzero(split.calibration).tolist() == [12, 13]
+    assert np.flatnonzero(split.train).tolist() == list(range(9))
+    assert split.train_until == START + 8 * DAY
+    assert split.embargoed == 9
+
+
+def test_a_period_without_a_row_is_named_with_all_periods():
+    days = [0, 1, 2, *range(20, 30)]
+    periods = {"test": 7 * DAY, "validation": 3 * DAY, "embargo": DAY, "label_window": DAY}
+    with pytest.raises(RunnerError) as refused:
+        split_by_time(stamps(days), calibration=5 * DAY, **periods)
+    assert refused.value.message == (
+        "split: no calibration row: the spine spans 2026-01-01 to 2026-01-30, divided into "
+        "training, calibration 5d, validation 3d, test 7d, with an embargo of 1d between"
+    )
+
+
 @given(
     st.lists(st.integers(0, 60), min_size=2),
     st.integers(1, 20),

@@ -1,0 +1,140 @@
+"""The whole ML model of a recipe: the fitted pipeline, calibrated, with its decision threshold.
+
+All of it is one scikit-learn pipeline, so whoever loads it needs nothing else: its last step is
+the recipe's estimator, inside a `CalibratedClassifierCV` if the recipe calibrates, and that inside
+a `FixedThresholdClassifier` if it has a decision threshold.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import joblib
+import numpy as np
+import numpy.typing as npt
+from sklearn.calibration import CalibratedClassifierCV
+from sklearn.frozen import FrozenEstimator
+from sklearn.metrics import get_scorer
+from sklearn.model_selection import FixedThresholdClassifier
+from sklearn.pipeline import Pipeline
+
+from runner.bootstrap import predicted
+from runner.pipeline import fit_pipeline
+from runner.training_data import Rows, TrainingData
+from serving.scoring import Predictions, class_labels
+
+if TYPE_CHECKING:
+    from runner.recipe import Recipe
+
+_CANDIDATES = 200
+"""How many thresholds are tried: between this many quantiles of the probabilities."""
+
+
+def fit_model(recipe: Recipe, data: TrainingData) -> Pipeline:
+    """Return the recipe's model, each part of it fitted on its own rows.
+
+    The pipeline is fitted on the training rows, the calibration on the later calibration rows, and
+    the decision threshold chosen on the still later validation rows. Test rows take no part.
+
+    Raises
+    ------
+    RunnerError
+        As `fit_pipeline`; or if no threshold tells the validation rows apart.
+    """
+    pipeline = fit_pipeline(recipe, *data.train)
+    # In turn, as in the evaluation: a forest's trees must add up in the same order each time.
+    with joblib.parallel_config(backend="sequential"):
+        if recipe.calibration is not None:
+            assert data.calibration is not None  # noqa: S101 - calibration has a period
+            pipeline = _calibrated(pipeline, recipe.calibration.method, data.calibration)
+        if recipe.decision_threshold is not None:
+            threshold = recipe.decision_threshold.value
+            if threshold is None:
+                assert data.validation is not None  # noqa: S101 - what is maximized has a period
+                threshold = _best_threshold(recipe, pipeline, data.validation)
+            decided = FixedThresholdClassifier(
+                FrozenEstimator(pipeline[-1]), threshold=threshold, response_method="predict_proba"
+            )
+            # Frozen: nothing is fitted, but scikit-learn wants to be asked.
+            decided.fit(pipeline[:-1].transform(data.train.X), data.train.y)
+            pipeline = _with_last_step(pipeline, decided)
+    return pipeline
+
+
+def threshold_of(pipeline: Pipeline) -> float | None:
+    """Return the model's decision threshold; None if it has none."""
+    last = pipeline.named_steps["estimator"]
+    return float(last.threshold) if isinstance(last, FixedThresholdClassifier) else None
+
+
+def threshold_metric(pipeline: Pipeline) -> dict[str, float]:
+    """Return the decision threshold as an MLflow metric, which unlike a parameter is a number."""
+    threshold = threshold_of(pipeline)
+    return {} if threshold is None else {"decision_threshold": threshold}
+
+
+def calibration_of(pipeline: Pipeline) -> CalibratedClassifierCV | None:
+    """Return the model's calibrated estimator; None if it is not calibrated."""
+    last = _without_threshold(pipeline)
+    return last if isinstance(last, CalibratedClassifierCV) else None
+
+
+def uncalibrated(pipeline: Pipeline) -> Pipeline:
+    """Return the model as it was before calibration and without its decision threshold."""
+    last = _without_threshold(pipeline)
+    if isinstance(last, CalibratedClassifierCV):
+        last = last.estimator.estimator  # inside a FrozenEstimator
+    return _with_last_step(pipeline, last)
+
+
+def _without_threshold(pipeline: Pipeline) -> Any:
+    last = pipeline.named_steps["estimator"]
+    return last.estimator.estimator if isinstance(last, FixedThresholdClassifier) else last
+
+
+def _with_last_step(pipeline: Pipeline, estimator: Any) -> Pipeline:
+    return Pipeline([*pipeline.steps[:-1], ("estimator", estimator)])
+
+
+def _calibrated(pipeline: Pipeline, method: str, rows: Rows) -> Pipeline:
+    calibrated = CalibratedClassifierCV(FrozenEstimator(pipeline[-1]), method=method)
+    calibrated.fit(pipeline[:-1].transform(rows.X), rows.y)
+    return _with_last_step(pipeline, calibrated)
+
+
+def _best_threshold(recipe: Recipe, pipeline: Pipeline, rows: Rows) -> float:
+    """Return the threshold of the highest score on `rows`, the lowest of several.
+
+    Source: scikit-learn's `TunedThresholdClassifierCV` chooses likewise, among evenly spaced
+    thresholds; quantiles find those of rare events too. A candidate lies between two
+    probabilities, so that a last digit that comes out otherwise elsewhere moves no row across.
+    """
+    assert recipe.decision_threshold is not None  # noqa: S101 - asked for
+    scorer = get_scorer(recipe.decision_threshold.maximize)
+    probabilities = pipeline.predict_proba(rows.X)
+    quantiles = np.unique(
+        np.quantile(probabilities[:, 1], np.linspace(0, 1, _CANDIDATES), method="nearest")
+    )
+    candidates = [float(value) for value in (quantiles[1:] + quantiles[:-1]) / 2]
+    every, classes = np.arange(len(rows.y)), pipeline.classes_.tolist()
+
+    def score(threshold: float) -> float:
+        labels: npt.NDArray[Any] = class_labels(probabilities, classes, threshold)
+        model = predicted(Predictions(labels, probabilities), classes)
+        return float(scorer(model, every, rows.y))
+
+    key = ("decision_threshold",)
+    if not candidates:
+        raise recipe.error(
+            key,
+            f"all {len(rows.y)} validation rows have one probability, {probabilities[0, 1]:.4g}",
+            hint="change estimator.init_args, or delete decision_threshold",
+        )
+    try:
+        return max(candidates, key=score)
+    except ValueError as err:
+        raise recipe.error(
+            (*key, "maximize"),
+            f"cannot score the validation rows: {err}",
+            hint="choose a scorer that fits the label",
+        ) from err

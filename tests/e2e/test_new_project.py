@@ -1,0 +1,80 @@
+"""`runner init`, from an installed package to an HTTP prediction, by the new project's README."""
+
+import json
+import re
+import shutil
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from tests.e2e.conftest import REPOSITORY, Project, environment, served
+from tests.e2e.pages import before_serving, run
+
+RECIPE = "recipes/reorder.yaml"
+
+
+@pytest.fixture(scope="module")
+def package(tmp_path_factory):
+    """The package as a wheel holds it, unpacked."""
+    folder = tmp_path_factory.mktemp("package")
+    made_by_use = shutil.ignore_patterns("__pycache__", "*.egg-info")
+    for name in ("runner", "serving"):
+        shutil.copytree(REPOSITORY / name, folder / "source" / name, ignore=made_by_use)
+    for name in ("pyproject.toml", "README.md"):
+        shutil.copy(REPOSITORY / name, folder / "source")
+    wheel = [sys.executable, "-m", "pip", "wheel", "--no-deps", "--no-build-isolation", "-q"]
+    subprocess.run([*wheel, "-w", folder, folder / "source"], check=True, timeout=300)
+    [built] = folder.glob("*.whl")
+    with zipfile.ZipFile(built) as file:
+        file.extractall(folder / "unpacked")
+    return folder / "unpacked"
+
+
+@pytest.fixture(scope="module")
+def project(package, tmp_path_factory, new_database, redis_server):
+    """A new project, after every command of its README but those that serve and ask."""
+    env = environment(new_database(), redis_server)
+    path = f"{Path(sys.executable).parent}:{env['PATH']}"
+    env |= {"PATH": path, "PYTHONPATH": str(package)}
+    folder = tmp_path_factory.mktemp("home")
+    run(folder, [f"{sys.executable} -m runner init reorder-demo"], env)
+    made = Project(folder / "reorder-demo", env)
+    run(made.root, before_serving((made.root / "README.md").read_text()), env)
+    return made
+
+
+def test_it_ends_in_a_champion_and_a_prediction(project):
+    assert project.registered("reorder_demo_reorder") == (["1"], ["champion"])
+    (body,) = re.findall(r"-d '(.*)'", (project.root / "README.md").read_text())
+    with served(project, RECIPE) as api:
+        (prediction,) = api.post("/predict", json.loads(body))["predictions"]
+    features = {name: f["value"] for name, f in prediction["features"].items()}
+    [(orders,)] = project.query("select count(*) from raw_data.orders where customer_id = 36")
+    assert features["customer_orders__orders_count_all"] == orders
+    assert features["customer_orders__last_channel"] in {"web", "app", "store"}
+    assert 0 < prediction["probabilities"]["1"] < 1
+
+
+def test_everything_in_it_builds_and_its_recipe_is_right(project):
+    done = project.run("dbt", "build", "--target", "local")
+    assert done.returncode == 0, done.stdout
+    assert project.runner("check").strip() == f"{RECIPE}: right"
+
+
+def test_its_sql_is_read_for_the_cloud_target_too(project):
+    done = project.run("dbt", "parse", "--target", "cloud", GOOGLE_CLOUD_PROJECT="anyone-s")
+    assert done.returncode == 0, done.stdout
+
+
+def test_git_sees_nothing_that_the_commands_made(project):
+    run(project.root, ["git init -q", "git add ."], project.env)
+    listed = subprocess.run(
+        ["git", "ls-files"], cwd=project.root, capture_output=True, text=True, check=True
+    )
+    tops = {line.partition("/")[0] for line in listed.stdout.split()}
+    written = {path.name for path in (REPOSITORY / "runner" / "skeleton").iterdir()}
+    links_and_schema = {"profiles.yml", "schemas"}
+    assert tops == written - {"gitignore"} | {".gitignore"} | links_and_schema

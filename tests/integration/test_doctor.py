@@ -1,0 +1,272 @@
+"""`runner doctor` on the local target: all green, and one test for each thing that can be wrong."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from importlib import metadata
+from pathlib import Path
+
+import psycopg
+import pytest
+import redis as redis_py
+from typer.testing import CliRunner
+
+from runner import cli, dbt
+from runner.checks_project import serving_port
+from runner.doctor import Finding, diagnose
+from runner.errors import RunnerError
+from runner.settings import PostgresAddress, Settings, read_settings
+from tests.conftest import free_port
+from tests.small_project import write_project
+
+pytestmark = [pytest.mark.servers, pytest.mark.timeout(300)]
+
+Diagnose = Callable[..., dict[str, Finding]]
+
+
+@pytest.fixture(scope="module")
+def root(module_database: PostgresAddress, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The small project, built on PostgreSQL."""
+    folder = write_project(tmp_path_factory.mktemp("small"))
+    os.environ.update(_address(module_database), REDIS_URL="redis://127.0.0.1:1/0")
+    with psycopg.connect(**module_database.conninfo, autocommit=True) as connection:
+        connection.execute("create schema raw_data")
+        connection.execute(
+            "create table raw_data.readings as select 1::bigint as user_id, "
+            "now() as event_timestamp, 0.5::double precision as amount, ''::text as text"
+        )
+    dbt.build(read_settings("local", folder), [], lambda _: None)
+    return folder
+
+
+@pytest.fixture
+def look(
+    root: Path,
+    module_database: PostgresAddress,
+    redis_url: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> Diagnose:
+    """Return the findings by check, with these variables."""
+
+    def start(**variables: str) -> dict[str, Finding]:
+        env = {**_address(module_database), "REDIS_URL": redis_url}
+        env["MLFLOW_TRACKING_URI"] = f"sqlite:///{tmp_path / 'mlflow.db'}"
+        for name, value in {**env, **variables}.items():
+            monkeypatch.setenv(name, value)
+        return {found.check: found for found in diagnose(read_settings("local", root))}
+
+    return start
+
+
+def _address(address: PostgresAddress) -> dict[str, str]:
+    return {
+        "PGHOST": address.host,
+        "PGPORT": str(address.port),
+        "PGUSER": address.user,
+        "PGPASSWORD": address.password,
+        "PGDATABASE": address.database,
+    }
+
+
+def problems(found: dict[str, Finding]) -> dict[str, tuple[str, str]]:
+    # Whatever listens at port 8000 of the machine that tests is not the tests' business.
+    return {
+        name: (finding.told, finding.hint)
+        for name, finding in found.items()
+        if not finding.is_ok and name != "port 8000"
+    }
+
+
+def test_a_project_that_is_well_has_no_problems(look: Diagnose) -> None:
+    found = look()
+    assert problems(found) == {}
+    assert found["schemas"].told == "feast_registry, feature_mart, spine_data can be written"
+    assert found["indexes"].told == "as the join needs them: reading"
+    assert found["Feast's registry"].told.startswith("not there yet")
+    assert "not there yet" in found["MLflow"].told
+
+
+def test_looking_makes_nothing(look: Diagnose, tmp_path: Path, root: Path) -> None:
+    before = sorted(root.rglob("*"))
+    look()
+    assert list(tmp_path.iterdir()) == []
+    assert sorted(root.rglob("*")) == before
+
+
+def test_the_command_says_a_line_for_each_check_and_exits_with_1(
+    look: Diagnose, root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    look(REDIS_URL=f"redis://127.0.0.1:{free_port()}/0")
+    monkeypatch.chdir(root)
+    done = CliRunner().invoke(cli.app, ["doctor"])
+    assert done.exit_code == 1
+    lines = done.stdout.splitlines()
+    assert len(lines) == 13
+    assert [line for line in lines if line.startswith("problem Redis: nothing listens at")]
+    assert [line for line in lines if line.startswith("ok      PostgreSQL: ")]
+    printed = json.loads(CliRunner().invoke(cli.app, ["doctor", "--json"]).stdout)
+    assert {k: printed[7][k] for k in ("check", "is_ok")} == {"check": "Redis", "is_ok": False}
+    assert printed[7]["hint"] == "run `runner up`, or set REDIS_URL to a server that runs"
+
+
+def test_a_variable_that_is_not_set_keeps_nothing_else_from_being_looked_at(
+    look: Diagnose,
+) -> None:
+    found = look(PGHOST="")
+    assert problems(found)["variables"][0] == "PGHOST not set"
+    nowhere = ("nowhere to look: PGHOST not set", "set PGHOST, then look again")
+    for check in ("PostgreSQL", "schemas", "indexes", "Feast's registry"):
+        assert problems(found)[check] == nowhere
+    assert found["Redis"].is_ok
+
+
+def test_a_postgresql_that_does_not_run_is_one_problem_per_check(look: Diagnose) -> None:
+    port = str(free_port())
+    found = problems(look(PGPORT=port))
+    assert set(found) == {"PostgreSQL", "schemas", "indexes", "Feast's registry"}
+    assert found["PostgreSQL"] == (
+        f"nothing listens at 127.0.0.1:{port}",
+        "run `runner up`, or set PGHOST and PGPORT to a server that runs",
+    )
+
+
+def test_a_refused_login_is_told_without_the_password(look: Diagnose) -> None:
+    found = look(PGUSER="nobody", PGPASSWORD="s3cret-word")
+    told, hint = problems(found)["PostgreSQL"]
+    assert "refuses user nobody" in told
+    assert "set PGUSER, PGPASSWORD" in hint
+    assert "s3cret-word" not in str(found)
+
+
+def test_a_schema_that_may_not_be_written_is_named(
+    look: Diagnose, module_database: PostgresAddress
+) -> None:
+    with psycopg.connect(**module_database.conninfo, autocommit=True) as connection:
+        connection.execute("create role reader login password 'reader'")
+    found = problems(look(PGUSER="reader", PGPASSWORD="reader"))
+    assert found["schemas"] == (
+        "user *** may not create tables in the schema feast_registry",
+        "let an administrator `grant create, usage on schema feast_registry to reader`",
+    )
+
+
+def test_a_big_mart_without_an_index_is_told_with_what_to_add(
+    look: Diagnose, module_database: PostgresAddress
+) -> None:
+    with psycopg.connect(**module_database.conninfo, autocommit=True) as connection:
+        connection.execute(
+            "insert into feature_mart.reading select n, now(), 1 from generate_series(1, 100000) n"
+        )
+        connection.execute("analyze feature_mart.reading")
+        told, hint = problems(look())["indexes"]
+        connection.execute("truncate feature_mart.reading")
+        connection.execute("analyze feature_mart.reading")
+    assert "has no index on (user_id, event_timestamp)" in told
+    assert "indexes: [{columns: [user_id, event_timestamp], unique: true}]" in hint
+    assert problems(look()) == {}
+
+
+@pytest.fixture
+def small_redis(redis_url: str) -> Iterator[redis_py.Redis]:
+    """The Redis, whose memory is limited in a test and not after it."""
+    with redis_py.Redis.from_url(redis_url) as client:
+        yield client
+        client.config_set("maxmemory", 0)
+        client.config_set("maxmemory-policy", "noeviction")
+
+
+@pytest.mark.parametrize("policy", ["allkeys-lru", "volatile-ttl"])
+def test_a_redis_that_evicts_features_is_a_problem(
+    look: Diagnose, small_redis: redis_py.Redis, policy: str
+) -> None:
+    small_redis.config_set("maxmemory", 100 << 20)
+    small_redis.config_set("maxmemory-policy", policy)
+    told, hint = problems(look())["Redis memory"]
+    assert told.startswith(f"maxmemory-policy {policy}: with more than 100 MiB features vanish")
+    assert "set maxmemory-policy noeviction" in hint
+
+
+def test_a_redis_that_is_nearly_full_is_a_problem(
+    look: Diagnose, small_redis: redis_py.Redis
+) -> None:
+    small_redis.config_set("maxmemory", int(small_redis.info("memory")["used_memory"]) + (1 << 10))
+    assert problems(look())["Redis memory"][1] == "raise maxmemory"
+
+
+def test_what_answers_in_the_place_of_redis_is_told(
+    look: Diagnose, module_database: PostgresAddress
+) -> None:
+    found = problems(look(REDIS_URL=f"redis://:hid%40den@127.0.0.1:{module_database.port}/0"))
+    assert "does not answer as Redis" in found["Redis"][0]
+    assert "hid" not in str(found)
+
+
+def test_an_mlflow_server_that_does_not_answer_is_a_problem(look: Diagnose) -> None:
+    found = problems(look(MLFLOW_TRACKING_URI=f"http://127.0.0.1:{free_port()}"))
+    assert set(found) == {"MLflow", "champions"}
+    assert "127.0.0.1" in found["MLflow"][0]
+    assert found["MLflow"][1]
+
+
+def test_a_target_that_a_profile_lacks_is_told(look: Diagnose, root: Path) -> None:
+    path = root / "profiles.yml"
+    before = path.read_text()
+    path.write_text(before.replace("    local:", "    elsewhere:"))
+    told, hint = problems(look())["profiles"]
+    path.write_text(before)
+    assert told.endswith("profile shop has no output local; it has cloud, elsewhere")
+    assert "profiles/profiles.yml" in hint
+
+
+def test_a_package_of_another_version_is_told(
+    look: Diagnose, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = metadata.version
+    versions = {"feast": "0.1", "redis": "99"}
+    monkeypatch.setattr(
+        "runner.checks_project.version", lambda name: versions.get(name) or real(name)
+    )
+    told, hint = problems(look())["packages"]
+    assert told == "feast 0.1, not <0.68,>=0.67; redis 99, not <9,>=5"
+    assert hint == "run `make install`"
+
+
+def test_another_program_at_the_port_of_serving_is_told(
+    monkeypatch: pytest.MonkeyPatch, root: Path
+) -> None:
+    settings = Settings("local", root, {})
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        monkeypatch.setattr("runner.checks_project._PORT", server.getsockname()[1])
+        with pytest.raises(RunnerError, match="another program listens") as refused:
+            serving_port(settings)
+    assert "runner serve RECIPE --port" in refused.value.hint
+    monkeypatch.setattr("runner.checks_project._PORT", free_port())
+    assert serving_port(settings) == "free for `runner serve`"
+
+
+def test_a_disk_that_cannot_be_written_is_told(
+    look: Diagnose, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(**_: object) -> None:
+        raise OSError(30, "Read-only file system")
+
+    monkeypatch.setattr("runner.checks_project.TemporaryFile", full)
+    told, hint = problems(look())["disk"]
+    assert told.endswith("cannot be written: Read-only file system")
+    assert hint.startswith("give yourself the folder")
+
+
+def test_help_says_that_it_changes_nothing() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "runner", "doctor", "--help"],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert "changes nothing" in done.stdout

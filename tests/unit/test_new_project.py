@@ -1,0 +1,131 @@
+"""What `runner init` writes, and where it does not."""
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+import yaml
+
+from runner.errors import RunnerError
+from runner.new_project import SKELETON, write_project
+from runner.recipe import load_recipe
+from runner.recipe_schema import recipe_schema
+from runner.settings import TARGETS, load_settings
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture
+def project(tmp_path):
+    write_project(tmp_path / "My-Shop 2")
+    return tmp_path / "My-Shop 2"
+
+
+def contents(folder):
+    """Return each file's bytes by its path."""
+    return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_it_is_named_after_its_folder(project):
+    assert yaml.safe_load((project / "dbt_project.yml").read_text())["name"] == "my_shop_2"
+    assert load_settings("local", project).postgres.database == "my_shop_2"
+    assert load_recipe(project / "recipes" / "reorder.yaml").experiment_name == "my_shop_2"
+    for path, content in contents(project).items():
+        assert b"PROJECT_NAME" not in content, path
+
+
+def test_it_may_be_the_empty_folder_one_stands_in(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    write_project(Path())
+    assert (tmp_path / "dbt_project.yml").is_file()
+
+
+def test_dbt_and_feast_find_their_files_by_themselves(project):
+    profile = yaml.safe_load((project / "profiles.yml").read_text())["my_shop_2"]
+    assert set(profile["outputs"]) == set(TARGETS)
+    store = yaml.safe_load((project / "feature_repo" / "feature_store.yaml").read_text())
+    assert store["project"] == "my_shop_2"
+
+
+def test_editors_get_the_schema_of_recipes(project):
+    schema = json.loads((project / "schemas" / "recipe.schema.json").read_text())
+    assert schema == recipe_schema()
+
+
+@pytest.mark.parametrize(
+    ("names", "told"),
+    [
+        (["notes.txt"], "holds notes.txt; nothing"),
+        ([".git"], "holds .git; nothing"),
+        (list("gfedcba"), "holds a, b, c, d, e and 2 more; nothing"),
+    ],
+)
+def test_a_folder_that_holds_anything_is_refused_and_stays_as_it_is(tmp_path, names, told):
+    for name in names:
+        (tmp_path / name).write_text("mine")
+    before = contents(tmp_path)
+    with pytest.raises(RunnerError, match=re.escape(f"{tmp_path} {told} was written")):
+        write_project(tmp_path)
+    assert contents(tmp_path) == before
+
+
+def test_a_second_time_is_refused_and_changes_nothing(project):
+    (project / "README.md").write_text("mine")
+    before = contents(project)
+    with pytest.raises(RunnerError, match=r"README\.md, dbt_project\.yml.* and \d+ more"):
+        write_project(project)
+    assert contents(project) == before
+
+
+def test_a_file_is_refused(tmp_path):
+    (tmp_path / "shop").write_text("mine")
+    with pytest.raises(RunnerError, match="shop is a file; nothing was written"):
+        write_project(tmp_path / "shop")
+
+
+def test_a_letter_that_dbt_takes_in_no_name_becomes_an_underscore(tmp_path):
+    assert write_project(tmp_path / "läden") == "l_den"
+
+
+@pytest.mark.parametrize("name", ["2shop", "_", "x" * 64])
+def test_a_name_that_dbt_or_postgresql_does_not_take_is_refused(tmp_path, name):
+    with pytest.raises(RunnerError, match="is no name for a project"):
+        write_project(tmp_path / name)
+    assert not (tmp_path / name).exists()
+
+
+@pytest.mark.parametrize(
+    ("ours", "theirs"),
+    [
+        *((f"profiles/{name}",) * 2 for name in ("profiles.yml", "cloud.env", "local.env")),
+        *((f"profiles/feature_store.{target}.yaml",) * 2 for target in TARGETS),
+        ("feature_repo/definitions.py",) * 2,
+        ("macros/generate_schema_name.sql", "dbt_project/macros/generate_schema_name.sql"),
+        ("macros/create_feast_registry.sql", "dbt_project/macros/create_feast_registry.sql"),
+        ("tests/generic/unique_combination.sql",) * 2,
+    ],
+)
+def test_what_every_project_has_is_that_of_the_shop(ours, theirs):
+    path = REPOSITORY / theirs
+    path = path if path.exists() else REPOSITORY / "dbt_project" / theirs
+    text = (SKELETON / ours).read_text().replace("PROJECT_NAME", "shop")
+    assert lines(text) == lines(path.read_text())
+
+
+def lines(text):
+    """Return the lines of a file that are not comments."""
+    return [line for line in text.splitlines() if not line.startswith("#")]
+
+
+@pytest.mark.parametrize(
+    ("ours", "theirs"),
+    [("timestamps", "timestamps"), ("analyze_relation", "warehouse_hooks")],
+)
+def test_its_macros_are_those_of_the_shop(ours, theirs):
+    shop = (REPOSITORY / "dbt_project" / "macros" / f"{theirs}.sql").read_text()
+    macros = re.findall(
+        r"{% macro .*?{%- endmacro %}", (SKELETON / "macros" / f"{ours}.sql").read_text(), re.DOTALL
+    )
+    assert len(macros) >= 3
+    assert [macro for macro in macros if macro not in shop] == []
