@@ -63,7 +63,7 @@ def fit_model(recipe: Recipe, data: TrainingData) -> Pipeline:
 
 def threshold_of(pipeline: Pipeline) -> float | None:
     """Return the model's decision threshold; None if it has none."""
-    last = pipeline.named_steps["estimator"]
+    last = pipeline[-1]
     return float(last.threshold) if isinstance(last, FixedThresholdClassifier) else None
 
 
@@ -88,12 +88,12 @@ def uncalibrated(pipeline: Pipeline) -> Pipeline:
 
 
 def _without_threshold(pipeline: Pipeline) -> Any:
-    last = pipeline.named_steps["estimator"]
+    last = pipeline[-1]
     return last.estimator.estimator if isinstance(last, FixedThresholdClassifier) else last
 
 
 def _with_last_step(pipeline: Pipeline, estimator: Any) -> Pipeline:
-    return Pipeline([*pipeline.steps[:-1], ("estimator", estimator)])
+    return Pipeline([*pipeline.steps[:-1], (pipeline.steps[-1][0], estimator)])
 
 
 def _calibrated(pipeline: Pipeline, method: str, rows: Rows) -> Pipeline:

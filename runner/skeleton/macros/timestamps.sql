@@ -18,13 +18,17 @@
 {%- endmacro %}
 
 
-{# Days from one timestamp to another, with fractions. #}
+{#
+    Days from one timestamp to another, with fractions: whole microseconds, divided once, so that
+    every warehouse rounds alike.
+#}
 {% macro days_between(earlier, later) -%}
     {{ adapter.dispatch('days_between')(earlier, later) }}
 {%- endmacro %}
 
 {% macro postgres__days_between(earlier, later) -%}
-    cast(extract(epoch from ({{ later }} - {{ earlier }})) as double precision) / 86400
+    cast(extract(epoch from ({{ later }} - {{ earlier }})) * 1000000 as double precision)
+    / 86400000000
 {%- endmacro %}
 
 {% macro bigquery__days_between(earlier, later) -%}
