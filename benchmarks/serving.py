@@ -93,11 +93,18 @@ def contenders(folder: Path) -> dict[str, Contender]:
     }
 
 
-def body(kind: str, rows: int) -> bytes:
-    """Return a request for `rows` different users."""
-    users = [(i * 37) % USERS for i in range(rows)]
+def bodies(kind: str, rows: int) -> bytes:
+    """Return requests for `rows` different users each, one a line; none for a GET."""
     if kind == "none":
         return b""
+    starts = range(0, USERS, 10)
+    return b"\n".join(
+        body(kind, [(start + i * 37) % USERS for i in range(rows)]) for start in starts
+    )
+
+
+def body(kind: str, users: list[int]) -> bytes:
+    """Return a request for these users."""
     if kind == "feast":
         content: dict[str, Any] = {
             "feature_service": "bench",
@@ -223,7 +230,7 @@ def measure(contender: Contender, env: dict[str, str], seconds: float) -> None:
         for rows in ROWS:
             if contender.body == "none" and rows > 1:
                 continue
-            content = body(contender.body, rows)
+            content = bodies(contender.body, rows)
             load(url + contender.path, content, 4, 1.0)  # warm
             for connections in CONNECTIONS:
                 before = cpu_seconds(process)

@@ -82,7 +82,7 @@ def create_app(
     limits: Limits,
     api_keys: Sequence[str] = (),
     lifecycle: Lifecycle,
-) -> FastAPI:
+) -> Guard:
     """Return the app; its lifespan connects to the online store and watches the registry."""
     access_log = AccessLog()
 
@@ -102,14 +102,7 @@ def create_app(
     app.router.routes.append(Route("/predict", predict, methods=["POST"]))
     _add_endpoints(app)
     app.add_exception_handler(HTTPException, _http_error)
-    app.add_middleware(
-        Guard,
-        keys=ApiKeys(api_keys),
-        metrics=metrics,
-        access_log=access_log,
-        lifecycle=lifecycle,
-        direct={("POST", "/predict"): predict},
-    )
+    app.add_exception_handler(Exception, _leave_to_guard)
 
     def openapi() -> dict[str, Any]:
         document = get_openapi(title=app.title, version="1", routes=app.routes)
@@ -117,16 +110,23 @@ def create_app(
         return describe_predict(document, bundle, limits.rows, secured=bool(api_keys))
 
     app.openapi = openapi  # type: ignore[method-assign] # FastAPI's documented way to extend it
-    return app
+    return Guard(
+        app,
+        keys=ApiKeys(api_keys),
+        metrics=metrics,
+        access_log=access_log,
+        lifecycle=lifecycle,
+        direct={("POST", "/predict"): predict},
+    )
 
 
-def app_from_env() -> FastAPI:
+def app_from_env() -> Guard:
     """Return the app of the environment's settings, for `uvicorn --factory`."""
     settings = ServingSettings.from_env(os.environ)
     return build(settings, Lifecycle())
 
 
-def build(settings: ServingSettings, lifecycle: Lifecycle) -> FastAPI:
+def build(settings: ServingSettings, lifecycle: Lifecycle) -> Guard:
     """Return the app with its model loaded.
 
     Raises
@@ -154,6 +154,11 @@ def _http_error(_request: Request, err: Exception) -> Response:
     """Turn the router's refusal into one of ours, which the guard answers."""
     assert isinstance(err, HTTPException)  # noqa: S101 - registered for it
     raise HttpError(err.status_code, err.headers or {}) from err
+
+
+async def _leave_to_guard(_request: Request, err: Exception) -> Response:
+    """Keep Starlette from answering in its own words."""
+    raise err
 
 
 def _add_endpoints(app: FastAPI) -> None:

@@ -110,9 +110,10 @@ class Metrics:
         if model is None or model.version != loaded.version.version:
             return
         model.rows += 1
-        for position, status in enumerate(online.statuses):
-            if status is not PRESENT:
-                model.absent[position][status] += 1
+        if None in online.values:
+            for position, status in enumerate(online.statuses):
+                if status is not PRESENT:
+                    model.absent[position][status] += 1
         for _, at, histogram in model.ages:
             age = online.ages[at]
             if age is not None:

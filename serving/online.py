@@ -29,6 +29,7 @@ STATUSES = (PRESENT, NULL, MISSING, EXPIRED)
 _STRING, _INT32, _INT64, _UNIX_TIMESTAMP = 2, 3, 4, 8
 # The entity key, with value "", of a view without entities (feast.feature_view.DUMMY_ENTITY_ID).
 _DUMMY_ENTITY = "__dummy_id"
+_UNREADABLE = (ValueError, IndexError, struct.error)
 _INT32_RANGE = range(-(2**31), 2**31)
 _INT64_RANGE = range(-(2**63), 2**63)
 
@@ -147,7 +148,9 @@ class _View:
 
     time_at: int
     ttl: float | None
-    features: tuple[tuple[Feature, Callable[[bytes], Any]], ...]
+    features: tuple[Feature, ...]
+    decoders: tuple[Callable[[bytes], Any], ...]
+    present: tuple[str, ...]
     missing: tuple[str, ...]
     expired: tuple[str, ...]
     nothing: tuple[None, ...]
@@ -203,23 +206,41 @@ class _Group:
 def _decode_view(
     view: _View, reply: Sequence[bytes | None], values: list[Any], statuses: list[str]
 ) -> None:
-    position = view.time_at
-    for feature, decode in view.features:
-        position += 1
-        data = reply[position]
-        if data is None:
-            values.append(None)
-            statuses.append(MISSING)
-            continue
-        try:
-            value = decode(data)
-        except (ValueError, IndexError, struct.error) as err:
-            raise InvalidOnlineValueError(
-                f"the online store's {feature.view}:{feature.feature} is not {feature.dtype}",
-                hint="run `runner materialize` with the definitions the model was trained with",
-            ) from err
-        values.append(value)
-        statuses.append(NULL if value is None else PRESENT)
+    fields = reply[view.time_at + 1 : view.time_at + 1 + len(view.features)]
+    try:
+        decoded = [
+            None if data is None else decode(data)
+            for decode, data in zip(view.decoders, fields, strict=True)
+        ]
+    except _UNREADABLE as err:
+        raise _wrong_value(view, fields) from err
+    values += decoded
+    if None not in decoded:
+        statuses += view.present
+        return
+    for data, value in zip(fields, decoded, strict=True):
+        statuses.append(MISSING if data is None else NULL if value is None else PRESENT)
+
+
+def _wrong_value(view: _View, fields: Sequence[bytes | None]) -> InvalidOnlineValueError:
+    """Return the error that names the first feature whose value is not of its type."""
+    wrong = next(
+        feature
+        for feature, decode, data in zip(view.features, view.decoders, fields, strict=True)
+        if data is not None and not _readable(decode, data)
+    )
+    return InvalidOnlineValueError(
+        f"the online store's {wrong.view}:{wrong.feature} is not {wrong.dtype}",
+        hint="run `runner materialize` with the definitions the model was trained with",
+    )
+
+
+def _readable(decode: Callable[[bytes], Any], data: bytes) -> bool:
+    try:
+        decode(data)
+    except _UNREADABLE:
+        return False
+    return True
 
 
 def _view(time_at: int, features: Sequence[Feature]) -> _View:
@@ -227,7 +248,9 @@ def _view(time_at: int, features: Sequence[Feature]) -> _View:
     return _View(
         time_at=time_at,
         ttl=features[0].ttl_seconds,
-        features=tuple((feature, DECODERS[feature.dtype]) for feature in features),
+        features=tuple(features),
+        decoders=tuple(DECODERS[feature.dtype] for feature in features),
+        present=(PRESENT,) * width,
         missing=(MISSING,) * width,
         expired=(EXPIRED,) * width,
         nothing=(None,) * width,

@@ -7,47 +7,25 @@ A plain ASGI endpoint: FastAPI's own request handling costs 0.15 ms, the work he
 from __future__ import annotations
 
 import asyncio
-import itertools
-import math
-import time
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import orjson
 
-from serving.champion import Champion, Loaded
+from serving.batches import Batches, PredictRequest
+from serving.champion import Champion
 from serving.errors import (
-    InvalidEntityRowError,
-    InvalidOnlineValueError,
     InvalidRequestError,
-    OnlineStoreUnavailableError,
-    PredictionError,
     RequestTimeoutError,
     RequestTooLargeError,
-    ServingError,
     TooManyRequestsError,
     UnsupportedMediaTypeError,
 )
 from serving.guard import ClientDisconnectedError, Receive, Scope, Send, send_json
 from serving.metrics import Metrics
-from serving.online import OnlineRow
 from serving.online_client import OnlineStoreClient
-from serving.scoring import Predictions
 from serving.settings import Limits
 
-_INLINE_ROWS = 128
-"""More rows are scored in a thread, so that one large request does not hold up the others."""
 _FIELDS = frozenset({"entity_rows", "include_features", "strict"})
-
-
-@dataclass(frozen=True, slots=True)
-class PredictRequest:
-    """A request that can be read; its rows are looked at one by one."""
-
-    entity_rows: list[Any]
-    include_features: bool
-    strict: bool
 
 
 class PredictEndpoint:
@@ -56,8 +34,7 @@ class PredictEndpoint:
     def __init__(
         self, champion: Champion, online: OnlineStoreClient, metrics: Metrics, limits: Limits
     ) -> None:
-        self._champion = champion
-        self._online = online
+        self._batches = Batches(champion, online, metrics)
         self._metrics = metrics
         self._limits = limits
 
@@ -71,107 +48,12 @@ class PredictEndpoint:
             async with asyncio.timeout(self._limits.seconds):
                 _require_json(scope)
                 body = await _read_body(receive, self._limits.body_bytes)
-                content = await self._predict(_parse(body, self._limits.rows))
+                content = await self._batches.predict(_parse(body, self._limits.rows))
         except TimeoutError as err:
             raise RequestTimeoutError("the answer was not ready in time") from err
         finally:
             metrics.in_flight -= 1
         await send_json(send, 200, content)
-
-    async def _predict(self, request: PredictRequest) -> dict[str, Any]:
-        loaded = self._champion.current
-        answers: list[Any] = [None] * len(request.entity_rows)
-        rows = await self._online_rows(loaded, request, answers)
-        predictions = await _score(loaded, [row.values for row in rows.values()])
-        for (position, row), label, shares in zip(
-            rows.items(), predictions.labels.tolist(), _shares(predictions), strict=True
-        ):
-            if not math.isfinite(label if shares is None else sum(shares)):
-                failed = PredictionError("the model's answer is not a finite number")
-                answers[position] = self._error(failed, position, request)
-                continue
-            answer: dict[str, Any] = {"prediction": label}
-            if shares is not None:
-                # NumPy's float32, which orjson writes as 0.8 where a float is 0.800000011920929
-                answer["probabilities"] = dict(zip(loaded.class_names, shares, strict=True))
-            if request.include_features:
-                answer["features"] = _features(loaded, row)
-            answers[position] = answer
-            self._metrics.row(loaded, row, label, shares)
-        return {
-            "model": {"name": loaded.name, "version": loaded.version.version},
-            "predictions": answers,
-        }
-
-    async def _online_rows(
-        self, loaded: Loaded, request: PredictRequest, answers: list[Any]
-    ) -> dict[int, OnlineRow]:
-        """Return the online features by row position; rows in error get their answer here."""
-        commands: dict[bytes, int] = {}
-        wanted: dict[int, list[int]] = {}
-        for position, entity_row in enumerate(request.entity_rows):
-            try:
-                packed = loaded.online.commands(entity_row)
-            except InvalidEntityRowError as err:
-                answers[position] = self._error(err, position, request)
-            else:
-                wanted[position] = [commands.setdefault(one, len(commands)) for one in packed]
-        replies = await self._read(list(commands))
-        now = time.time()
-        cache: dict[int, OnlineRow] = {}
-        rows = {}
-        for position, places in wanted.items():
-            try:
-                rows[position] = loaded.online.row([replies[i] for i in places], now, cache)
-            except InvalidOnlineValueError as err:
-                answers[position] = self._error(err, position, request)
-        return rows
-
-    async def _read(self, commands: Sequence[bytes]) -> list[Any]:
-        if not commands:
-            return []
-        started = time.perf_counter()
-        try:
-            replies = await self._online.read(commands)
-        except OnlineStoreUnavailableError:
-            self._metrics.redis_failures += 1
-            raise
-        self._metrics.redis.observe(time.perf_counter() - started)
-        return replies
-
-    def _error(self, err: ServingError, position: int, request: PredictRequest) -> dict[str, Any]:
-        """Return the answer of a row in error; with `strict` it is the whole request's."""
-        if request.strict:
-            raise type(err)(f"entity_rows[{position}]: {err.message}", hint=err.hint)
-        self._metrics.row_errors[err.code] += 1
-        return {"error": {"code": err.code, "message": err.message}}
-
-
-async def _score(loaded: Loaded, rows: list[Sequence[Any]]) -> Predictions:
-    model = loaded.model
-    if model.quick and len(rows) <= _INLINE_ROWS:
-        return model.score_rows(rows)
-    return await asyncio.to_thread(model.score_rows, rows)
-
-
-def _shares(predictions: Predictions) -> Iterable[Any]:
-    """Return each row's probabilities; None for a regression's."""
-    if predictions.probabilities is None:
-        return itertools.repeat(None, len(predictions.labels))
-    return predictions.probabilities
-
-
-def _features(loaded: Loaded, row: OnlineRow) -> dict[str, Any]:
-    return {
-        feature.name: {
-            "value": value,
-            "status": status,
-            "age_seconds": None if age is None else round(age, 3),
-        }
-        for feature, value, status, age in zip(
-            loaded.bundle.features, row.values, row.statuses, row.ages, strict=True
-        )
-    }
 
 
 def _require_json(scope: Scope) -> None:

@@ -48,7 +48,6 @@ class _Connection(asyncio.Protocol):
         self._batches: deque[_Batch] = deque()
         self._transport: asyncio.Transport | None = None
         self._watch: asyncio.TimerHandle | None = None
-        self._unsent: list[bytes] = []
         self._feeds = 0
         self._suspect: tuple[_Batch, int] | None = None
         self.lost = loop.create_future()
@@ -65,16 +64,8 @@ class _Connection(asyncio.Protocol):
         self._batches.append(batch)
         if self._watch is None:
             self._watch = self._loop.call_at(batch.deadline, self._check)
-        self._unsent.append(payload)
-        if len(self._unsent) == 1:
-            self._loop.call_soon(self._flush)
+        self._transport.write(payload)
         return future
-
-    def _flush(self) -> None:
-        """Write what this turn of the event loop wants to read, by one system call."""
-        payloads, self._unsent = self._unsent, []
-        if self._transport is not None:
-            self._transport.write(b"".join(payloads))
 
     def data_received(self, data: bytes) -> None:
         reader, batches = self._reader, self._batches

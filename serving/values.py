@@ -76,14 +76,16 @@ def _decode_bool(data: bytes) -> bool | None:
 
 def _decode_double(data: bytes) -> float | None:
     if data and data[0] == 0x29:
-        return float(_double(data, 1)[0])
+        (value,) = _double(data, 1)
+        return value  # type: ignore[no-any-return] # typeshed knows no formats
     _require_null(data)
     return None
 
 
 def _decode_float(data: bytes) -> float | None:
     if data and data[0] == 0x35:
-        return float(_float(data, 1)[0])
+        (value,) = _float(data, 1)
+        return value  # type: ignore[no-any-return]
     _require_null(data)
     return None
 

@@ -88,6 +88,8 @@ class Session:
         ----------
         what
             What errors call it, such as `the point-in-time join`.
+        purpose
+            The job's label.
         """
         with _failures(what):
             job = self._client.query(query, job_config=self._options(purpose))

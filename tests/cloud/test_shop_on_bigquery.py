@@ -16,20 +16,28 @@ from typing import Any
 import psycopg
 import pyarrow as pa
 import pyarrow.compute as pc
+import pyarrow.parquet as pq
 import pytest
+import redis
 import yaml
 from google.cloud import bigquery
 
 from examples.shop.load import Parameters, write
 from examples.shop.simulation import simulate
 from examples.shop.tables import raw_tables
+from runner import tracking
+from runner.features.audit import audit
+from runner.features.materialize import materialize
 from runner.features.store import apply_recipe, open_store, recipe_features, training_table
 from runner.manifest import Manifest, load_manifest
+from runner.prediction import predict
 from runner.recipe import load_recipe
-from runner.settings import PostgresAddress, load_settings
+from runner.settings import PostgresAddress, RedisAddress, load_settings
 from runner.training import train
+from runner.training_data import table_digest
 from tests.cloud.bigquery_stores import load_arrow
 from tests.emulators.bigquery import Emulator
+from tests.online_project import stored_hashes
 
 pytestmark = [pytest.mark.cloud, pytest.mark.servers, pytest.mark.timeout(170)]
 
@@ -44,6 +52,7 @@ TABLES = {
     "spine_data.spine_category_purchase": "user_id, category_id, event_timestamp",
     "spine_data.spine_user_spend": "user_id, event_timestamp",
 }
+MARTS = ["user_activity", "user_category_affinity", "user_demographics"]
 
 
 @dataclass(frozen=True)
@@ -103,6 +112,7 @@ def project(
     client: bigquery.Client,
     emulator: Emulator,
     module_database: PostgresAddress,
+    redis_server: RedisAddress,
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Project:
     root = tmp_path_factory.mktemp("shop")
@@ -124,7 +134,7 @@ def project(
         "BIGQUERY_LOCATION": "US",
         "FEAST_REGISTRY": str(root / "registry.db"),
         "MLFLOW_TRACKING_URI": f"sqlite:///{root / 'mlflow.db'}",
-        "REDIS_URL": "redis://127.0.0.1:1/0",
+        "REDIS_URL": redis_server.url,
     }
     env = {**os.environ, **emulator.environment, **address}
     return Project(root, env, client, module_database)
@@ -161,6 +171,30 @@ def test_the_second_build_merges_the_new_days_only(built: Built) -> None:
         assert built.second[mart]["adapter_response"]["code"] == "MERGE"
 
 
+@pytest.mark.parametrize(
+    ("mart", "keys"),
+    [
+        ("user_activity", ["user_id"]),
+        ("user_category_affinity", ["user_id", "category_id"]),
+        ("user_demographics", ["user_id"]),
+    ],
+)
+def test_a_mart_is_partitioned_by_day_and_clustered_by_its_keys(
+    built: Built, mart: str, keys: list[str]
+) -> None:
+    table = built.project.client.get_table(f"feature_mart.{mart}")
+    assert (table.time_partitioning.type_, table.time_partitioning.field) == (
+        "DAY",
+        "event_timestamp",
+    )
+    assert table.clustering_fields == keys
+
+
+def test_builds_leave_no_table_behind(built: Built) -> None:
+    client = built.project.client
+    assert {table.table_id for table in client.list_tables("feature_mart")} == set(MARTS)
+
+
 @pytest.mark.parametrize("table", TABLES)
 def test_both_warehouses_hold_the_same_rows(built: Built, table: str) -> None:
     cloud = built.project.rows(table, TABLES[table])
@@ -174,7 +208,22 @@ def test_both_targets_give_the_same_training_rows(built: Built) -> None:
     assert cloud.schema.names == local.schema.names
     assert cloud.schema.types == local.schema.types
     assert cloud.num_rows > USERS
-    assert_same_rows(cloud.to_pylist(), local.to_pylist())
+    assert cloud.to_pylist() == local.to_pylist()
+    assert table_digest(cloud) == table_digest(local)
+
+
+def test_both_targets_give_the_same_online_bytes(built: Built) -> None:
+    stored = []
+    for target in ("local", "cloud"):
+        os.environ.update(built.project.env)
+        settings = load_settings(target, built.project.root)
+        with redis.Redis.from_url(settings.redis.url) as client:
+            client.flushall()
+        marts = [built.manifests[target].marts[mart] for mart in MARTS]
+        reports = materialize(settings, marts, as_of=END)
+        assert all(report.entities >= USERS / 2 for report in reports)
+        stored.append(stored_hashes(settings.redis.url))
+    assert stored[0] == stored[1]
 
 
 def _training_rows(built: Built, target: str) -> pa.Table:
@@ -198,6 +247,19 @@ def test_training_runs_on_the_cloud_target_as_it_is(built: Built) -> None:
     trained = train(settings, recipe)
     assert trained.version == "1"
     assert set(trained.scores) == {"roc_auc", "average_precision", "neg_log_loss"}
+
+    os.environ.update(built.project.env)
+    manifest = load_manifest(settings.manifest_path)
+    materialize(settings, list(manifest.marts.values()))
+    audited = audit(settings, manifest, load_recipe(recipe), entities=20)
+    assert all(feature.compared and not feature.has_skew for feature in audited)
+
+    output = root / "predictions.parquet"
+    tracking.connect(settings).set_registered_model_alias(
+        "category_purchase_rf", "champion", trained.version
+    )
+    written = predict(settings, "category_purchase_rf", "spine_category_purchase", output)
+    assert pq.read_table(output).num_rows == written.rows > USERS
 
 
 def assert_same_rows(left: list[dict[str, Any]], right: list[dict[str, Any]]) -> None:

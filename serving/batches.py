@@ -1,0 +1,209 @@
+"""Predictions for all requests of one turn of the event loop together.
+
+They cost one trip to the online store and one run of the model: the forest that is in the
+processor's cache for one row serves the others too. Nobody waits for company; a request that is
+alone is answered alone.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import math
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from serving.champion import Champion, Loaded
+from serving.errors import (
+    InvalidEntityRowError,
+    InvalidOnlineValueError,
+    OnlineStoreUnavailableError,
+    PredictionError,
+    ServingError,
+)
+from serving.metrics import Metrics
+from serving.online import OnlineRow
+from serving.online_client import OnlineStoreClient
+from serving.scoring import Predictions
+
+_INLINE_ROWS = 128
+"""More rows are scored in a thread, so that one large request does not hold up the others."""
+
+
+@dataclass(frozen=True, slots=True)
+class PredictRequest:
+    """A request that can be read; its rows are looked at one by one."""
+
+    entity_rows: list[Any]
+    include_features: bool
+    strict: bool
+
+
+class _Asked:
+    """A request on its way, and the answers of its rows so far."""
+
+    __slots__ = ("answers", "future", "request")
+
+    def __init__(self, request: PredictRequest, future: asyncio.Future[dict[str, Any]]) -> None:
+        self.request = request
+        self.future = future
+        self.answers: list[Any] = [None] * len(request.entity_rows)
+
+    def fail(self, err: Exception) -> None:
+        """Fail the request as a whole, unless it was given up or has failed before."""
+        if not self.future.done():
+            self.future.set_exception(err)
+
+
+class Batches:
+    """Answers requests, those that come in the same turn of the event loop together."""
+
+    def __init__(self, champion: Champion, online: OnlineStoreClient, metrics: Metrics) -> None:
+        self._champion = champion
+        self._online = online
+        self._metrics = metrics
+        self._waiting: list[_Asked] = []
+        self._tasks: set[asyncio.Task[None]] = set()  # the event loop itself holds them weakly
+
+    def predict(self, request: PredictRequest) -> asyncio.Future[dict[str, Any]]:
+        """Return the future of the response's content; a ServingError comes from the future."""
+        loop = asyncio.get_running_loop()
+        if not self._waiting:
+            loop.call_soon(self._begin)
+        future: asyncio.Future[dict[str, Any]] = loop.create_future()
+        self._waiting.append(_Asked(request, future))
+        return future
+
+    def _begin(self) -> None:
+        waiting, self._waiting = self._waiting, []
+        for batch in _split(waiting):
+            task = asyncio.get_running_loop().create_task(self._answer(batch))
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+
+    async def _answer(self, batch: list[_Asked]) -> None:
+        try:
+            loaded = self._champion.current
+            rows = await self._online_rows(loaded, batch)
+            predictions = await _score(loaded, [row.values for _, _, row in rows])
+            self._tell(loaded, rows, predictions)
+        except Exception as err:  # each request raises it again, and the guard tells it
+            for asked in batch:
+                asked.fail(err)
+            return
+        model = {"name": loaded.name, "version": loaded.version.version}
+        for asked in batch:
+            if not asked.future.done():
+                asked.future.set_result({"model": model, "predictions": asked.answers})
+
+    async def _online_rows(
+        self, loaded: Loaded, batch: list[_Asked]
+    ) -> list[tuple[_Asked, int, OnlineRow]]:
+        """Return the online features of every row that can be read; the others are refused."""
+        commands: dict[bytes, int] = {}
+        wanted: list[tuple[_Asked, int, list[int]]] = []
+        for asked in batch:
+            for position, entity_row in enumerate(asked.request.entity_rows):
+                try:
+                    packed = loaded.online.commands(entity_row)
+                except InvalidEntityRowError as err:
+                    self._refuse(asked, position, err)
+                else:
+                    places = [commands.setdefault(one, len(commands)) for one in packed]
+                    wanted.append((asked, position, places))
+        replies = await self._read(list(commands))
+        now = time.time()
+        cache: dict[int, OnlineRow] = {}
+        rows = []
+        for asked, position, places in wanted:
+            if asked.future.done():  # failed as a whole, or its client has gone
+                continue
+            try:
+                row = loaded.online.row([replies[i] for i in places], now, cache)
+            except InvalidOnlineValueError as err:
+                self._refuse(asked, position, err)
+            else:
+                rows.append((asked, position, row))
+        return rows
+
+    async def _read(self, commands: Sequence[bytes]) -> list[Any]:
+        if not commands:
+            return []
+        started = time.perf_counter()
+        try:
+            replies = await self._online.read(commands)
+        except OnlineStoreUnavailableError:
+            self._metrics.redis_failures += 1
+            raise
+        self._metrics.redis.observe(time.perf_counter() - started)
+        return replies
+
+    def _tell(
+        self, loaded: Loaded, rows: list[tuple[_Asked, int, OnlineRow]], predictions: Predictions
+    ) -> None:
+        """Write down the answer of each scored row."""
+        for (asked, position, row), label, shares in zip(
+            rows, predictions.labels.tolist(), _shares(predictions), strict=True
+        ):
+            if not math.isfinite(label if shares is None else sum(shares)):
+                failed = PredictionError("the model's answer is not a finite number")
+                self._refuse(asked, position, failed)
+                continue
+            answer: dict[str, Any] = {"prediction": label}
+            if shares is not None:
+                # NumPy's float32, which orjson writes as 0.8 where a float is 0.800000011920929
+                answer["probabilities"] = dict(zip(loaded.class_names, shares, strict=True))
+            if asked.request.include_features:
+                answer["features"] = _features(loaded, row)
+            asked.answers[position] = answer
+            self._metrics.row(loaded, row, label, shares)
+
+    def _refuse(self, asked: _Asked, position: int, err: ServingError) -> None:
+        """Answer a row with its error; with `strict` it is the whole request's."""
+        if asked.request.strict:
+            asked.fail(type(err)(f"entity_rows[{position}]: {err.message}", hint=err.hint))
+            return
+        self._metrics.row_errors[err.code] += 1
+        asked.answers[position] = {"error": {"code": err.code, "message": err.message}}
+
+
+def _split(waiting: list[_Asked]) -> Iterator[list[_Asked]]:
+    """Yield batches of as many rows as are scored at once; a larger request is one by itself."""
+    batch: list[_Asked] = []
+    rows = 0
+    for asked in waiting:
+        rows += len(asked.answers)
+        if batch and rows > _INLINE_ROWS:
+            yield batch
+            batch, rows = [], len(asked.answers)
+        batch.append(asked)
+    yield batch
+
+
+async def _score(loaded: Loaded, rows: list[Sequence[Any]]) -> Predictions:
+    model = loaded.model
+    if model.quick and len(rows) <= _INLINE_ROWS:
+        return model.score_rows(rows)
+    return await asyncio.to_thread(model.score_rows, rows)
+
+
+def _shares(predictions: Predictions) -> Iterable[Any]:
+    """Return each row's probabilities; None for a regression's."""
+    if predictions.probabilities is None:
+        return itertools.repeat(None, len(predictions.labels))
+    return predictions.probabilities
+
+
+def _features(loaded: Loaded, row: OnlineRow) -> dict[str, Any]:
+    return {
+        feature.name: {
+            "value": value,
+            "status": status,
+            "age_seconds": None if age is None else round(age, 3),
+        }
+        for feature, value, status, age in zip(
+            loaded.bundle.features, row.values, row.statuses, row.ages, strict=True
+        )
+    }
