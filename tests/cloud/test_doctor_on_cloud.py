@@ -150,7 +150,7 @@ def test_a_redis_without_encryption_is_a_problem(
 ) -> None:
     found = problems(look(REDIS_URL=redis_url))
     assert found["Redis encryption"][0] == "REDIS_URL has no password"
-    found = problems(look(REDIS_URL="redis://:word@redis.invalid:6379/0"))
+    found = problems(look(REDIS_URL="redis://:hidden-1@redis.invalid:6379/0"))
     assert found["Redis encryption"][0] == (
         "REDIS_URL has no TLS: redis.invalid is sent the password as it is"
     )
