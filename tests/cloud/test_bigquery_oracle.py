@@ -21,7 +21,7 @@ from tests import oracle
 from tests.cloud.bigquery_stores import feast_store, fill, source
 from tests.worlds import TTL, World, assert_same, edges, worlds_of_rows
 
-pytestmark = [pytest.mark.cloud, pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.cloud, pytest.mark.timeout(900)]
 
 EXAMPLES = int(os.environ.get("RUNNER_CLOUD_EXAMPLES", "10"))
 FEATURES = ["number", "text", "real"]

@@ -20,7 +20,7 @@ from google.cloud import bigquery
 from runner.errors import RunnerError
 from tests.cloud.bigquery_stores import feast_store, fill, source
 
-pytestmark = [pytest.mark.cloud, pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.cloud, pytest.mark.timeout(900)]
 
 NOON = datetime(2024, 6, 1, 12, tzinfo=UTC)
 BIG = 2**53 + 1

@@ -17,7 +17,7 @@ from runner.errors import RunnerError
 from runner.features.bigquery_offline_store import PointInTimeBigQueryOfflineStore
 from tests.cloud.bigquery_stores import feast_store, source
 
-pytestmark = [pytest.mark.cloud, pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.cloud, pytest.mark.timeout(900)]
 
 UTC_MICROSECONDS = pa.timestamp("us", tz="UTC")
 NOON = datetime(2024, 5, 1, 12, tzinfo=UTC)

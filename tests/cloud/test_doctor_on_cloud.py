@@ -20,7 +20,7 @@ from tests.emulators.gcs import BUCKET, CloudStorage, cloud_storage
 from tests.emulators.redis_servers import PASSWORD, RedisServers, one_redis
 from tests.small_project import write_project
 
-pytestmark = [pytest.mark.cloud, pytest.mark.servers, pytest.mark.timeout(170)]
+pytestmark = [pytest.mark.cloud, pytest.mark.servers, pytest.mark.timeout(900)]
 
 Diagnose = Callable[..., dict[str, Finding]]
 # One dataset for each, of these tests' own: other modules have those without a prefix.

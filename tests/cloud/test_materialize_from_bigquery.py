@@ -21,7 +21,7 @@ from tests.cloud.bigquery_project import BigQueryProject
 from tests.instants import NOW, at
 from tests.online_project import redis_key
 
-pytestmark = [pytest.mark.cloud, pytest.mark.servers, pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.cloud, pytest.mark.servers, pytest.mark.timeout(900)]
 
 DAY = 24
 

@@ -25,7 +25,7 @@ from tests.cloud.bigquery_stores import load_arrow
 from tests.emulators.bigquery import Emulator
 from tests.small_project import readings, write_project
 
-pytestmark = [pytest.mark.cloud, pytest.mark.timeout(170)]
+pytestmark = [pytest.mark.cloud, pytest.mark.timeout(900)]
 
 # 600 rows: user_id, event_timestamp and amount of 8 bytes, is_high of 1, a text of 10.
 ROWS, NUMBER, FLAG = 600, 8, 1

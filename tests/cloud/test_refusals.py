@@ -30,7 +30,7 @@ from tests.online_project import OnlineProject
 from tests.serving_bundles import write_linear_bundle
 from tests.serving_process import Serving, predict
 
-pytestmark = [pytest.mark.cloud, pytest.mark.servers, pytest.mark.timeout(170)]
+pytestmark = [pytest.mark.cloud, pytest.mark.servers, pytest.mark.timeout(900)]
 
 _ROOT = Path(__file__).resolve().parents[2]
 _WRONG = "wröng-password"

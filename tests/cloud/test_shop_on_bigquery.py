@@ -39,7 +39,7 @@ from tests.cloud.bigquery_stores import load_arrow
 from tests.emulators.bigquery import Emulator
 from tests.online_project import stored_hashes
 
-pytestmark = [pytest.mark.cloud, pytest.mark.servers, pytest.mark.timeout(170)]
+pytestmark = [pytest.mark.cloud, pytest.mark.servers, pytest.mark.timeout(900)]
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 USERS, DAYS = 40, 60
@@ -73,7 +73,7 @@ class Project:
             capture_output=True,
             text=True,
             check=False,
-            timeout=150,
+            timeout=600,
         )
         assert done.returncode == 0, done.stdout
         results = json.loads((self.root / "target" / "run_results.json").read_bytes())["results"]
