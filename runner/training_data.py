@@ -186,12 +186,15 @@ def _refuse_other_classes(recipe: Recipe, data: TrainingData) -> None:
             f"label {recipe.label} has {len(classes)} classes; a threshold tells two apart",
             hint="delete decision_threshold, or make a label of two classes in the spine's SQL",
         )
-    for label in classes if data.calibration is not None else ():
-        count = int((data.calibration.y == label).sum())
+    if data.calibration is None:
+        return
+    y = data.calibration.y
+    for label in classes:
+        count = int((y == label).sum())
         if count < _CALIBRATION_ROWS:
             raise recipe.error(
                 ("calibration", "period"),
-                f"label {recipe.label} is {label!s} in {count} of {len(data.calibration.y)} "
-                f"calibration rows; each class wants {_CALIBRATION_ROWS} or more",
+                f"label {recipe.label} is {label!s} in {count} of {len(y)} calibration rows; each "
+                f"class wants {_CALIBRATION_ROWS} or more",
                 hint="make the calibration period longer",
             )
