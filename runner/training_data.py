@@ -188,12 +188,13 @@ def _refuse_other_classes(recipe: Recipe, data: TrainingData) -> None:
         )
     if data.calibration is None:
         return
+    y = data.calibration.y
     for label in classes:
-        count = int((data.calibration.y == label).sum())
+        count = int((y == label).sum())
         if count < _CALIBRATION_ROWS:
             raise recipe.error(
                 ("calibration", "period"),
-                f"label {recipe.label} is {label!s} in {count} of {len(data.calibration.y)} "
-                f"calibration rows; each class wants {_CALIBRATION_ROWS} or more",
+                f"label {recipe.label} is {label!s} in {count} of {len(y)} calibration rows; each "
+                f"class wants {_CALIBRATION_ROWS} or more",
                 hint="make the calibration period longer",
             )
