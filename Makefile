@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 EMULATORS := .venv-emulators
 SERVERS ?= embedded
 # A module stays on one worker, which has servers of its own; the long modules are first in order.
-WORKERS ?= -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
+WORKERS ?= -n logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 # The newest Python on PATH that the lock supports.
 PYTHON ?= $(shell for p in python3.13 python3.12 python3.11 python3; do \
 	$$p -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' 2>/dev/null && echo $$p && break; done)
