@@ -38,13 +38,12 @@ def project(
 ) -> Path:
     """The small project with nothing but its raw table in BigQuery."""
     root = write_project(tmp_path_factory.mktemp("small"))
-    for dataset in ("staging", "feature_mart", "spine_data", "feast_registry"):
-        client.delete_dataset(dataset, delete_contents=True, not_found_ok=True)
     client.create_dataset("raw_events", exists_ok=True)
     load_arrow(client, "raw_events.readings", readings())
     os.environ.update(
         emulator.environment,
         BIGQUERY_LOCATION="US",
+        DBT_SCHEMA_PREFIX="plan_",  # datasets of these tests' own
         FEAST_REGISTRY=str(root / "registry.db"),
         MLFLOW_TRACKING_URI=f"sqlite:///{root / 'mlflow.db'}",
         REDIS_URL="redis://127.0.0.1:1/0",
@@ -163,7 +162,7 @@ def test_the_command_prints_the_plan_and_refuses_it(
     assert printed["total_usd"] == pytest.approx(built.usd)
     join = next(step for step in printed["steps"] if step["kind"] == "join")
     assert join["bytes_billed"] == LEAST
-    assert "`feature_mart`.`reading`" in join["sql"][0]
+    assert "`plan_feature_mart`.`reading`" in join["sql"][0]
     assert "more than --max-cost 0.0; most of it is" in done.stderr
 
 
@@ -188,7 +187,7 @@ def test_the_join_is_named_when_bigquery_refuses_it(
     settings = load_settings("cloud", project)
     manifest = load_manifest(settings.manifest_path)
     features = recipe_features(load_recipe(recipe), manifest)
-    spine = "select user_id, event_timestamp from spine_data.spine_high"
+    spine = "select user_id, event_timestamp from plan_spine_data.spine_high"
     with pytest.raises(RunnerError) as refused:
         point_in_time_table(open_store(settings), spine, features)
     assert refused.value.message == (

@@ -12,6 +12,7 @@ from __future__ import annotations
 import json
 import re
 import sys
+from functools import cache
 from typing import Any
 
 import duckdb
@@ -124,28 +125,36 @@ async def _with_bytes(response: Any, context: Any, read: int, billed: int) -> An
 def _bytes_read(context: Any, sql: str, project: str) -> int:
     """Return the bytes of the named columns of the tables named in `sql`, views looked through."""
     total = 0
+    for table, columns in _named(sql):
+        *owner, dataset, name = ["", *table.split(".")]
+        found = context.catalog.get_table(owner[-1] if owner[1:] else project, dataset, name)
+        if found is None:
+            continue
+        if found.view_query:
+            total += _bytes_read(context, found.view_query, project)
+        else:
+            total += _bytes_of(context, f"{found.project_id}__{dataset}", name, columns)
+    return total
+
+
+@cache  # a view's query comes again with every query that reads it
+def _named(sql: str) -> list[tuple[str, frozenset[str] | None]]:
+    """Return each table that `sql` reads, and the names of the columns; None: all of them."""
+    found = []
     for parsed in parse(sql, read="bigquery"):
         statement = parsed
         if isinstance(parsed, exp.Create):  # what is created is not read, a view's query neither
             statement = parsed.expression if parsed.kind == "TABLE" else None
         if statement is None:
             continue
-        names = {column.name.lower() for column in statement.find_all(exp.Column)}
-        everything = bool(list(statement.find_all(exp.Star)))
-        for table in statement.find_all(exp.Table):
-            *owner, dataset, name = ["", *".".join(part.name for part in table.parts).split(".")]
-            found = context.catalog.get_table(owner[-1] if owner[1:] else project, dataset, name)
-            if found is None:
-                continue
-            if found.view_query:
-                total += _bytes_read(context, found.view_query, project)
-                continue
-            columns = None if everything else names
-            total += _bytes_of(context, f"{found.project_id}__{dataset}", name, columns)
-    return total
+        named = frozenset(column.name.lower() for column in statement.find_all(exp.Column))
+        columns = None if statement.find(exp.Star) else named
+        tables = statement.find_all(exp.Table)
+        found += [(".".join(part.name for part in table.parts), columns) for table in tables]
+    return found
 
 
-def _bytes_of(context: Any, schema: str, table: str, columns: set[str] | None) -> int:
+def _bytes_of(context: Any, schema: str, table: str, columns: frozenset[str] | None) -> int:
     """Return a table's bytes by BigQuery's sizes of types; `columns` None: all of them."""
     relation = f'"{schema}"."{table}"'
     total = 0
