@@ -152,7 +152,8 @@ class OnlineProject:
 
     def online(self) -> Hashes:
         """Return every hash in the online store that is not ours for bookkeeping."""
-        return stored_hashes(self.settings.redis.url)
+        with self.redis() as client:
+            return stored_hashes(client)
 
     def expected(self, hours: float = 0) -> Hashes:
         """Return what the online store must hold at `hours` from NOW."""
@@ -169,11 +170,10 @@ class OnlineProject:
         return newest_rows(mart, (dict(zip(names, row, strict=True)) for row in found), instant)
 
 
-def stored_hashes(redis_url: str) -> Hashes:
+def stored_hashes(client: redis.Redis) -> Hashes:
     """Return every hash in the online store that is not ours for bookkeeping."""
-    with redis.Redis.from_url(redis_url) as client:
-        keys = [key for key in client.scan_iter() if not key.startswith(b"runner:")]
-        return {key: client.hgetall(key) for key in keys}
+    keys = [key for key in client.scan_iter() if not key.startswith(b"runner:")]
+    return {key: client.hgetall(key) for key in keys}
 
 
 def newest_rows(

@@ -111,7 +111,8 @@ class BigQueryProject:
 
     def online(self) -> Hashes:
         """Return every hash in the online store that is not ours for bookkeeping."""
-        return stored_hashes(self.settings.redis.url)
+        with redis.Redis.from_url(self.settings.redis.url) as client:
+            return stored_hashes(client)
 
     def expected(self, hours: float = 0) -> Hashes:
         """Return what the online store must hold at `hours` from NOW."""

@@ -222,7 +222,8 @@ def test_both_targets_give_the_same_online_bytes(built: Built) -> None:
         marts = [built.manifests[target].marts[mart] for mart in MARTS]
         reports = materialize(settings, marts, as_of=END)
         assert all(report.entities >= USERS / 2 for report in reports)
-        stored.append(stored_hashes(settings.redis.url))
+        with redis.Redis.from_url(settings.redis.url) as client:
+            stored.append(stored_hashes(client))
     assert stored[0] == stored[1]
 
 
