@@ -7,6 +7,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+import redis
 from google.cloud import bigquery
 
 from runner.features.materialize import ViewReport, materialize
