@@ -11,9 +11,8 @@ WORKERS ?= -n logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 PYTHON ?= $(shell for p in python3.13 python3.12 python3.11 python3; do \
 	$$p -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' 2>/dev/null && echo $$p && break; done)
 
-# One resolution for both, valid on every platform; no index address in the files.
-UV_COMPILE := uv pip compile pyproject.toml --universal -p 3.11 --generate-hashes \
-	--no-emit-index-url --no-emit-find-links --no-header -q
+# One resolution for both, valid on every platform; uv writes no index address unless asked to.
+UV_COMPILE := uv pip compile pyproject.toml --universal -p 3.11 --generate-hashes --no-header -q
 
 .PHONY: help demo install test cloud-check test-quick lint lock bench-pit bench-materialize bench-serve clean
 
