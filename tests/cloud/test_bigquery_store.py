@@ -16,6 +16,7 @@ from feast.infra.offline_stores.bigquery_source import SavedDatasetBigQueryStora
 from feast.types import Float64, Int64, String
 from feast.value_type import ValueType
 from google.cloud import bigquery
+from google.cloud.bigquery_storage_v1 import BigQueryReadClient
 
 from runner.errors import RunnerError
 from tests.cloud.bigquery_stores import feast_store, fill, source
@@ -261,16 +262,15 @@ def test_jobs_are_labelled_and_limited(
 def test_results_come_through_the_storage_api(
     retrieve: Retrieve, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    storage = pytest.importorskip("google.cloud.bigquery_storage_v1")
     sessions: list[str] = []
-    original = storage.BigQueryReadClient.create_read_session
+    original = BigQueryReadClient.create_read_session
 
     def create(self: Any, *args: Any, **options: Any) -> Any:
         session = original(self, *args, **options)
         sessions.append(session.name)
         return session
 
-    monkeypatch.setattr(storage.BigQueryReadClient, "create_read_session", create)
+    monkeypatch.setattr(BigQueryReadClient, "create_read_session", create)
     rows = [feature(1, 1, NOON, NOON, BIG, 0.5, "text")]
     found = retrieve(rows, spine_sql((1, 1, NOON), (2, 2, NOON))).to_arrow().to_pylist()
     assert len(sessions) == 1
