@@ -10,21 +10,17 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
+from functools import partial
 from typing import Any, Literal
 
 import pandas as pd
 from feast.data_source import DataSource
-from feast.errors import InvalidEntityType
 from feast.feature_view import DUMMY_ENTITY_ID, FeatureView
 from feast.infra.offline_stores.bigquery import BigQueryOfflineStore, BigQueryOfflineStoreConfig
 from feast.infra.registry.base_registry import BaseRegistry
 from feast.on_demand_feature_view import OnDemandFeatureView
 from feast.repo_config import RepoConfig
-from feast.utils import (
-    _get_requested_feature_views_to_features_dict,
-    _get_requested_on_demand_feature_views,
-)
 from pydantic import PositiveInt, model_validator
 
 from runner.features.bq_merge import point_in_time_query
@@ -38,13 +34,20 @@ from runner.features.bq_plan import (
     source_of,
 )
 from runner.features.bq_pull import all_query, latest_query
-from runner.features.bq_retrieval_job import BigQueryTimeRange, PointInTimeBigQueryRetrievalJob
+from runner.features.bq_retrieval_job import PointInTimeBigQueryRetrievalJob, spine_limits
 from runner.features.bq_session import Session
 from runner.features.bq_types import utc
 from runner.features.entity_rows import EntityRows
 from runner.features.pg_types import Column
 from runner.features.pit_model import View
-from runner.features.retrieval_job import Request
+from runner.features.retrieval_job import Request, TimeRange
+from runner.features.store_request import (
+    all_columns,
+    aware,
+    newest_columns,
+    range_without_entities,
+    requested_features,
+)
 from runner.sql import quote_bigquery as quote
 
 _VARIABLES = {
@@ -98,15 +101,11 @@ class PointInTimeBigQueryOfflineStore(BigQueryOfflineStore):  # type: ignore[mis
         `filter_by_created_timestamp=True` demands knowledge time where the configuration has
         switched it off.
         """
-        on_demand = _get_requested_on_demand_feature_views(feature_refs, project, registry)
-        requested, _ = _get_requested_feature_views_to_features_dict(
-            feature_refs, feature_views, on_demand
-        )
         store = config.offline_store
         session = Session(store)
         views = plan_views(
             session,
-            [(view, list(dict.fromkeys(names))) for view, names in requested.items()],
+            requested_features(feature_refs, feature_views, registry, project),
             full_feature_names=full_feature_names,
             knowledge_time=store.knowledge_time or filter_by_created_timestamp,
         )
@@ -123,7 +122,7 @@ class PointInTimeBigQueryOfflineStore(BigQueryOfflineStore):  # type: ignore[mis
             on_demand_feature_views=OnDemandFeatureView.get_requested_odfvs(
                 feature_refs, project, registry
             ),
-            metadata=BigQueryTimeRange(session, rows, feature_refs),
+            metadata=TimeRange(rows, feature_refs, partial(spine_limits, session)),
         )
 
     @staticmethod
@@ -144,17 +143,16 @@ class PointInTimeBigQueryOfflineStore(BigQueryOfflineStore):  # type: ignore[mis
         session = Session(config.offline_store)
         source = source_of(data_source)
         columns = source_columns(session, data_source, source)
-        timestamps = [columns.at(timestamp_field)]
-        if created_timestamp_column:
-            timestamps.append(columns.at(created_timestamp_column))
-        keys = [columns.at(name) for name in join_key_columns]
-        features = [columns.at(name) for name in feature_name_columns]
-        if not features:  # Feast's way to say: all of them
-            named = {*join_key_columns, *(column.name for column in timestamps)}
-            features = [column for column in columns.all if column.name not in named]
-        window = _window(timestamps[0], start_date, end_date)
-        query = latest_query(source, keys, features, timestamps, window)
-        if not keys:
+        pulled = newest_columns(
+            columns,
+            join_key_columns,
+            feature_name_columns,
+            timestamp_field,
+            created_timestamp_column,
+        )
+        window = _window(pulled.timestamps[0], start_date, end_date)
+        query = latest_query(source, *pulled, window)
+        if not pulled.keys:
             query = f"select *, '' as {quote(DUMMY_ENTITY_ID)} from (\n{query}\n)"
         what = f"the newest rows of data source {data_source.name}"
         return PointInTimeBigQueryRetrievalJob(Request(query), session, what)
@@ -174,10 +172,13 @@ class PointInTimeBigQueryOfflineStore(BigQueryOfflineStore):  # type: ignore[mis
         session = Session(config.offline_store)
         source = source_of(data_source)
         columns = source_columns(session, data_source, source)
-        names = [*join_key_columns, *feature_name_columns, timestamp_field]
-        if created_timestamp_column:
-            names.append(created_timestamp_column)
-        chosen = [columns.at(name) for name in names] if feature_name_columns else columns.all
+        chosen = all_columns(
+            columns,
+            join_key_columns,
+            feature_name_columns,
+            timestamp_field,
+            created_timestamp_column,
+        )
         window = _window(columns.at(timestamp_field), start_date, end_date)
         query = all_query(source, chosen, window)
         what = f"the rows of data source {data_source.name}"
@@ -194,24 +195,14 @@ def _entity_rows(
         return query_rows(session, entity_df, views)
     if isinstance(entity_df, pd.DataFrame):
         return frame_rows(session, entity_df, views)
-    if entity_df is not None:
-        raise InvalidEntityType(type(entity_df))
-    end = options.get("end_date") or datetime.now(tz=UTC)
-    start = options.get("start_date") or end - max(
-        (view.ttl for view in views if view.ttl), default=timedelta(days=30)
-    )
-    return range_rows(session, _aware(start), _aware(end), views)
+    return range_rows(session, *range_without_entities(entity_df, views, options), views)
 
 
 def _window(timestamp: Column, start: datetime | None, end: datetime | None) -> str:
     stamp = utc(f"source.{quote(timestamp.name)}", timestamp.type)
     limits = [
-        f"{stamp} {comparison} {literal(_aware(limit))}"
+        f"{stamp} {comparison} {literal(aware(limit))}"
         for comparison, limit in ((">=", start), ("<=", end))
         if limit is not None
     ]
     return " and ".join(limits) or "true"
-
-
-def _aware(time: datetime) -> datetime:
-    return time if time.tzinfo else time.replace(tzinfo=UTC)

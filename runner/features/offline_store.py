@@ -13,13 +13,13 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
+from functools import partial
 from typing import Any, Literal
 
 import pandas as pd
 import psycopg
 from feast.data_source import DataSource
-from feast.errors import InvalidEntityType
 from feast.feature_view import DUMMY_ENTITY_ID, FeatureView
 from feast.infra.offline_stores.contrib.postgres_offline_store.postgres import (
     PostgreSQLOfflineStore,
@@ -28,10 +28,6 @@ from feast.infra.offline_stores.contrib.postgres_offline_store.postgres import (
 from feast.infra.registry.base_registry import BaseRegistry
 from feast.on_demand_feature_view import OnDemandFeatureView
 from feast.repo_config import RepoConfig
-from feast.utils import (
-    _get_requested_feature_views_to_features_dict,
-    _get_requested_on_demand_feature_views,
-)
 from psycopg import sql
 from pydantic import model_validator
 
@@ -43,7 +39,19 @@ from runner.features.pg_types import Column, as_type_of
 from runner.features.pit_model import View
 from runner.features.pit_plan import describe, plan_views, source_columns, source_of
 from runner.features.pit_sql import all_query, latest_query, point_in_time_query
-from runner.features.retrieval_job import PointInTimeRetrievalJob, Request, TimeRangeMetadata
+from runner.features.retrieval_job import (
+    PointInTimeRetrievalJob,
+    Request,
+    TimeRange,
+    spine_limits,
+)
+from runner.features.store_request import (
+    all_columns,
+    aware,
+    newest_columns,
+    range_without_entities,
+    requested_features,
+)
 from runner.settings import load_settings
 from runner.sql import quote
 
@@ -117,15 +125,12 @@ class PointInTimePostgreSQLOfflineStore(PostgreSQLOfflineStore):  # type: ignore
         `filter_by_created_timestamp=True` demands knowledge time where the configuration has
         switched it off.
         """
-        on_demand = _get_requested_on_demand_feature_views(feature_refs, project, registry)
-        requested, _ = _get_requested_feature_views_to_features_dict(
-            feature_refs, feature_views, on_demand
-        )
+        requested = requested_features(feature_refs, feature_views, registry, project)
         store = config.offline_store
         with _describing(config) as connection:
             views = plan_views(
                 connection,
-                [(view, list(dict.fromkeys(names))) for view, names in requested.items()],
+                requested,
                 full_feature_names=full_feature_names,
                 knowledge_time=store.knowledge_time or filter_by_created_timestamp,
             )
@@ -140,7 +145,7 @@ class PointInTimePostgreSQLOfflineStore(PostgreSQLOfflineStore):  # type: ignore
             on_demand_feature_views=OnDemandFeatureView.get_requested_odfvs(
                 feature_refs, project, registry
             ),
-            metadata=TimeRangeMetadata(config, rows, feature_refs),
+            metadata=TimeRange(rows, feature_refs, partial(spine_limits, config)),
         )
 
     @staticmethod
@@ -161,17 +166,16 @@ class PointInTimePostgreSQLOfflineStore(PostgreSQLOfflineStore):  # type: ignore
         source = source_of(data_source)
         with _describing(config) as connection:
             columns = source_columns(connection, data_source, source)
-            timestamps = [columns.at(timestamp_field)]
-            if created_timestamp_column:
-                timestamps.append(columns.at(created_timestamp_column))
-            keys = [columns.at(name) for name in join_key_columns]
-            features = [columns.at(name) for name in feature_name_columns]
-            if not features:  # Feast's way to say: all of them
-                named = {*join_key_columns, *(column.name for column in timestamps)}
-                features = [column for column in columns.all if column.name not in named]
-            window = _window(connection, timestamps[0], start_date, end_date)
-        query = latest_query(source, keys, features, timestamps, window or "true")
-        if not keys:
+            pulled = newest_columns(
+                columns,
+                join_key_columns,
+                feature_name_columns,
+                timestamp_field,
+                created_timestamp_column,
+            )
+            window = _window(connection, pulled.timestamps[0], start_date, end_date)
+        query = latest_query(source, *pulled, window or "true")
+        if not pulled.keys:
             query = f"select *, '' as {quote(DUMMY_ENTITY_ID)} from (\n{query}\n) as latest"
         return PointInTimeRetrievalJob(Request(query), config)
 
@@ -190,12 +194,14 @@ class PointInTimePostgreSQLOfflineStore(PostgreSQLOfflineStore):  # type: ignore
         source = source_of(data_source)
         with _describing(config) as connection:
             columns = source_columns(connection, data_source, source)
-            timestamp = columns.at(timestamp_field)
-            names = [*join_key_columns, *feature_name_columns, timestamp_field]
-            if created_timestamp_column:
-                names.append(created_timestamp_column)
-            chosen = [columns.at(name) for name in names] if feature_name_columns else columns.all
-            window = _window(connection, timestamp, start_date, end_date)
+            chosen = all_columns(
+                columns,
+                join_key_columns,
+                feature_name_columns,
+                timestamp_field,
+                created_timestamp_column,
+            )
+            window = _window(connection, columns.at(timestamp_field), start_date, end_date)
         return PointInTimeRetrievalJob(Request(all_query(source, chosen, window)), config)
 
 
@@ -209,13 +215,7 @@ def _entity_rows(
         return query_rows(connection, entity_df, views)
     if isinstance(entity_df, pd.DataFrame):
         return frame_rows(entity_df, views)
-    if entity_df is not None:
-        raise InvalidEntityType(type(entity_df))
-    end = options.get("end_date") or datetime.now(tz=UTC)
-    start = options.get("start_date") or end - max(
-        (view.ttl for view in views if view.ttl), default=timedelta(days=30)
-    )
-    return range_rows(connection, _aware(start), _aware(end), views)
+    return range_rows(connection, *range_without_entities(entity_df, views, options), views)
 
 
 def _window(
@@ -229,13 +229,9 @@ def _window(
     for comparison, limit in ((">=", start), ("<=", end)):
         if limit is not None:
             # COPY takes no parameters: psycopg quotes the value.
-            instant = f"{sql.Literal(_aware(limit)).as_string(connection)}::timestamptz"
+            instant = f"{sql.Literal(aware(limit)).as_string(connection)}::timestamptz"
             limits.append(f"{stamp} {comparison} {as_type_of(instant, timestamp.type)}")
     return " and ".join(limits) or None
-
-
-def _aware(time: datetime) -> datetime:
-    return time if time.tzinfo else time.replace(tzinfo=UTC)
 
 
 @contextmanager

@@ -15,7 +15,7 @@ import pyarrow.compute as pc
 from feast.infra.offline_stores.contrib.postgres_offline_store.postgres import (
     PostgreSQLRetrievalJob,
 )
-from feast.infra.offline_stores.offline_store import RetrievalMetadata
+from feast.infra.offline_stores.offline_store import RetrievalJob, RetrievalMetadata
 from feast.on_demand_feature_view import OnDemandFeatureView
 from feast.repo_config import RepoConfig
 from feast.saved_dataset import SavedDatasetStorage
@@ -24,6 +24,7 @@ from runner.features.arrow_order import in_spine_order
 from runner.features.arrow_transport import connect
 from runner.features.entity_rows import EntityRows
 from runner.features.pg_types import utc
+from runner.features.pit_model import Spine
 from runner.sql import quote
 
 # pandas' own integers and booleans have no null: an int64 column with one becomes float64, and
@@ -58,14 +59,17 @@ class Request:
     beside: pa.Table | None = None
 
 
-class TimeRangeMetadata(RetrievalMetadata):  # type: ignore[misc]  # Feast is untyped
+class TimeRange(RetrievalMetadata):  # type: ignore[misc]  # Feast is untyped
     """Feast's metadata of a retrieval; the time range is asked for only when somebody reads it."""
 
-    def __init__(self, config: RepoConfig, rows: EntityRows, features: list[str]) -> None:
+    def __init__(
+        self, rows: EntityRows, features: list[str], limits: Callable[[Spine], pa.Table]
+    ) -> None:
+        """Take `limits`, which asks the warehouse for the least and greatest time of a spine."""
         self.features = features
         self.keys = [name for name in rows.names if name != rows.spine.timestamp]
-        self._config = config
         self._rows = rows
+        self._limits = limits
 
     @property
     def min_event_timestamp(self) -> datetime | None:
@@ -79,27 +83,48 @@ class TimeRangeMetadata(RetrievalMetadata):  # type: ignore[misc]  # Feast is un
 
     @cached_property
     def _range(self) -> tuple[datetime | None, datetime | None]:
-        spine = self._rows.spine
-        if self._rows.beside is not None:
-            limits = pc.min_max(self._rows.beside.column(spine.timestamp))
-            return limits["min"].as_py(), limits["max"].as_py()
-        name = quote(spine.timestamp)
-        column = next(c for c in spine.columns if c.name == spine.timestamp)
-        stamp = utc(name, column.type)
-        query = f"select min({stamp}) as min, max({stamp}) as max from (\n{spine.query}\n) as given"
-        with connect(self._config.offline_store) as session, session.read(query) as reader:
-            row = reader.read_all().to_pylist()[0]
-        return row["min"], row["max"]
+        spine, beside = self._rows.spine, self._rows.beside
+        if beside is not None:
+            limits = pc.min_max(beside.column(spine.timestamp)).as_py()
+            return limits["min"], limits["max"]
+        earliest, latest = self._limits(spine).to_pylist()[0].values()
+        return earliest, latest
 
 
-class PointInTimeRetrievalJob(PostgreSQLRetrievalJob):  # type: ignore[misc]  # Feast is untyped
-    """A retrieval that runs when its result is asked for, every time anew.
+class ArrowRetrievalJob(RetrievalJob):  # type: ignore[misc]  # Feast is untyped
+    """A retrieval that runs when its result is asked for, every time anew, and comes as Arrow.
 
     Attributes
     ----------
     on_progress
         Called with the number of rows that have arrived since the last call.
     """
+
+    _request: Request
+    on_progress: Callable[[int], None] | None = None
+
+    def _counted(self, reader: pa.RecordBatchReader) -> Iterator[pa.RecordBatch]:
+        for batch in reader:
+            if self.on_progress:
+                self.on_progress(batch.num_rows)
+            yield batch
+
+    def _to_df_internal(self, timeout: int | None = None) -> pd.DataFrame:
+        return to_pandas(self._to_arrow_internal(timeout))
+
+    def to_df(
+        self, validation_reference: Any | None = None, timeout: int | None = None
+    ) -> pd.DataFrame:
+        """Return the result as a DataFrame; integers and booleans have pandas' nullable types."""
+        return to_pandas(self.to_arrow(validation_reference, timeout))
+
+    def to_sql(self) -> str:
+        """Return the query. An uploaded DataFrame stands in it as a table that is gone."""
+        return self._request.query
+
+
+class PointInTimeRetrievalJob(ArrowRetrievalJob, PostgreSQLRetrievalJob):  # type: ignore[misc]
+    """A retrieval from PostgreSQL."""
 
     def __init__(
         self,
@@ -114,7 +139,6 @@ class PointInTimeRetrievalJob(PostgreSQLRetrievalJob):  # type: ignore[misc]  # 
             request.query, config, full_feature_names, on_demand_feature_views, metadata
         )
         self._request = request
-        self.on_progress: Callable[[int], None] | None = None
 
     @contextmanager
     def to_arrow_batches(self, timeout: int | None = None) -> Iterator[pa.RecordBatchReader]:
@@ -141,28 +165,9 @@ class PointInTimeRetrievalJob(PostgreSQLRetrievalJob):  # type: ignore[misc]  # 
             schema = pa.schema([*request.beside.schema, *schema])
         return pa.RecordBatchReader.from_batches(schema, ordered)
 
-    def _counted(self, reader: pa.RecordBatchReader) -> Iterator[pa.RecordBatch]:
-        for batch in reader:
-            if self.on_progress:
-                self.on_progress(batch.num_rows)
-            yield batch
-
     def _to_arrow_internal(self, timeout: int | None = None) -> pa.Table:
         with self.to_arrow_batches(timeout) as reader:
             return reader.read_all()
-
-    def _to_df_internal(self, timeout: int | None = None) -> pd.DataFrame:
-        return to_pandas(self._to_arrow_internal(timeout))
-
-    def to_df(
-        self, validation_reference: Any | None = None, timeout: int | None = None
-    ) -> pd.DataFrame:
-        """Return the result as a DataFrame; integers and booleans have pandas' nullable types."""
-        return to_pandas(self.to_arrow(validation_reference, timeout))
-
-    def to_sql(self) -> str:
-        """Return the query. An uploaded DataFrame stands in it as a temporary table."""
-        return self._request.query
 
     def persist(
         self,
@@ -199,3 +204,12 @@ def to_pandas(table: pa.Table) -> pd.DataFrame:
     """Return `table` with pandas' nullable integers and booleans."""
     frame: pd.DataFrame = table.to_pandas(types_mapper=_PANDAS_TYPES.get, split_blocks=True)
     return frame
+
+
+def spine_limits(config: RepoConfig, spine: Spine) -> pa.Table:
+    """Return the earliest and the latest timestamp of `spine`, null where it is empty."""
+    column = next(c for c in spine.columns if c.name == spine.timestamp)
+    stamp = utc(quote(column.name), column.type)
+    query = f"select min({stamp}) as min, max({stamp}) as max from (\n{spine.query}\n) as given"
+    with connect(config.offline_store) as session, session.read(query) as reader:
+        return reader.read_all()
