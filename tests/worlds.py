@@ -1,11 +1,17 @@
-"""Small worlds of feature and spine rows for the point-in-time join, and how to compare answers."""
+"""Small worlds of feature and spine rows, joined by an offline store and by the oracle alike."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, NamedTuple
 
+import pandas as pd
+from feast import Entity, FeatureStore, FeatureView, Field
+from feast.types import Float64, Int64, String
+from feast.value_type import ValueType
+from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 
 from tests import oracle
@@ -30,6 +36,99 @@ names = st.sampled_from([None, "", "1", "12", "3", "23", "a", "A", " a", "å", "
 characters = st.characters(codec="utf-8", exclude_characters="\0")
 texts = st.one_of(st.none(), st.text(characters, max_size=3))
 World = tuple[list[oracle.Row], list[oracle.Row]]
+
+FEATURES = ["number", "text", "real"]
+COLUMNS = ["world", "name", "event_timestamp", "created_at", *FEATURES]
+SPINE_COLUMNS = ["world", "name", "other", "event_timestamp", "label"]
+KEYS = {"world": "world", "name": "name"}
+OTHER = {"world": "world", "other": "name"}
+
+
+class Case(NamedTuple):
+    """A feature view: its name in the retrieval, table or query, keys, ttl."""
+
+    name: str
+    relation: str
+    keys: dict[str, str]
+    ttl: timedelta | None
+    has_created: bool
+
+
+def in_examples(number: int) -> settings:
+    """Return Hypothesis's settings for `number` examples against a store that many share."""
+    return settings(
+        max_examples=number,
+        deadline=None,
+        suppress_health_check=[
+            HealthCheck.function_scoped_fixture,
+            HealthCheck.too_slow,
+            HealthCheck.data_too_large,
+        ],
+    )
+
+
+def feast_objects(cases: Sequence[Case], source: Callable[..., Any]) -> list[Any]:
+    """Return entities and a feature view per case; `source` makes a warehouse's data source.
+
+    The key that is no world stands in a column called `Select`, in upper case and reserved.
+    """
+    entities = {
+        "world": Entity(name="world", join_keys=["world"], value_type=ValueType.INT64),
+        "name": Entity(name="name", join_keys=["name"], value_type=ValueType.STRING),
+        "other": Entity(name="other", join_keys=["other"], value_type=ValueType.STRING),
+    }
+    views = []
+    for case in cases:
+        text_key = next((key for key in case.keys if key != "world"), None)
+        keys = [Field(name=key, dtype=Int64 if key == "world" else String) for key in case.keys]
+        fields = [
+            Field(name=name, dtype=dtype)
+            for name, dtype in zip(FEATURES, (Int64, String, Float64), strict=True)
+        ]
+        data_source = source(
+            case.name,
+            case.relation,
+            created="created_at" if case.has_created else "",
+            field_mapping={"Select": text_key} if text_key else {},
+        )
+        views.append(
+            FeatureView(
+                name=case.name,
+                entities=[entities[key] for key in case.keys],
+                ttl=case.ttl or timedelta(0),
+                schema=[*keys, *fields],
+                source=data_source,
+            )
+        )
+    return [*entities.values(), *views]
+
+
+def merged(worlds: list[World]) -> World:
+    """Return the rows of all worlds, which share no key: each has its number in `world`."""
+    features = [{"world": n, **row} for n, (rows, _) in enumerate(worlds) for row in rows]
+    spine = [{"world": n, **row} for n, (_, rows) in enumerate(worlds) for row in rows]
+    return features, spine
+
+
+def assert_joined_as_the_oracle_does(
+    store: FeatureStore, cases: Sequence[Case], rows: World, spine_query: str
+) -> None:
+    """Check the spine as SQL and as a DataFrame, joined to every case at once, row by row."""
+    features, spine = rows
+    views = [
+        oracle.View(c.name, c.keys, FEATURES, c.ttl, "created_at" if c.has_created else None)
+        for c in cases
+    ]
+    expected = oracle.join(spine, [(view, features) for view in views])
+    frame = pd.DataFrame(spine, columns=SPINE_COLUMNS)
+    frame["event_timestamp"] = pd.to_datetime(frame["event_timestamp"], utc=True)
+    for entities in (spine_query, frame):
+        found = store.get_historical_features(
+            entity_df=entities,
+            features=[f"{case.name}:{feature}" for case in cases for feature in FEATURES],
+            full_feature_names=True,
+        ).to_arrow()
+        assert_same(found.to_pylist(), expected)
 
 
 @st.composite
