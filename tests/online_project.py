@@ -92,28 +92,12 @@ class OnlineProject:
         index: bool = True,
     ) -> FeatureMart:
         """Create an empty feature mart: column name → dtype for keys and features."""
-        times = {"event_timestamp": "timestamp"} | ({"created_at": "timestamp"} if created else {})
-        columns = {**keys, **times, **features}
-        mart = FeatureMart(
-            name=name,
-            database=self.settings.postgres.database,
-            schema="feature_mart",
-            alias=name,
-            description="",
-            file=f"{name}.yml",
-            owner="",
-            tags=(),
-            compiled_code=None,
-            entities={key: key for key in keys},
-            columns={column: Column(column, dtype, "") for column, dtype in columns.items()},
-            ttl=ttl,
-            timestamp_field="event_timestamp",
-            created_timestamp_column="created_at" if created else None,
-            online=True,
-        )
-        declared = ", ".join(f'"{column}" {_SQL_TYPES[t]}' for column, t in columns.items())
+        place = (self.settings.postgres.database, "feature_mart")
+        mart = empty_mart(name, place, keys, features, ttl=ttl, created=created)
+        declared = ", ".join(f'"{column}" {_SQL_TYPES[t]}' for column, t in dtypes(mart).items())
         self.sql.execute(f'create table feature_mart."{name}" ({declared})')
         if index:
+            times = filter(None, (mart.timestamp_field, mart.created_timestamp_column))
             parts = [*(f'"{key}"' for key in keys), *(f"{column} desc" for column in times)]
             self.sql.execute(f'create index on feature_mart."{name}" ({", ".join(parts)})')
         self.marts.append(mart)
@@ -168,6 +152,44 @@ class OnlineProject:
         listed = ", ".join(f'"{name}"' for name in names)
         found = self.sql.execute(f'select {listed} from feature_mart."{mart.alias}"')
         return newest_rows(mart, (dict(zip(names, row, strict=True)) for row in found), instant)
+
+
+def empty_mart(
+    name: str,
+    place: tuple[str, str],
+    keys: Mapping[str, str],
+    features: Mapping[str, str],
+    *,
+    ttl: timedelta | None,
+    created: bool,
+    adapter_type: str = "postgres",
+) -> FeatureMart:
+    """Return a mart in `place` (database, schema): column name → dtype for keys and features."""
+    times = {"event_timestamp": "timestamp"} | ({"created_at": "timestamp"} if created else {})
+    columns = {**keys, **times, **features}
+    return FeatureMart(
+        name=name,
+        database=place[0],
+        schema=place[1],
+        alias=name,
+        description="",
+        file=f"{name}.yml",
+        owner="",
+        tags=(),
+        compiled_code=None,
+        entities={key: key for key in keys},
+        columns={column: Column(column, dtype, "") for column, dtype in columns.items()},
+        ttl=ttl,
+        timestamp_field="event_timestamp",
+        created_timestamp_column="created_at" if created else None,
+        online=True,
+        adapter_type=adapter_type,
+    )
+
+
+def dtypes(mart: FeatureMart) -> dict[str, str]:
+    """Return each column's dtype."""
+    return {name: column.dtype for name, column in mart.columns.items()}
 
 
 def stored_hashes(client: redis.Redis) -> Hashes:

@@ -11,10 +11,18 @@ import redis
 from google.cloud import bigquery
 
 from runner.features.materialize import ViewReport, materialize
-from runner.manifest import Column, FeatureMart
+from runner.manifest import FeatureMart
 from runner.settings import Settings
 from tests.instants import at
-from tests.online_project import PROJECT, Hashes, newest_rows, serialized, stored_hashes
+from tests.online_project import (
+    PROJECT,
+    Hashes,
+    dtypes,
+    empty_mart,
+    newest_rows,
+    serialized,
+    stored_hashes,
+)
 
 _SQL_TYPES = {
     "int64": "int64",
@@ -62,27 +70,11 @@ class BigQueryProject:
         layout: str = "partition by timestamp_trunc(event_timestamp, day)",
     ) -> FeatureMart:
         """Create an empty feature mart: column name → dtype for keys and features."""
-        times = {"event_timestamp": "timestamp"} | ({"created_at": "timestamp"} if created else {})
-        columns = {**keys, **times, **features}
-        mart = FeatureMart(
-            name=name,
-            database=self.client.project,
-            schema=self.dataset,
-            alias=name,
-            description="",
-            file=f"{name}.yml",
-            owner="",
-            tags=(),
-            compiled_code=None,
-            entities={key: key for key in keys},
-            columns={column: Column(column, dtype, "") for column, dtype in columns.items()},
-            ttl=ttl,
-            timestamp_field="event_timestamp",
-            created_timestamp_column="created_at" if created else None,
-            online=True,
-            adapter_type="bigquery",
+        place = (self.client.project, self.dataset)
+        mart = empty_mart(
+            name, place, keys, features, ttl=ttl, created=created, adapter_type="bigquery"
         )
-        declared = ", ".join(f"`{column}` {_SQL_TYPES[t]}" for column, t in columns.items())
+        declared = ", ".join(f"`{column}` {_SQL_TYPES[t]}" for column, t in dtypes(mart).items())
         self.run(f"create or replace table {self.dataset}.{name} ({declared}) {layout}")
         self.marts.append(mart)
         return mart

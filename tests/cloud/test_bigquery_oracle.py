@@ -52,9 +52,7 @@ def _cases(dataset: str) -> list[Case]:
         Case("known", table, KEYS, None, has_created=True),
         Case("known_ttl", table, KEYS, TTL, has_created=True),
         Case("short", table, KEYS, timedelta(microseconds=1), has_created=False),
-        Case(
-            "queried", f"select * from {table} where world is not null", KEYS, TTL, has_created=True
-        ),
+        Case("queried", query, KEYS, TTL, has_created=True),
         Case("naive", f"{dataset}.naive", KEYS, TTL, has_created=True),
         Case("keyless", table, {}, TTL, has_created=True),
         Case("other", table, OTHER, TTL, has_created=True),
