@@ -33,11 +33,12 @@ from runner.manifest import Manifest, load_manifest
 from runner.prediction import predict
 from runner.recipe import load_recipe
 from runner.settings import PostgresAddress, RedisAddress, load_settings
-from runner.training import train
+from runner.training import TrainingResult, train
 from runner.training_data import table_digest
 from tests.cloud.bigquery_stores import load_arrow
 from tests.emulators.bigquery import Emulator
 from tests.online_project import stored_hashes
+from tests.serving_process import serving
 
 pytestmark = [pytest.mark.cloud, pytest.mark.servers, pytest.mark.timeout(900)]
 
@@ -238,29 +239,90 @@ def _training_rows(built: Built, target: str) -> pa.Table:
     return training_table(store, manifest.spines[recipe.spine], features, recipe.label)
 
 
-def test_training_runs_on_the_cloud_target_as_it_is(built: Built) -> None:
+@pytest.fixture(scope="module")
+def trained(built: Built) -> dict[str, tuple[TrainingResult, pa.Table]]:
+    """What the commands give on either target: the training, and predictions for its spine."""
+    root = built.project.root
+    recipe = root / "recipes" / "rf.yaml"
+    # The shop is small: leave more than six rows to train on, and let trees grow on them.
+    text = recipe.read_text().replace("test: 28d", "test: 14d")
+    recipe.write_text(text.replace("min_samples_leaf: 25", "min_samples_leaf: 2"))
+    found = {}
+    for target in ("local", "cloud"):
+        os.environ.update(built.project.env)
+        settings = load_settings(target, root)
+        result = train(settings, recipe)
+        tracking.connect(settings).set_registered_model_alias(
+            result.registered_model_name, "champion", result.version
+        )
+        output = root / f"{target}.parquet"
+        predict(settings, result.registered_model_name, "spine_category_purchase", output)
+        found[target] = (result, pq.read_table(output))
+    return found
+
+
+def test_both_targets_give_the_same_split_scores_and_predictions(
+    built: Built, trained: dict[str, tuple[TrainingResult, pa.Table]]
+) -> None:
+    (local, of_local), (cloud, of_cloud) = trained["local"], trained["cloud"]
+    assert (local.version, cloud.version) == ("1", "2")
+    assert set(cloud.scores) == {"roc_auc", "average_precision", "neg_log_loss"}
+    assert cloud.scores == local.scores
+    assert cloud.intervals == local.intervals
+    client = tracking.connect(load_settings("cloud", built.project.root))
+    runs = [client.get_run(result.run_id).data for result in (local, cloud)]
+    for name in ("n_train_rows", "n_test_rows", "n_embargoed_rows"):
+        assert runs[0].metrics[name] == runs[1].metrics[name] > 0
+    for name in ("train_until", "test_from"):
+        assert runs[0].params[name] == runs[1].params[name]
+    key = [(name, "ascending") for name in ("user_id", "category_id", "event_timestamp")]
+    assert of_cloud.num_rows > USERS
+    assert len(of_cloud["probability_1"].unique()) > USERS  # a model that tells rows apart
+    of_local, of_cloud = of_local.sort_by(key), of_cloud.sort_by(key)
+    for name in of_local.column_names:
+        if name != "model_version":
+            assert of_cloud[name].to_pylist() == of_local[name].to_pylist(), name
+
+
+def test_what_is_online_is_what_the_join_in_bigquery_gives(
+    built: Built, trained: dict[str, tuple[TrainingResult, pa.Table]]
+) -> None:
+    assert trained["cloud"]
     root = built.project.root
     os.environ.update(built.project.env)
     settings = load_settings("cloud", root)
-    recipe = root / "recipes" / "rf.yaml"
-    # The shop is small: leave more than six rows to train on.
-    recipe.write_text(recipe.read_text().replace("test: 28d", "test: 14d"))
-    trained = train(settings, recipe)
-    assert trained.version == "1"
-    assert set(trained.scores) == {"roc_auc", "average_precision", "neg_log_loss"}
-
-    os.environ.update(built.project.env)
     manifest = load_manifest(settings.manifest_path)
     materialize(settings, list(manifest.marts.values()))
-    audited = audit(settings, manifest, load_recipe(recipe), entities=20)
+    audited = audit(settings, manifest, load_recipe(root / "recipes" / "rf.yaml"), entities=20)
     assert all(feature.compared and not feature.has_skew for feature in audited)
 
-    output = root / "predictions.parquet"
-    tracking.connect(settings).set_registered_model_alias(
-        "category_purchase_rf", "champion", trained.version
-    )
-    written = predict(settings, "category_purchase_rf", "spine_category_purchase", output)
-    assert pq.read_table(output).num_rows == written.rows > USERS
+
+def test_http_answers_what_predict_writes_for_a_file_of_keys(
+    built: Built, trained: dict[str, tuple[TrainingResult, pa.Table]]
+) -> None:
+    name = trained["cloud"][0].registered_model_name
+    root = built.project.root
+    os.environ.update(built.project.env)
+    settings = load_settings("cloud", root)
+    manifest = load_manifest(settings.manifest_path)
+    materialize(settings, list(manifest.marts.values()))
+    keys = [{"user_id": user, "category_id": 1 + user % 3} for user in range(1, USERS + 3)]
+    source, output = root / "keys.parquet", root / "by_keys.parquet"
+    pq.write_table(pa.Table.from_pylist(keys), source)
+    predict(settings, name, str(source), output)
+    uri = settings.mlflow_tracking_uri
+    model = f"models:/{name}@champion"
+    with (
+        serving(model, settings.redis.url, MLFLOW_TRACKING_URI=uri) as server,
+        server.client() as client,
+    ):
+        answer = client.post("/predict", json={"entity_rows": keys}).raise_for_status().json()
+    written = pq.read_table(output).to_pylist()
+    assert answer["model"] == {"name": name, "version": "2"}
+    assert len({row["probability_1"] for row in written}) > 1
+    for row, told in zip(written, answer["predictions"], strict=True):
+        assert told["prediction"] == row["prediction"]
+        assert told["probabilities"]["1"] == pytest.approx(row["probability_1"], abs=1e-6)
 
 
 def assert_same_rows(left: list[dict[str, Any]], right: list[dict[str, Any]]) -> None:
