@@ -31,11 +31,6 @@ class Evaluation:
     test: dict[str, float]
     refusals: tuple[str, ...]
 
-    @property
-    def passed(self) -> bool:
-        """Whether every threshold of the gate is met."""
-        return not self.refusals
-
 
 def evaluate(
     recipe: Recipe,

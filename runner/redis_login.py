@@ -9,16 +9,9 @@ from urllib.parse import parse_qs, urlsplit
 
 from runner.errors import RunnerError
 from runner.settings import RedisAddress
+from serving.redis_refusal import certificate_hint
 
 _ANSWER_SECONDS = 5
-_MISMATCHES = frozenset({62, 64})  # X509_V_ERR_HOSTNAME_MISMATCH, …_IP_ADDRESS_MISMATCH
-_OTHER_AUTHORITY = (
-    "name its authority's PEM file: REDIS_URL=rediss://…?ssl_ca_certs=/path/to/ca.pem"
-)
-_OTHER_NAME = (
-    "write the name that it was issued for into REDIS_URL, or trust whatever its authority signed: "
-    "…&ssl_check_hostname=false"
-)
 
 
 def login(address: RedisAddress) -> dict[str, Any]:
@@ -92,7 +85,7 @@ def _tls_problem(address: RedisAddress, where: str, error: Exception) -> RunnerE
     if isinstance(cause, ssl.SSLCertVerificationError):
         return RunnerError(
             f"Redis at {where}: its certificate is refused: {cause.verify_message}",
-            hint=_OTHER_NAME if cause.verify_code in _MISMATCHES else _OTHER_AUTHORITY,
+            hint=certificate_hint(cause),
         )
     if isinstance(cause, FileNotFoundError):
         ca = parse_qs(url.query).get("ssl_ca_certs", [""])[-1]

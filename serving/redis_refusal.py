@@ -25,13 +25,18 @@ _OTHER_NAME = (
 _LOGIN = ("NOAUTH", "WRONGPASS", "NOPERM", "ERR AUTH")
 
 
+def certificate_hint(err: ssl.SSLCertVerificationError) -> str:
+    """Return what to do about a certificate that is refused."""
+    return _OTHER_NAME if err.verify_code in _MISMATCHES else _OTHER_AUTHORITY
+
+
 def not_connected(address: RedisAddress, err: OSError) -> OnlineStoreUnavailableError:
     """Return the error for a connection, or its TLS handshake, that failed."""
     where = address.where
     if isinstance(err, ssl.SSLCertVerificationError):
         return OnlineStoreUnavailableError(
             f"the certificate of {where} is refused: {err.verify_message}",
-            hint=_OTHER_NAME if err.verify_code in _MISMATCHES else _OTHER_AUTHORITY,
+            hint=certificate_hint(err),
         )
     if address.tls is not None and isinstance(err, ssl.SSLError | TimeoutError | ConnectionError):
         if isinstance(err, ConnectionRefusedError):
