@@ -25,6 +25,7 @@ from serving.registry import open_source
 from tests.conftest import free_port
 from tests.emulators.certificates import Certificate, make_certificate
 from tests.emulators.gcs import BUCKET, CloudStorage, cloud_storage
+from tests.emulators.mlflow_server import mlflow_server
 from tests.emulators.redis_servers import PASSWORD, RedisServers, one_redis, redis_cluster
 from tests.online_project import OnlineProject
 from tests.serving_bundles import write_linear_bundle
@@ -314,10 +315,27 @@ def test_credentials_that_are_not_there(
 # --- MLflow ---
 
 
-class _Gate(BaseHTTPRequestHandler):
-    """A server that refuses every request with the status in its class."""
+def test_an_mlflow_server_with_a_password(tmp_path: Path) -> None:
+    right = "of-a-test-only"
+    with mlflow_server(tmp_path, str(tmp_path / "artifacts"), password=right) as uri:
 
-    status = 401
+        def settings(password: str) -> Settings:
+            env = {"MLFLOW_TRACKING_USERNAME": "admin", "MLFLOW_TRACKING_PASSWORD": password}
+            return Settings("local", Path(), {"MLFLOW_TRACKING_URI": uri, **env})
+
+        require_tracking_server(settings(right))
+        with pytest.raises(RegistryError) as refused:
+            require_tracking_server(settings(_WRONG))
+    told = f"the MLflow server at {uri} refuses the credentials (401 Unauthorized)"
+    assert (refused.value.message, refused.value.hint) == (told, _LET_IN)
+    pair = base64.b64encode(f"admin:{_WRONG}".encode()).decode()
+    assert not {_WRONG, pair} & set(f"{refused.value.message} {refused.value.__cause__}".split())
+
+
+class _Gate(BaseHTTPRequestHandler):
+    """What stands before an MLflow server, or is none, and answers with the status in its class."""
+
+    status = 403
 
     def do_GET(self) -> None:
         self.send_response(self.status)
@@ -328,7 +346,7 @@ class _Gate(BaseHTTPRequestHandler):
         """Say nothing."""
 
 
-@pytest.fixture(name="gate", params=[401, 403, 404])
+@pytest.fixture(name="gate", params=[403, 404])
 def _gate(request: pytest.FixtureRequest) -> Iterator[tuple[str, int]]:
     handler = type("Gate", (_Gate,), {"status": request.param})
     with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
@@ -339,13 +357,12 @@ def _gate(request: pytest.FixtureRequest) -> Iterator[tuple[str, int]]:
 
 _LET_IN = "set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or MLFLOW_TRACKING_TOKEN"
 _SAID = {
-    401: ("the MLflow server at {} refuses the credentials (401 Unauthorized)", _LET_IN),
     403: ("the MLflow server at {} refuses the credentials (403 Forbidden)", _LET_IN),
     404: ("what answers at {} is not an MLflow server", "check MLFLOW_TRACKING_URI"),
 }
 
 
-def test_an_mlflow_server_that_refuses_us(gate: tuple[str, int]) -> None:
+def test_what_answers_for_mlflow_and_does_not_let_us_in(gate: tuple[str, int]) -> None:
     uri, status = gate
     secret = {"MLFLOW_TRACKING_USERNAME": "me", "MLFLOW_TRACKING_PASSWORD": _WRONG}
     settings = Settings("local", Path(), {"MLFLOW_TRACKING_URI": uri, **secret})
