@@ -134,7 +134,7 @@ def recipe_text(name: str, manifest: Manifest, spine: Spine, label: str) -> str:
     if not features:
         raise RunnerError(
             f"no feature mart joins to {spine.name} by {', '.join(spine.join_keys)}",
-            hint="add one in dbt_project/models/feature_mart; docs/features.md shows how",
+            hint="add one to the dbt project; docs/features.md shows how",
         )
     return _TEMPLATE.format(
         name=name,

@@ -47,6 +47,12 @@ def pytest_configure() -> None:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+def copy_folder(source: Path, target: Path) -> None:
+    """Copy a folder of the repository without what use, such as a `make demo` before, has made."""
+    made_by_use = shutil.ignore_patterns("_generated", "__pycache__", "*.egg-info")
+    shutil.copytree(source, target, symlinks=True, ignore=made_by_use)
+
+
 def free_port() -> int:
     """Return a loopback port that nobody listens on now."""
     with socket.socket() as probe:

@@ -36,6 +36,7 @@ from runner.settings import PostgresAddress, RedisAddress, load_settings
 from runner.training import TrainingResult, train
 from runner.training_data import table_digest
 from tests.cloud.bigquery_stores import load_arrow
+from tests.conftest import copy_folder
 from tests.emulators.bigquery import Emulator
 from tests.online_project import stored_hashes
 from tests.serving_process import serving
@@ -118,7 +119,7 @@ def project(
 ) -> Project:
     root = tmp_path_factory.mktemp("shop")
     for name in ("dbt_project", "profiles", "recipes", "feature_repo"):
-        shutil.copytree(REPOSITORY / name, root / name)
+        copy_folder(REPOSITORY / name, root / name)
     shutil.copy(REPOSITORY / "dbt_project.yml", root)
     profile = yaml.safe_load((root / "profiles" / "profiles.yml").read_text())
     # The emulator asks for no account; a failed query is not to be repeated.

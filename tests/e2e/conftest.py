@@ -18,7 +18,7 @@ import psycopg
 import pytest
 
 from runner.settings import PostgresAddress, RedisAddress, Settings, load_settings
-from tests.conftest import free_port
+from tests.conftest import copy_folder, free_port
 from tests.http_process import wait_for_http
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -105,7 +105,7 @@ def copy_project(folder: Path, postgres: PostgresAddress, redis: RedisAddress) -
     for name in _PROJECT:
         source = REPOSITORY / name
         if source.is_dir():
-            shutil.copytree(source, folder / name, symlinks=True)
+            copy_folder(source, folder / name)
         else:
             shutil.copy(source, folder / name, follow_symlinks=False)
     return Project(folder, environment(postgres, redis))

@@ -3,12 +3,17 @@
 import json
 import re
 import shutil
+import subprocess
+import sys
 
 import httpx
 import pytest
 
 from runner.manifest import load_manifest
+from tests.browser import CHROMIUM, page
+from tests.conftest import free_port
 from tests.e2e.conftest import REPOSITORY
+from tests.http_process import wait_for_http
 
 PAGE = (REPOSITORY / "docs" / "lineage.md").read_text()
 EXAMPLES = re.findall(r"^\$ runner (lineage .*)\n((?:[^$`].*\n)*)", PAGE, re.MULTILINE)
@@ -71,3 +76,30 @@ def test_a_dbt_model_that_is_gone_leaves_no_exposure_in_dbts_way(shop):
         file.unlink()
     assert "passing" not in shop.runner("check")
     assert shop.run("dbt", "parse", "--target", "local").returncode == 0
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="no Chromium: apt-get install chromium")
+def test_a_browser_goes_from_a_recipe_to_a_feature_mart_to_its_source(shop, tmp_path):
+    port = free_port()
+    command = [sys.executable, "-m", "runner", "docs", "--port", str(port)]
+    with subprocess.Popen(command, cwd=shop.root, env=shop.env) as server:
+        try:
+            wait_for_http(server, f"http://127.0.0.1:{port}/manifest.json")
+            with page(tmp_path) as docs:
+                docs.open(f"http://127.0.0.1:{port}")
+                docs.click("a", "ML")
+                docs.click("a", "category_purchase_rf")
+                docs.wait_for("recipes/rf.yaml")
+                docs.picture(tmp_path / "1-recipe.png")
+                docs.click("a", "user_demographics")
+                docs.wait_for("From `raw_data.users.age`.")
+                docs.picture(tmp_path / "2-feature-mart.png")
+                docs.click("a", "stg_shop__users")
+                docs.wait_for("stg_shop__users view")
+                docs.click("a", "users")
+                docs.wait_for("users source table")
+                docs.picture(tmp_path / "3-source.png")
+        finally:
+            server.terminate()
+    pictures = sorted(tmp_path.glob("*.png"))
+    assert len({picture.read_bytes() for picture in pictures}) == 3

@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from tests.conftest import copy_folder
 from tests.e2e.conftest import REPOSITORY, Project, environment, served
 from tests.e2e.pages import before_serving, run
 
@@ -23,9 +24,8 @@ RECIPE = "recipes/reorder.yaml"
 def package(tmp_path_factory):
     """The package as a wheel holds it, unpacked."""
     folder = tmp_path_factory.mktemp("package")
-    made_by_use = shutil.ignore_patterns("__pycache__", "*.egg-info")
     for name in ("runner", "serving"):
-        shutil.copytree(REPOSITORY / name, folder / "source" / name, ignore=made_by_use)
+        copy_folder(REPOSITORY / name, folder / "source" / name)
     for name in ("pyproject.toml", "README.md"):
         shutil.copy(REPOSITORY / name, folder / "source")
     wheel = [sys.executable, "-m", "pip", "wheel", "--no-deps", "--no-build-isolation", "-q"]

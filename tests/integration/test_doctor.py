@@ -148,11 +148,11 @@ def test_a_schema_that_may_not_be_written_is_named(
     look: Diagnose, module_database: PostgresAddress
 ) -> None:
     with psycopg.connect(**module_database.conninfo, autocommit=True) as connection:
-        connection.execute("create role reader login password 'reader'")
-    found = problems(look(PGUSER="reader", PGPASSWORD="reader"))
+        connection.execute("create role clerk login password 'of-a-clerk'")
+    found = problems(look(PGUSER="clerk", PGPASSWORD="of-a-clerk"))
     assert found["schemas"] == (
-        "user *** may not create tables in the schema feast_registry",
-        "let an administrator `grant create, usage on schema feast_registry to reader`",
+        "user clerk may not create tables in the schema feast_registry",
+        "let an administrator `grant create, usage on schema feast_registry to clerk`",
     )
 
 

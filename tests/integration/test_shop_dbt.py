@@ -19,6 +19,7 @@ from examples.shop.load import INCREMENTAL_MARTS, Parameters, write
 from examples.shop.simulation import simulate
 from examples.shop.tables import DDL, raw_tables
 from runner.manifest import load_manifest
+from tests.conftest import copy_folder
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 END = datetime(2025, 6, 30, tzinfo=UTC)
@@ -78,7 +79,7 @@ class Project:
 def project(module_database, tmp_path_factory):
     root = tmp_path_factory.mktemp("shop")
     for name in ("dbt_project", "profiles"):
-        shutil.copytree(REPOSITORY / name, root / name)
+        copy_folder(REPOSITORY / name, root / name)
     for name in ("dbt_project.yml", "profiles.yml"):
         shutil.copy(REPOSITORY / name, root / name, follow_symlinks=False)
     env = {

@@ -1,0 +1,108 @@
+"""A headless Chromium that clicks and takes pictures, driven by the DevTools protocol."""
+
+from __future__ import annotations
+
+import base64
+import itertools
+import json
+import shutil
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+from websockets.sync.client import ClientConnection, connect
+
+CHROMIUM = (
+    shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+)
+# It can reach nothing but this machine.
+FLAGS = [
+    *("--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"),
+    "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1",
+]
+_SECONDS = 60.0
+
+
+class Page:
+    """One page; what it is asked to find is waited for."""
+
+    def __init__(self, socket: ClientConnection) -> None:
+        self._socket = socket
+        self._numbers = itertools.count(1)
+
+    def open(self, url: str) -> None:
+        """Go to `url`."""
+        self._call("Page.navigate", url=url)
+
+    def click(self, selector: str, text: str) -> None:
+        """Click the first visible element of `selector` whose text is `text`, spaces aside."""
+        same = f"e => e.textContent.replace(/\\s/g, '') === {json.dumps(''.join(text.split()))}"
+        found = f"{_visible(selector)}.find({same})"
+        self._wait(f"(e => e ? (e.click(), true) : false)({found})", f"{selector} {text!r}")
+
+    def wait_for(self, text: str) -> None:
+        """Return when the page shows `text`."""
+        self._wait(f"document.body.innerText.includes({json.dumps(text)})", repr(text))
+
+    def picture(self, path: Path) -> None:
+        """Write what is to be seen to a PNG file."""
+        shot = self._call("Page.captureScreenshot", format="png")
+        path.write_bytes(base64.b64decode(shot["data"]))
+
+    def _wait(self, expression: str, what: str) -> None:
+        deadline = time.monotonic() + _SECONDS
+        while not self._evaluate(expression):
+            assert time.monotonic() < deadline, f"no {what} in: {self._evaluate(_TEXT)}"
+
+    def _evaluate(self, expression: str) -> Any:
+        answer = self._call("Runtime.evaluate", expression=expression, returnByValue=True)
+        return answer["result"].get("value")
+
+    def _call(self, method: str, **parameters: Any) -> dict[str, Any]:
+        number = next(self._numbers)
+        self._socket.send(json.dumps({"id": number, "method": method, "params": parameters}))
+        while True:  # events come in between
+            answer = json.loads(self._socket.recv(_SECONDS))
+            if answer.get("id") == number:
+                assert "error" not in answer, answer
+                return dict(answer["result"])
+
+
+_TEXT = "document.body ? document.body.innerText.slice(0, 3000) : ''"
+
+
+def _visible(selector: str) -> str:
+    return f"[...document.querySelectorAll({json.dumps(selector)})].filter(e => e.offsetParent)"
+
+
+@contextmanager
+def page(folder: Path) -> Iterator[Page]:
+    """Open an empty page of a browser whose profile is in `folder`."""
+    assert CHROMIUM is not None
+    profile = folder / "profile"
+    command = [CHROMIUM, *FLAGS, "--window-size=1400,1000", f"--user-data-dir={profile}"]
+    with (folder / "chromium.log").open("wb") as log:
+        browser = subprocess.Popen(
+            [*command, "--remote-debugging-port=0", "about:blank"], stdout=log, stderr=log
+        )
+    try:
+        port = _port(browser, profile / "DevToolsActivePort")
+        targets = httpx.get(f"http://127.0.0.1:{port}/json/list").json()
+        [url] = [t["webSocketDebuggerUrl"] for t in targets if t["type"] == "page"]
+        with connect(url, max_size=None) as socket:
+            yield Page(socket)
+    finally:
+        browser.terminate()
+        browser.wait(20)
+
+
+def _port(browser: subprocess.Popen[bytes], file: Path) -> int:
+    deadline = time.monotonic() + _SECONDS
+    while not (file.is_file() and file.read_text().strip()):
+        assert browser.poll() is None, "Chromium has ended"
+        assert time.monotonic() < deadline, "Chromium does not answer"
+    return int(file.read_text().split()[0])
