@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator
@@ -16,12 +17,15 @@ from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import Any
 
+import redis
+
 from runner.errors import RunnerError
 from runner.features.online_connection import OnlineConnection, host_name
 from runner.features.online_scripts import RELEASE, RENEW
 from runner.manifest import FeatureMart
 
 _LEASE_SECONDS = 15.0
+_RENEWAL_SECONDS = 3.0
 _POLL_SECONDS = 0.05
 
 
@@ -135,11 +139,17 @@ class Lease:
         RunnerError
             If another run has taken it.
         """
-        if time.monotonic() - self._renewed < _LEASE_SECONDS / 5:
-            return
-        if not self._client.eval(RENEW, 1, self.key, self.token, int(_LEASE_SECONDS * 1000)):
+        if time.monotonic() - self._renewed > 2 * _RENEWAL_SECONDS and not self._extend():
             raise self.lost()
-        self._renewed = time.monotonic()
+
+    def keep(self, ended: threading.Event) -> None:
+        """Renew until `ended`: a query of the warehouse may take longer than a lease lasts."""
+        while not ended.wait(_RENEWAL_SECONDS):
+            try:
+                if not self._extend():
+                    return
+            except redis.RedisError:  # whoever writes meets it too, and tells it
+                continue
 
     def release(self) -> None:
         """Give the lease back."""
@@ -149,9 +159,15 @@ class Lease:
         """Return the error for a lease that another run has taken."""
         return RunnerError(
             f"materializing {self._view} stopped: this process paused for longer than "
-            f"{_LEASE_SECONDS:.0f} s and another run took over",
+            f"{_LEASE_SECONDS:.0f} s, and another run may have taken over",
             hint="nothing to repair; run `runner materialize` again if that other run fails",
         )
+
+    def _extend(self) -> bool:
+        kept = self._client.eval(RENEW, 1, self.key, self.token, int(_LEASE_SECONDS * 1000))
+        if kept:
+            self._renewed = time.monotonic()
+        return bool(kept)
 
     def _try(self) -> bool:
         taken = self._client.set(self.key, self.token, nx=True, px=int(_LEASE_SECONDS * 1000))
@@ -163,9 +179,14 @@ class Lease:
 def holding(lease: Lease, waiting: Callable[[str], None]) -> Iterator[Lease]:
     """Hold `lease` for the block."""
     lease.acquire(waiting)
+    ended = threading.Event()
+    keeper = threading.Thread(target=lease.keep, args=(ended,), daemon=True, name="lease")
+    keeper.start()
     try:
         yield lease
     finally:
+        ended.set()
+        keeper.join()
         lease.release()
 
 

@@ -22,7 +22,7 @@ from runner.errors import RunnerError
 from runner.features import online_state
 from runner.features.materialize import SUPERSEDED, materialize
 from runner.features.online_connection import connect, load_online_config
-from runner.features.online_state import Lease
+from runner.features.online_state import Lease, holding
 from runner.manifest import FeatureMart
 from runner.settings import PostgresAddress
 from tests import materialize_process
@@ -212,7 +212,7 @@ def test_a_writer_that_lost_its_lease_writes_nothing_more(project: OnlineProject
                 client.set("runner:materialize:lease:shop:v", "another")
         stolen.append(rows)
 
-    with pytest.raises(RunnerError, match="another run took over"):
+    with pytest.raises(RunnerError, match="another run may have taken over"):
         materialize(project.settings, [mart], as_of=at(0), progress=steal)
     assert len(project.online()) <= 2_000 + 1
     with project.redis() as client:
@@ -231,8 +231,22 @@ def test_a_lease_is_renewed_while_it_is_ours_and_refused_when_it_is_not(
         monkeypatch.setattr(online_state, "_LEASE_SECONDS", 0)
         monkeypatch.setattr(online_state.time, "monotonic", lambda: 1e9)
         connection.client.delete(lease.key)
-        with pytest.raises(RunnerError, match="took over"):
+        with pytest.raises(RunnerError, match="taken over"):
             lease.renew()
+
+
+def test_a_lease_outlives_a_query_that_takes_longer_than_it_lasts(
+    project: OnlineProject, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(online_state, "_LEASE_SECONDS", 0.5)
+    monkeypatch.setattr(online_state, "_RENEWAL_SECONDS", 0.05)
+    with connect(project.settings, load_online_config(project.settings)) as connection:
+        lease = Lease(connection, "shop", "v")
+        with holding(lease, lambda _text: None):
+            began = time.monotonic()
+            while time.monotonic() - began < 1.5:
+                assert connection.client.get(lease.key) == lease.token
+        assert connection.client.get(lease.key) is None
 
 
 def test_redis_that_goes_away_in_the_middle_is_told_plainly(project: OnlineProject) -> None:
