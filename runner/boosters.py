@@ -92,7 +92,12 @@ def teach_skl2onnx() -> None:
             f"{prefix}Classifier",
             calculate_linear_classifier_output_shapes,
             _convert,
-            options={"zipmap": [True, False], "nocl": [False], "output_class_labels": [False]},
+            options={
+                "zipmap": [True, False],
+                "nocl": [False],
+                "output_class_labels": [False],
+                "raw_scores": [True, False],
+            },
         )
         update_registered_converter(
             getattr(module, f"{prefix}Regressor"),
@@ -124,7 +129,12 @@ def _convert(scope: Any, operator: Any, container: Any) -> None:
         return
     labels, probabilities = [output.full_name for output in operator.outputs]
     sums = add("TreeEnsembleRegressor", numbers, **ensemble)
-    if forest.link == "sigmoid":
+    is_raw = scope.get_options(estimator, {"raw_scores": False})["raw_scores"]
+    if is_raw and forest.link == "sigmoid":
+        add("Concat", [add("Neg", sums), sums], probabilities, axis=1)
+    elif is_raw:
+        add("Identity", sums, probabilities)
+    elif forest.link == "sigmoid":
         second = add("Sigmoid", sums)
         one = scope.get_unique_variable_name("one")
         container.add_initializer(one, TensorProto.FLOAT, [1], [1.0])

@@ -183,10 +183,12 @@ def _skops(pipeline: Pipeline, reason: str) -> ServedModel:
     content, types = trusted_types(pipeline)
     boosters = [name for name in types if name.startswith(_BOOSTERS)]
     if boosters:
+        hint = "change estimator.init_args or preprocessing.numeric.scale"
+        if calibration_of(pipeline):
+            hint = "choose `method: sigmoid` in calibration, or delete it"
         raise RunnerError(
             f"{boosters[-1]} cannot be served: {reason}",
-            hint="change estimator.init_args or preprocessing.numeric.scale; docs/recipe.md says "
-            "what is served",
+            hint=f"{hint}; docs/recipe.md says what is served",
         )
     return ServedModel("model.skops", content, "skops", reason, threshold_of(pipeline))
 

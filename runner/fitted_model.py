@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
 _CANDIDATES = 200
 """How many thresholds are tried: between this many quantiles of the probabilities."""
+_LAST_DIGITS = 1e-6
+"""A forest of 50 trees says 0.2 often, and as served, in float32, the next number below it."""
 
 
 def fit_model(recipe: Recipe, data: TrainingData) -> Pipeline:
@@ -48,8 +50,9 @@ def fit_model(recipe: Recipe, data: TrainingData) -> Pipeline:
             assert data.calibration is not None  # noqa: S101 - calibration has a period
             pipeline = _calibrated(pipeline, recipe.calibration.method, data.calibration)
         if recipe.decision_threshold is not None:
-            threshold = recipe.decision_threshold.value
-            if threshold is None:
+            if recipe.decision_threshold.value is not None:
+                threshold = max(0.0, recipe.decision_threshold.value - _LAST_DIGITS)
+            else:
                 assert data.validation is not None  # noqa: S101 - what is maximized has a period
                 threshold = _best_threshold(recipe, pipeline, data.validation)
             decided = FixedThresholdClassifier(

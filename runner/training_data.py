@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from runner.recipe import Recipe
 
 
+_SERVED_AS_ONNX_ONLY = ("lightgbm.", "xgboost.")
 _CALIBRATION_ROWS = 5  # scikit-learn's least, of each class
 
 
@@ -188,7 +189,20 @@ def _refuse_other_classes(recipe: Recipe, data: TrainingData) -> None:
         )
     if data.calibration is None:
         return
+    if len(classes) > 2 and recipe.estimator.class_path.startswith(_SERVED_AS_ONNX_ONLY):
+        raise recipe.error(
+            ("calibration",),
+            f"label {recipe.label} has {len(classes)} classes; the calibration of a LightGBM or "
+            "XGBoost estimator is served for two",
+            hint="delete calibration, or choose an estimator of scikit-learn",
+        )
     y = data.calibration.y
+    for label in np.setdiff1d(y, classes):
+        raise recipe.error(
+            ("calibration", "period"),
+            f"label {recipe.label} is {label!s} in calibration rows, but in no training row",
+            hint="change the period, or the spine's SQL, so that training rows have every class",
+        )
     for label in classes:
         count = int((y == label).sum())
         if count < _CALIBRATION_ROWS:

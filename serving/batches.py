@@ -56,6 +56,10 @@ class _Asked:
             self.future.set_exception(err)
 
 
+_Row = tuple[_Asked, int, OnlineRow]
+"""A request, the position of one of its rows, and that row's features."""
+
+
 class Batches:
     """Answers requests, those that come in the same turn of the event loop together."""
 
@@ -85,9 +89,7 @@ class Batches:
     async def _answer(self, batch: list[_Asked]) -> None:
         try:
             loaded = self._champion.current
-            rows = await self._online_rows(loaded, batch)
-            predictions = await _score(loaded, [row.values for _, _, row in rows])
-            self._tell(loaded, rows, predictions)
+            await self._predict(loaded, await self._online_rows(loaded, batch))
         except Exception as err:  # each request raises it again, and the guard tells it
             for asked in batch:
                 asked.fail(err)
@@ -97,9 +99,23 @@ class Batches:
             if not asked.future.done():
                 asked.future.set_result({"model": model, "predictions": asked.answers})
 
-    async def _online_rows(
-        self, loaded: Loaded, batch: list[_Asked]
-    ) -> list[tuple[_Asked, int, OnlineRow]]:
+    async def _predict(self, loaded: Loaded, rows: list[_Row]) -> None:
+        """Score the rows; what the model cannot take fails only the request that it is in."""
+        try:
+            predictions = await _score(loaded, [row.values for _, _, row in rows])
+        except Exception as err:
+            apart = [list(own) for _, own in itertools.groupby(rows, key=lambda row: id(row[0]))]
+            if len(apart) > 1:
+                for own in apart:
+                    await self._predict(loaded, own)
+            elif rows:
+                rows[0][0].fail(err)
+            else:
+                raise
+        else:
+            self._tell(loaded, rows, predictions)
+
+    async def _online_rows(self, loaded: Loaded, batch: list[_Asked]) -> list[_Row]:
         """Return the online features of every row that can be read; the others are refused."""
         commands: dict[bytes, int] = {}
         wanted: list[tuple[_Asked, int, list[int]]] = []
@@ -142,9 +158,7 @@ class Batches:
             self._metrics.redis.observe(time.perf_counter() - started)
         return replies
 
-    def _tell(
-        self, loaded: Loaded, rows: list[tuple[_Asked, int, OnlineRow]], predictions: Predictions
-    ) -> None:
+    def _tell(self, loaded: Loaded, rows: list[_Row], predictions: Predictions) -> None:
         """Write down the answer of each scored row."""
         for (asked, position, row), label, shares in zip(
             rows, predictions.labels.tolist(), _shares(predictions), strict=True

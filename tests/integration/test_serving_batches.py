@@ -4,9 +4,17 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
+import numpy as np
+import pandas as pd
 import pytest
+import skops.io
+from sklearn.compose import ColumnTransformer
+from sklearn.impute import SimpleImputer
+from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import make_pipeline
 
 from runner.settings import RedisAddress
 from serving import redis_address
@@ -15,7 +23,14 @@ from serving.champion import Champion
 from serving.metrics import Metrics
 from serving.online_client import OnlineStoreClient
 from serving.registry import FolderSource
-from tests.serving_bundles import OnlineStore, entity_key, write_linear_bundle
+from tests.serving_bundles import (
+    OnlineStore,
+    entity_key,
+    inputs_of,
+    manifest,
+    write_bundle,
+    write_linear_bundle,
+)
 
 pytestmark = pytest.mark.servers
 
@@ -31,12 +46,15 @@ def _ask(tmp_path_factory: pytest.TempPathFactory, redis_server: RedisAddress) -
     store.client.set(entity_key({"user_id": 400}), "not a hash")
     folder = tmp_path_factory.mktemp("bundle")
     write_linear_bundle(folder)
+    return _asks(folder, redis_server.url)
 
+
+def _asks(folder: Path, redis_url: str) -> Any:
     async def ask(requests: list[PredictRequest], give_up: int | None) -> tuple[Outcomes, Metrics]:
         metrics = Metrics()
         champion = Champion(FolderSource(folder), metrics, 0)
         champion.refresh()
-        online = OnlineStoreClient(redis_address.RedisAddress.from_url(redis_server.url), 5)
+        online = OnlineStoreClient(redis_address.RedisAddress.from_url(redis_url), 5)
         await online.start()
         batches = Batches(champion, online, metrics)
         futures = [batches.predict(request) for request in requests]
@@ -106,3 +124,26 @@ def test_large_requests_are_answered_beside_small_ones(ask: Ask) -> None:
     assert _orders(outcomes[1]) == list(range(300))
     assert [_orders(outcome) for outcome in outcomes[2:]] == [[i] for i in range(200)]
     assert _sample(metrics, "serving_redis_seconds_count") == 4  # 1; 300; 128 and 72 rows
+
+
+def test_a_row_that_the_model_cannot_take_fails_only_who_asked_for_it(
+    tmp_path: Path, redis_server: RedisAddress
+) -> None:
+    numbers, texts = (tensor["columns"] for tensor in inputs_of(manifest()))
+    store = OnlineStore(redis_server.url)
+    for user_id in (501, 502, 503):
+        store.write_user(user_id, "toys", orders=user_id)
+    both = {"category_id": "toys", "user_id": 502}
+    store.write("user_category_affinity", both, {"views_30d": float("inf")}, 60.0)
+    X = pd.DataFrame(np.random.default_rng(0).normal(size=(50, len(numbers))), columns=numbers)
+    X[texts[0]] = "NL"
+    pipeline = make_pipeline(
+        ColumnTransformer([("numbers", SimpleImputer(), numbers)]), LogisticRegression()
+    ).fit(X.astype(dict.fromkeys(numbers, np.float32)), X[numbers[0]] > 0)
+    write_bundle(tmp_path, skops.io.dumps(pipeline), manifest(), file="model.skops")
+    outcomes, metrics = _asks(tmp_path, redis_server.url)(
+        _request(501), _request(502, 503), _request(503)
+    )
+    assert [_orders(outcomes[0]), _orders(outcomes[2])] == [[501], [503]]
+    assert isinstance(outcomes[1], ValueError)
+    assert _sample(metrics, "serving_rows_total") == 2

@@ -26,6 +26,12 @@ from tests.unit.test_modelling import written
 
 LINEAR = "sklearn.linear_model.LogisticRegression"
 BOOSTED = "sklearn.ensemble.HistGradientBoostingClassifier, init_args: {max_iter: 10}"
+LIGHTGBM = "lightgbm.LGBMClassifier, init_args: {n_estimators: 10}"
+XGBOOST = "xgboost.XGBClassifier, init_args: {n_estimators: 10}"
+FOREST = (
+    "sklearn.ensemble.RandomForestClassifier, "
+    "init_args: {n_estimators: 50, min_samples_leaf: 1, random_state: 0}"
+)
 BAYES = "sklearn.naive_bayes.GaussianNB"
 SIGMOID = "calibration: {method: sigmoid, period: 1d}\n"
 ISOTONIC = "calibration: {method: isotonic, period: 1d}\n"
@@ -103,6 +109,19 @@ def test_a_fixed_threshold_decides_the_class_and_leaves_the_probabilities(recipe
     )
 
 
+def test_a_probability_that_is_the_threshold_gives_the_same_class_when_served(recipe, data):
+    plain = without(data, "calibration", "validation")
+    model = fit_model(recipe(FOREST, more="decision_threshold: {value: 0.2}\n"), plain)
+    share = model.predict_proba(data.test.X)[:, 1]
+    at = np.isclose(share, 0.2, rtol=0, atol=1e-9)
+    assert at.sum() > 2, "the forest says just 0.2"
+    assert model.predict(data.test.X)[at].all()
+    served = bundle.served_model(model, data.test.X)
+    answers = bundle.served_predictions(model, served, data.test.X)
+    assert served.format == "onnx"
+    assert answers.labels.tolist() == model.predict(data.test.X).tolist()
+
+
 @pytest.mark.parametrize(
     ("estimator", "more"),
     [
@@ -112,6 +131,8 @@ def test_a_fixed_threshold_decides_the_class_and_leaves_the_probabilities(recipe
         (LINEAR, ISOTONIC),
         (BOOSTED, SIGMOID),
         (BAYES, SIGMOID + "decision_threshold: {value: 0.3}\n"),
+        (LIGHTGBM, SIGMOID + FOR_F1),
+        (XGBOOST, SIGMOID),
         (LINEAR, FOR_F1),
     ],
 )
@@ -183,6 +204,7 @@ CLASSES = [
     (FOR_F1, "validation", [0] * 100, "is 0 in all 100 validation rows"),
     (FOR_F1, "train", [0, 1, 2] * 100, "label y has 3 classes; a threshold tells two apart"),
     ("decision_threshold: {value: 0.3}\n", "train", [0, 1, 2] * 100, "label y has 3 classes"),
+    (SIGMOID, "calibration", [0, 1, 2] * 30, "label y is 2 in calibration rows, but in no train"),
 ]
 
 
@@ -198,6 +220,13 @@ def test_classes_that_a_part_lacks_are_told_before_anything_is_fitted(
     spine = dataclasses.replace(SPINE, labels={"y": timedelta(0)})
     with pytest.raises(RunnerError, match=told):
         training_data.load_training_data(None, recipe(more=more), spine, [])
+
+
+def test_three_calibrated_classes_of_a_booster_are_told_before_anything_is_fitted(recipe, data):
+    three = Rows(data.train.X.head(300), np.array([0, 1, 2] * 100))
+    spoiled = dataclasses.replace(data, train=three, calibration=three)
+    with pytest.raises(RunnerError, match="of a LightGBM or XGBoost estimator is served for two"):
+        training_data._refuse_other_classes(recipe(XGBOOST, more=SIGMOID), spoiled)
 
 
 def test_a_model_that_says_one_probability_has_no_threshold_to_choose(recipe, data):
