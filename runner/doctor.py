@@ -113,7 +113,7 @@ def _finding(
         )
         told, hint, is_ok = known.message, known.hint, False
     for secret in secrets:
-        told = told.replace(secret, "***")
+        told, hint = told.replace(secret, "***"), hint.replace(secret, "***")
     return Finding(check.name, is_ok, " ".join(told.split()), " ".join(hint.split()))
 
 
@@ -127,6 +127,9 @@ def _secrets(settings: Settings) -> list[str]:
         if name.endswith(("PASSWORD", "TOKEN")):
             found.add(value)
         elif name.endswith(("URL", "URI")):
-            password = urlsplit(value).password or ""
+            try:
+                password = urlsplit(value).password or ""
+            except ValueError:  # no address: who knows where in it the password stands
+                password = value
             found |= {password, unquote(password)}
     return sorted(found - {""}, key=len, reverse=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from runner.errors import RunnerError
 from runner.recipe_schema import recipe_schema
@@ -20,6 +21,7 @@ _LINKS = {
 }
 # PostgreSQL cuts longer names of databases off.
 _NAME = "[a-z][a-z0-9_]{0,62}"
+_PACKAGES = {"dbt", "dbt_postgres", "dbt_bigquery"}
 
 
 def write_project(folder: Path) -> str:
@@ -30,10 +32,29 @@ def write_project(folder: Path) -> str:
     Raises
     ------
     RunnerError
-        If the folder has files, is none, or has no name that fits.
+        If the folder has files, is none, has no name that fits, or cannot be written; nothing is
+        written then.
     """
     name = _project_name(folder)
     _require_empty(folder)
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        # Written beside it and put in place when it is whole.
+        with TemporaryDirectory(dir=folder.resolve().parent, prefix=".init-") as beside:
+            whole = Path(beside, "project")
+            _write_all(whole, name)
+            folder.mkdir(exist_ok=True)  # not replaced: a shell may stand in it
+            for path in whole.iterdir():
+                path.rename(folder / path.name)
+    except OSError as error:
+        raise RunnerError(
+            f"{folder} cannot be written: {error.strerror}; nothing was written",
+            hint="name a folder where you may write",
+        ) from error
+    return name
+
+
+def _write_all(folder: Path, name: str) -> None:
     for path in sorted(SKELETON.rglob("*")):
         if path.is_file() and path.suffix != ".pyc":
             relative = path.relative_to(SKELETON)
@@ -42,11 +63,15 @@ def write_project(folder: Path) -> str:
     _write(folder / "schemas" / "recipe.schema.json", json.dumps(recipe_schema(), indent=2) + "\n")
     for link, to in _LINKS.items():
         (folder / link).symlink_to(to)
-    return name
 
 
 def _project_name(folder: Path) -> str:
     name = re.sub(r"\W", "_", folder.resolve().name.lower(), flags=re.ASCII)
+    if name in _PACKAGES:
+        raise RunnerError(
+            f"{folder}: dbt has a package of its own called {name}",
+            hint="name the folder otherwise",
+        )
     if re.fullmatch(_NAME, name) is None:
         raise RunnerError(
             f"{folder}: {name!r} is no name for a project",
@@ -62,8 +87,8 @@ def _require_empty(folder: Path) -> None:
             return
         more = f" and {len(found) - 5} more" if len(found) > 5 else ""
         reason = f"holds {', '.join(found[:5])}{more}"
-    elif folder.exists():
-        reason = "is a file"
+    elif folder.exists() or folder.is_symlink():
+        reason = "is no folder"
     else:
         return
     raise RunnerError(

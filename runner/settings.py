@@ -57,6 +57,19 @@ class RedisAddress:
 
     url: str = field(repr=False)
 
+    def __post_init__(self) -> None:
+        """Raise RunnerError unless it is an address."""
+        try:
+            port = urlsplit(self.url).port
+        except ValueError:  # its text may hold a part of the password
+            port = 0
+        if port == 0:
+            raise RunnerError(
+                "REDIS_URL has no port between 1 and 65535",
+                hint="set REDIS_URL=redis://:<password>@<host>:<port>/0, special characters "
+                "percent-encoded",
+            )
+
     @property
     def host(self) -> str:
         """Host name or address."""
@@ -65,14 +78,7 @@ class RedisAddress:
     @property
     def port(self) -> int:
         """TCP port."""
-        try:
-            return urlsplit(self.url).port or 6379
-        except ValueError:  # its text may hold a part of the password
-            raise RunnerError(
-                "REDIS_URL has no port between 1 and 65535",
-                hint="set REDIS_URL=redis://:<password>@<host>:<port>/0, special characters "
-                "percent-encoded",
-            ) from None
+        return urlsplit(self.url).port or 6379
 
     @property
     def password(self) -> str | None:

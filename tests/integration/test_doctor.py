@@ -144,6 +144,20 @@ def test_a_refused_login_is_told_without_the_password(look: Diagnose) -> None:
     assert "s3cret-word" not in str(found)
 
 
+@pytest.mark.parametrize(
+    "url",
+    [
+        "redis://:Zm9vYmFyc2VjcmV0/abcd=@127.0.0.1:6379/0",
+        "redis://:Zm9vYmFyc2VjcmV0[abcd@127.0.0.1:6379/0",
+    ],
+)
+def test_a_password_that_is_not_encoded_is_told_and_not_shown(look: Diagnose, url: str) -> None:
+    found = problems(look(REDIS_URL=url, OTHER_URL="http://[no-address"))
+    for check in ("Redis", "Redis memory"):
+        assert found[check][0] == "REDIS_URL has no port between 1 and 65535"
+    assert "Zm9vYmFyc2VjcmV0" not in str(found)
+
+
 def test_a_schema_that_may_not_be_written_is_named(
     look: Diagnose, module_database: PostgresAddress
 ) -> None:

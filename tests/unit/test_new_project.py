@@ -38,6 +38,7 @@ def test_it_is_named_after_its_folder(project):
 def test_it_may_be_the_empty_folder_one_stands_in(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     write_project(Path())
+    assert Path("dbt_project.yml").is_file()
     assert (tmp_path / "dbt_project.yml").is_file()
 
 
@@ -80,17 +81,39 @@ def test_a_second_time_is_refused_and_changes_nothing(project):
 
 def test_a_file_is_refused(tmp_path):
     (tmp_path / "shop").write_text("mine")
-    with pytest.raises(RunnerError, match="shop is a file; nothing was written"):
+    with pytest.raises(RunnerError, match="shop is no folder; nothing was written"):
         write_project(tmp_path / "shop")
+
+
+def test_a_link_to_nowhere_is_refused(tmp_path):
+    (tmp_path / "shop").symlink_to(tmp_path / "gone")
+    with pytest.raises(RunnerError, match="shop is no folder; nothing was written"):
+        write_project(tmp_path / "shop")
+
+
+@pytest.mark.parametrize("existing", [True, False])
+def test_what_fails_half_way_leaves_nothing(tmp_path, monkeypatch, existing):
+    folder = tmp_path / "shop"
+    if existing:
+        folder.mkdir()
+    before = sorted(tmp_path.rglob("*"))
+
+    def refuse(*_):
+        raise PermissionError(1, "Operation not permitted")
+
+    monkeypatch.setattr(Path, "symlink_to", refuse)
+    with pytest.raises(RunnerError, match="cannot be written: Operation not permitted; nothing"):
+        write_project(folder)
+    assert sorted(tmp_path.rglob("*")) == before
 
 
 def test_a_letter_that_dbt_takes_in_no_name_becomes_an_underscore(tmp_path):
     assert write_project(tmp_path / "läden") == "l_den"
 
 
-@pytest.mark.parametrize("name", ["2shop", "_", "x" * 64])
+@pytest.mark.parametrize("name", ["2shop", "_", "x" * 64, "dbt", "dbt-postgres"])
 def test_a_name_that_dbt_or_postgresql_does_not_take_is_refused(tmp_path, name):
-    with pytest.raises(RunnerError, match="is no name for a project"):
+    with pytest.raises(RunnerError, match=r"is no name for a project|dbt has a package of its own"):
         write_project(tmp_path / name)
     assert not (tmp_path / name).exists()
 
