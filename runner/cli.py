@@ -104,8 +104,8 @@ def init(
     from runner.new_project import write_project
 
     name = write_project(folder)
-    console.result(f"{folder}: project {name} written")
-    console.note(f"next: cd {folder}, then runner up and the other commands in README.md")
+    console.result(f"project {name} written to {folder.resolve()}")
+    console.note("next: the commands in its README.md, from that folder")
 
 
 @app.command()
