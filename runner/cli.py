@@ -249,7 +249,8 @@ def train(recipe: Recipe, target: Target = None) -> None:
     if trained.refusals:
         console.warn(f"the challenger, not the champion: {'; '.join(trained.refusals)}")
         name = trained.registered_model_name
-        console.note(f"look at both: runner compare {name}@champion {name}@challenger")
+        if trained.champion:
+            console.note(f"look at both: runner compare {name}@champion {name}@challenger")
     else:
         console.result("It is the champion now.")
         console.note(f"next: runner materialize {recipe}, then runner serve {recipe}")
@@ -412,7 +413,8 @@ def materialize(
 ) -> None:
     """Copy the newest feature values from the feature marts to Redis.
 
-    Only what changed since the last run is written; entities that the mart no longer has, or
+    Only what changed since the last run is written, and all of a table that dbt has made anew
+    (`full` in the table below); entities that the mart no longer has, or
     whose newest row is older than the view's ttl, disappear. Safe to repeat, to interrupt and to
     run twice at a time. Feast and `feast serve` read the result.
     """
@@ -525,7 +527,7 @@ def serve(
     host: Annotated[
         str, typer.Option(help="Address to listen on. Beyond loopback API keys are required.")
     ] = "127.0.0.1",
-    port: Annotated[int, typer.Option(help="TCP port.")] = 8000,
+    port: Annotated[int, typer.Option(help="TCP port.", min=0, max=65535)] = 8000,
     target: Target = None,
 ) -> None:
     """Answer HTTP predictions with the champion and the online features in Redis.
@@ -572,7 +574,7 @@ def lineage(
 
 @app.command()
 def docs(
-    port: Annotated[int, typer.Option(help="TCP port, on loopback.")] = 8080,
+    port: Annotated[int, typer.Option(help="TCP port, on loopback.", min=1, max=65535)] = 8080,
     target: Target = None,
 ) -> None:
     """Generate dbt's docs with the lineage from raw column to recipe and endpoint; serve them.

@@ -16,6 +16,7 @@ from runner.errors import RunnerError
 from runner.manifest import Manifest, load_manifest
 from runner.recipe import Recipe, all_recipes, load_recipe
 from runner.recipe_check import check_references
+from runner.servers import require_servers
 from runner.settings import Settings
 from runner.wording import did_you_mean
 
@@ -134,6 +135,7 @@ def compiled_lineage(settings: Settings, progress: dbt.Progress) -> tuple[Lineag
 
     An increment's SQL may read rows that an earlier one computed: they came by the full SQL.
     """
+    require_servers(settings)
     dbt.run(settings, ["compile", "--full-refresh"], progress)
     return load_column_lineage(settings.manifest_path), load_manifest(settings.manifest_path)
 

@@ -90,8 +90,17 @@ def find_run(client: MlflowClient, reference: str) -> Run:
             raise
         raise RunnerError(
             f"MLflow has no {reference}",
-            hint="look with `mlflow ui --backend-store-uri sqlite:///mlruns/mlflow.db`",
+            hint=_instead(client, version["name"] if version else ""),
         ) from err
+
+
+def _instead(client: MlflowClient, name: str) -> str:
+    """Return what there is of a registered model."""
+    found = client.search_model_versions(f"name = '{name}'") if name else []
+    if not found:
+        return "look with `mlflow ui --backend-store-uri sqlite:///mlruns/mlflow.db`"
+    numbers = sorted((int(each.version) for each in found), reverse=True)[:5]
+    return f"there is {', '.join(f'{name}/{number}' for number in numbers)}"
 
 
 def _properties(client: MlflowClient, reference: str) -> dict[tuple[str, str], Any]:

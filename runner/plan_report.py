@@ -9,7 +9,9 @@ from runner.plan import Plan, Step
 
 def plan_columns(plan: Plan) -> list[str]:
     """Return the table's headings."""
-    return ["step", "", "rows", *([] if plan.price_per_tib is None else ["bytes", "USD"]), ""]
+    if plan.price_per_tib is None:
+        return ["step", "", "rows (estimate)", ""]
+    return ["step", "", "rows", "bytes", "USD", ""]
 
 
 def plan_rows(plan: Plan) -> list[list[str]]:

@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pyarrow as pa
@@ -121,6 +122,7 @@ def _file_entities(bundle: Bundle, path: Path) -> pd.DataFrame:
     try:
         table = _read(path, keys)
         _require_keys(bundle, set(table.column_names), str(path))
+        _refuse_unusable(table, list(keys), path)
         for name, kind in keys.items():
             position = table.column_names.index(name)
             table = table.set_column(position, name, table[name].cast(kind))
@@ -136,8 +138,41 @@ def _file_entities(bundle: Bundle, path: Path) -> pd.DataFrame:
     if EVENT_TIMESTAMP not in rows:
         rows[EVENT_TIMESTAMP] = pd.Timestamp(datetime.now(UTC))
     else:
-        rows[EVENT_TIMESTAMP] = pd.to_datetime(rows[EVENT_TIMESTAMP], utc=True)
+        rows[EVENT_TIMESTAMP] = _instants(rows[EVENT_TIMESTAMP], path)
     return rows
+
+
+def _refuse_unusable(table: pa.Table, keys: list[str], path: Path) -> None:
+    """Raise for a column that is there twice, no rows, and a row without key or time."""
+    names = table.column_names
+    twice = [name for name in names if names.count(name) > 1]
+    if twice:
+        raise RunnerError(f"{path}: has two columns {twice[0]!r}", hint="rename or drop one")
+    if table.num_rows == 0:
+        raise RunnerError(f"{path}: has no rows", hint="write one row per entity into it")
+    for name in [*keys, *({EVENT_TIMESTAMP} & set(names))]:
+        if table[name].null_count:
+            first = table[name].is_null().index(True).as_py() + 1
+            raise RunnerError(
+                f"{path}: {name} is empty in {table[name].null_count} of {len(table)} rows, first "
+                f"in row {first}",
+                hint=f"fill in {name}, or drop those rows",
+            )
+
+
+def _instants(times: pd.Series[Any], path: Path) -> pd.Series[Any]:
+    """Return the times in UTC; without a zone they are UTC."""
+    given = times if pd.api.types.is_datetime64_any_dtype(times) else times.astype(str)
+    instants = pd.to_datetime(given, utc=True, format="ISO8601", errors="coerce")
+    # Beyond these years Feast and pandas, in nanoseconds, would wrap around.
+    wrong = ~instants.dt.year.between(1678, 2261)
+    if wrong.any():
+        position = int(wrong.to_numpy().argmax())
+        raise RunnerError(
+            f"{path}: {EVENT_TIMESTAMP} in row {position + 1} is no time: {times.iloc[position]}",
+            hint="write times as 2026-01-31T12:00:00Z or with an offset",
+        )
+    return instants
 
 
 def _refuse_taken(bundle: Bundle, columns: list[str], path: Path) -> None:

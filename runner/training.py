@@ -57,6 +57,8 @@ class TrainingResult:
         Where the primary score is lowest, for each of the recipe's slices.
     refusals
         Why the model is only the challenger; empty when it became the champion.
+    champion
+        The version that was champion before; "" where there was none.
     """
 
     run_id: str
@@ -67,6 +69,7 @@ class TrainingResult:
     decision_threshold: float | None
     slices: list[SliceSummary]
     refusals: tuple[str, ...]
+    champion: str
 
 
 def train(settings: Settings, path: Path) -> TrainingResult:
@@ -171,6 +174,7 @@ def train(settings: Settings, path: Path) -> TrainingResult:
         decision_threshold=served.threshold,
         slices=summaries(slices, recipe.scoring[0]),
         refusals=refusals,
+        champion=comparison.version,
     )
 
 

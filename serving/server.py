@@ -111,7 +111,8 @@ def _listen(host: str, port: int) -> socket.socket:
         reason = str(err.strerror).partition(" (while")[0]  # Python's own addition
         raise ConfigurationError(
             f"cannot listen on {host} port {port} ({reason})",
-            hint="stop whatever uses it, or set SERVING_PORT to another",
+            hint="stop whatever uses it, or choose another: `runner serve --port`, or SERVING_PORT "
+            "for `python -m serving`",
         ) from err
 
 
