@@ -28,7 +28,8 @@ from serving.values import decode_timestamp
 
 # A transaction of 128 rows keeps the server from its readers for 1 to 2 ms.
 _ROWS = 128
-_CONNECTIONS = 6
+# While a chunk is encoded the server has this many transactions to work on.
+_CONNECTIONS = 16
 
 
 @dataclass

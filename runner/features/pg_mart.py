@@ -23,7 +23,7 @@ from runner.manifest import FeatureMart
 from runner.settings import PostgresAddress
 from runner.sql import quote, quote_table
 
-_BATCH_BYTES = 4 << 20
+_BATCH_BYTES = 512 << 10  # small, so that writing begins soon after reading
 _HALF_OF_ALL_TRANSACTIONS = 2**31
 
 
