@@ -134,7 +134,7 @@ def write_bundle(
             "decision_threshold": model.threshold,
         },
         "entity_keys": _entity_keys(spine, examples),
-        "features": [_feature(feature) for feature in features],
+        "features": [_feature(feature, recipe) for feature in features],
         "model": {
             "file": model.file,
             "format": model.format,
@@ -302,7 +302,7 @@ def _entity_keys(spine: Spine, examples: dict[str, Any]) -> list[dict[str, Any]]
     ]
 
 
-def _feature(feature: Feature) -> dict[str, Any]:
+def _feature(feature: Feature, recipe: Recipe) -> dict[str, Any]:
     mart = feature.mart
     return {
         "name": feature.column,
@@ -313,6 +313,7 @@ def _feature(feature: Feature) -> dict[str, Any]:
         "ttl_seconds": _seconds(mart.ttl),
         "redis_field": _mmh3(feature.reference).hex(),
         "description": feature.description,
+        "overridable": recipe.is_overridable(feature),
     }
 
 

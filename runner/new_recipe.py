@@ -87,6 +87,8 @@ scoring: [{scoring}]
 # gate: {{{gate}}}
 # Columns of the spine, or features, by whose values the test rows are scored apart as well.
 # slices: []
+# Features whose values a prediction request may bring along, in place of those of the online store.
+# feature_overrides: []
 {more}"""
 
 

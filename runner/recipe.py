@@ -10,7 +10,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import (
     BeforeValidator,
@@ -31,6 +31,7 @@ from runner.recipe_rules import (
     class_path_problems,
     classification_problems,
     gate_problems,
+    override_problems,
     reference_problems,
     scoring_problems,
     slice_problems,
@@ -40,6 +41,9 @@ from runner.recipe_tuning import Tuning
 from runner.recipe_types import Duration, Identifier, Name, Part, PositiveDuration
 from runner.wording import did_you_mean
 from runner.yaml_source import KeyPath, YamlSource, load_yaml
+
+if TYPE_CHECKING:
+    from runner.features.store import Feature
 
 _FILE_NAME = "[A-Za-z0-9][A-Za-z0-9_.-]*[.]ya?ml"
 
@@ -148,6 +152,13 @@ class Recipe(Part):
     """Columns of the spine, or `view:feature` of the features, by whose values the test rows are
     scored apart: text, flags or whole numbers."""
 
+    feature_overrides: Annotated[
+        tuple[Annotated[str, Field(json_schema_extra={"pattern": REFERENCE})], ...],
+        Field(strict=False),
+    ] = ()
+    """Features, as `view:feature` or `view:*`, whose values a prediction request may bring along in
+    place of those of the online store."""
+
     _source: YamlSource = PrivateAttr()
 
     @property
@@ -169,6 +180,10 @@ class Recipe(Part):
     def spine_slices(self) -> tuple[str, ...]:
         """The slices that are columns of the spine, not features."""
         return tuple(name for name in self.slices if ":" not in name)
+
+    def is_overridable(self, feature: Feature) -> bool:
+        """Whether a prediction request may bring a value of its own for this feature."""
+        return not {feature.reference, f"{feature.mart.name}:*"}.isdisjoint(self.feature_overrides)
 
     def error(self, path: KeyPath, message: str, hint: str) -> RunnerError:
         """Return the error that says `file:line:column: key: message`."""
@@ -229,6 +244,12 @@ class Recipe(Part):
     def _check_slices(cls, slices: tuple[str, ...], info: ValidationInfo) -> tuple[str, ...]:
         refuse(slice_problems(slices, info.data.get("features")))
         return slices
+
+    @field_validator("feature_overrides")
+    @classmethod
+    def _check_overrides(cls, overrides: tuple[str, ...], info: ValidationInfo) -> tuple[str, ...]:
+        refuse(override_problems(overrides, info.data.get("features")))
+        return overrides
 
 
 def load_recipe(path: Path, *, shown_as: Path | None = None) -> Recipe:

@@ -32,11 +32,12 @@ def check_references(recipe: Recipe, manifest: Manifest) -> None:
 
 
 def manifest_problems(recipe: Recipe, manifest: Manifest) -> list[Problem]:
-    """Return what is wrong with the recipe's spine, label, embargo, features and slices."""
+    """Return what is wrong with what the recipe names: spine, label, features, slices and so on."""
     return [
         *_spine_problems(recipe, manifest),
         *_feature_problems(recipe, manifest),
         *_slice_problems(recipe, manifest),
+        *_override_problems(recipe, manifest),
     ]
 
 
@@ -152,6 +153,18 @@ def _slice_problems(recipe: Recipe, manifest: Manifest) -> Iterator[Problem]:
                 f"{name!r} is {found.dtype}; slices are by text, flags or whole numbers",
                 f"cut it into bands in the SQL ({relation.file})",
             )
+
+
+def _override_problems(recipe: Recipe, manifest: Manifest) -> Iterator[Problem]:
+    for i, reference in enumerate(recipe.feature_overrides):
+        view, _, name = reference.partition(":")
+        mart = manifest.marts.get(view)
+        if mart is None or reference in recipe.features:
+            continue  # told where the features name it
+        known = [feature.name for feature in mart.features]
+        if name not in {"*", *known}:
+            problem = f"{view} has no feature {name!r}"
+            yield _unknown(("feature_overrides", i), problem, name, known)
 
 
 def _unknown(path: KeyPath, problem: str, name: str, known: Collection[str]) -> Problem:

@@ -178,6 +178,22 @@ def slice_problems(slices: Sequence[str], features: Sequence[str] | None) -> lis
     return problems
 
 
+def override_problems(overrides: Sequence[str], features: Sequence[str] | None) -> list[Problem]:
+    """Return the overrides that are no references, are listed twice, or are no features."""
+    if not overrides:
+        return []
+    problems = reference_problems(overrides)
+    wrong = {problem.path for problem in problems}
+    hint = "list what `features` lists, or features of a view that it lists as `view:*`"
+    for i, reference in enumerate(overrides):
+        whole_view = reference.partition(":")[0] + ":*"
+        if (i,) in wrong or features is None or {reference, whole_view} & {*features}:
+            continue
+        problem = f"{show(reference)} is not among features{did_you_mean(reference, features)}"
+        problems.append(Problem((i,), problem, hint))
+    return sorted(problems, key=lambda problem: problem.path)
+
+
 def distribution_problems(given: Mapping[str, Any]) -> list[Problem]:
     """Return what is wrong with a distribution's keys and values; `given` are those it has."""
     kinds = [kind for kind in DISTRIBUTION_KEYS if kind in given]

@@ -36,6 +36,10 @@ if TYPE_CHECKING:
     from runner.study import RunningTrial, Study, Trial
 
 _VERSIONS = ("optuna", "scikit-learn", "numpy")
+_NOT_DECIDING = (  # keys of the recipe that no trial depends on
+    *("registered_model_name", "experiment_name", "description"),
+    *("gate", "slices", "feature_overrides"),
+)
 
 
 @dataclass(frozen=True)
@@ -107,7 +111,7 @@ def study_name(recipe: Recipe, data: TrainingData) -> str:
     """Return a name that is the same for whatever gives the same trials, and only for that."""
     # Calibration and threshold decide no score of a trial, but their periods which rows train.
     deciding = recipe.dump()
-    for key in ("registered_model_name", "experiment_name", "description", "gate", "slices"):
+    for key in _NOT_DECIDING:
         del deciding[key]
     for key in ("n_trials", "timeout"):  # more trials, or more time, go on from those there are
         del deciding["tuning"][key]

@@ -13,11 +13,12 @@ import math
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from serving.champion import Champion, Loaded
 from serving.errors import (
     InvalidEntityRowError,
+    InvalidFeatureOverrideError,
     InvalidOnlineValueError,
     PredictionError,
     ServingError,
@@ -25,6 +26,7 @@ from serving.errors import (
 from serving.metrics import Metrics
 from serving.online import OnlineRow
 from serving.online_client import OnlineStoreClient
+from serving.overrides import overridden
 from serving.scoring import Predictions
 
 _INLINE_ROWS = 128
@@ -33,9 +35,16 @@ _INLINE_ROWS = 128
 
 @dataclass(frozen=True, slots=True)
 class PredictRequest:
-    """A request that can be read; its rows are looked at one by one."""
+    """A request that can be read; its rows are looked at one by one.
+
+    Attributes
+    ----------
+    feature_overrides
+        As many as entity rows; None = nothing is overridden in any of them.
+    """
 
     entity_rows: list[Any]
+    feature_overrides: list[Any] | None
     include_features: bool
     strict: bool
 
@@ -56,8 +65,13 @@ class _Asked:
             self.future.set_exception(err)
 
 
-_Row = tuple[_Asked, int, OnlineRow]
-"""A request, the position of one of its rows, and that row's features."""
+class _Row(NamedTuple):
+    """One row of a request: its position there, and its features as read and as the model sees."""
+
+    asked: _Asked
+    position: int
+    read: OnlineRow
+    used: OnlineRow
 
 
 class Batches:
@@ -102,14 +116,14 @@ class Batches:
     async def _predict(self, loaded: Loaded, rows: list[_Row]) -> None:
         """Score the rows; what the model cannot take fails only the request that it is in."""
         try:
-            predictions = await _score(loaded, [row.values for _, _, row in rows])
+            predictions = await _score(loaded, [row.used.values for row in rows])
         except Exception as err:
-            apart = [list(own) for _, own in itertools.groupby(rows, key=lambda row: id(row[0]))]
+            apart = [list(own) for _, own in itertools.groupby(rows, key=lambda row: id(row.asked))]
             if len(apart) > 1:
                 for own in apart:
                     await self._predict(loaded, own)
             elif rows:
-                rows[0][0].fail(err)
+                rows[0].asked.fail(err)
             else:
                 raise
         else:
@@ -118,21 +132,24 @@ class Batches:
     async def _online_rows(self, loaded: Loaded, batch: list[_Asked]) -> list[_Row]:
         """Return the online features of every row that can be read; the others are refused."""
         commands: dict[bytes, int] = {}
-        wanted: list[tuple[_Asked, int, list[int]]] = []
+        wanted: list[tuple[_Asked, int, list[int], dict[int, Any]]] = []
         for asked in batch:
-            for position, entity_row in enumerate(asked.request.entity_rows):
+            given = asked.request.feature_overrides or itertools.repeat(None)
+            rows_given = zip(asked.request.entity_rows, given, strict=False)
+            for position, (entity_row, values) in enumerate(rows_given):
                 try:
                     packed = loaded.online.commands(entity_row)
-                except InvalidEntityRowError as err:
+                    overrides = loaded.overrides.read(values)
+                except (InvalidEntityRowError, InvalidFeatureOverrideError) as err:
                     self._refuse(asked, position, err)
                 else:
                     places = [commands.setdefault(one, len(commands)) for one in packed]
-                    wanted.append((asked, position, places))
+                    wanted.append((asked, position, places, overrides))
         replies = await self._read(list(commands))
         now = time.time()
         cache: dict[int, OnlineRow] = {}
         rows = []
-        for asked, position, places in wanted:
+        for asked, position, places, overrides in wanted:
             if asked.future.done():  # failed as a whole, or its client has gone
                 continue
             found = [replies[i] for i in places]
@@ -144,7 +161,8 @@ class Batches:
             except InvalidOnlineValueError as err:
                 self._refuse(asked, position, err)
             else:
-                rows.append((asked, position, row))
+                used = overridden(row, overrides) if overrides else row
+                rows.append(_Row(asked, position, row, used))
         return rows
 
     async def _read(self, commands: Sequence[bytes]) -> list[Any]:
@@ -160,7 +178,7 @@ class Batches:
 
     def _tell(self, loaded: Loaded, rows: list[_Row], predictions: Predictions) -> None:
         """Write down the answer of each scored row."""
-        for (asked, position, row), label, shares in zip(
+        for (asked, position, read, used), label, shares in zip(
             rows, predictions.labels.tolist(), _shares(predictions), strict=True
         ):
             if asked.future.done():
@@ -174,9 +192,9 @@ class Batches:
                 # NumPy's float32, which orjson writes as 0.8 where a float is 0.800000011920929
                 answer["probabilities"] = dict(zip(loaded.class_names, shares, strict=True))
             if asked.request.include_features:
-                answer["features"] = _features(loaded, row)
+                answer["features"] = _features(loaded, used)
             asked.answers[position] = answer
-            self._metrics.row(loaded, row, label, shares)
+            self._metrics.row(loaded, read, used, label, shares)
 
     def _refuse(self, asked: _Asked, position: int, err: ServingError) -> None:
         """Answer a row with its error; with `strict` it is the whole request's."""

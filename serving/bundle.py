@@ -59,6 +59,8 @@ class Feature:
         Older values count as missing; None = values never expire.
     redis_field
         Feast's 4-byte hash of `<view>:<feature>`.
+    overridable
+        Whether a request may bring its own value.
     """
 
     name: Name
@@ -69,6 +71,7 @@ class Feature:
     redis_field: Annotated[bytes, PlainValidator(_hash_from_hex)]
     ttl_seconds: Annotated[float, Field(gt=0)] | None = None
     description: str = ""
+    overridable: bool = False
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,7 @@ from serving.errors import BundleError, ModelNotReadyError, RegistryError, Servi
 from serving.logs import log
 from serving.metrics import Metrics
 from serving.online import OnlineFormat
+from serving.overrides import FeatureOverrides
 from serving.registry import ModelVersion, Source
 from serving.scoring import Model, load_model
 
@@ -35,6 +36,7 @@ class Loaded:
     bundle: Bundle
     model: Model
     online: OnlineFormat
+    overrides: FeatureOverrides
     class_names: tuple[str, ...]
     loaded_at: datetime
 
@@ -58,6 +60,7 @@ def load(source: Source, version: ModelVersion) -> Loaded:
         bundle=bundle,
         model=model,
         online=OnlineFormat(bundle),
+        overrides=FeatureOverrides(bundle),
         class_names=tuple(map(str, bundle.label.classes or ())),
         loaded_at=datetime.now(UTC),
     )

@@ -63,6 +63,13 @@ class InvalidEntityRowError(ServingError):
     code = "invalid_entity_row"
 
 
+class InvalidFeatureOverrideError(ServingError):
+    """One row overrides a feature that may not be, or with a value of the wrong type."""
+
+    status = 422
+    code = "invalid_feature_override"
+
+
 class InvalidOnlineValueError(ServingError):
     """The online store holds a value of another type than the model was trained with."""
 
@@ -151,6 +158,7 @@ class RequestTimeoutError(ServingError):
 RESPONSES: tuple[type[ServingError], ...] = (
     InvalidRequestError,
     InvalidEntityRowError,
+    InvalidFeatureOverrideError,
     UnauthorizedError,
     ForbiddenError,
     RequestTooLargeError,

@@ -20,6 +20,7 @@ from prometheus_client.core import (
 )
 
 from serving.online import PRESENT, OnlineRow
+from serving.overrides import OVERRIDDEN
 
 if TYPE_CHECKING:
     from serving.champion import Loaded
@@ -66,6 +67,7 @@ class _ModelMetrics:
         self.features = loaded.bundle.features
         self.rows = 0
         self.absent: list[Counter[str]] = [Counter() for _ in self.features]
+        self.overridden = {f.name: 0 for f in self.features if f.overridable}
         # A view's features share one age: it is taken at the view's first feature.
         first_at: dict[str, int] = {}
         for position, feature in enumerate(self.features):
@@ -74,6 +76,21 @@ class _ModelMetrics:
         self.classes: Counter[str] = Counter()
         self.probabilities = [(name, Histogram(_SHARE)) for name in loaded.class_names]
         self.values = Histogram(_VALUE)
+
+    def count_read(self, read: OnlineRow) -> None:
+        if None in read.values:
+            for position, status in enumerate(read.statuses):
+                if status is not PRESENT:
+                    self.absent[position][status] += 1
+        for _, at, histogram in self.ages:
+            age = read.ages[at]
+            if age is not None:
+                histogram.observe(age)
+
+    def count_overrides(self, used: OnlineRow) -> None:
+        for feature, status in zip(self.features, used.statuses, strict=True):
+            if status is OVERRIDDEN:
+                self.overridden[feature.name] += 1
 
 
 class Metrics:
@@ -103,21 +120,27 @@ class Metrics:
         histogram.observe(seconds)
 
     def row(
-        self, loaded: Loaded, online: OnlineRow, label: Any, shares: Sequence[float] | None
+        self,
+        loaded: Loaded,
+        read: OnlineRow,
+        used: OnlineRow,
+        label: Any,
+        shares: Sequence[float] | None,
     ) -> None:
-        """Count one predicted row; a row of a model that was just replaced is not counted."""
+        """Count one predicted row; a row of a model that was just replaced is not counted.
+
+        Parameters
+        ----------
+        read, used
+            Its features as the online store has them, and with what the request overrides.
+        """
         model = self._model
         if model is None or model.version != loaded.version.version:
             return
         model.rows += 1
-        if None in online.values:
-            for position, status in enumerate(online.statuses):
-                if status is not PRESENT:
-                    model.absent[position][status] += 1
-        for _, at, histogram in model.ages:
-            age = online.ages[at]
-            if age is not None:
-                histogram.observe(age)
+        model.count_read(read)
+        if used is not read:
+            model.count_overrides(used)
         if shares is not None:
             model.classes[str(label)] += 1
             for (_, histogram), share in zip(model.probabilities, shares, strict=True):
@@ -182,6 +205,15 @@ def _model_families(model: _ModelMetrics) -> Iterator[Metric]:
         for status, count in absent.items():
             features.add_metric([feature.name, status], count)
     yield features
+    if model.overridden:
+        overrides = CounterMetricFamily(
+            "serving_feature_overrides",
+            "Feature values that came with the request.",
+            labels=["feature"],
+        )
+        for name, count in model.overridden.items():
+            overrides.add_metric([name], count)
+        yield overrides
     ages = HistogramMetricFamily(
         "serving_feature_age_seconds", "Age of the feature rows read.", labels=["view"]
     )

@@ -30,8 +30,8 @@ _STRING, _INT32, _INT64, _UNIX_TIMESTAMP = 2, 3, 4, 8
 # The entity key, with value "", of a view without entities (feast.feature_view.DUMMY_ENTITY_ID).
 _DUMMY_ENTITY = "__dummy_id"
 _UNREADABLE = (ValueError, IndexError, struct.error)
-_INT32_RANGE = range(-(2**31), 2**31)
-_INT64_RANGE = range(-(2**63), 2**63)
+INT32_RANGE = range(-(2**31), 2**31)
+INT64_RANGE = range(-(2**63), 2**63)
 
 
 class OnlineRow:
@@ -263,13 +263,13 @@ def _key_name(name: str) -> bytes:
 
 
 def _encode_int64(value: Any) -> bytes:
-    if type(value) is not int or value not in _INT64_RANGE:
+    if type(value) is not int or value not in INT64_RANGE:
         raise ValueError
     return struct.pack("<IIq", _INT64, 8, value)
 
 
 def _encode_int32(value: Any) -> bytes:
-    if type(value) is not int or value not in _INT32_RANGE:
+    if type(value) is not int or value not in INT32_RANGE:
         raise ValueError
     return struct.pack("<IIi", _INT32, 4, value)
 

@@ -15,6 +15,7 @@ from serving.errors import (
 )
 from serving.guard import PROBES
 from serving.online import STATUSES, entity_key_schema
+from serving.overrides import OVERRIDDEN
 
 _VALUE_TYPES = {
     "int64": {"type": ["integer", "null"], "format": "int64"},
@@ -46,7 +47,7 @@ def describe_predict(
     components.setdefault("schemas", {}).update(
         {
             "EntityRow": _entity_row(bundle),
-            "PredictRequest": _request(max_rows),
+            "PredictRequest": _request(bundle, max_rows),
             "PredictResponse": _response(),
             "Prediction": _prediction(bundle),
             "RowError": _error_schema(["code", "message"]),
@@ -137,8 +138,8 @@ def _entity_row(bundle: Bundle) -> dict[str, Any]:
     return _object(keys, list(keys), description="The entity keys of one row.", **more)
 
 
-def _request(max_rows: int) -> dict[str, Any]:
-    properties = {
+def _request(bundle: Bundle, max_rows: int) -> dict[str, Any]:
+    properties: dict[str, Any] = {
         "entity_rows": {
             "type": "array",
             "items": {"$ref": "#/components/schemas/EntityRow"},
@@ -157,7 +158,19 @@ def _request(max_rows: int) -> dict[str, Any]:
             "description": "Fail the whole request when one row is in error.",
         },
     }
+    if overridable := {f.name: _override(f) for f in bundle.features if f.overridable}:
+        properties["feature_overrides"] = {
+            "type": ["array", "null"],
+            "items": _object(overridable, []) | {"type": ["object", "null"]},
+            "maxItems": max_rows,
+            "description": "For each entity row, in their order, the values that stand in for "
+            "those of the online store. A value of null counts as missing.",
+        }
     return _object(properties, ["entity_rows"])
+
+
+def _override(feature: Feature) -> dict[str, Any]:
+    return _VALUE_TYPES[feature.dtype] | {"description": feature.description}
 
 
 def _response() -> dict[str, Any]:
@@ -192,9 +205,13 @@ def _prediction(bundle: Bundle) -> dict[str, Any]:
 
 def _feature(feature: Feature) -> dict[str, Any]:
     ttl = "" if feature.ttl_seconds is None else f" Expires after {feature.ttl_seconds:g} s."
+    status = {"enum": list(STATUSES), "description": _STATUS_DOCS}
+    if feature.overridable:
+        status["enum"].append(OVERRIDDEN)
+        status["description"] += f" {OVERRIDDEN}: its value came with the request."
     properties = {
         "value": _VALUE_TYPES[feature.dtype],
-        "status": {"enum": list(STATUSES), "description": _STATUS_DOCS},
+        "status": status,
         "age_seconds": {"type": ["number", "null"], "description": "Since its event time."},
     }
     return _object(properties, list(properties), description=f"{feature.description}{ttl}".strip())

@@ -26,7 +26,7 @@ from serving.metrics import Metrics
 from serving.online_client import OnlineStoreClient
 from serving.settings import Limits
 
-_FIELDS = frozenset({"entity_rows", "include_features", "strict"})
+_FIELDS = frozenset({"entity_rows", "feature_overrides", "include_features", "strict"})
 
 
 class PredictEndpoint:
@@ -36,6 +36,7 @@ class PredictEndpoint:
         self, champion: Champion, online: OnlineStoreClient, metrics: Metrics, limits: Limits
     ) -> None:
         self._batches = Batches(champion, online, metrics)
+        self._champion = champion
         self._metrics = metrics
         self._limits = limits
 
@@ -49,12 +50,18 @@ class PredictEndpoint:
             async with asyncio.timeout(self._limits.seconds):
                 _require_json(scope)
                 body = await _read_body(receive, self._limits.body_bytes)
-                content = await self._batches.predict(_parse(body, self._limits.rows))
+                request = _parse(body, self._limits.rows)
+                self._require_overridable(request)
+                content = await self._batches.predict(request)
         except TimeoutError as err:
             raise RequestTimeoutError("the answer was not ready in time") from err
         finally:
             metrics.in_flight -= 1
         await send_json(send, 200, content)
+
+    def _require_overridable(self, request: PredictRequest) -> None:
+        if request.feature_overrides is not None and not self._champion.current.overrides:
+            raise InvalidRequestError("feature_overrides: this model's recipe allows none")
 
 
 def _require_json(scope: Scope) -> None:
@@ -95,7 +102,15 @@ def _parse(body: bytes, max_rows: int) -> PredictRequest:
         raise InvalidRequestError("entity_rows must be a list of one or more entity rows")
     if len(rows) > max_rows:
         raise RequestTooLargeError(f"{len(rows)} entity rows; the limit is {max_rows}")
-    return PredictRequest(rows, _flag(content, "include_features"), _flag(content, "strict"))
+    overrides = content.get("feature_overrides")
+    if overrides is not None and (not isinstance(overrides, list) or len(overrides) != len(rows)):
+        raise InvalidRequestError(
+            "feature_overrides must be a list of one object, or null, for each of the "
+            f"{len(rows)} entity rows"
+        )
+    return PredictRequest(
+        rows, overrides, _flag(content, "include_features"), _flag(content, "strict")
+    )
 
 
 def _flag(content: dict[str, Any], name: str) -> bool:

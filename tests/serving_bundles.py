@@ -65,6 +65,13 @@ def manifest(**changes: Any) -> dict[str, Any]:
     return content | changes
 
 
+def overridable(*names: str) -> list[dict[str, Any]]:
+    """Return the features of a manifest, those of these names overridable."""
+    return [
+        feature | {"overridable": feature["name"] in names} for feature in manifest()["features"]
+    ]
+
+
 def inputs_of(content: Mapping[str, Any]) -> list[dict[str, Any]]:
     """Return the model inputs for a manifest's features, as the exporter does."""
     tensors = []

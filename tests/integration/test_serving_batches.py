@@ -75,7 +75,7 @@ Ask = Callable[..., tuple[Outcomes, Metrics]]
 
 def _request(*user_ids: Any, strict: bool = False) -> PredictRequest:
     rows = [{"user_id": user_id, "category_id": "toys"} for user_id in user_ids]
-    return PredictRequest(rows, include_features=True, strict=strict)
+    return PredictRequest(rows, None, include_features=True, strict=strict)
 
 
 def _orders(outcome: Any) -> list[Any]:

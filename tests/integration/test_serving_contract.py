@@ -21,12 +21,13 @@ from schemathesis.specs.openapi.checks import (
 )
 
 from runner.settings import RedisAddress
-from tests.serving_bundles import OnlineStore, write_linear_bundle
+from tests.serving_bundles import FEATURES, OnlineStore, overridable, write_linear_bundle
 from tests.serving_process import Serving, serving
 
 pytestmark = pytest.mark.servers
 
 KEY = "schemathesis-key-1"
+NAMES = [f"{view}__{feature}" for view, feature, *_ in FEATURES]
 CHECKS: list[Any] = [
     not_a_server_error,
     status_code_conformance,
@@ -45,7 +46,9 @@ def _server(
     redis_server: RedisAddress,
 ) -> Iterator[Serving]:
     folder: Path = tmp_path_factory.mktemp("bundle")
-    write_linear_bundle(folder, task=request.param)
+    # One of the two takes feature overrides, of every type.
+    features = overridable(*NAMES) if request.param == "regression" else overridable()
+    write_linear_bundle(folder, task=request.param, features=features)
     OnlineStore(redis_server.url).write_user(1, "toys")
     with serving(folder, redis_server.url, SERVING_API_KEYS=KEY) as server:
         yield server

@@ -188,6 +188,21 @@ def test_the_bundle_says_what_serving_needs_and_its_digest_is_returned(recipe, t
 
 
 @pytest.mark.parametrize(
+    ("more", "overridable"),
+    [
+        ("", []),
+        ('feature_overrides: ["activity:value"]\n', ["activity__value"]),
+        ('feature_overrides: ["activity:*"]\n', [feature.column for feature in FEATURES]),
+    ],
+)
+def test_the_bundle_says_which_features_a_request_may_override(recipe, tmp_path, more, overridable):
+    X, y = rows()
+    made = recipe(more=more)
+    read = written(tmp_path, made, bundle.served_model(build_pipeline(made, X).fit(X, y), X))
+    assert [feature.name for feature in read.features if feature.overridable] == overridable
+
+
+@pytest.mark.parametrize(
     ("estimator", "task", "scorer", "names"),
     [
         (

@@ -129,7 +129,7 @@ def test_a_dumped_distribution_has_the_keys_of_its_kind(folder):
 def test_parts_that_are_not_there_are_dumped_as_not_there(folder):
     recipe = load(folder, recipe_text())
     assert (recipe.tuning, recipe.calibration, recipe.decision_threshold) == (None, None, None)
-    assert recipe.slices == ()
+    assert recipe.slices == recipe.feature_overrides == ()
     assert not {"tuning", "calibration", "decision_threshold"} & recipe.dump().keys()
 
 
@@ -625,6 +625,23 @@ WRONG = [
         ),
     ),
     ({17: "slice: [a]"}, "17:1: slice: unknown key (did you mean 'slices'?)"),
+    # Feature overrides
+    ({17: "feature_overrides: x:y"}, "17:1: feature_overrides: expected a list, got 'x:y'"),
+    (
+        {17: "feature_overrides: [orders_7d]"},
+        "17:21: feature_overrides[0]: expected `view:feature` or `view:*`, got 'orders_7d'",
+    ),
+    (
+        {17: 'feature_overrides: ["user_activity:orders_1d"]'},
+        (
+            "17:21: feature_overrides[0]: 'user_activity:orders_1d' is not among features (did you "
+            "mean 'user_activity:orders_7d'?)"
+        ),
+    ),
+    (
+        {17: 'feature_overrides: ["user_activity:orders_7d", "user_activity:orders_7d"]'},
+        "17:48: feature_overrides[1]: 'user_activity:orders_7d' is listed twice",
+    ),
     # YAML itself
     ({5: "label: again"}, "6:1: key 'label' occurs twice, first in line 5"),
     ({8: "split: {test: &t 28d, embargo: *t}"}, "8:15: anchors and aliases are not taken"),
@@ -788,6 +805,7 @@ def recipes(draw):
     """Draw the content of a right recipe, what may be left out sometimes left out."""
     task = draw(st.sampled_from(["classification", "regression"]))
     views = draw(st.lists(identifiers, min_size=1, max_size=4, unique=True))
+    features = [f"{view}:{draw(identifiers | st.just('*'))}" for view in views]
     scoring = draw(
         st.lists(st.sampled_from(names_of(SCORERS, task)), min_size=1, max_size=4, unique=True)
     )
@@ -809,6 +827,7 @@ def recipes(draw):
     optional = {
         **probabilities,
         "slices": draw(st.lists(identifiers, max_size=3, unique=True)),
+        "feature_overrides": draw(st.lists(st.sampled_from(features), max_size=3, unique=True)),
         "description": draw(texts),
         "tuning": draw(tunings(init_args)),
         "preprocessing": {
@@ -823,7 +842,7 @@ def recipes(draw):
         "task": task,
         "spine": draw(identifiers),
         "label": draw(identifiers),
-        "features": [f"{view}:{draw(identifiers | st.just('*'))}" for view in views],
+        "features": features,
         "split": {"test": draw(durations), "embargo": draw(durations)},
         "estimator": {
             "class_path": draw(st.sampled_from(names_of(ESTIMATORS, task))),

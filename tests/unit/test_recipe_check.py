@@ -136,6 +136,8 @@ def refusal(check, tmp_path):
             7: 'features: ["user_demographics:*", "calendar:is_holiday"]',
             17: 'slices: ["user_demographics:country", "calendar:is_holiday"]',
         },
+        {17: 'feature_overrides: ["user_demographics:*", "user_activity:orders_7d"]'},
+        {17: 'feature_overrides: ["user_demographics:country"]'},
     ],
 )
 def test_a_recipe_that_fits_passes(check, changes):
@@ -300,6 +302,11 @@ SPINE = "models/spine_data/spine_category_purchase.yml"
         (
             {7: 'features: ["user_demographics:*"]', 17: 'slices: ["user_demographics:land"]'},
             "17:10: slices[0]: user_demographics has no feature 'land'",
+            "choose one of age, country, is_new",
+        ),
+        (
+            {17: 'feature_overrides: ["user_demographics:land"]'},
+            "17:21: feature_overrides[0]: user_demographics has no feature 'land'",
             "choose one of age, country, is_new",
         ),
     ],
