@@ -17,7 +17,7 @@ from serving.guard import PROBES
 from serving.online import STATUSES, entity_key_schema
 from serving.overrides import OVERRIDDEN
 
-_VALUE_TYPES = {
+_VALUE_TYPES: dict[str, dict[str, Any]] = {
     "int64": {"type": ["integer", "null"], "format": "int64"},
     "int32": {"type": ["integer", "null"], "format": "int32"},
     "float64": {"type": ["number", "null"]},
@@ -205,13 +205,13 @@ def _prediction(bundle: Bundle) -> dict[str, Any]:
 
 def _feature(feature: Feature) -> dict[str, Any]:
     ttl = "" if feature.ttl_seconds is None else f" Expires after {feature.ttl_seconds:g} s."
-    status = {"enum": list(STATUSES), "description": _STATUS_DOCS}
+    statuses, docs = list(STATUSES), _STATUS_DOCS
     if feature.overridable:
-        status["enum"].append(OVERRIDDEN)
-        status["description"] += f" {OVERRIDDEN}: its value came with the request."
+        statuses.append(OVERRIDDEN)
+        docs += f" {OVERRIDDEN}: its value came with the request."
     properties = {
         "value": _VALUE_TYPES[feature.dtype],
-        "status": status,
+        "status": {"enum": statuses, "description": docs},
         "age_seconds": {"type": ["number", "null"], "description": "Since its event time."},
     }
     return _object(properties, list(properties), description=f"{feature.description}{ttl}".strip())

@@ -68,12 +68,10 @@ class FeatureOverrides:
 
 def overridden(row: OnlineRow, values: Mapping[int, Any]) -> OnlineRow:
     """Return the row with these values, by position; theirs is no age."""
-    changed = OnlineRow(list(row.values), list(row.statuses), list(row.ages))
+    seen, statuses, ages = list(row.values), list(row.statuses), list(row.ages)
     for position, value in values.items():
-        changed.values[position] = value
-        changed.statuses[position] = OVERRIDDEN
-        changed.ages[position] = None
-    return changed
+        seen[position], statuses[position], ages[position] = value, OVERRIDDEN, None
+    return OnlineRow(seen, statuses, ages)
 
 
 def _is_number(value: Any) -> bool:
