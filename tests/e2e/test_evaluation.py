@@ -1,5 +1,9 @@
-"""What docs/evaluation.md says, done with its own recipe: trained, reproduced, served."""
+"""What docs/evaluation.md says, done with its own recipe: trained, reproduced, served.
 
+So is what docs/serving.md says of feature overrides, with the same recipe.
+"""
+
+import json
 import re
 from datetime import timedelta
 
@@ -15,6 +19,7 @@ from runner.training_data import split_rows
 from tests.e2e.conftest import REPOSITORY, served
 
 PAGE = (REPOSITORY / "docs" / "evaluation.md").read_text()
+SERVING_PAGE = (REPOSITORY / "docs" / "serving.md").read_text()
 NAME = "category_purchase_calibrated"
 RECIPE = "recipes/calibrated.yaml"
 
@@ -24,7 +29,8 @@ def trained(shop):
     """What training the page's recipe prints; the recipe stays for the module."""
     [recipe] = re.findall(r"```yaml\n(.*?)```", PAGE, re.DOTALL)
     path = shop.root / RECIPE
-    path.write_text(recipe)
+    [overrides] = re.findall(r"```yaml\n(feature_overrides.*?)```", SERVING_PAGE, re.DOTALL)
+    path.write_text(recipe + overrides)
     yield shop.runner("train", RECIPE)
     path.unlink()
 
@@ -112,3 +118,16 @@ def test_http_and_batch_give_the_same_probabilities_and_decide_by_the_threshold(
     assert classes == [int(share >= threshold) for share in online]
     assert 0 < sum(classes) < len(classes)
     assert any(row["prediction"] and row["probabilities"]["1"] < 0.5 for row in rows)
+
+
+def test_a_request_may_bring_the_features_that_the_recipe_lists(shop, run):
+    blocks = re.findall(r"```json\n(.*?)```", SERVING_PAGE, re.DOTALL)
+    [request] = [json.loads(block) for block in blocks if "feature_overrides" in block]
+    with served(shop, RECIPE) as api:
+        given, read = api.post("/predict", request)["predictions"]
+        plain = api.post("/predict", {**request, "feature_overrides": None})["predictions"]
+    name = "user_activity__orders_7d"
+    assert given["features"][name] == {"value": 5, "status": "overridden", "age_seconds": None}
+    assert plain[0]["features"][name]["status"] != "overridden"
+    assert read["features"][name]["value"] == plain[1]["features"][name]["value"]
+    assert read["probabilities"] == plain[1]["probabilities"]
