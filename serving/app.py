@@ -116,7 +116,7 @@ def create_app(
         metrics=metrics,
         access_log=access_log,
         lifecycle=lifecycle,
-        direct={("POST", "/predict"): predict},
+        endpoints={("POST", "/predict"): predict},
     )
 
 

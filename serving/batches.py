@@ -21,6 +21,7 @@ from serving.errors import (
     InvalidFeatureOverrideError,
     InvalidOnlineValueError,
     PredictionError,
+    RequestTimeoutError,
     ServingError,
 )
 from serving.metrics import Metrics
@@ -75,12 +76,21 @@ class _Row(NamedTuple):
 
 
 class Batches:
-    """Answers requests, those that come in the same turn of the event loop together."""
+    """Answers requests, those that come in the same turn of the event loop together.
 
-    def __init__(self, champion: Champion, online: OnlineStoreClient, metrics: Metrics) -> None:
+    Parameters
+    ----------
+    seconds
+        How long an answer may take.
+    """
+
+    def __init__(
+        self, champion: Champion, online: OnlineStoreClient, metrics: Metrics, seconds: float
+    ) -> None:
         self._champion = champion
         self._online = online
         self._metrics = metrics
+        self._seconds = seconds
         self._waiting: list[_Asked] = []
         self._tasks: set[asyncio.Task[None]] = set()  # the event loop itself holds them weakly
 
@@ -103,10 +113,13 @@ class Batches:
     async def _answer(self, batch: list[_Asked]) -> None:
         try:
             loaded = self._champion.current
-            await self._predict(loaded, await self._online_rows(loaded, batch))
+            async with asyncio.timeout(self._seconds):
+                await self._predict(loaded, await self._online_rows(loaded, batch))
         except Exception as err:  # each request raises it again, and the guard tells it
+            late = isinstance(err, TimeoutError)
+            told = RequestTimeoutError("the answer was not ready in time") if late else err
             for asked in batch:
-                asked.fail(err)
+                asked.fail(told)
             return
         model = {"name": loaded.name, "version": loaded.version.version}
         for asked in batch:

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 import hmac
 import itertools
 import re
 import secrets
 import time
 import traceback
-from collections.abc import Awaitable, Callable, Iterable, Mapping, MutableMapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping, MutableMapping, Sequence
 from hashlib import sha256
 from http import HTTPStatus
-from typing import Any
+from typing import Any, NamedTuple, Protocol
 
 import orjson
 
@@ -25,6 +26,8 @@ Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 App = Callable[[Scope, Receive, Send], Awaitable[None]]
+Header = tuple[bytes, bytes]
+Reply = Callable[[int, Sequence[Header], bytes], None]
 
 PROBES = frozenset({"/health", "/ready"})
 OPEN_PATHS = PROBES | {"/docs"}
@@ -36,6 +39,13 @@ _CLIENT_CLOSED = 499
 
 class ClientDisconnectedError(Exception):
     """The client went away before its request was read."""
+
+
+class Endpoint(Protocol):
+    """What answers a request that has come whole."""
+
+    def begin(self, scope: Scope, body: bytes) -> asyncio.Future[Any]:
+        """Return the future of the answer's content; raises ServingError, as the future may."""
 
 
 class Lifecycle:
@@ -102,9 +112,9 @@ class Guard:
 
     Parameters
     ----------
-    direct
-        ASGI endpoints by method and path that are called without FastAPI's router and its other
-        middleware, which cost a fifth of a prediction and do nothing for it.
+    endpoints
+        By method and path, what answers a request that has come whole: without FastAPI's router
+        and its other middleware, and without a task, which together cost more than a prediction.
     """
 
     def __init__(
@@ -115,10 +125,10 @@ class Guard:
         metrics: Metrics,
         access_log: AccessLog,
         lifecycle: Lifecycle,
-        direct: Mapping[tuple[str, str], App],
+        endpoints: Mapping[tuple[str, str], Endpoint],
     ) -> None:
         self._app = app
-        self._direct = direct
+        self._endpoints = endpoints
         self._keys = keys
         self._metrics = metrics
         self._access_log = access_log
@@ -147,18 +157,48 @@ class Guard:
 
         try:
             self._keys.check(scope)
-            app = self._direct.get((scope["method"], scope["path"]), self._app)
-            await app(scope, receive, answer)
-        except ServingError as err:
-            await send_error(answer, err, request_id)
+            await self._app(scope, receive, answer)
         except ClientDisconnectedError:
             status = _CLIENT_CLOSED
-        except Exception as err:  # whatever it was, the client learns nothing but the request id
-            _log_unexpected(err, request_id)
+        except Exception as err:
+            told = self._told(err, request_id)
             if not status:
-                await send_error(answer, ServingError("internal error"), request_id)
+                await send_answer(answer, told)
         finally:
             self._note(scope, status, time.perf_counter() - started, request_id)
+
+    def answers(self, scope: Scope) -> bool:
+        """Return whether `answer` takes such a request."""
+        known = (scope["method"], scope["path"]) in self._endpoints
+        return known and not self._lifecycle.draining
+
+    def answer(self, scope: Scope, body: bytes, reply: Reply) -> None:
+        """Answer a request that has come whole; `reply` is called once, now or later."""
+        started = time.perf_counter()
+        request_id = self._request_id(scope)
+
+        def finish(content: asyncio.Future[Any]) -> None:
+            try:
+                answer = json_answer(200, content.result())
+            except Exception as err:
+                answer = self._told(err, request_id)
+            reply(answer.status, [*answer.headers, (b"x-request-id", request_id)], answer.body)
+            self._note(scope, answer.status, time.perf_counter() - started, request_id)
+
+        try:
+            self._keys.check(scope)
+            content = self._endpoints[scope["method"], scope["path"]].begin(scope, body)
+        except Exception as err:  # as below
+            content = asyncio.get_running_loop().create_future()
+            content.set_exception(err)
+        content.add_done_callback(finish)
+
+    def _told(self, err: Exception, request_id: bytes) -> Answer:
+        """Return what a client learns of an error: of one that is none of ours, only the id."""
+        if not isinstance(err, ServingError):
+            _log_unexpected(err, request_id)
+            err = ServingError("internal error")
+        return error_answer(err, request_id)
 
     def _request_id(self, scope: Scope) -> bytes:
         for name, value in scope["headers"]:
@@ -181,17 +221,35 @@ class Guard:
         )
 
 
-async def send_error(send: Send, err: ServingError, request_id: bytes) -> None:
-    """Answer with the one shape of errors."""
-    await send_json(
-        send,
-        err.status,
-        {"error": {"code": err.code, "message": err.message, "request_id": request_id.decode()}},
-        error_headers(err),
-    )
+class Answer(NamedTuple):
+    """A whole answer."""
+
+    status: int
+    headers: list[Header]
+    body: bytes
 
 
-def error_headers(err: ServingError) -> list[tuple[bytes, bytes]]:
+def json_answer(status: int, content: Any, headers: Iterable[Header] = ()) -> Answer:
+    """Return an answer of JSON."""
+    body = orjson.dumps(content, option=orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_NON_STR_KEYS)
+    length = (b"content-length", b"%d" % len(body))
+    return Answer(status, [(b"content-type", b"application/json"), length, *headers], body)
+
+
+def error_answer(err: ServingError, request_id: bytes) -> Answer:
+    """Return an error's answer, in the one shape of errors."""
+    error = {"code": err.code, "message": err.message, "request_id": request_id.decode()}
+    return json_answer(err.status, {"error": error}, error_headers(err))
+
+
+async def send_answer(send: Send, answer: Answer) -> None:
+    """Send it the ASGI way."""
+    status, headers, body = answer
+    await send({"type": "http.response.start", "status": status, "headers": headers})
+    await send({"type": "http.response.body", "body": body})
+
+
+def error_headers(err: ServingError) -> list[Header]:
     """Return the headers that belong to an error's status."""
     headers = []
     if isinstance(err, HttpError):
@@ -201,25 +259,6 @@ def error_headers(err: ServingError) -> list[tuple[bytes, bytes]]:
     if err.status == UnauthorizedError.status:
         headers.append((b"www-authenticate", b"Bearer"))
     return headers
-
-
-async def send_json(
-    send: Send, status: int, content: Any, headers: Iterable[tuple[bytes, bytes]] = ()
-) -> None:
-    """Answer with JSON."""
-    body = orjson.dumps(content, option=orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_NON_STR_KEYS)
-    await send(
-        {
-            "type": "http.response.start",
-            "status": status,
-            "headers": [
-                (b"content-type", b"application/json"),
-                (b"content-length", b"%d" % len(body)),
-                *headers,
-            ],
-        }
-    )
-    await send({"type": "http.response.body", "body": body})
 
 
 def _log_unexpected(err: Exception, request_id: bytes) -> None:

@@ -1,8 +1,8 @@
 """POST /predict: entity rows in, predictions out, in the shortest way that is still safe.
 
-A plain ASGI endpoint, which the guard calls without FastAPI's router and middleware: a FastAPI
-route that returns a constant costs nearly as much CPU time as all of this. `serving.openapi`
-describes it from the same bundle that it answers from.
+`begin` takes a request that has come whole, without a task of its own; the ASGI endpoint takes
+every other, such as a slow upload. `serving.openapi` describes both from the same bundle that they
+answer from.
 """
 
 from __future__ import annotations
@@ -21,7 +21,14 @@ from serving.errors import (
     TooManyRequestsError,
     UnsupportedMediaTypeError,
 )
-from serving.guard import ClientDisconnectedError, Receive, Scope, Send, send_json
+from serving.guard import (
+    ClientDisconnectedError,
+    Receive,
+    Scope,
+    Send,
+    json_answer,
+    send_answer,
+)
 from serving.metrics import Metrics
 from serving.online_client import OnlineStoreClient
 from serving.settings import Limits
@@ -35,33 +42,46 @@ class PredictEndpoint:
     def __init__(
         self, champion: Champion, online: OnlineStoreClient, metrics: Metrics, limits: Limits
     ) -> None:
-        self._batches = Batches(champion, online, metrics)
+        self._batches = Batches(champion, online, metrics, limits.seconds)
         self._champion = champion
         self._metrics = metrics
         self._limits = limits
 
+    def begin(self, scope: Scope, body: bytes) -> asyncio.Future[dict[str, Any]]:
+        """Return the future of the answer's content; raises ServingError, as the future may."""
+        self._require_room()
+        _require_json(scope)
+        answer = self._ask(body)
+        self._metrics.in_flight += 1
+        answer.add_done_callback(self._ended)
+        return answer
+
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer one request within the limits."""
-        metrics = self._metrics
-        if metrics.in_flight >= self._limits.concurrency:
-            raise TooManyRequestsError("too many requests at once")
-        metrics.in_flight += 1
+        """Read a request within the limits, and answer it."""
+        self._require_room()
+        self._metrics.in_flight += 1
         try:
             async with asyncio.timeout(self._limits.seconds):
                 _require_json(scope)
-                body = await _read_body(receive, self._limits.body_bytes)
-                request = _parse(body, self._limits.rows)
-                self._require_overridable(request)
-                content = await self._batches.predict(request)
+                content = await self._ask(await _read_body(receive, self._limits.body_bytes))
         except TimeoutError as err:
             raise RequestTimeoutError("the answer was not ready in time") from err
         finally:
-            metrics.in_flight -= 1
-        await send_json(send, 200, content)
+            self._metrics.in_flight -= 1
+        await send_answer(send, json_answer(200, content))
 
-    def _require_overridable(self, request: PredictRequest) -> None:
+    def _require_room(self) -> None:
+        if self._metrics.in_flight >= self._limits.concurrency:
+            raise TooManyRequestsError("too many requests at once")
+
+    def _ask(self, body: bytes) -> asyncio.Future[dict[str, Any]]:
+        request = _parse(body, self._limits)
         if request.feature_overrides is not None and not self._champion.current.overrides:
             raise InvalidRequestError("feature_overrides: this model's recipe allows none")
+        return self._batches.predict(request)
+
+    def _ended(self, _answer: asyncio.Future[dict[str, Any]]) -> None:
+        self._metrics.in_flight -= 1
 
 
 def _require_json(scope: Scope) -> None:
@@ -81,14 +101,19 @@ async def _read_body(receive: Receive, limit: int) -> bytes:
         if message["type"] == "http.disconnect":
             raise ClientDisconnectedError
         body += bytes(message.get("body", b""))
-        if len(body) > limit:
-            raise RequestTooLargeError(f"the body is larger than {limit} bytes")
+        _check_size(body, limit)
         if not message.get("more_body"):
             return body
 
 
-def _parse(body: bytes, max_rows: int) -> PredictRequest:
+def _check_size(body: bytes, limit: int) -> None:
+    if len(body) > limit:
+        raise RequestTooLargeError(f"the body is larger than {limit} bytes")
+
+
+def _parse(body: bytes, limits: Limits) -> PredictRequest:
     """Return the request in `body`. Raises InvalidRequestError, RequestTooLargeError."""
+    _check_size(body, limits.body_bytes)
     try:
         content = orjson.loads(body)
     except orjson.JSONDecodeError as err:
@@ -100,8 +125,8 @@ def _parse(body: bytes, max_rows: int) -> PredictRequest:
     rows = content.get("entity_rows")
     if not isinstance(rows, list) or not rows:
         raise InvalidRequestError("entity_rows must be a list of one or more entity rows")
-    if len(rows) > max_rows:
-        raise RequestTooLargeError(f"{len(rows)} entity rows; the limit is {max_rows}")
+    if len(rows) > limits.rows:
+        raise RequestTooLargeError(f"{len(rows)} entity rows; the limit is {limits.rows}")
     overrides = content.get("feature_overrides")
     if overrides is not None and (not isinstance(overrides, list) or len(overrides) != len(rows)):
         raise InvalidRequestError(

@@ -19,7 +19,7 @@ from serving.app import build
 from serving.errors import ConfigurationError
 from serving.guard import Lifecycle
 from serving.logs import log
-from serving.one_write import OneWriteProtocol
+from serving.protocol import ShortWayProtocol
 from serving.settings import ServingSettings
 
 _BACKLOG = 2048
@@ -43,7 +43,7 @@ def run(settings: ServingSettings) -> None:
     _log_uvicorn()
     config = uvicorn.Config(
         app,
-        http=OneWriteProtocol,
+        http=ShortWayProtocol,
         proxy_headers=False,
         log_config=None,
         access_log=False,

@@ -56,7 +56,7 @@ def _asks(folder: Path, redis_url: str) -> Any:
         champion.refresh()
         online = OnlineStoreClient(redis_address.RedisAddress.from_url(redis_url), 5)
         await online.start()
-        batches = Batches(champion, online, metrics)
+        batches = Batches(champion, online, metrics, 10.0)
         futures = [batches.predict(request) for request in requests]
         if give_up is not None:
             futures[give_up].cancel()

@@ -38,7 +38,7 @@ def _ask(app: Any, **scope: Any) -> list[Any]:
             metrics=Metrics(),
             access_log=log,
             lifecycle=Lifecycle(),
-            direct={},
+            endpoints={},
         )
         request = {
             "type": "http",
