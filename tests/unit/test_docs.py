@@ -1,6 +1,8 @@
 """The docs name things that exist, and everything a user can type is in them."""
 
+import json
 import re
+import shlex
 from pathlib import Path
 
 import pytest
@@ -8,11 +10,17 @@ import typer.main
 import yaml
 
 from runner.cli import app
-from runner.recipe import load_recipe
+from runner.estimators import argument_problems
+from runner.recipe import Recipe, load_recipe
+from runner.recipe_errors import keys_of
+from runner.yaml_source import load_yaml
+from tests.recipe_files import recipe_text
 
 ROOT = Path(__file__).resolve().parents[2]
 README = ROOT / "README.md"
 PAGES = [README, *sorted((ROOT / "docs").rglob("*.md"))]
+TOLD = [*PAGES, *sorted((ROOT / "examples").rglob("*.md")), ROOT / "runner/skeleton/README.md"]
+ABOUT_RECIPES = ("recipe", "tuning", "evaluation", "gates", "lineage", "reproduce")
 FOLDERS = ("dbt_project/", "runner/", "serving/", "recipes/", "examples/", "docs/", "profiles/")
 
 
@@ -55,3 +63,71 @@ def test_the_recipe_in_the_readme_is_the_recipe_of_the_repository(tmp_path):
     assert yaml.safe_load(shown[1]) == real
     (tmp_path / "rf.yaml").write_text(shown[1])
     load_recipe(tmp_path / "rf.yaml")
+
+
+def commands(text):
+    """Yield the arguments of every `runner` command in the text, in its blocks and in its lines."""
+    blocks = re.findall(r"^```\w*\n(.*?)^```", text, re.DOTALL | re.MULTILINE)
+    lines = [line for block in blocks for line in block.replace("\\\n", " ").splitlines()]
+    inline = re.sub(r"^```.*?^```", "", text, flags=re.DOTALL | re.MULTILINE)
+    lines += [" ".join(code.split()) for code in re.findall(r"`([^`]+)`", inline)]
+    for line in lines:
+        for part in re.split(r"\|+|&+|;", line.partition(" #")[0].removeprefix("$ ")):
+            words = part.replace("[--", "--").replace("]", "").split()
+            if words[:1] == ["runner"] and len(words) > 1:
+                yield shlex.split(" ".join(words[1:]))
+
+
+COMMANDS = {
+    f"{page.relative_to(ROOT)}: {shlex.join(arguments)}": arguments
+    for page in TOLD
+    for arguments in commands(page.read_text())
+}
+
+
+@pytest.mark.parametrize("arguments", COMMANDS.values(), ids=COMMANDS)
+def test_every_command_in_the_docs_has_these_arguments_and_options(arguments):
+    command = typer.main.get_command(app)
+    while arguments and (below := getattr(command, "commands", {})):
+        name, *arguments = arguments
+        if name.startswith("-"):
+            assert name in {"--help", "--version"}
+            return
+        assert name in below
+        command = below[name]
+    if arguments and arguments != ["--help"]:
+        command.make_context(command.name, arguments)  # raises what the command line would say
+
+
+def test_the_docs_show_commands_in_blocks_in_lines_and_in_pipes():
+    text = "`runner up`, `runner\nplan x.yaml [--target cloud]`\n"
+    block = "```bash\n$ runner a && runner b\nrunner c -o \\\n d | jq # runner e\n```\n"
+    assert list(commands(text + block)) == [
+        ["a"],
+        ["b"],
+        ["c", "-o", "d"],
+        ["up"],
+        ["plan", "x.yaml", "--target", "cloud"],
+    ]
+    assert len(COMMANDS) > 60
+
+
+EXAMPLES = {
+    f"{name}.md {i}": block
+    for name in ABOUT_RECIPES
+    for i, block in enumerate(
+        re.findall(r"```yaml\n(.*?)```", (ROOT / f"docs/{name}.md").read_text(), re.DOTALL)
+    )
+}
+
+
+@pytest.mark.parametrize("block", EXAMPLES.values(), ids=EXAMPLES)
+def test_every_yaml_block_about_recipes_is_one_or_a_part_of_one(block, tmp_path):
+    (tmp_path / "block.yaml").write_text(block)
+    (tmp_path / "whole.yaml").write_text(recipe_text({16: None}))
+    shown = load_yaml(tmp_path / "block.yaml").data
+    assert shown.keys() <= keys_of(Recipe).keys()
+    whole = load_yaml(tmp_path / "whole.yaml").data
+    (tmp_path / "recipe.yaml").write_text(json.dumps(whole | shown))
+    recipe = load_recipe(tmp_path / "recipe.yaml")
+    assert list(argument_problems(recipe)) == []
