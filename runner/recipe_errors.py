@@ -27,6 +27,12 @@ _EXPECTED = {
     "tuple_type": "a list",
 }
 _HINT = "docs/recipe.md describes every key"
+# Where YAML of another kind, or quotes, would have made of a value what was expected.
+_HINTS = {
+    "bool_type": "write true or false, without quotes",
+    "float_type": "write digits, without quotes",
+    "int_type": "write digits only, without quotes",
+}
 
 
 class ProblemsError(ValueError):
@@ -65,7 +71,8 @@ def _problem(details: ErrorDetails, path: KeyPath, model: type[BaseModel]) -> Pr
     if kind == "value_error":
         return Problem(path, str(context["error"]), _HINT)
     expected = _EXPECTED[kind].format(**context)
-    return Problem(path, f"expected {expected}, got {show(details['input'])}", _HINT)
+    hint = _HINTS.get(kind, _HINT)
+    return Problem(path, f"expected {expected}, got {show(details['input'])}", hint)
 
 
 def _known_keys(path: KeyPath, model: type[BaseModel]) -> list[str]:

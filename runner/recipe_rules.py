@@ -32,6 +32,17 @@ _NOT_TUNED: Mapping[str, str] = {
     "random_state": "the best of several seeds is the luckiest",
     "verbose": "it does not change the model",
 }
+# What people write for scorers whose names in scikit-learn are not like it.
+_ALSO_CALLED: Mapping[str, str] = {
+    "auprc": "average_precision",
+    "brier": "neg_brier_score",
+    "mae": "neg_mean_absolute_error",
+    "mape": "neg_mean_absolute_percentage_error",
+    "mcc": "matthews_corrcoef",
+    "mse": "neg_mean_squared_error",
+    "pr_auc": "average_precision",
+    "rmse": "neg_root_mean_squared_error",
+}
 _EMPTY = Problem((), "expected at least one entry", "docs/recipe.md describes every key")
 
 
@@ -45,6 +56,9 @@ def reference_problems(features: Sequence[str]) -> list[Problem]:
         whole_view = reference.partition(":")[0] + ":*"
         if re.fullmatch(REFERENCE, reference) is None:
             problem = f"expected `view:feature` or `view:*`, got {show(reference)}"
+            meant = reference.replace(".", ":")
+            if re.fullmatch(REFERENCE, meant):
+                problem += did_you_mean(reference, [meant])
         elif reference in features[:i]:
             problem = f"{show(reference)} is listed twice"
         elif reference != whole_view and whole_view in features:
@@ -77,8 +91,8 @@ def scoring_problems(scoring: Sequence[str], task: str | None) -> list[Problem]:
     for i, name in enumerate(scoring):
         if name not in fitting:
             reason = f"is not for {task}" if name in SCORERS else "is not on the list"
-            problem = f"{show(name)} {reason}{did_you_mean(name, fitting)}"
-            problems.append(Problem((i,), problem, hint))
+            meant = did_you_mean(_ALSO_CALLED.get(name.lower(), name), fitting)
+            problems.append(Problem((i,), f"{show(name)} {reason}{meant}", hint))
         elif name in scoring[:i]:
             problems.append(Problem((i,), f"{show(name)} is listed twice", "list it once"))
     return problems

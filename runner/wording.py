@@ -25,8 +25,10 @@ def show(value: Any) -> str:
 def did_you_mean(name: str, names: Iterable[str], *, likeness: float = 0.6) -> str:
     """Return ` (did you mean 'x'?)` with the one of `names` most like `name`, or nothing.
 
+    In capitals or not makes no difference.
     `likeness` is the least ratio of equal characters that counts, from 0 to 1.
     """
     # Comparing takes time with the square of the length; our names are shorter than this.
-    close = difflib.get_close_matches(name[:200], names, n=1, cutoff=likeness)
-    return f" (did you mean {close[0]!r}?)" if close else ""
+    known = {known.lower(): known for known in names}
+    close = difflib.get_close_matches(name[:200].lower(), known, n=1, cutoff=likeness)
+    return f" (did you mean {known[close[0]]!r}?)" if close else ""

@@ -92,8 +92,8 @@ def compose_mapping(text: str) -> MappingNode:
     """
     root = _Loader(text).get_single_node()
     if not isinstance(root, MappingNode):
-        mark = root.start_mark if root else None
-        raise RefusalError(mark, "expected `key: value` lines", "write one key per line")
+        mark, empty = (root.start_mark, "") if root else (None, "empty; ")
+        raise RefusalError(mark, f"{empty}expected `key: value` lines", "write one key per line")
     return root
 
 

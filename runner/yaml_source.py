@@ -102,15 +102,38 @@ def load_yaml(path: Path) -> YamlSource:
     except RefusalError as err:
         raise _error(path, _position(err.mark), err.message, err.hint) from err
     except MarkedYAMLError as err:
-        problem = f"not valid YAML: {err.problem}"
-        hint = "correct it; text that holds `: `, ` #` or a bracket needs quotes"
-        raise _error(path, _position(err.problem_mark), problem, hint) from err
+        raise _error(path, *_told(err)) from err
     except ReaderError as err:
         position = _position_of(text[: err.position])
         raise _error(path, position, "a control character", "delete it") from err
     except (OverflowError, ValueError) as err:  # PyYAML on "\UFFFFFFFF" and on absurd numbers
         raise _error(path, Position(1, 1), f"not valid YAML: {err}", "correct it") from err
     return YamlSource(path, text, data, positions)
+
+
+def _told(err: MarkedYAMLError) -> tuple[Position, str, str]:
+    """Return where PyYAML's error lies, and what it means for whoever wrote the file."""
+    problem, mark = err.problem or "", err.problem_mark
+    hint = "indent keys alike; text that holds `: `, ` #` or a bracket needs quotes"
+    told = f"not valid YAML: {problem}"
+    if "'\\t'" in problem:
+        told, hint = "not valid YAML: a tab", "write spaces instead"
+    elif "cannot start any token" in problem:
+        hint = "text that begins with this character needs quotes"
+    elif problem == "but found another document":
+        told, hint = "a second document begins", "write each into a file of its own"
+    elif problem == "could not find expected ':'":
+        # It is missed where the next line begins.
+        mark = err.context_mark
+        told, hint = "expected `key: value`", "write the colon, and a space after it"
+    elif err.context in {"while scanning an alias", "while scanning an anchor"}:
+        mark = err.context_mark
+        told = "not valid YAML: text that begins with * or & is not in quotes"
+        hint = 'put it in quotes, such as "user_activity:*"'
+    elif problem.startswith("expected <block end>"):
+        told = "not valid YAML: it does not fit what comes before"
+        hint = "indent keys alike, and close every quote and bracket"
+    return _position(mark), told, hint
 
 
 def _plain(node: Node, path: KeyPath, positions: dict[KeyPath, Position]) -> Any:
@@ -136,9 +159,12 @@ def _plain(node: Node, path: KeyPath, positions: dict[KeyPath, Position]) -> Any
 
 def _key(node: Node) -> str:
     if not isinstance(node, ScalarNode) or node.tag != TEXT:
-        raise RefusalError(
-            node.start_mark, "a key that is not text", 'put the key in quotes, such as "1": …'
-        )
+        hint = "text that begins with { or [ needs quotes"
+        if isinstance(node, ScalarNode):
+            hint = f"put it in quotes, such as {show(node.value)}: …"
+        raise RefusalError(node.start_mark, "a key that is not text", hint)
+    if node.value == "<<" and node.style is None:
+        raise RefusalError(node.start_mark, "merge keys are not taken", "write the keys out")
     return str(scalar(node))
 
 

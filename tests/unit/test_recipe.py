@@ -232,6 +232,13 @@ WRONG = [
         "7:12: features[0]: expected `view:feature` or `view:*`, got 'user_activity'",
     ),
     (
+        {7: "features: [user_activity.orders_7d]"},
+        (
+            "7:12: features[0]: expected `view:feature` or `view:*`, got 'user_activity.orders_7d' "
+            "(did you mean 'user_activity:orders_7d'?)"
+        ),
+    ),
+    (
         {7: 'features: ["a:*", "a:x:y"]'},
         "7:19: features[1]: expected `view:feature` or `view:*`, got 'a:x:y'",
     ),
@@ -326,6 +333,14 @@ WRONG = [
     (
         {15: "scoring: [roc_auc, log_loss]"},
         "15:20: scoring[1]: 'log_loss' is not on the list (did you mean 'neg_log_loss'?)",
+    ),
+    (
+        {15: "scoring: [PR_AUC]"},
+        "15:11: scoring[0]: 'PR_AUC' is not on the list (did you mean 'average_precision'?)",
+    ),
+    (
+        {15: "scoring: [ROC_AUC]"},
+        "15:11: scoring[0]: 'ROC_AUC' is not on the list (did you mean 'roc_auc'?)",
     ),
     ({15: "scoring: [roc_auc, r2]"}, "15:20: scoring[1]: 'r2' is not for classification"),
     ({15: "scoring: [roc_auc, roc_auc]"}, "15:20: scoring[1]: 'roc_auc' is listed twice"),
@@ -646,6 +661,13 @@ WRONG = [
     ({5: "label: again"}, "6:1: key 'label' occurs twice, first in line 5"),
     ({8: "split: {test: &t 28d, embargo: *t}"}, "8:15: anchors and aliases are not taken"),
     ({5: "spine: !!str x"}, "5:8: tag tag:yaml.org,2002:str is not taken"),
+    ({5: "spine:spine_x"}, "5:1: expected `key: value`"),
+    ({14: "\tinit_args: {}"}, "14:1: not valid YAML: a tab"),
+    (
+        {8: "split: {<<: {test: 28d}, embargo: 7d}"},
+        "8:9: merge keys are not taken",
+    ),
+    ({16: "---"}, "16:1: a second document begins"),
     ({5: "spine: a: b"}, "5:9: not valid YAML: mapping values are not allowed here"),
 ]
 
@@ -676,7 +698,10 @@ def test_every_mistake_is_told_at_once_in_the_order_of_the_file(folder):
             "for regression (did you mean 'sklearn.ensemble.RandomForestRegressor'?)"
         ),
         "rf.yaml:15:15: scoring[1]: 'roc_auc' is not for regression",
-        "rf.yaml:15:24: scoring[2]: 'rmse' is not on the list",
+        (
+            "rf.yaml:15:24: scoring[2]: 'rmse' is not on the list (did you mean "
+            "'neg_root_mean_squared_error'?)"
+        ),
     ]
 
 
@@ -695,6 +720,13 @@ def test_wrong_scoring_does_not_make_the_gate_wrong(folder):
         ({8: "split: {embargo: 7d}"}, "add `test: …`; docs/recipe.md describes every key"),
         ({13: "  class_path: a.B"}, "docs/recipe.md lists the estimators"),
         ({15: "scoring: [auc]"}, "docs/recipe.md lists the scorers"),
+        ({16: 'gate: {roc_auc: "0.7"}'}, "write digits, without quotes"),
+        ({11: "  categorical: {min_frequency: 0x14}"}, "write digits only, without quotes"),
+        ({17: f"tuning: {{n_trials: 1e2, {SPACE}}}"}, "write digits only, without quotes"),
+        (
+            {17: "tuning: {n_trials: 9, search_space: {max_depth: {int: [2, 9], log: yes}}}"},
+            "write true or false, without quotes",
+        ),
         ({16: "gate: {f1: 0.5}"}, "scoring is roc_auc, neg_log_loss"),
         ({16: "gate: {neg_log_loss: 0.5}"}, "losses are negative: write -0.5 for 0.5"),
         (
@@ -826,7 +858,14 @@ def recipes(draw):
         probabilities = {}
     optional = {
         **probabilities,
-        "slices": draw(st.lists(identifiers, max_size=3, unique=True)),
+        "slices": draw(
+            st.lists(
+                # Of `view:*`, any feature.
+                identifiers | st.sampled_from([each.replace("*", "x") for each in features]),
+                max_size=3,
+                unique=True,
+            )
+        ),
         "feature_overrides": draw(st.lists(st.sampled_from(features), max_size=3, unique=True)),
         "description": draw(texts),
         "tuning": draw(tunings(init_args)),
@@ -869,7 +908,25 @@ def test_what_is_dumped_loads_as_itself_and_fits_the_schema(folder, content):
     SCHEMA.validate(dumped)
 
 
-LINE = st.integers(1, len(LINES))
+# Every key that a recipe may have, each on a line of its own.
+WHOLE = [
+    *LINES,
+    "tuning:",
+    "  n_trials: 9",
+    "  timeout: 10m",
+    "  search_space:",
+    "    max_depth: {int: [2, 9], log: true}",
+    "    max_features: {choice: [sqrt, 0.5]}",
+    "calibration:",
+    "  method: sigmoid",
+    "  period: 14d",
+    "decision_threshold:",
+    "  maximize: f1",
+    "  period: 14d",
+    'slices: [category_id, "user_activity:orders_7d"]',
+    'feature_overrides: ["user_activity:orders_7d"]',
+]
+LINE = st.integers(0, len(WHOLE) - 1)
 VALUE = st.sampled_from(
     ["", "null", "true", "-1", "1e999", "x", "[]", "{}", "[1, {a: b}]", "{a: [b]}", "'", "*a", "7d"]
 )
@@ -877,11 +934,32 @@ VALUE = st.sampled_from(
 
 @given(st.dictionaries(LINE, VALUE | st.text(max_size=20), min_size=1, max_size=4))
 def test_a_spoiled_recipe_is_read_or_refused(folder, changes):
-    spoiled = {
-        number: f"{LINES[number - 1].partition(':')[0]}: {value}"
-        for number, value in changes.items()
-    }
-    (folder / "rf.yaml").write_bytes(recipe_text(spoiled).encode("utf-8", "surrogatepass"))
+    lines = [
+        f"{line.partition(':')[0]}: {changes[i]}" if i in changes else line
+        for i, line in enumerate(WHOLE)
+    ]
+    (folder / "rf.yaml").write_bytes("\n".join(lines).encode("utf-8", "surrogatepass"))
+    read_or_refused(folder)
+
+
+def test_the_recipe_to_spoil_has_every_key(folder):
+    recipe = load(folder, "\n".join(WHOLE))
+    assert recipe.model_fields_set == Recipe.model_fields.keys()
+
+
+@given(recipes(), st.data())
+def test_a_recipe_with_any_value_anywhere_is_read_or_refused(folder, content, data):
+    inside, depth = content, data.draw(st.integers(1, 4))
+    while depth and isinstance(inside, dict | list) and inside:
+        keys = list(inside) if isinstance(inside, dict) else range(len(inside))
+        key = data.draw(st.sampled_from(keys))
+        holder, inside, depth = inside, inside[key], depth - 1
+    holder[key] = data.draw(arguments)
+    (folder / "rf.yaml").write_text(json.dumps(content))
+    read_or_refused(folder)
+
+
+def read_or_refused(folder):
     try:
         load_recipe(folder / "rf.yaml").dump()
     except RunnerError as refused:

@@ -123,8 +123,8 @@ def test_several_problems_are_one_error_in_the_order_of_the_file(file):
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ("", "x.yaml:1:1: expected `key: value` lines"),
-        ("# only a comment", "x.yaml:1:1: expected `key: value` lines"),
+        ("", "x.yaml:1:1: empty; expected `key: value` lines"),
+        ("# only a comment", "x.yaml:1:1: empty; expected `key: value` lines"),
         ("- a\n- b", "x.yaml:1:1: expected `key: value` lines"),
         ("\n\n  text", "x.yaml:3:3: expected `key: value` lines"),
         ("a: 1\nb: 2\na: 3", "x.yaml:3:1: key 'a' occurs twice, first in line 1"),
@@ -151,8 +151,17 @@ def test_several_problems_are_one_error_in_the_order_of_the_file(file):
         ("a: b: c", "x.yaml:1:5: not valid YAML: mapping values are not allowed here"),
         ("a: [1, 2", "x.yaml:1:9: not valid YAML: expected ',' or ']', but got '<stream end>'"),
         ("a: 'x", "x.yaml:1:6: not valid YAML: found unexpected end of stream"),
-        ("\ta: 1", "x.yaml:1:1: not valid YAML: found character '\\t' that cannot start"),
-        ("a: 1\n---\nb: 2", "x.yaml:2:1: not valid YAML: but found another document"),
+        ("\ta: 1", "x.yaml:1:1: not valid YAML: a tab"),
+        ("a:\n  b: 1\n\tc: 2", "x.yaml:3:1: not valid YAML: a tab"),
+        ("a: 1\n---\nb: 2", "x.yaml:2:1: a second document begins"),
+        ("a: 1\nb:2\nc: 3", "x.yaml:2:1: expected `key: value`"),
+        ("a: [*, b]", "x.yaml:1:5: not valid YAML: text that begins with * or & is not in quotes"),
+        ("a: @b", "x.yaml:1:4: not valid YAML: found character '@' that cannot start any token"),
+        ("a: {b: 1\nc: 2", "x.yaml:2:2: not valid YAML: "),
+        ("a:\n  b: 1\n c: 2", "x.yaml:3:2: not valid YAML: it does not fit what comes before"),
+        ("a: 'the user's'", "x.yaml:1:14: not valid YAML: it does not fit what comes before"),
+        ("a: {{ b }}", "x.yaml:1:5: a key that is not text"),
+        ("a: {<<: {b: 1}}", "x.yaml:1:5: merge keys are not taken"),
         ("a: " + "[" * 100_000, "x.yaml: larger than 64 KiB"),
         ("a: " + "[" * 60_000, "x.yaml:1:19: nested more than 16 levels deep"),
         ("a: " + "{a: " * 10_000, "x.yaml:1:"),
@@ -166,6 +175,28 @@ def test_what_no_recipe_needs_is_refused_with_its_place(file, content, message):
     assert hint
     assert "\n" not in told
     assert len(told) < 200
+
+
+@pytest.mark.parametrize(
+    ("content", "hint"),
+    [
+        ("a:\n\tb: 1", "write spaces instead"),
+        ("a: 1\nb:2\nc: 3", "write the colon, and a space after it"),
+        ("a: [b, *]", 'put it in quotes, such as "user_activity:*"'),
+        ("a: `b`", "text that begins with this character needs quotes"),
+        ("a: b: c", "indent keys alike; text that holds `: `, ` #` or a bracket needs quotes"),
+        ("a: 'the user's'", "indent keys alike, and close every quote and bracket"),
+        ("a: {{ b }}", "text that begins with { or [ needs quotes"),
+        ("a: {0: 1}", "put it in quotes, such as '0': …"),
+    ],
+)
+def test_the_hint_says_what_to_write_instead(file, content, hint):
+    assert refusal(file, content)[1] == hint
+
+
+@pytest.mark.parametrize("end", ["\r\n", "\r", "\n"])
+def test_lines_are_counted_whatever_ends_them(file, end):
+    assert load(file, end.join(["a: 1", "b:", "  c: 2"])).positions["b", "c"] == (3, 3)
 
 
 def test_a_billion_laughs_are_refused_before_they_are_expanded(file):
