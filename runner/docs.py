@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from runner import console, dbt
-from runner.column_lineage import Column, Lineage
+from runner.column_lineage import Column, Lineage, described_columns, relation_of
 from runner.exposures import write_exposures
 from runner.lineage import compiled_lineage
 from runner.settings import Settings
@@ -49,8 +49,8 @@ def annotate(manifest: dict[str, Any], lineage: Lineage) -> None:
     for node in manifest["nodes"].values():
         if node["resource_type"] != "model":
             continue
-        for name, described in node["columns"].items():
-            column = Column(node["name"], name)
+        for key, name in described_columns(node).items():
+            described, column = node["columns"][key], Column(relation_of(node), name)
             if column not in lineage.parents:
                 continue
             raw, gaps = lineage.raw_columns(column), lineage.gaps(column)

@@ -91,6 +91,8 @@ class Answer:
         gaps: dict[str, str] = {}
         for start in self.starts:
             gaps |= self.lineage.gaps(start)
+            if not self.is_recipe:
+                gaps |= self.lineage.untold_readers(start.relation)
         return gaps | self.broken
 
 
@@ -116,7 +118,7 @@ def ask(settings: Settings, what: str) -> Answer:
             starts = tuple(c for c, role in recipes[0].columns.items() if role in _SHOWN)
         else:
             recipes, broken = _recipes(settings, manifest)
-            starts = (_find(lineage, what),)
+            starts = (find_column(lineage, what),)
         versions, unread = registered.result()
     below = {below for start in starts for below in lineage.downstream(start)}
     models = {user.model for user in recipes}
@@ -163,22 +165,40 @@ def _is_recipe(what: str) -> bool:
     return what.endswith((".yaml", ".yml"))
 
 
-def _find(lineage: Lineage, what: str) -> Column:
-    """Return the column of that name; `view:feature` is understood too."""
-    relation, _, name = what.replace(":", ".").rpartition(".")
+def find_column(lineage: Lineage, what: str) -> Column:
+    """Return the column of that name; `view:feature` is understood too.
+
+    Raises
+    ------
+    RunnerError
+        If there is none, with the nearest name.
+    """
+    asked = what.replace(":", ".")
+    relation, _, name = asked.rpartition(".")
     column = Column(relation, name)
     if column in lineage.parents:
         return column
-    relations = {known.relation for known in lineage.parents}
-    if relation in relations:
-        names = sorted(known.name for known in lineage.parents if known.relation == relation)
-        problem = f"no dbt model reads a column {name!r} of {relation}"
-        if relation not in lineage.raw:
-            problem = f"{relation} has no column {name!r}"
+    if off := lineage.disabled & {asked, relation}:
         raise RunnerError(
-            f"{problem}{did_you_mean(name, names)}", hint=f"choose one of {', '.join(names)}"
+            f"{off.pop()} is disabled in dbt, so nothing is computed from it",
+            hint="enable it, or ask for another",
         )
-    known_names = sorted(str(known) for known in lineage.parents)
+    columns: dict[str, list[str]] = {}
+    for known in sorted(lineage.parents):
+        columns.setdefault(known.relation, []).append(known.name)
+    if asked in columns:
+        raise RunnerError(
+            f"{asked} is a table, not a column",
+            hint=f"write one of {', '.join(f'{asked}.{each}' for each in columns[asked])}",
+        )
+    if relation in columns:
+        names = columns[relation]
+        problem, hint = f"{relation} has no column {name!r}", f"choose one of {', '.join(names)}"
+        if relation in lineage.open:
+            problem = f"no dbt model or YAML names a column {name!r} of {relation}"
+            hint += ", or describe it in YAML"
+        raise RunnerError(f"{problem}{did_you_mean(name, names)}", hint=hint)
+    known_names = [str(known) for known in sorted(lineage.parents)]
     raise RunnerError(
         f"no column {what!r}{did_you_mean(what, known_names)}",
         hint="write MODEL.COLUMN of a dbt model, SCHEMA.TABLE.COLUMN of a raw table, or a "

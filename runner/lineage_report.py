@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-from runner.column_lineage import Column
+from runner.column_lineage import Column, Lineage
 from runner.lineage import Answer, User
 
 
@@ -68,8 +68,9 @@ def _column_sections(answer: Answer) -> dict[str, list[str]]:
     lineage, (start,) = answer.lineage, answer.starts
     sections = {}
     if start.relation not in lineage.raw:
-        sections["upstream"] = list(_tree(start, lineage.parents)) or ["nothing: a constant"]
-        sections["raw columns"] = lineage.raw_columns(start) or ["none"]
+        nothing = "not known" if start in lineage.unresolved else "nothing: a constant"
+        sections["upstream"] = list(_tree(start, lineage.parents)) or [nothing]
+        sections["raw columns"] = _origins(lineage, start) or ["none"]
         sections["raw tables read, to filter and to join too"] = lineage.raw_tables(start.relation)
     sections["downstream"] = list(_tree(start, lineage.children)) or ["no column"]
     sections |= _user_sections(answer)
@@ -85,11 +86,17 @@ def _recipe_sections(answer: Answer) -> dict[str, list[str]]:
         columns = [start for start in answer.starts if recipe.columns[start] == role]
         width = max(len(str(column)) for column in columns)
         sections[role if role == "label" else "features"] = [
-            f"{column!s:{width}}  {', '.join(answer.lineage.raw_columns(column)) or 'a constant'}"
+            f"{column!s:{width}}  {', '.join(_origins(answer.lineage, column)) or 'a constant'}"
             for column in columns
         ]
     sections["model versions"] = [_shown(user) for user in answer.versions] or ["none"]
     return sections
+
+
+def _origins(lineage: Lineage, column: Column) -> list[str]:
+    """Return the raw columns that a column comes from, and whether there may be others."""
+    raw = lineage.raw_columns(column)
+    return [*raw, "what could not be resolved"] if lineage.gaps(column) else raw
 
 
 def _user_sections(answer: Answer) -> dict[str, list[str]]:

@@ -250,6 +250,16 @@ def _spine(node: dict[str, Any]) -> Spine:
 
 
 def _relation(node: dict[str, Any], meta: dict[str, Any]) -> dict[str, Any]:
+    if node.get("version") is not None:
+        raise _error(
+            node,
+            f"has versions (v{node['version']}), and recipes name no version",
+            "write each version as a dbt model of its own",
+        )
+    if node["config"].get("materialized") == "ephemeral":
+        raise _error(
+            node, "is ephemeral, so there is no table to read", "materialize it as a view or table"
+        )
     entities = meta.get("entities")
     if not isinstance(entities, dict):
         raise _error(

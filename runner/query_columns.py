@@ -16,6 +16,7 @@ from sqlglot.optimizer.normalize_identifiers import normalize_identifiers
 from sqlglot.optimizer.scope import Scope, build_scope
 
 ROWS = "*"  # the pseudo-column of what only counts rows, as count(*) does
+EPHEMERAL = "__dbt__cte__"  # so begin the names of the CTEs that dbt makes of ephemeral dbt models
 
 
 class Unresolved(Exception):  # noqa: N818  (an answer, not an error)
@@ -220,10 +221,14 @@ class Query:
             renamed = isinstance(node, exp.Table) and node.alias_column_names
             if renamed and not _is_computed(node, source):
                 raise Unresolved("a table whose columns are renamed is not understood")
-        return {
-            name: _Computed(node, source, scope) if _is_computed(node, source) else source
-            for name, (node, source) in scope.selected_sources.items()
-        }
+        found: dict[str, Any] = {}
+        for name, (node, source) in scope.selected_sources.items():
+            if _is_computed(node, source):
+                found[name] = _Computed(node, source, scope)
+            else:
+                # An ephemeral dbt model has columns of its own, as if it were a table.
+                found[name] = node if _is_ephemeral(node) else source
+        return found
 
     def _query_of(self, source: Any) -> Any:
         """Return the scope of the query that the source is; None for tables and functions."""
@@ -344,6 +349,10 @@ def _is_computed(node: Any, source: Any) -> bool:
     if isinstance(source, Scope):
         return isinstance(source.expression, exp.UDTF)
     return not isinstance(node.this, exp.Identifier)
+
+
+def _is_ephemeral(node: Any) -> bool:
+    return isinstance(node, exp.Table) and node.name.startswith(EPHEMERAL)
 
 
 def _is_using(query: Any, column: str) -> bool:

@@ -5,9 +5,11 @@ import re
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import httpx
 import pytest
+from mlflow import MlflowClient
 
 from runner.manifest import load_manifest
 from tests.browser import CHROMIUM, page
@@ -39,6 +41,8 @@ def test_an_unknown_column_is_refused_with_the_nearest_name(shop):
     assert "'user_activity.orders_7d'" in shop.refused("lineage", "user_activty.orders_7d")
     assert "'amount'" in shop.refused("lineage", "raw_data.orders.amout")
     assert "'orders_7d'" in shop.refused("lineage", "user_activity:orders_7")
+    assert "'recipes/rf.yaml'" in shop.refused("lineage", "recipes/rff.yaml")
+    assert "user_activity.orders_7d" in shop.refused("lineage", "user_activity")
 
 
 def test_a_served_model_tells_the_raw_columns_of_its_features(serving):
@@ -46,6 +50,21 @@ def test_a_served_model_tells_the_raw_columns_of_its_features(serving):
     assert lineage["raw_columns"]["user_demographics:age_years"] == ["raw_data.users.age"]
     assert lineage["raw_columns"].keys() == set(lineage["features"])
     assert "raw_columns_unresolved" not in lineage
+
+
+def test_the_run_of_the_served_model_carries_the_same_lineage(shop, serving):
+    told = httpx.get(f"{serving.address}/model").json()
+    run = MlflowClient(shop.settings.mlflow_tracking_uri).get_run(told["run_id"])
+    bundle = json.loads(
+        (
+            Path(run.info.artifact_uri.removeprefix("file://")) / "serving_bundle/serving.json"
+        ).read_bytes()
+    )
+    assert bundle["lineage"] == told["lineage"]
+    for digest in ("dbt_manifest_sha256", "dataset_sha256", "git_commit"):
+        assert run.data.tags[digest] == told["lineage"][digest]
+    recipe = {"user_demographics", "user_activity", "user_category_affinity"}
+    assert {feature.partition(":")[0] for feature in told["lineage"]["features"]} == recipe
 
 
 def test_bare_dbt_shows_recipes_and_endpoints_with_their_champion(shop):

@@ -123,6 +123,149 @@ def test_an_incremental_model_that_filters_by_its_own_table_is_understood():
     assert found.raw_columns(Column("inc", "id")) == ["raw_data.orders.id"]
 
 
+def test_an_ephemeral_dbt_model_lies_between_like_any_other():
+    sql = "select id, sum(amount) as total from shop.raw_data.orders group by 1"
+    found = lineage(
+        node("sums", sql, config={"materialized": "ephemeral"}, parents=["source.orders"]),
+        node(
+            "mart",
+            f"with __dbt__cte__sums as ({sql}), mine as (select * from __dbt__cte__sums) "
+            "select m.total, count(*) as n from mine as m join __dbt__cte__sums as s using (id)",
+            parents=["model.sums"],
+        ),
+    )
+    assert found.parents[Column("mart", "total")] == (Column("sums", "total"),)
+    assert found.parents[Column("mart", "n")] == (Column("sums", "*"),)
+    assert found.raw_columns(Column("mart", "total")) == ["raw_data.orders.amount"]
+    assert Column("mart", "total") in found.downstream(Column("sums", "total"))
+    assert not found.unresolved
+
+
+TIMES = ("dbt_valid_from", "dbt_valid_to", "dbt_updated_at")
+
+
+def snapshot(sql, mart, **config):
+    return lineage(
+        node("past", sql, kind="snapshot", schema="kept", config=config),
+        node("mart", f"select {mart} from shop.kept.past where dbt_valid_to is null"),
+    )
+
+
+@pytest.mark.parametrize(
+    ("sql", "mart"),
+    [
+        ("select * from shop.raw_data.orders", f"amount, {', '.join(TIMES)}, dbt_scd_id"),
+        ("select id, amount, changed from shop.raw_data.orders", "*"),
+    ],
+)
+def test_a_snapshot_has_the_columns_of_its_sql_and_the_times_that_dbt_adds(sql, mart):
+    found = snapshot(sql, mart, strategy="timestamp", updated_at="changed")
+    for name in TIMES:
+        assert found.raw_columns(Column("mart", name)) == ["raw_data.orders.changed"]
+    assert found.raw_columns(Column("mart", "amount")) == ["raw_data.orders.amount"]
+    assert found.gaps(Column("mart", "amount")) == {}
+    assert found.gaps(Column("mart", "dbt_scd_id")) == {
+        "past.dbt_scd_id": "dbt's snapshot computes it"
+    }
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        {"strategy": "check", "snapshot_meta_column_names": {"dbt_valid_from": "since"}},
+        {
+            "strategy": "timestamp",
+            "updated_at": "coalesce(a, b)",
+            "snapshot_meta_column_names": {"dbt_valid_from": "since", "dbt_valid_to": None},
+        },
+    ],
+)
+def test_times_of_a_snapshot_that_are_no_column_are_said_to_be_computed(config):
+    found = snapshot("select * from shop.raw_data.orders", "since", **config)
+    assert found.gaps(Column("mart", "since")) == {"past.since": "dbt's snapshot computes it"}
+
+
+def test_versions_of_a_dbt_model_are_told_apart():
+    found = lineage(
+        {
+            **node("mart_v1", "select a as x from shop.raw_data.orders"),
+            "name": "mart",
+            "version": 1,
+        },
+        {
+            **node("mart_v2", "select b as x from shop.raw_data.orders"),
+            "name": "mart",
+            "version": 2,
+        },
+        node("top", "select x from shop.mart.mart_v2"),
+    )
+    assert found.raw_columns(Column("mart.v1", "x")) == ["raw_data.orders.a"]
+    assert found.parents[Column("top", "x")] == (Column("mart.v2", "x"),)
+
+
+def test_a_seed_is_raw():
+    found = lineage(
+        node("rates", kind="seed", schema="raw_data"),
+        node("mart", "select rate from shop.raw_data.rates", parents=["seed.rates"]),
+    )
+    assert found.raw_columns(Column("mart", "rate")) == ["raw_data.rates.rate"]
+    assert found.readers("raw_data.rates") == ["mart"]
+
+
+def test_raw_tables_of_one_name_in_two_databases_are_told_apart():
+    found = lineage(
+        node("orders_too", kind="seed", schema="raw_data", alias="orders", database="archive"),
+        node("mart", "select a.x, b.y from shop.raw_data.orders a join archive.raw_data.orders b"),
+    )
+    assert found.raw_columns(Column("mart", "x")) == ["shop.raw_data.orders.x"]
+    assert found.raw_columns(Column("mart", "y")) == ["archive.raw_data.orders.y"]
+
+
+def test_what_dbt_has_disabled_has_no_columns_and_is_said_to_be_disabled():
+    found = column_lineage(
+        {
+            "metadata": {"adapter_type": "postgres"},
+            "nodes": {"model.mart": node("mart", "select x, y from shop.raw_data.old")},
+            "sources": {},
+            "disabled": {
+                "source.old": [node("old", kind="source", schema="raw_data", identifier="old")],
+                "model.off": [node("off", "select 1 as x")],
+                "test.off": [{**node("t", kind="test"), "resource_type": "test"}],
+            },
+        }
+    )
+    assert found.gaps(Column("mart", "x")) == {"raw_data.old.x": "raw_data.old is disabled in dbt"}
+    assert found.disabled == {"raw_data.old", "off"}
+    assert Column("off", "x") not in found.parents
+
+
+def test_what_takes_all_of_a_raw_table_may_have_more_columns_than_are_named():
+    found = lineage(
+        node("all", "select * from shop.raw_data.orders"),
+        node("some", "select id from shop.mart.all"),
+        node("py", language="python"),
+    )
+    assert found.open == {"raw_data.orders", "all", "py"}
+
+
+def test_readers_of_which_nothing_or_a_column_cannot_be_told_are_named():
+    found = lineage(
+        node("py", language="python", parents=["source.orders"], columns={"y": {"name": "y"}}),
+        node("after", "select y from shop.mart.py", parents=["model.py"]),
+        node(
+            "part",
+            "select id, to_jsonb(o.*) as j from shop.raw_data.orders o",
+            parents=["source.orders"],
+        ),
+        node("clear", "select id from shop.raw_data.orders", parents=["source.orders"]),
+    )
+    assert found.untold_readers("raw_data.orders") == {
+        "part.j": "a whole row is taken",
+        "py.*": "it is not SQL",
+    }
+    assert found.untold_readers("part") == {}
+
+
 @pytest.mark.parametrize(
     ("sql", "column", "expected"),
     [

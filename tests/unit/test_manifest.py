@@ -154,6 +154,8 @@ def test_the_digest_is_of_the_manifest_that_was_read(load):
         ({"columns__orders_7d__data_type": "jsonb"}, "column orders_7d has data_type 'jsonb'"),
         ({"columns__orders_7d__data_type": None}, "column orders_7d has data_type 'missing'"),
         ({"columns__orders_7d": None, "columns__value": None}, "has no column that is a feature"),
+        ({"version": 2}, "has versions (v2), and recipes name no version"),
+        ({"config__materialized": "ephemeral"}, "is ephemeral, so there is no table to read"),
     ],
 )
 def test_a_mart_that_feast_cannot_use_is_refused(load, changes, message):

@@ -1,0 +1,67 @@
+"""What `runner lineage` prints of what is not known: neither a constant nor nothing."""
+
+import pytest
+
+from runner.column_lineage import Column, column_lineage
+from runner.lineage import Answer, User
+from runner.lineage_report import as_json, as_text
+from tests.unit.test_column_lineage import node
+
+ORDERS = node("orders", kind="source", schema="raw_data", identifier="orders")
+NODES = [
+    node("py", language="python", parents=["source.orders"], columns={"y": {"name": "y"}}),
+    node(
+        "mart",
+        "select p.y, o.a + p.y as z, 1 as one, o.a from shop.raw_data.orders o, shop.mart.py p",
+    ),
+]
+LINEAGE = column_lineage(
+    {
+        "metadata": {"adapter_type": "postgres"},
+        "nodes": {each["unique_id"]: each for each in NODES},
+        "sources": {"source.orders": ORDERS},
+    }
+)
+GAP = "could not be resolved\n  py.y: it is not SQL"
+
+
+def answer(*starts, recipe=False):
+    what = "recipes/x.yaml" if recipe else str(starts[0])
+    roles = {start: "label" if start.name == "z" else "feature" for start in starts}
+    users = (User("recipes/x.yaml", "x", (), roles),) if recipe else ()
+    return Answer(what, starts, LINEAGE, users, (), {})
+
+
+@pytest.mark.parametrize(
+    ("column", "upstream", "raw"),
+    [
+        ("y", "py.y", "what could not be resolved"),
+        ("z", "py.y\n  raw_data.orders.a", "raw_data.orders.a\n  what could not be resolved"),
+    ],
+)
+def test_a_column_that_is_not_wholly_known_says_so(column, upstream, raw):
+    told = as_text(answer(Column("mart", column)))
+    assert f"upstream\n  {upstream}\n\nraw columns\n  {raw}\n" in told
+    assert told.endswith(GAP)
+
+
+def test_a_constant_is_told_from_what_is_not_known():
+    told = as_text(answer(Column("mart", "one")))
+    assert "upstream\n  nothing: a constant\n\nraw columns\n  none\n" in told
+    assert "could not be resolved" not in told
+    assert "upstream\n  not known\n" in as_text(answer(Column("py", "y")))
+
+
+def test_a_recipe_says_which_of_its_features_are_not_wholly_known():
+    told = as_text(answer(*(Column("mart", name) for name in ("y", "one", "a", "z")), recipe=True))
+    assert "mart.y    what could not be resolved\n" in told
+    assert "mart.one  a constant\n" in told
+    assert "mart.a    raw_data.orders.a\n" in told
+    assert "mart.z  raw_data.orders.a, what could not be resolved\n" in told
+    assert told.endswith(GAP)
+
+
+def test_whoever_changes_a_raw_column_is_told_which_readers_are_not_known():
+    found = as_json(answer(Column("raw_data.orders", "a")))
+    assert set(found["downstream"]) == {"mart.a", "mart.z"}
+    assert found["unresolved"] == {"py.*": "it is not SQL"}
