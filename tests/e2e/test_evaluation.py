@@ -10,13 +10,15 @@ from datetime import timedelta
 import mlflow
 import numpy as np
 import pandas as pd
+import psycopg
 import pytest
 from sklearn.metrics import log_loss
 
 from runner.fitted_model import uncalibrated
 from runner.recorded_run import read_run
 from runner.training_data import split_rows
-from tests.e2e.conftest import REPOSITORY, served
+from tests.e2e.conftest import REPOSITORY, Project, environment, served
+from tests.small_project import readings, write_project
 
 PAGE = (REPOSITORY / "docs" / "evaluation.md").read_text()
 SERVING_PAGE = (REPOSITORY / "docs" / "serving.md").read_text()
@@ -131,3 +133,35 @@ def test_a_request_may_bring_the_features_that_the_recipe_lists(shop, run):
     assert plain[0]["features"][name]["status"] != "overridden"
     assert read["features"][name]["value"] == plain[1]["features"][name]["value"]
     assert read["probabilities"] == plain[1]["probabilities"]
+
+
+def test_a_number_is_sliced_by_the_bands_that_the_page_cuts_it_into(
+    tmp_path, database, redis_server
+):
+    project = Project(write_project(tmp_path), environment(database, redis_server))
+    with psycopg.connect(**database.conninfo, autocommit=True) as connection:
+        connection.execute("create schema raw_data")
+        connection.execute(
+            "create table raw_data.readings "
+            "(user_id bigint, event_timestamp timestamptz, amount double precision, text text)"
+        )
+        with connection.cursor().copy("copy raw_data.readings from stdin") as copy:
+            for row in readings().to_pylist():
+                copy.write_row(row.values())
+    [bands] = re.findall(r"```sql\n(.*?)```", PAGE, re.DOTALL)
+    [column] = re.findall(r"slices: \[(\w+)\]`", PAGE)
+    sql = tmp_path / "models/spine_data/spine_high.sql"
+    bands = bands.replace("age_years", "(amount * 100)")
+    sql.write_text(sql.read_text().replace(" as is_high", f" as is_high,\n{bands}"))
+    with sql.with_suffix(".yml").open("a") as properties:
+        properties.write(f"      - {{name: {column}, data_type: string, description: In bands.}}\n")
+    with (tmp_path / "recipes/small.yaml").open("a") as recipe:
+        recipe.write(f"slices: [{column}]\n")
+    printed = project.runner("train", "recipes/small.yaml")
+    [line] = [line.split() for line in printed.splitlines() if line.split()[:1] == [column]]
+    assert line[1] == "3"
+    tracked = mlflow.MlflowClient(f"sqlite:///{tmp_path / 'mlruns/mlflow.db'}")
+    run = tracked.get_run(tracked.get_model_version("small", "1").run_id)
+    slices = mlflow.artifacts.load_dict(f"{run.info.artifact_uri}/slices.json")["slices"]
+    assert {each["value"] for each in slices} == {"under 30", "30 to 49", "50 and over"}
+    assert sum(each["rows"] for each in slices) == run.data.metrics["n_test_rows"]
