@@ -185,6 +185,13 @@ class Recipe(Part):
         """Whether a prediction request may bring a value of its own for this feature."""
         return not {feature.reference, f"{feature.mart.name}:*"}.isdisjoint(self.feature_overrides)
 
+    @classmethod
+    def of(cls, source: YamlSource, content: Mapping[str, Any]) -> Recipe:
+        """Return the recipe with this content; its errors name places in `source`."""
+        recipe = cls.model_validate(content)
+        recipe._source = source
+        return recipe
+
     def error(self, path: KeyPath, message: str, hint: str) -> RunnerError:
         """Return the error that says `file:line:column: key: message`."""
         return self._source.error(path, message, hint)
@@ -278,11 +285,9 @@ def load_recipe(path: Path, *, shown_as: Path | None = None) -> Recipe:
         )
     source = replace(load_yaml(path), path=shown_as or path)
     try:
-        recipe = Recipe.model_validate(source.data)
+        return Recipe.of(source, source.data)
     except ValidationError as err:
         raise source.errors(list(problems_of(err, Recipe))) from err
-    recipe._source = source
-    return recipe
 
 
 def all_recipes(root: Path) -> list[Path]:

@@ -147,10 +147,14 @@ class Settings:
                 "MLFLOW_TRACKING_URI holds a user name or password",
                 hint="set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD instead",
             )
-        path = uri.removeprefix("sqlite:///")
-        if path == uri or path.startswith("/"):
-            return uri
-        return f"sqlite:///{self.root / path}"
+        return self._with_absolute_path(uri)
+
+    @property
+    def optuna_storage(self) -> str:
+        """Where Optuna keeps trials, as SQLAlchemy's URL: a file, unless OPTUNA_STORAGE is set."""
+        url = self.env.get("OPTUNA_STORAGE") or "sqlite:///mlruns/optuna.db"
+        # By itself SQLAlchemy would ask for psycopg2.
+        return self._with_absolute_path(re.sub("^postgres(ql)?://", "postgresql+psycopg://", url))
 
     @property
     def env_file(self) -> Path:
@@ -176,6 +180,10 @@ class Settings:
         """Put the variables into this process's environment, where Feast and MLflow read them."""
         os.environ.update(self.env)
         os.environ["MLFLOW_TRACKING_URI"] = self.mlflow_tracking_uri
+
+    def _with_absolute_path(self, url: str) -> str:
+        path = url.removeprefix("sqlite:///")
+        return url if path == url or path.startswith("/") else f"sqlite:///{self.root / path}"
 
     def _port(self, variable: str) -> int:
         text = self.env[variable]

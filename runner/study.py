@@ -1,6 +1,6 @@
 """Optuna: what was tried so far, and what to try next.
 
-A study is kept in `mlruns/optuna.db`, so that an interrupted search goes on where it stopped. Only
+A study is kept in a database, so that an interrupted search goes on where it stopped. Only
 trials that came to an end count. What is tried next follows from them and the seed alone: a search
 that was interrupted finds what it would have found in one go.
 """
@@ -60,22 +60,21 @@ class Trial:
 
 
 class Study:
-    """The trials of one search, in the file at `path`; it is created if need be.
+    """The trials of one search, in the database `url`; a file is created if need be.
 
     Raises
     ------
     RunnerError
-        If the file is not Optuna's, or another version's.
+        If the database does not answer, is not Optuna's, or another version's.
     """
 
-    def __init__(self, path: Path, name: str, tuning: Tuning) -> None:
+    def __init__(self, url: str, name: str, tuning: Tuning) -> None:
         optuna.logging.set_verbosity(optuna.logging.ERROR)
         self._tuning = tuning
         self._distributions = {
             argument: _optunas(each) for argument, each in tuning.search_space.items()
         }
-        path.parent.mkdir(parents=True, exist_ok=True)
-        self._study = _open(path, name)
+        self._study = _open(url, name)
 
     def ended(self) -> list[Trial]:
         """Return the trials that came to an end, at most as many as the recipe wants."""
@@ -131,12 +130,17 @@ class RunningTrial:
         self._study.tell(self._trial, state=TrialState.FAIL, skip_if_finished=True)
 
 
-def _open(path: Path, name: str) -> optuna.Study:
+def _open(url: str, name: str) -> optuna.Study:
+    engine: dict[str, Any] = {}
+    path = url.removeprefix("sqlite:///")
+    told, hint = "OPTUNA_STORAGE", "correct it, or unset it to keep trials in mlruns/optuna.db"
+    if path != url:
+        Path(path).parent.mkdir(parents=True, exist_ok=True)
+        engine = {"connect_args": {"timeout": _LOCK_SECONDS}}
+        told, hint = path, "move it away; tuning then starts with the first trial"
     for seconds in (0.5, 1, 0):
         try:
-            storage = optuna.storages.RDBStorage(
-                f"sqlite:///{path}", engine_kwargs={"connect_args": {"timeout": _LOCK_SECONDS}}
-            )
+            storage = optuna.storages.RDBStorage(url, engine_kwargs=engine)
             return optuna.create_study(
                 storage=storage,
                 study_name=name,
@@ -144,12 +148,12 @@ def _open(path: Path, name: str) -> optuna.Study:
                 pruner=optuna.pruners.MedianPruner(),
                 load_if_exists=True,
             )
-        except (OptunaError, SQLAlchemyError, RuntimeError) as err:
+        except (OptunaError, SQLAlchemyError, RuntimeError, ImportError) as err:
             failure = err
             time.sleep(seconds)  # another training may be creating the same tables
+    reason = str(failure).partition("\n")[0]  # the others name SQL and web pages
     raise RunnerError(
-        f"{path}: cannot be used as Optuna's storage: {failure}",
-        hint="move it away; tuning then starts with the first trial",
+        f"{told}: cannot be used as Optuna's storage: {reason}", hint=hint
     ) from failure
 
 

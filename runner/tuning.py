@@ -101,7 +101,7 @@ def tune(settings: Settings, recipe: Recipe, data: TrainingData) -> Tuned:
 
     with console.step("optuna: tune") as step:
         name = study_name(recipe, data)
-        study = Study(settings.root / "mlruns" / "optuna.db", name, recipe.tuning)
+        study = Study(settings.optuna_storage, name, recipe.tuning)
         search = _Search(recipe, recipe.tuning, data.train, _folds(recipe, recipe.tuning, data))
         search.run(study, step.update)
         return Tuned(name, tuple(study.ended()))

@@ -1,9 +1,13 @@
 """`runner check` on the shop's own project: dbt really parses it, and no server is up."""
 
+import re
+
 import pytest
 
 from runner.settings import PostgresAddress, RedisAddress
-from tests.e2e.conftest import copy_project
+from tests.e2e.conftest import REPOSITORY, copy_project
+
+PAGE = (REPOSITORY / "docs" / "recipe.md").read_text()
 
 WRONG = """\
 registered_model_name: wrong
@@ -41,6 +45,20 @@ def test_the_recipes_of_the_project_are_right(project):
     assert printed == [f"recipes/{name}: right" for name in names]
 
 
+def test_the_page_shows_what_is_said_of_its_recipe_when_a_feature_is_misspelt(project):
+    [recipe] = re.findall(r"```yaml\n(.*?)```", PAGE, re.DOTALL)
+    [shown] = re.findall(r"^\$ runner check\n(.*?)```", PAGE, re.DOTALL | re.MULTILINE)
+    path = project.root / "recipes/rf.yaml"
+    before = path.read_text()
+    path.write_text(recipe.replace("orders_7d", "orders_7"))
+    try:
+        printed = project.run("runner", "check").stdout
+    finally:
+        path.write_text(before)
+    for line in shown.splitlines():
+        assert line.removesuffix("…") in printed
+
+
 def test_every_mistake_of_every_recipe_is_told_and_the_exit_code_is_1(project):
     (project.root / "wrong.yaml").write_text(WRONG)
     (project.root / "keys.yaml").write_text(WRONG.replace("task: classification", "task: x"))
@@ -59,9 +77,10 @@ def test_every_mistake_of_every_recipe_is_told_and_the_exit_code_is_1(project):
         ),
         "recipes/rf.yaml: right",
         "keys.yaml:3:1: task: expected 'classification' or 'regression', got 'x'",
+        "keys.yaml:6:35: features[1]: user_activity has no feature 'orders_7'",
         "no.yaml: no such file",
     ]
-    assert done.stdout.count("  hint: ") == 6
+    assert done.stdout.count("  hint: ") == 7
 
 
 def test_a_feature_that_the_sql_no_longer_has_is_not_right_by_an_old_manifest(project):

@@ -294,6 +294,37 @@ def test_a_score_that_is_no_number_is_refused(tmp_path, monkeypatch):
         tune(project(tmp_path), searching(tmp_path), training_data())
 
 
+def in_postgres(folder, address):
+    """Return the settings of a project whose trials are kept in PostgreSQL."""
+    url = (
+        f"postgresql://{address.user}:{address.password}@{address.host}:{address.port}"
+        f"/{address.database}"
+    )
+    settings = project(folder)
+    return dataclasses.replace(settings, env={**settings.env, "OPTUNA_STORAGE": url})
+
+
+def test_a_search_goes_on_from_another_machine_where_postgresql_keeps_its_trials(
+    tuned, tmp_path, database
+):
+    machines = [tmp_path / "here", tmp_path / "there"]
+    for machine, n_trials in zip(machines, (4, 14), strict=True):
+        recipe = searching(machine, n_trials)
+        found = tune(in_postgres(machine, database), recipe, training_data())
+        assert len(found.trials) == n_trials
+        assert not (machine / "mlruns").exists()
+    assert outcome(found) == outcome(tuned)
+
+
+def test_a_storage_that_does_not_answer_is_told_without_its_password(tmp_path, database):
+    nobody = dataclasses.replace(database, port=1, password="hush")
+    with pytest.raises(RunnerError, match=r"OPTUNA_STORAGE: cannot be used .*port 1") as refused:
+        tune(in_postgres(tmp_path, nobody), searching(tmp_path), training_data())
+    assert "hush" not in str(refused.value)
+    assert "\n" not in refused.value.message
+    assert "unset it" in refused.value.hint
+
+
 def test_a_file_that_is_not_optunas_is_named(tmp_path):
     (tmp_path / "mlruns").mkdir()
     (tmp_path / "mlruns" / "optuna.db").write_text("no database, but long enough to be one" * 99)

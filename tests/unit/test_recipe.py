@@ -932,13 +932,21 @@ VALUE = st.sampled_from(
 )
 
 
-@given(st.dictionaries(LINE, VALUE | st.text(max_size=20), min_size=1, max_size=4))
-def test_a_spoiled_recipe_is_read_or_refused(folder, changes):
+def spoil(changes):
+    """Return the whole recipe with other values in these lines, as a file's content."""
     lines = [
         f"{line.partition(':')[0]}: {changes[i]}" if i in changes else line
         for i, line in enumerate(WHOLE)
     ]
-    (folder / "rf.yaml").write_bytes("\n".join(lines).encode("utf-8", "surrogatepass"))
+    return "\n".join(lines).encode("utf-8", "surrogatepass")
+
+
+spoiled = st.dictionaries(LINE, VALUE | st.text(max_size=20), min_size=1, max_size=4).map(spoil)
+
+
+@given(spoiled)
+def test_a_spoiled_recipe_is_read_or_refused(folder, content):
+    (folder / "rf.yaml").write_bytes(content)
     read_or_refused(folder)
 
 

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import dataclasses
+import re
+import sys
 from datetime import timedelta
 from pathlib import Path
 
 import pytest
+from hypothesis import given
 
+from runner.checking import recipe_errors
 from runner.errors import RunnerError
 from runner.manifest import Column, FeatureMart, Manifest, Spine
 from runner.recipe import load_recipe
 from runner.recipe_check import check_references
 from tests.recipe_files import recipe_text
+from tests.unit.test_recipe import spoiled
 
 
 def columns(**dtypes):
@@ -98,6 +103,11 @@ REGRESSION = {
     15: "scoring: [r2]",
     16: None,
 }
+
+
+@pytest.fixture(scope="session")
+def folder(tmp_path_factory):
+    return tmp_path_factory.mktemp("recipes")
 
 
 @pytest.fixture
@@ -342,3 +352,86 @@ def test_a_mart_that_is_not_online_is_no_feature_of_a_served_model(refusal):
     message, hint = refusal({7: 'features: ["user_demographics:age"]'}, manifest(marts=offline))
     assert "user_demographics is `online: false`" in message
     assert "models/feature_mart/user_demographics.yml" in hint
+
+
+TOGETHER = [
+    # A wrong key keeps nothing from being judged but what depends on it.
+    (
+        {3: "descripton: x", 6: "label: is_purchase", 7: 'features: ["user_activity:order_7d"]'},
+        ["descripton: unknown key", "label: spine_", "features[0]: user_activity has no feature"],
+    ),
+    (
+        {5: "spine: 7", 7: 'features: ["user_activty:*"]', 16: "gate: {f1: 0.5}"},
+        ["spine: expected text", "features[0]: no dbt model 'user_activty'", "gate.f1: not among"],
+    ),
+    (
+        {4: "task: x", 6: "label: none", 7: 'features: ["calender:*"]', 16: "gate: {f1: 0.5}"},
+        ["task: expected", "features[0]: no dbt model 'calender'", "gate.f1: not among"],
+    ),
+    (
+        {8: "split: {test: 28d}", 14: "  init_args: {n_estimator: 9}", 15: "scoring: [auc]"},
+        [
+            "split.embargo: missing",
+            "estimator.init_args.n_estimator: RandomForestClassifier has no such argument",
+            "scoring[0]: 'auc' is not on the list",
+        ],
+    ),
+    (
+        {
+            13: "  class_path: sklearn.ensemble.RandomForest",
+            7: 'features: ["user_activity:order_7d"]',
+            17: "tuning: {n_trials: 1, search_space: {C: {float: [0.1, 1]}}}",
+        },
+        ["features[0]: user_activity has no feature", "estimator.class_path: 'sklearn"],
+    ),
+    (
+        {6: None, 7: "features: []", 8: "split: {test: 1d, embargo: 1d}", 17: 'slices: ["a:b"]'},
+        ["label: missing", "features: expected at least one"],
+    ),
+    (
+        {1: None, 2: None, 3: None, 4: "task: regression", 7: "features: [affinity:n]"},
+        [
+            "registered_model_name: missing",
+            "experiment_name: missing",
+            "label: 'is_purchase_7d' is bool in spine_category_purchase, which is no label for",
+            "features[0]: affinity is by category",
+            "estimator.class_path: 'sklearn.ensemble.RandomForestClassifier' is not for regression",
+            "scoring[0]: 'roc_auc' is not for regression",
+            "scoring[1]: 'neg_log_loss' is not for regression",
+        ],
+    ),
+    ({5: "spine: a: b", 7: "features: [x]"}, ["not valid YAML: mapping values"]),
+    ({}, []),
+]
+
+
+@pytest.mark.parametrize(("changes", "told"), TOGETHER)
+def test_wrong_keys_and_wrong_references_are_told_at_once(tmp_path, changes, told):
+    path = tmp_path / "rf.yaml"
+    path.write_text(recipe_text(changes))
+    errors = [each.message for each in recipe_errors(path, manifest())]
+    assert len(errors) == len(told), errors
+    for error, begin in zip(errors, told, strict=True):
+        assert error.split(": ", 1)[1].startswith(begin)
+
+
+@given(spoiled)
+def test_a_spoiled_recipe_is_told_with_its_places(folder, content):
+    path = folder / "rf.yaml"
+    path.write_bytes(content)
+    for error in recipe_errors(path, manifest()):
+        assert re.match(r"\S+rf\.yaml:[1-9]\d*:[1-9]\d*: \S", error.message)
+        assert error.hint
+
+
+def test_a_missing_library_is_told_beside_a_wrong_key(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "lightgbm", None)
+    path = tmp_path / "rf.yaml"
+    estimator = {13: "  class_path: lightgbm.LGBMClassifier", 14: None}
+    path.write_text(recipe_text({3: "target: x", 6: "label: none", **estimator}))
+    key, label = recipe_errors(path, manifest())
+    assert key.message.endswith("target: unknown key")
+    assert "has no label 'none'" in label.message
+    path.write_text(recipe_text(estimator))
+    [error] = recipe_errors(path, manifest())
+    assert "LightGBM" in error.message
