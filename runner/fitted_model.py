@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 import joblib
 import numpy as np
 import numpy.typing as npt
-from scipy.special import expit, logit
 from sklearn.calibration import CalibratedClassifierCV
 from sklearn.frozen import FrozenEstimator
 from sklearn.isotonic import IsotonicRegression
@@ -129,7 +128,9 @@ def _coarse_scores(estimator: Any, X: Any) -> npt.NDArray[np.float64]:
     if hasattr(estimator, "decision_function"):  # log-odds already
         return np.asarray(np.round(estimator.decision_function(X) / _STEP) * _STEP, np.float64)
     scores = np.asarray(estimator.predict_proba(X)[:, 1], np.float64)
-    return np.asarray(expit(np.round(logit(scores) / _STEP) * _STEP))
+    with np.errstate(divide="ignore", over="ignore"):  # 0 and 1 are infinitely far, and stay so
+        log_odds = np.log(scores) - np.log1p(-scores)
+        return np.asarray(1 / (1 + np.exp(-np.round(log_odds / _STEP) * _STEP)))
 
 
 def _best_threshold(recipe: Recipe, pipeline: Pipeline, rows: Rows) -> float:

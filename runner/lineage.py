@@ -178,9 +178,9 @@ def find_column(lineage: Lineage, what: str) -> Column:
     column = Column(relation, name)
     if column in lineage.parents:
         return column
-    if off := lineage.disabled & {asked, relation}:
+    for off in lineage.disabled & {asked, relation}:
         raise RunnerError(
-            f"{off.pop()} is disabled in dbt, so nothing is computed from it",
+            f"{off} is disabled in dbt, so nothing is computed from it",
             hint="enable it, or ask for another",
         )
     columns: dict[str, list[str]] = {}
