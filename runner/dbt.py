@@ -8,6 +8,7 @@ result counts only when it carries this invocation's id.
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import signal
 import subprocess
@@ -25,6 +26,10 @@ from runner.errors import RunnerError
 from runner.settings import Settings
 
 Progress = Callable[[str], None]
+_EXPOSURE_OF_DISABLED = re.compile(
+    r"Exposure 'exposure\.\w+\.(?:recipe|endpoint)_(\w+)' .* named '(\w+)'\s.*which is disabled",
+    re.DOTALL,
+)
 
 
 @dataclass
@@ -193,6 +198,13 @@ def _failure(settings: Settings, arguments: list[str], events: _Events) -> Runne
         if result["status"] in {"error", "fail", "runtime error"}:
             return _node_failure(settings, result)
     message = events.errors[0] if events.errors else "no reason given; see logs/dbt.log"
+    if disabled := _EXPOSURE_OF_DISABLED.search(message):
+        # dbt names our generated file, in which nothing is to be corrected.
+        recipe, model = disabled.groups()
+        return RunnerError(
+            f"the recipe {recipe} takes from the dbt model {model}, which is disabled",
+            hint="enable it, or take it out of the recipe; then run the same command again",
+        )
     return RunnerError(
         f"{command} failed: {message}",
         hint=f"correct it and try `{command} --target {settings.target}` until it passes",

@@ -98,6 +98,18 @@ def test_a_feature_that_the_sql_no_longer_has_is_not_right_by_an_old_manifest(pr
     assert "features[0]: no dbt model 'user_demographics'" in done.stdout
 
 
+def test_a_dbt_model_that_recipes_take_from_and_that_is_disabled_is_told(project):
+    sql = project.root / "dbt_project/models/feature_mart/user_category_affinity.sql"
+    text = sql.read_text()
+    sql.write_text("{{ config(enabled=false) }}" + text)
+    try:
+        told = project.refused("check")
+    finally:
+        sql.write_text(text)
+    assert re.search(r"recipe \w+ takes from the dbt model user_category_affinity, which", told)
+    assert "enable it, or take it out of the recipe" in told
+
+
 def test_a_project_without_recipes_is_told(project):
     (project.root / "recipes").rename(project.root / "elsewhere")
     try:
