@@ -151,7 +151,7 @@ class _Reader:
         self._dialect = _DIALECTS.get(adapter, adapter)
         nodes = [*manifest["nodes"].values(), *manifest["sources"].values()]
         nodes = [node for node in nodes if node["resource_type"] in _KNOWN]
-        off = [node for nodes in manifest.get("disabled", {}).values() for node in nodes]
+        off = [node for nodes in (manifest.get("disabled") or {}).values() for node in nodes]
         off = [node for node in off if node["resource_type"] in _KNOWN]
         named = _names([*nodes, *off])
         self._nodes = {named(node): node for node in nodes}
