@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from runner.bytes_billed import NOTHING_BILLED, Billed, refusal
+from runner.dbt_messages import essence
 from runner.errors import RunnerError
 from runner.settings import Settings
 
@@ -189,7 +190,8 @@ def _follow(event: dict[str, Any], events: _Events, progress: Progress) -> None:
     elif info["level"] == "warn":
         events.warnings.append(info["msg"].strip())
     if info["name"] in {"LogModelResult", "LogTestResult", "LogStartLine"}:
-        progress(f"{data.get('index')}/{data.get('total')} {data['node_info']['node_name']}")
+        total = data.get("total") or data.get("num_models")  # the latter of tests
+        progress(f"{data.get('index')}/{total} {data['node_info']['node_name']}")
 
 
 def _failure(settings: Settings, arguments: list[str], events: _Events) -> RunnerError:
@@ -197,7 +199,7 @@ def _failure(settings: Settings, arguments: list[str], events: _Events) -> Runne
     for result in _results(settings, events.invocation_id):
         if result["status"] in {"error", "fail", "runtime error"}:
             return _node_failure(settings, result)
-    message = events.errors[0] if events.errors else "no reason given; see logs/dbt.log"
+    message = events.errors[0] if events.errors else "no reason given"
     if disabled := _EXPOSURE_OF_DISABLED.search(message):
         # dbt names our generated file, in which nothing is to be corrected.
         recipe, model = disabled.groups()
@@ -206,8 +208,9 @@ def _failure(settings: Settings, arguments: list[str], events: _Events) -> Runne
             hint="enable it, or take it out of the recipe; then run the same command again",
         )
     return RunnerError(
-        f"{command} failed: {message}",
-        hint=f"correct it and try `{command} --target {settings.target}` until it passes",
+        f"dbt {arguments[0]} failed: {essence(message)}",
+        hint=f"correct it and try `{command} --target {settings.target}` until it passes; "
+        "logs/dbt.log has all that dbt said",
     )
 
 
@@ -242,9 +245,13 @@ def _node_failure(settings: Settings, result: dict[str, Any]) -> RunnerError:
     kind = {"model": "dbt model", "test": "dbt test", "unit_test": "dbt unit test"}.get(
         node["resource_type"], node["resource_type"]
     )
-    message = (result.get("message") or "no message").strip()
-    what = f"{node['original_file_path']}: {kind} {node['name']}"
+    message = result.get("message") or ""
+    file = node["original_file_path"]
+    what = f"{file}: {kind} {node['name']}"
+    sql = node.get("build_path") or node.get("compiled_path")
+    more = f"its SQL is in {sql}" if sql else "logs/dbt.log has all that dbt said"
     return refusal(what, message) or RunnerError(
-        f"{what}: {message}",
-        hint=f"correct it and run `dbt build --select {node['name']} --target {settings.target}`",
+        f"{what}: {essence(message, file)}",
+        hint=f"correct it and run `dbt build --select {node['name']} --target {settings.target}`; "
+        f"{more}",
     )

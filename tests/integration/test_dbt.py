@@ -1,0 +1,96 @@
+"""dbt runs as a subprocess; its progress counts, and its failures are told in a line."""
+
+import re
+
+import pytest
+
+from runner import dbt
+from runner.errors import RunnerError
+from tests.e2e.conftest import Project, environment
+from tests.small_project import write_project
+
+READINGS = """
+create schema raw_data;
+create table raw_data.readings as
+select
+    cast(n as bigint) as user_id, timestamptz '2025-01-01' as event_timestamp,
+    cast(n as double precision) / 10 as amount, cast('x' as text) as text
+from generate_series(1, 9) as n
+"""
+SPINE = "models/spine_data/spine_high.sql"
+MART = "models/feature_mart/reading.yml"
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory, module_database, redis_server):
+    """The small project, with nine rows in its raw table."""
+    root = write_project(tmp_path_factory.mktemp("dbt"))
+    project = Project(root, environment(module_database, redis_server))
+    project.query(READINGS)
+    return project
+
+
+@pytest.fixture
+def told(project):
+    """Give a function that puts a text into a file, builds, puts it back; returns the error."""
+
+    def build(name, old, new):
+        path = project.root / name
+        text = path.read_text()
+        assert old in text
+        path.write_text(text.replace(old, new))
+        try:
+            with pytest.raises(RunnerError) as caught:
+                dbt.build(project.settings, [], lambda _: None)
+        finally:
+            path.write_text(text)
+        return caught.value
+
+    return build
+
+
+def test_progress_counts_dbt_models_and_tests(project):
+    lines = []
+    dbt.build(project.settings, [], lines.append)
+    assert [line for line in lines if not re.fullmatch(r"\d/4 \w+", line)] == []
+    assert {line.partition(" ")[2] for line in lines} >= {
+        "spine_high",
+        "not_null_reading_user_id",
+    }
+
+
+def test_a_database_error_is_its_message_and_where_the_sql_is(project, told):
+    error = told("models/staging/stg_readings.sql", "amount,", "amounts,")
+    assert re.fullmatch(
+        r'models/staging/stg_readings\.sql: dbt model stg_readings: column "amounts" does not '
+        r"exist; LINE \d+: .*amounts.*; HINT: Perhaps you meant .*",
+        error.message,
+    )
+    assert "\n" not in error.message
+    command, _, where = error.hint.partition("; its SQL is in ")
+    assert command == "correct it and run `dbt build --select stg_readings --target local`"
+    assert "amounts" in (project.root / where).read_text()
+
+
+def test_a_broken_contract_names_the_columns(told):
+    error = told(SPINE, "amount > 0.5", "amount")
+    assert error.message.startswith(f"{SPINE}: dbt model spine_high: This model has an enforced")
+    assert "is_high, " in error.message
+    assert "macro" not in error.message
+
+
+def test_a_failing_dbt_test_says_how_many_rows_and_where_its_sql_is(project, told):
+    error = told(MART, "data_tests: [not_null]", "data_tests: [{accepted_values: {values: [1]}}]")
+    assert error.message.startswith(f"{MART}: dbt test accepted_values_reading_user_id")
+    assert error.message.endswith(": Got 8 results, configured to fail if != 0")
+    assert (project.root / error.hint.partition("its SQL is in ")[2]).is_file()
+
+
+def test_a_failure_before_any_dbt_model_points_to_the_log(project, told):
+    error = told(SPINE, "ref('stg_readings')", "ref('nowhere')")
+    assert error.message == (
+        f"dbt build failed: Model 'model.shop.spine_high' ({SPINE}) depends on a node named "
+        "'nowhere' which was not found"
+    )
+    assert error.hint.endswith("logs/dbt.log has all that dbt said")
+    assert (project.root / "logs/dbt.log").is_file()
