@@ -473,10 +473,12 @@ def audit(
     from runner.manifest import load_manifest
     from runner.recipe import load_recipe
     from runner.recipe_check import check_references
+    from runner.servers import require_servers
 
     settings = load_settings(target)
     loaded, manifest = load_recipe(recipe), load_manifest(settings.manifest_path)
     check_references(loaded, manifest)
+    require_servers(settings)
     with console.step(f"audit {loaded.name}"):
         found = audit_recipe(settings, manifest, loaded, entities=entities)
     if as_json:
@@ -621,10 +623,13 @@ def online_get(
     from runner.features.online import get_online, parse_entity
     from runner.features.online_report import answer_json, answer_rows, answer_title
     from runner.features.selection import select_marts
+    from runner.servers import require_servers
 
     settings = load_settings(target)
     mart = select_marts(settings, [view])[0]
-    answer = get_online(settings, mart, parse_entity(mart, entity or []))
+    keys = parse_entity(mart, entity or [])
+    require_servers(settings, ["Redis"])
+    answer = get_online(settings, mart, keys)
     if as_json:
         console.result_json(answer_json(answer))
     else:

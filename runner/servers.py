@@ -7,7 +7,7 @@ there, on loopback only, with their data under `data/embedded/` of the project.
 from __future__ import annotations
 
 import fcntl
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from ipaddress import ip_address
@@ -125,15 +125,15 @@ def status(settings: Settings) -> list[ServerStatus]:
     return [_look(server) for server in _servers(settings)]
 
 
-def require_servers(settings: Settings) -> None:
-    """Raise RunnerError unless PostgreSQL and Redis both answer and let us log in.
+def require_servers(settings: Settings, names: Collection[str] = ("PostgreSQL", "Redis")) -> None:
+    """Raise RunnerError unless the servers in `names` all answer and let us log in.
 
     The cloud target's servers are not ours to start: there each tool says what does not answer.
     """
     if settings.target == "cloud":
         return
     for server in _servers(settings):
-        if server.check() is None:
+        if server.name in names and server.check() is None:
             raise RunnerError(
                 f"{server.name} does not answer at {server.host}:{server.port}",
                 hint=f"run `runner up` to start it, or set {server.variables} to one that runs",

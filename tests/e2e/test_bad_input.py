@@ -199,11 +199,22 @@ def test_a_model_name_taken_by_another_schema_is_refused(shop):
         ("REDIS_URL", "redis://127.0.0.1:{port}/0", "Redis does not answer at 127.0.0.1:{port}"),
     ],
 )
-@pytest.mark.parametrize("command", [("train", "recipes/rf.yaml"), ("materialize",)])
+@pytest.mark.parametrize(
+    "command", [("train", "recipes/rf.yaml"), ("materialize",), ("audit", "recipes/rf.yaml")]
+)
 def test_a_server_that_is_down_is_named_with_its_address(shop, variable, value, said, command):
     port = free_port()
     told = shop.refused(*command, **{variable: value.format(port=port)})
     assert said.format(port=port) in told
+    assert "runner up" in told
+
+
+def test_the_online_store_is_looked_into_while_postgresql_is_down(shop):
+    command = ("online", "get", "user_activity", "user_id=1")
+    assert "orders_7d" in shop.runner(*command, PGPORT=str(free_port()))
+    port = free_port()
+    told = shop.refused(*command, REDIS_URL=f"redis://127.0.0.1:{port}/0")
+    assert f"Redis does not answer at 127.0.0.1:{port}" in told
     assert "runner up" in told
 
 
