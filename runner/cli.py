@@ -340,26 +340,23 @@ def compare(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
     target: Target = None,
 ) -> None:
-    """Show two trained models side by side: metrics, features, data ranges, parameters.
+    """Show two trained models side by side: their metrics, and whatever else differs.
 
-    Lines that differ are marked `≠`.
+    That is features, data ranges and parameters. Lines that differ are marked `≠`.
     """
     from dataclasses import asdict
 
     from runner.model_comparison import compare as compare_models
+    from runner.model_comparison import table
 
     rows = compare_models(load_settings(target), a, b)
     if as_json:
         console.result_json([{**asdict(row), "differs": row.differs} for row in rows])
         return
-    console.result_table(
-        "",
-        ["", "", "", a, b],
-        [
-            [row.group, row.name, "≠" if row.differs else "", _shown(row.a), _shown(row.b)]
-            for row in rows
-        ],
-    )
+    cells, same = table(rows)
+    console.result_table("", ["", "", "", a, b], cells)
+    if same:
+        console.result(same)
 
 
 @app.command()
@@ -663,12 +660,6 @@ def _show_champion(name: str, champion: str, before: str) -> None:
         return
     was = f"version {before}" if before else "none"
     console.result(f"{name} version {champion} is the champion now; it was {was}.")
-
-
-def _shown(value: object) -> str:
-    if value is None:
-        return "–"
-    return f"{value:.4f}".rstrip("0").rstrip(".") if isinstance(value, float) else str(value)
 
 
 def _model_name(model: str) -> str:

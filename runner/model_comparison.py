@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import re
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -23,6 +25,7 @@ _VERSION = re.compile(r"(?:models:/)?(?P<name>[^@/]+)(?:@(?P<alias>[^@/]+)|/(?P<
 _RUN_ID = re.compile("[0-9a-f]{32}")
 _DATA = ("spine_from", "spine_to", "dataset_sha256", "git_commit", "dbt_manifest_sha256")
 _PERIODS = ("train_until", "test_from")
+_DIGEST = re.compile("([0-9a-f]{12})[0-9a-f]{20,52}")
 
 
 @dataclass(frozen=True)
@@ -61,6 +64,18 @@ def compare(settings: Settings, a: str, b: str) -> list[Row]:
         Row(group, name, one.get((group, name)), two.get((group, name)))
         for group, name in sorted(keys, key=lambda key: order[key[0]])
     ]
+
+
+def table(rows: Sequence[Row]) -> tuple[list[list[str]], str]:
+    """Return the cells of every metric and of all that differs, and a line about the rest."""
+    equal = Counter(row.group for row in rows if not row.differs and row.group != "metrics")
+    told = ", ".join(f"{group} {count}" for group, count in equal.items())
+    cells = [
+        [row.group, row.name, "≠" if row.differs else "", _shown(row.a), _shown(row.b)]
+        for row in rows
+        if row.differs or row.group == "metrics"
+    ]
+    return cells, f"the same in both: {told}; --json has them" if told else ""
 
 
 def find_run(client: MlflowClient, reference: str) -> Run:
@@ -129,3 +144,12 @@ def _features(client: MlflowClient, run: Run, reference: str) -> list[str]:
         path = client.download_artifacts(run.info.run_id, "serving_bundle/serving.json", folder)
         features: list[str] = json.loads(Path(path).read_bytes())["lineage"]["features"]
     return features
+
+
+def _shown(value: object) -> str:
+    """Return the value as it stands in the table: of digests and ids the first 12 digits."""
+    if value is None:
+        return "–"
+    if isinstance(value, float):
+        return f"{value:.4f}".rstrip("0").rstrip(".")
+    return _DIGEST.sub(r"\1", str(value))

@@ -172,6 +172,7 @@ def test_two_versions_are_compared_promoted_and_rolled_back_as_the_docs_say(shop
         shop.runner(*line.split()) for line in re.findall(r"^\$ runner (.*)$", page, re.MULTILINE)
     )
     assert "≠" in compared
+    assert max(map(len, compared.splitlines())) <= 100
     assert "is the champion now" in promoted
     assert "is the champion now" in rolled_back
     assert shop.registered(name)[1] == ["champion"]

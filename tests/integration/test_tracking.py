@@ -15,7 +15,7 @@ from runner import registry, tracking
 from runner.bundle import served_predictions
 from runner.champion import NO_CHAMPION, Contender, compare_with_champion, score_intervals
 from runner.errors import RunnerError
-from runner.model_comparison import compare
+from runner.model_comparison import Row, compare, table
 from runner.recorded_run import read_run
 from runner.reproduction import _fit_again
 from runner.split import split_by_time
@@ -423,6 +423,25 @@ def test_two_versions_side_by_side(training, versions, champion):
     assert by_name["parameters", "estimator.n_estimators"].b == "5"
     same = compare(training.settings, champion.info.run_id, "m/1")
     assert not any(row.differs for row in same)
+
+
+def test_the_table_has_every_metric_and_of_the_rest_what_differs():
+    rows = [
+        Row("metrics", "test_roc_auc", 0.75, 0.75),
+        Row("features", "activity:value", "yes", "yes"),
+        Row("features", "activity:other", None, "yes"),
+        Row("data", "git_commit", f"{'a' * 40}-dirty", "b" * 40),
+        Row("parameters", "estimator.max_depth", "3", "3"),
+        Row("parameters", "estimator.max_iter", "3", "3"),
+    ]
+    cells, same = table(rows)
+    assert cells == [
+        ["metrics", "test_roc_auc", "", "0.75", "0.75"],
+        ["features", "activity:other", "≠", "–", "yes"],
+        ["data", "git_commit", "≠", f"{'a' * 12}-dirty", "b" * 12],
+    ]
+    assert same == "the same in both: features 1, parameters 2; --json has them"
+    assert table(rows[:1])[1] == ""
 
 
 @pytest.mark.parametrize(
