@@ -278,10 +278,13 @@ def plan(
     estimate of rows. Exits with 1 if BigQuery would refuse a query for its bytes.
     """
     from runner.plan import plan as plan_recipe
-    from runner.plan import require_affordable
+    from runner.plan import require_affordable, require_price
     from runner.plan_report import plan_columns, plan_json, plan_rows
 
-    planned = plan_recipe(load_settings(target), recipe)
+    settings = load_settings(target)
+    if max_cost is not None:
+        require_price(settings)
+    planned = plan_recipe(settings, recipe)
     if as_json:
         console.result_json(plan_json(planned))
     else:

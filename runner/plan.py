@@ -132,6 +132,14 @@ def plan(settings: Settings, path: Path) -> Plan:
     return planned
 
 
+def require_price(settings: Settings) -> None:
+    """Raise RunnerError on the local target, where nothing has a price."""
+    if _price_per_tib(settings) is None:
+        raise RunnerError(
+            "--max-cost: PostgreSQL bills nothing", hint="leave it out, or plan for --target cloud"
+        )
+
+
 def require_affordable(planned: Plan, max_cost: float | None) -> None:
     """Raise if a query is above the limit of bytes billed, or all together above `max_cost` USD.
 
@@ -147,10 +155,6 @@ def require_affordable(planned: Plan, max_cost: float | None) -> None:
             raise over_limit(step.what, needed=needed, limit=planned.limit)
     if max_cost is None:
         return
-    if planned.price_per_tib is None:
-        raise RunnerError(
-            "--max-cost: PostgreSQL bills nothing", hint="leave it out, or plan for --target cloud"
-        )
     if planned.usd > max_cost:
         most = max(planned.steps, key=lambda step: step.billed)
         raise RunnerError(
