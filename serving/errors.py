@@ -110,7 +110,8 @@ class HttpError(ServingError):
 
     def __init__(self, status: int, headers: Mapping[str, str]) -> None:
         phrase = HTTPStatus(status).phrase
-        super().__init__(phrase)
+        where = "; see /docs for the documentation, POST /predict for predictions"
+        super().__init__(phrase + where if status == HTTPStatus.NOT_FOUND else phrase)
         self.status = status
         self.code = phrase.lower().replace(" ", "_")
         self.headers = headers

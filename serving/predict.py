@@ -121,7 +121,8 @@ def _parse(body: bytes, limits: Limits) -> PredictRequest:
     if not isinstance(content, dict):
         raise InvalidRequestError('the body is not an object such as {"entity_rows": [...]}')
     if unknown := sorted(content.keys() - _FIELDS):
-        raise InvalidRequestError(f"{unknown[0]!r} is not a field; those are {sorted(_FIELDS)}")
+        fields = ", ".join(sorted(_FIELDS))
+        raise InvalidRequestError(f"{unknown[0]!r} is not a field; those are {fields}")
     rows = content.get("entity_rows")
     if not isinstance(rows, list) or not rows:
         raise InvalidRequestError("entity_rows must be a list of one or more entity rows")

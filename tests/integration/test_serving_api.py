@@ -161,7 +161,7 @@ def test_a_value_beyond_float32_fails_its_row_only(
         ("{}", "entity_rows must be a list"),
         ('{"entity_rows": []}', "entity_rows must be a list of one or more"),
         ('{"entity_rows": {}}', "entity_rows must be a list"),
-        ('{"entity_rows": [{}], "featuers": 1}', "'featuers' is not a field"),
+        ('{"entity_rows": [{}], "featuers": 1}', "'featuers' is not a field; those are entity_rows, "),
         ('{"entity_rows": [{}], "strict": 1}', "strict must be true or false"),
     ],
 )
@@ -202,6 +202,11 @@ def test_every_answer_carries_the_requests_id(client: httpx.Client) -> None:
 def test_unknown_paths_and_methods_have_the_same_shape_of_error(client: httpx.Client) -> None:
     missing = client.get("/nope")
     assert (missing.status_code, missing.json()["error"]["code"]) == (404, "not_found")
+    root = client.get("/").json()["error"]["message"]
+    assert root == missing.json()["error"]["message"]
+    for path in ("/docs", "/predict"):
+        assert path in root
+        assert client.get(path).status_code in {200, 405}
     method = client.get("/predict")
     assert (method.status_code, method.json()["error"]["code"]) == (405, "method_not_allowed")
     assert method.headers["Allow"] == "POST"
