@@ -81,13 +81,15 @@ def _exposures(
     marts = [f"ref('{view}')" for view in _views(recipe)]
     champion = dict(champions.get(recipe.registered_model_name, {}))
     about = {"recipe": f"recipes/{recipe.path.name}", **champion}
+    named = re.search(rf"\b{re.escape(recipe.label)}\b", recipe.description)
+    predicts = "" if named else f"Predicts {recipe.label}."
     common = {"owner": {"name": owner or "unknown", **({"email": owner} if "@" in owner else {})}}
     return [
         {
             "name": f"recipe_{name}",
             "label": recipe.registered_model_name,
             "type": "ml",
-            "description": f"{recipe.description} Predicts {recipe.label}.".strip(),
+            "description": f"{recipe.description} {predicts}".strip(),
             **common,
             "depends_on": [f"ref('{recipe.spine}')", *marts],
             "config": {"meta": about},

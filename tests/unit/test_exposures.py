@@ -41,6 +41,19 @@ def test_a_recipe_is_an_ml_exposure_and_its_endpoint_an_application(project):
     assert found["endpoint_rf"]["depends_on"] == ["ref('activity')"]
 
 
+@pytest.mark.parametrize(
+    ("description", "told"),
+    [
+        ("''", "Predicts y."),
+        ("Is it so, or may it be?", "Is it so, or may it be? Predicts y."),
+        ("Predicts y of spine_y.", "Predicts y of spine_y."),  # as `runner new` writes it
+    ],
+)
+def test_the_label_is_told_once(project, description, told):
+    make_recipe(project.root / "recipes" / "rf.yaml", more=f"description: {description}\n")
+    assert written(project)["recipe_rf"]["description"] == told
+
+
 def test_a_recipe_that_is_gone_or_wrong_or_names_a_dbt_model_that_is_gone_has_none(project):
     assert written(project)
     (project.root / "recipes" / "wrong.yaml").write_text("nonsense: 1\n")
