@@ -1,7 +1,7 @@
 """The serving bundle: the fitted pipeline as ONNX and everything serving must know of it.
 
 `docs/serving.md` describes the files. ONNX is used only where it is proven to predict what
-scikit-learn predicts on the held-out rows; otherwise the bundle holds the pipeline itself in the
+the pipeline predicts on the held-out rows; otherwise the bundle holds the pipeline itself in the
 skops format, which unlike a pickle cannot run code of its own. LightGBM's and XGBoost's readers are
 no such format: their models are served as ONNX or not at all.
 """
@@ -40,7 +40,7 @@ from serving.scoring import Predictions, class_labels
 if TYPE_CHECKING:
     from runner.recipe import Recipe
 
-# The largest difference between ONNX and scikit-learn on held-out rows that counts as equal:
+# The largest difference between ONNX and the pipeline on held-out rows that counts as equal:
 # for probabilities absolute, for regression relative to the largest prediction. float32 carries
 # seven digits.
 TOLERANCE = 1e-5
@@ -95,7 +95,9 @@ def served_model(pipeline: Pipeline, X: pd.DataFrame) -> ServedModel:
     difference = _largest_difference(pipeline, content, sample)
     if not difference <= TOLERANCE:
         return _skops(pipeline, f"ONNX differs by {difference:.2g} on {len(sample)} held-out rows")
-    proof = f"ONNX equals scikit-learn within {difference:.1g} on {len(sample)} held-out rows"
+    name = type(uncalibrated(pipeline)[-1]).__name__
+    equal = f"ONNX equals the {name} pipeline within {difference:.1g}"
+    proof = f"{equal} on {len(sample)} held-out rows"
     return ServedModel("model.onnx", content, "onnx", proof, threshold_of(pipeline))
 
 

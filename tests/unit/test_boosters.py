@@ -158,7 +158,9 @@ def test_what_is_not_converted_is_refused_and_never_served_otherwise(cls, argume
 def test_what_does_not_prove_equal_is_refused_too(monkeypatch):
     frame = pd.DataFrame(X, columns=list("abcde"))
     pipeline = make_pipeline(SimpleImputer(), XGBRegressor(**QUICK)).fit(frame, SIGNAL)
-    assert served_model(pipeline, frame).format == "onnx"
+    served = served_model(pipeline, frame)
+    assert served.format == "onnx"
+    assert served.proof.startswith("ONNX equals the XGBRegressor pipeline within ")
     monkeypatch.setattr("runner.boosters._XGBOOST_LINKS", {"reg:squarederror": "exp"})
     with pytest.raises(RunnerError, match="XGBRegressor cannot be served: "):
         served_model(pipeline, frame)
