@@ -512,7 +512,9 @@ def predict(
 
     A file needs the entity key columns, and may have `event_timestamp` (UTC): features are as
     they were knowable then. Without it they are as of now, as online. Other columns are kept; one
-    named as a column that is written (`prediction`, `probability_…`) is refused.
+    named as a column that is written (`prediction`, `probability_…`) is refused. A CSV file for
+    the shop: `user_id,category_id,event_timestamp`, and a line `17,3,2026-01-31T12:00:00Z` for
+    each row.
     """
     from runner.prediction import predict as predict_rows
 

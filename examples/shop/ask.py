@@ -36,7 +36,7 @@ def main(recipe: str) -> None:
     """Ask for the newest row of the spine and one user nobody has seen."""
     settings = load_settings()
     rows = [_newest_keys(settings), {"user_id": 999_999_999, "category_id": 1}]
-    body = {"entity_rows": rows, "include_features": False}
+    body = {"entity_rows": rows}
     with _serving(settings, recipe) as address:
         note(f"POST {address}/predict")
         result(json.dumps(body))

@@ -65,6 +65,12 @@ def test_the_page_ends_in_a_champion_and_a_prediction(reorder):
     )
 
 
+def test_the_pages_project_leaves_dbt_nothing_to_warn_of(reorder):
+    done = reorder.run("dbt", "parse", "--no-partial-parse", "--target", "local")
+    assert done.returncode == 0, done.stdout
+    assert "WARNING" not in done.stdout
+
+
 def test_the_page_looks_ahead_before_it_leaves_rows_out(reorder):
     wrong = reorder.query("""
         select * from spine_data.spine_reorder as s

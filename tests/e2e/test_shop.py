@@ -26,7 +26,10 @@ from runner.recipe import load_recipe
 from serving.bundle import read_bundle
 from serving.registry import open_source
 from tests.conftest import free_port
+from tests.e2e.conftest import REPOSITORY
 from tests.http_process import wait_for_http
+
+README = (REPOSITORY / "README.md").read_text()
 
 
 @pytest.fixture(scope="session")
@@ -148,8 +151,37 @@ def test_online_features_equal_point_in_time_features_of_now(shop, serving):
     assert online == {feature.column: offline[feature.column] for feature in features}
 
 
-def test_training_again_gives_the_same_dataset_and_scores(shop, run):
-    shop.runner("train", "recipes/rf.yaml")
+@pytest.fixture(scope="session")
+def trained_again(shop, run):
+    """The second training of the champion's recipe, as it ended."""
+    done = shop.run("runner", "train", "recipes/rf.yaml")
+    assert done.returncode == 0, done.stderr
+    return done
+
+
+def test_the_readme_shows_what_the_commands_of_the_demo_print(shop, trained_again):
+    shown = re.search(r"ends like this.*?```console\n(.*?)```", README, re.DOTALL)[1]
+    steps, asked = shown.split("…\nPOST")
+    step = re.compile(r"^✓ (?:(?!  ).)+  ", re.MULTILINE)
+    assert step.findall(steps) == step.findall(trained_again.stderr)
+    assert all(re.search(r"  \(\d+\.\d s\)$", line) for line in steps.splitlines())
+    done = shop.run("python", "-m", "examples.shop.ask", "recipes/rf.yaml")
+    printed = [*done.stderr.splitlines(), *done.stdout.splitlines()]
+    for line in f"POST{asked}".splitlines():
+        assert without_numbers(line) in map(without_numbers, printed)
+
+
+def without_numbers(line):
+    return re.sub(r"\d[\d.e-]*", "0", line)
+
+
+def test_the_file_of_keys_in_the_readme_can_be_scored(shop, tmp_path):
+    (tmp_path / "keys.csv").write_text(re.search(r"```csv\n(.*?)```", README, re.DOTALL)[1])
+    shop.runner("predict", "recipes/rf.yaml", f"{tmp_path}/keys.csv", "-o", f"{tmp_path}/p.csv")
+    assert pd.read_csv(tmp_path / "p.csv")["user_id"].tolist() == [17]
+
+
+def test_training_again_gives_the_same_dataset_and_scores(shop, run, trained_again):
     again = mlflow.MlflowClient().search_runs(run.info.experiment_id, max_results=1)[0]
     assert again.info.run_id != run.info.run_id
     assert again.data.tags["dataset_sha256"] == run.data.tags["dataset_sha256"]

@@ -161,7 +161,10 @@ def test_a_value_beyond_float32_fails_its_row_only(
         ("{}", "entity_rows must be a list"),
         ('{"entity_rows": []}', "entity_rows must be a list of one or more"),
         ('{"entity_rows": {}}', "entity_rows must be a list"),
-        ('{"entity_rows": [{}], "featuers": 1}', "'featuers' is not a field; those are entity_rows, "),
+        (
+            '{"entity_rows": [{}], "featuers": 1}',
+            "'featuers' is not a field; those are entity_rows, ",
+        ),
         ('{"entity_rows": [{}], "strict": 1}', "strict must be true or false"),
     ],
 )
