@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
@@ -208,7 +209,11 @@ def _onnx(pipeline: Pipeline, X: pd.DataFrame) -> bytes:
         options[id(base)] = {"zipmap": False}
     if calibration is not None and hasattr(base[-1], "decision_function"):
         options[id(base[-1])] = {"zipmap": False, "raw_scores": True}
-    model = to_onnx(base, initial_types=types, options=options or None, target_opset=_OPSET)
+    with warnings.catch_warnings():
+        # skl2onnx writes HistGradientBoosting's flags as booleans, which protobuf minds.
+        told = "Field onnx.*Expected an int, got a boolean"
+        warnings.filterwarnings("ignore", told, DeprecationWarning)
+        model = to_onnx(base, initial_types=types, options=options or None, target_opset=_OPSET)
     if calibration is not None:
         append_calibration(model, calibration)
     for name, kind in (("numeric", onnx.TensorProto.FLOAT), ("text", onnx.TensorProto.STRING)):

@@ -124,6 +124,7 @@ ESTIMATORS = [
 ]
 
 
+@pytest.mark.filterwarnings("error:Field onnx")  # protobuf's, of skl2onnx's booleans
 @pytest.mark.parametrize(("estimator", "task", "scorer"), ESTIMATORS)
 def test_the_bundle_predicts_what_the_pipeline_predicts(recipe, tmp_path, estimator, task, scorer):
     X, y = rows()
