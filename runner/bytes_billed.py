@@ -9,8 +9,9 @@ from dataclasses import dataclass
 from runner.errors import RunnerError
 
 LIMIT = "BIGQUERY_MAXIMUM_BYTES_BILLED"
-# A query that reads anything is billed for 10 MiB at least.
-_LEAST = 10 * 2**20
+# BigQuery bills whole MiB: 10 at least for each table that a query reads.
+_MIB = 2**20
+LEAST_BILLED = 10 * _MIB
 _REFUSAL = re.compile(r"Query exceeded limit for bytes billed: (\d+)\. (\d+) or higher required")
 
 
@@ -30,9 +31,15 @@ class Billed:
 NOTHING_BILLED = Billed(0, 0)
 
 
-def expected_bill(bytes_processed: int) -> int:
-    """Return the bytes that a query which reads `bytes_processed` is billed for."""
-    return max(bytes_processed, _LEAST) if bytes_processed else 0
+def expected_bill(bytes_processed: int, tables: int) -> int:
+    """Return the most that a query which reads `bytes_processed` of `tables` tables is billed for.
+
+    How many of the bytes are whose is not known: the bill is highest where one table has them all.
+    """
+    if not bytes_processed:
+        return 0
+    whole = -(-bytes_processed // _MIB) * _MIB
+    return max(whole, LEAST_BILLED) + max(tables - 1, 0) * LEAST_BILLED
 
 
 def refusal(what: str, message: str) -> RunnerError | None:

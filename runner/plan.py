@@ -9,13 +9,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from functools import partial
-from math import inf
+from math import ceil, inf
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from runner import console, dbt
-from runner.bytes_billed import expected_bill, over_limit
+from runner.bytes_billed import LEAST_BILLED, NOTHING_BILLED, Billed, over_limit
 from runner.compiled import CompiledModel, compiled_models
 from runner.errors import RunnerError
 from runner.exposures import write_exposures
@@ -34,7 +35,7 @@ if TYPE_CHECKING:
 
     Warehouse = BigQueryEstimates | PostgresEstimates
 
-Kind = Literal["dbt model", "dbt tests", "join", "materialize"]
+Kind = Literal["dbt model", "dbt tests", "join", "materialize", "sweep"]
 PRICE = "BIGQUERY_PRICE_PER_TIB"
 _TIB = 2**40
 
@@ -50,10 +51,11 @@ class Step:
     sql
         Its queries.
     rows
-        On PostgreSQL what the planner expects; on BigQuery what the table holds now, and for the
-        join what its spine holds; None: not known.
-    bytes
-        What each of its queries would read; empty: not known, or PostgreSQL.
+        On PostgreSQL what the planner expects; on BigQuery what the table holds now, for the join
+        what its spine holds and for a sweep what its mart holds; None: not known.
+    bills
+        What each of its queries would read and be billed for at most; empty: not known, or
+        PostgreSQL.
     problem
         Why it cannot be estimated; empty if it is.
     """
@@ -62,7 +64,7 @@ class Step:
     name: str
     sql: tuple[str, ...] = ()
     rows: int | None = None
-    bytes: tuple[int, ...] = ()
+    bills: tuple[Billed, ...] = ()
     problem: str = ""
 
     @property
@@ -71,9 +73,9 @@ class Step:
         return f"{self.kind} {self.name}"
 
     @property
-    def billed(self) -> int:
-        """The bytes it would be billed for, 10 MiB at least for each query that reads anything."""
-        return sum(map(expected_bill, self.bytes))
+    def bill(self) -> Billed:
+        """That of all its queries."""
+        return sum(self.bills, NOTHING_BILLED)
 
 
 @dataclass(frozen=True)
@@ -101,8 +103,8 @@ class Plan:
         return sum(map(self.price, self.steps))
 
     def price(self, step: Step) -> float:
-        """Return what one step costs in USD."""
-        return step.billed / _TIB * (self.price_per_tib or 0)
+        """Return what one step costs in USD at most."""
+        return step.bill.bytes_billed / _TIB * (self.price_per_tib or 0)
 
 
 def plan(settings: Settings, path: Path) -> Plan:
@@ -150,16 +152,17 @@ def require_affordable(planned: Plan, max_cost: float | None) -> None:
         nobody can say then what all of them cost.
     """
     for step in planned.steps:
-        needed = max(map(expected_bill, step.bytes), default=0)
+        needed = max((bill.bytes_billed for bill in step.bills), default=0)
         if planned.limit is not None and needed > planned.limit:
             raise over_limit(step.what, needed=needed, limit=planned.limit)
     if max_cost is None:
         return
     if planned.usd > max_cost:
-        most = max(planned.steps, key=lambda step: step.billed)
+        most = max(planned.steps, key=lambda step: step.bill.bytes_billed)
         raise RunnerError(
             f"the plan costs {planned.usd:.6f} USD, more than --max-cost {max_cost}; most of it is "
-            f"{most.what}, billed for {most.billed:,} bytes, {planned.price(most):.6f} USD",
+            f"{most.what}, billed for {most.bill.bytes_billed:,} bytes, "
+            f"{planned.price(most):.6f} USD",
             hint="let it read less (fewer columns, a shorter period), or raise --max-cost",
         )
     unknown = [step for step in planned.steps if step.problem]
@@ -193,6 +196,8 @@ class _Planner:
         for mart in marts:
             if mart.online:
                 yield self._materialize(mart)
+                if self.settings.target == "cloud":
+                    yield self._sweep(mart)
 
     def _model(self, model: CompiledModel) -> Step:
         queries = [model.sql]
@@ -201,8 +206,8 @@ class _Planner:
         step = self._step(
             "dbt model", model.name, model.parents, lambda: queries, fills=model.relation
         )
-        if model.materialized == "view" and step.bytes:
-            return replace(step, bytes=(0,))  # defined, not read
+        if model.materialized == "view" and step.bills:
+            return replace(step, bills=(NOTHING_BILLED,))  # defined, not read
         return step
 
     def _join(self, manifest: Manifest, recipe: Recipe, marts: Sequence[FeatureMart]) -> Step:
@@ -229,6 +234,21 @@ class _Planner:
             lambda: [newest_query(self.settings, mart)],
         )
 
+    def _sweep(self, mart: FeatureMart) -> Step:
+        """Return the search for stored entities that are gone, as many as the mart has rows."""
+        from runner.features.bq_mart import BigQueryMart, planned_look_up
+
+        step = self._step(
+            "sweep",
+            mart.name,
+            {mart.path: mart.name},
+            lambda: [planned_look_up(mart, datetime.now(UTC))],
+            fills=mart.path,
+        )
+        times = ceil((step.rows or 1) / BigQueryMart.keys_at_once) if mart.join_keys else 1
+        keys = Billed(0, LEAST_BILLED)  # they go up as a table, which each query reads too
+        return replace(step, bills=tuple(bill + keys for bill in step.bills) * times)
+
     def _step(
         self,
         kind: Kind,
@@ -247,9 +267,9 @@ class _Planner:
             found = [self.warehouse.expected(query, fills) for query in sql]
         except RunnerError as error:
             return Step(kind, name, problem=" ".join(error.message.split()))
-        sizes = tuple(one.bytes for one in found if one.bytes is not None)
+        bills = tuple(one.bill for one in found if one.bill is not None)
         return Step(
-            kind, name, sql, rows=found[0].rows if kind != "dbt tests" else None, bytes=sizes
+            kind, name, sql, rows=found[0].rows if kind != "dbt tests" else None, bills=bills
         )
 
     def hint(self, models: Sequence[CompiledModel]) -> str:

@@ -18,7 +18,7 @@ def plan_rows(plan: Plan) -> list[list[str]]:
     """Return a row per step and, where there is a price, the total."""
     rows = [_row(plan, step) for step in plan.steps]
     if plan.price_per_tib is not None:
-        known = sum(sum(step.bytes) for step in plan.steps)
+        known = sum(step.bill.bytes_processed for step in plan.steps)
         unknown = sum(bool(step.problem) for step in plan.steps)
         note = f"without {unknown} steps that are not known" if unknown else ""
         rows.append(["total", "", "", f"{known:,}", f"{plan.usd:.6f}", note])
@@ -39,9 +39,9 @@ def plan_json(plan: Plan) -> dict[str, Any]:
                 "kind": step.kind,
                 "name": step.name,
                 "rows": step.rows,
-                "bytes": sum(step.bytes) if step.bytes else None,
-                "bytes_billed": step.billed if step.bytes else None,
-                "usd": plan.price(step) if step.bytes else None,
+                "bytes": step.bill.bytes_processed if step.bills else None,
+                "bytes_billed": step.bill.bytes_billed if step.bills else None,
+                "usd": plan.price(step) if step.bills else None,
                 "problem": step.problem,
                 "sql": list(step.sql),
             }
@@ -54,5 +54,7 @@ def _row(plan: Plan, step: Step) -> list[str]:
     rows = "" if step.rows is None else f"{step.rows:,}"
     if plan.price_per_tib is None:
         return [step.kind, step.name, rows, step.problem]
-    known = [f"{sum(step.bytes):,}", f"{plan.price(step):.6f}"] if step.bytes else ["?", "?"]
+    known = ["?", "?"]
+    if step.bills:
+        known = [f"{step.bill.bytes_processed:,}", f"{plan.price(step):.6f}"]
     return [step.kind, step.name, rows, *known, step.problem]

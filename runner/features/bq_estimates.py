@@ -7,6 +7,7 @@ from typing import Any
 
 from google.cloud import bigquery
 
+from runner.bytes_billed import Billed, expected_bill
 from runner.features.bq_session import Session
 from runner.features.pg_estimates import Expected
 
@@ -28,24 +29,35 @@ class BigQueryEstimates:
 
     def exists(self, relation: str) -> bool:
         """Tell whether there is a table or view `relation`, quoted."""
-        return self._table(relation) is not None
+        return self._table(_path(relation)) is not None
 
     def merge_reads(self, relation: str) -> list[str]:
         """Return what merging new rows into `relation` reads of it: all of it at most."""
         return [f"select * from {relation}"]
 
     def expected(self, query: str, fills: str | None) -> Expected:
-        """Return how many rows the table that `query` `fills` holds now, and the bytes it reads.
+        """Return how many rows the table that `query` `fills` holds now, and the query's bill.
 
         Raises
         ------
         RunnerError
             If BigQuery does not accept the query.
         """
-        table = self._table(fills) if fills else None
+        table = self._table(_path(fills)) if fills else None
         rows = table.num_rows if table and table.table_type == "TABLE" else None
-        return Expected(rows, self._session.bytes_processed(query))
+        read, names = self._session.would_read(query)
+        tables = [name for name in names if not self._is_view(name)]
+        return Expected(rows, Billed(read, expected_bill(read, len(tables))))
 
-    def _look_at(self, relation: str) -> bigquery.Table | None:
-        project, dataset, name = relation.replace("`", "").split(".")
-        return self._session.table((project, dataset, name))
+    def _is_view(self, name: tuple[str, str, str]) -> bool:
+        """Tell whether it is a view: what that reads is billed, and named beside it."""
+        table = self._table(name)
+        return table is not None and table.table_type == "VIEW"
+
+    def _look_at(self, name: tuple[str, str, str]) -> bigquery.Table | None:
+        return self._session.table(name)
+
+
+def _path(relation: str) -> tuple[str, str, str]:
+    project, dataset, name = relation.replace("`", "").split(".")
+    return project, dataset, name

@@ -18,6 +18,7 @@ from runner.features.bq_newest_rows import (
     existing_sql,
     in_partitions_sql,
     newest_rows_sql,
+    no_keys_sql,
     sample_sql,
     written_partitions_sql,
 )
@@ -132,6 +133,14 @@ def planned_query(mart: FeatureMart, as_of: datetime) -> str:
     """Return the SQL that `BigQueryMart.newest_rows` would run; nothing is asked."""
     path = (mart.database, mart.schema, mart.alias)
     return newest_rows_sql(BigQueryTable(mart, path, None), as_of, "true")
+
+
+def planned_look_up(mart: FeatureMart, as_of: datetime) -> str:
+    """Return the SQL that `BigQueryMart.existing` would run, for no keys; nothing is asked."""
+    source = BigQueryTable(mart, (mart.database, mart.schema, mart.alias), None)
+    if not mart.join_keys:
+        return any_sql(source, as_of)
+    return existing_sql(source, as_of, no_keys_sql(mart))
 
 
 def _milliseconds(instant: datetime) -> int:

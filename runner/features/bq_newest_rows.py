@@ -123,6 +123,14 @@ def existing_sql(source: BigQueryTable, as_of: datetime, keys: str) -> str:
     )
 
 
+def no_keys_sql(mart: FeatureMart) -> str:
+    """Return what stands for the table of keys of `existing_sql` where there is none."""
+    types = [mart.columns[name].dtype for name in sorted(mart.join_keys)]
+    kinds = ["string" if dtype == "string" else "int64" for dtype in types]
+    keys = [f"cast(null as {kind}) as key_{n}" for n, kind in enumerate(kinds)]
+    return f"(select {', '.join(['1 as position', *keys])})"
+
+
 def any_sql(source: BigQueryTable, as_of: datetime) -> str:
     """Return the SQL for whether there is a valid row at all: column `position`, 1 or nothing."""
     where = conditions(_visible(source.mart, as_of), 2)

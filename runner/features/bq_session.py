@@ -60,8 +60,8 @@ class Session:
             job = self._client.query(query, job_config=self._options("describe", dry_run=True))
             return tuple(column_of(field) for field in job.schema)
 
-    def bytes_processed(self, query: str) -> int:
-        """Return the bytes that `query` would read; a dry run.
+    def would_read(self, query: str) -> tuple[int, list[tuple[str, str, str]]]:
+        """Return the bytes that `query` would read, and of which tables and views; a dry run.
 
         Raises
         ------
@@ -74,7 +74,8 @@ class Session:
             raise RunnerError(
                 _reason(error), hint="correct the SQL, or build what it reads"
             ) from error
-        return int(job.total_bytes_processed)
+        names = [(name.project, name.dataset_id, name.table_id) for name in job.referenced_tables]
+        return int(job.total_bytes_processed), names
 
     def read(
         self, query: str, what: str, timeout: float | None = None, purpose: str = "read"
@@ -140,7 +141,8 @@ class Session:
     def table(self, name: tuple[str, str, str]) -> bigquery.Table | None:
         """Return what BigQuery knows of a table, which costs nothing; None where there is none."""
         with _failures(f"cannot look at table {'.'.join(name)}"), suppress(NotFound):
-            found: bigquery.Table = self._client.get_table(".".join(name))
+            dataset = bigquery.DatasetReference(*name[:2])
+            found: bigquery.Table = self._client.get_table(dataset.table(name[2]))
             return found
         return None
 

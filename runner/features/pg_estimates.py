@@ -8,15 +8,16 @@ from typing import Any, NamedTuple
 
 import psycopg
 
+from runner.bytes_billed import Billed
 from runner.errors import RunnerError
 from runner.settings import PostgresAddress
 
 
 class Expected(NamedTuple):
-    """What a warehouse expects of a query: its rows and the bytes it reads; None: it cannot say."""
+    """What a warehouse expects of a query: its rows and its bill; None: it cannot say."""
 
     rows: int | None
-    bytes: int | None
+    bill: Billed | None
 
 
 class PostgresEstimates:

@@ -10,10 +10,13 @@ from typing import Any
 
 import pyarrow as pa
 import pytest
+from feast.repo_config import load_repo_config
 from google.cloud import bigquery, bigquery_storage
 
 from runner.errors import RunnerError
 from runner.features import bq_mart
+from runner.features.bq_estimates import BigQueryEstimates
+from runner.features.bq_mart import planned_look_up
 from runner.features.materialize import FULL, INCREMENTAL, SUPERSEDED, materialize
 from runner.features.warehouse import open_mart
 from runner.manifest import FeatureMart
@@ -262,6 +265,22 @@ def test_every_job_carries_the_label_of_what_it_is_for(
     project.materialize()
     assert set(labels) == {"materialize"}
     assert len(labels) == 4  # the time, the partitions written, the newest rows, the keys
+
+
+def test_a_sweep_is_billed_for_what_a_plan_expects(project: BigQueryProject) -> None:
+    mart = project.mart("v", {"b": "string", "c": "timestamp", "a": "int64"}, {"n": "int64"})
+    project.insert(mart, *(["x", at(0), number, at(-1), at(-1), 1] for number in range(3)))
+    project.materialize()
+    before = {job.job_id for job in project.client.list_jobs(max_results=10_000)}
+    project.materialize(full=True)
+    ours = [j for j in project.client.list_jobs(max_results=10_000) if j.job_id not in before]
+    swept = [j for j in ours if j.job_type == "query" and "given.position" in j.query]
+    config = load_repo_config(project.settings.feature_repo, project.settings.feature_store_yaml)
+    planned = planned_look_up(mart, NOW)
+    expected = BigQueryEstimates(config.offline_store).expected(planned, None).bill
+    assert expected is not None
+    keys = 10 * 2**20  # those looked for, in a table of their own
+    assert [job.total_bytes_billed for job in swept] == [expected.bytes_billed + keys]
 
 
 def test_a_mart_without_a_table_is_named(project: BigQueryProject, users: FeatureMart) -> None:

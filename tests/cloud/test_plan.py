@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,8 +14,9 @@ from mlflow import MlflowClient
 from typer.testing import CliRunner
 
 from runner import cli
-from runner.bytes_billed import LIMIT
+from runner.bytes_billed import LIMIT, Billed
 from runner.errors import RunnerError
+from runner.features.bq_mart import BigQueryMart
 from runner.features.store import open_store, point_in_time_table, recipe_features
 from runner.manifest import load_manifest
 from runner.plan import Plan, plan, require_affordable
@@ -22,6 +24,7 @@ from runner.recipe import load_recipe
 from runner.settings import Settings, load_settings
 from runner.training import build_sql, train
 from tests.cloud.bigquery_stores import load_arrow
+from tests.demanded_limit import demanded_limit
 from tests.emulators.bigquery import Emulator
 from tests.small_project import readings, write_project
 
@@ -29,7 +32,7 @@ pytestmark = [pytest.mark.cloud, pytest.mark.timeout(900)]
 
 # 600 rows: user_id, event_timestamp and amount of 8 bytes, is_high of 1, a text of 10.
 ROWS, NUMBER, FLAG = 600, 8, 1
-LEAST = 10 * 2**20
+LEAST = 10 * 2**20  # what each table that a query reads is billed for at least
 
 
 @pytest.fixture(scope="module")
@@ -89,14 +92,15 @@ def built(run_id: str, project: Path, recipe: Path) -> Plan:
 
 
 def test_what_reads_an_unbuilt_table_is_not_guessed(unbuilt: Plan) -> None:
-    told = {(step.kind, step.name): (step.bytes, step.problem) for step in unbuilt.steps}
+    told = {(step.kind, step.name): (step.bills, step.problem) for step in unbuilt.steps}
     assert told == {
-        ("dbt model", "stg_readings"): ((0,), ""),
+        ("dbt model", "stg_readings"): ((Billed(0, 0),), ""),
         ("dbt model", "spine_high"): ((), "not built yet: stg_readings"),
         ("dbt model", "reading"): ((), "not built yet: stg_readings"),
         ("dbt tests", "reading"): ((), "not built yet: reading"),
         ("join", "spine_high"): ((), "not built yet: spine_high, reading"),
         ("materialize", "reading"): ((), "not built yet: reading"),
+        ("sweep", "reading"): ((), "not built yet: reading"),
     }
     assert unbuilt.hint.startswith("`dbt run --select stg_readings --target cloud` creates")
 
@@ -106,29 +110,57 @@ def test_a_budget_is_not_granted_to_what_is_not_known(unbuilt: Plan) -> None:
     with pytest.raises(RunnerError) as refused:
         require_affordable(unbuilt, 1000)
     assert refused.value.message == (
-        "5 of 6 steps cannot be estimated, so nobody can say that they cost no more than "
+        "6 of 7 steps cannot be estimated, so nobody can say that they cost no more than "
         "--max-cost 1000; the first is dbt model spine_high: not built yet: stg_readings"
     )
     assert refused.value.hint == unbuilt.hint
 
 
 def test_every_step_has_its_bytes_once_all_is_built(built: Plan) -> None:
-    told = {(step.kind, step.name): (step.rows, step.bytes) for step in built.steps}
+    told = {(step.kind, step.name): (step.rows, step.bills) for step in built.steps}
     mart, spine = ROWS * 3 * NUMBER, ROWS * (2 * NUMBER + FLAG)
-    assert told["dbt model", "stg_readings"] == (None, (0,))  # a view: defined, not read
+    # A view: defined, not read. Where it is read, it is no table of its own.
+    assert told["dbt model", "stg_readings"] == (None, (Billed(0, 0),))
     assert told["dbt model", "spine_high"][0] == ROWS
+    assert [bill.bytes_billed for bill in told["dbt model", "spine_high"][1]] == [LEAST]
     # An incremental dbt model reads the source and its own table, then merges into that.
-    assert told["dbt model", "reading"][1][1] == mart
-    assert told["dbt tests", "reading"][1] == (ROWS * NUMBER,)
-    assert told["join", "spine_high"] == (ROWS, (mart + spine,))
-    assert told["materialize", "reading"][1] == (mart,)
+    reads, merge = told["dbt model", "reading"][1]
+    assert reads.bytes_billed == 2 * LEAST
+    assert merge == Billed(mart, LEAST)
+    assert told["dbt tests", "reading"][1] == (Billed(ROWS * NUMBER, LEAST),)
+    assert told["join", "spine_high"] == (ROWS, (Billed(mart + spine, 2 * LEAST),))
+    assert told["materialize", "reading"][1] == (Billed(mart, LEAST),)
+    # Keys and timestamps, and the table of keys that are looked for.
+    assert told["sweep", "reading"] == (ROWS, (Billed(ROWS * 2 * NUMBER, 2 * LEAST),))
     assert not any(step.problem for step in built.steps)
     assert built.hint == ""
 
 
+def test_no_query_is_billed_for_more_than_what_is_planned(
+    built: Plan, client: bigquery.Client
+) -> None:
+    asked = 0
+    for step in built.steps:
+        for sql, bill in zip(step.sql, step.bills, strict=True):
+            if bill.bytes_billed:
+                asked += 1
+                uploaded = LEAST if step.kind == "sweep" else 0
+                assert demanded_limit(client, sql) == bill.bytes_billed - uploaded
+    assert asked == 7  # the merge of an incremental dbt model is one of its own
+
+
+def test_a_sweep_is_planned_as_if_each_row_of_the_mart_were_stored(
+    built: Plan, project: Path, recipe: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(BigQueryMart, "keys_at_once", 250)
+    planned = plan(load_settings("cloud", project), recipe)
+    sweeps = [[step for step in p.steps if step.kind == "sweep"] for p in (built, planned)]
+    assert sweeps[1][0].bills == sweeps[0][0].bills * 3
+
+
 def test_a_plan_above_the_budget_names_what_costs_most(built: Plan) -> None:
     join = next(step for step in built.steps if step.kind == "join")
-    steps = (replace(join, bytes=(2**40,)), *built.steps)
+    steps = (replace(join, bills=(Billed(2**40, 2**40),)), *built.steps)
     dear = replace(built, steps=steps, price_per_tib=6.25, limit=None)
     with pytest.raises(RunnerError) as refused:
         require_affordable(dear, 5)
@@ -147,7 +179,7 @@ def test_a_query_above_the_limit_is_told_before_it_runs(built: Plan) -> None:
         "dbt model spine_high would be billed for 10,485,760 bytes, more than "
         f"{LIMIT}={LEAST - 1} allows"
     )
-    require_affordable(replace(built, limit=LEAST), None)
+    require_affordable(replace(built, limit=2 * LEAST), None)
 
 
 def test_the_command_prints_the_plan_and_refuses_it(
@@ -161,9 +193,20 @@ def test_the_command_prints_the_plan_and_refuses_it(
     assert printed["complete"]
     assert printed["total_usd"] == pytest.approx(built.usd)
     join = next(step for step in printed["steps"] if step["kind"] == "join")
-    assert join["bytes_billed"] == LEAST
+    assert join["bytes_billed"] == 2 * LEAST
     assert "`plan_feature_mart`.`reading`" in join["sql"][0]
     assert "more than --max-cost 0.0; most of it is" in done.stderr
+
+
+def test_a_missing_dataset_of_raw_tables_is_told_with_the_dbt_model_that_reads_it(
+    built: Plan, project: Path, recipe: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("GOOGLE_CLOUD_PROJECT", "other-project")
+    with pytest.raises(RunnerError) as refused:
+        build_sql(load_settings("cloud", project), load_recipe(recipe))
+    assert "dbt model stg_readings: " in refused.value.message
+    assert "raw_events" in refused.value.message
+    assert "dbt build --select stg_readings --target cloud" in refused.value.hint
 
 
 def test_dbt_names_the_model_that_bigquery_refuses(
@@ -173,11 +216,14 @@ def test_dbt_names_the_model_that_bigquery_refuses(
     with pytest.raises(RunnerError) as refused:
         build_sql(load_settings("cloud", project), load_recipe(recipe))
     assert refused.value.message in {
-        f"models/{folder}/{name}.sql: dbt model {name} would be billed for 10,485,760 bytes, more "
+        f"models/{folder}/{name}.sql: dbt model {name} would be billed for {least:,} bytes, more "
         f"than {LIMIT}=1000 allows"
-        for folder, name in (("feature_mart", "reading"), ("spine_data", "spine_high"))
+        for folder, name, least in (
+            ("feature_mart", "reading", 2 * LEAST),
+            ("spine_data", "spine_high", LEAST),
+        )
     }
-    assert f"set {LIMIT} to 10485760 or more" in refused.value.hint
+    assert re.search(rf"set {LIMIT} to (10485760|20971520) or more", refused.value.hint)
 
 
 def test_the_join_is_named_when_bigquery_refuses_it(
@@ -191,7 +237,7 @@ def test_the_join_is_named_when_bigquery_refuses_it(
     with pytest.raises(RunnerError) as refused:
         point_in_time_table(open_store(settings), spine, features)
     assert refused.value.message == (
-        "the point-in-time join of reading would be billed for 10,485,760 bytes, more than "
+        "the point-in-time join of reading would be billed for 20,971,520 bytes, more than "
         f"{LIMIT}=1000 allows"
     )
 
@@ -203,9 +249,9 @@ def test_a_run_records_what_was_billed(run_id: str, settings: Settings) -> None:
         "bytes_billed.dbt.stg_readings": 0,
         "bytes_billed.dbt.reading": LEAST,
         "bytes_billed.dbt.spine_high": LEAST,
-        "bytes_billed.join": LEAST,
+        "bytes_billed.join": 2 * LEAST,
         "bytes_billed.dbt_tests": LEAST,
-        "bytes_billed.total": 4 * LEAST,
+        "bytes_billed.total": 5 * LEAST,
     }
     read = ROWS * (3 * NUMBER + 2 * NUMBER + FLAG)
     assert metrics["bytes_processed.join"] == read

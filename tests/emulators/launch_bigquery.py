@@ -12,6 +12,7 @@ from __future__ import annotations
 import json
 import re
 import sys
+from collections.abc import Mapping
 from functools import cache
 from typing import Any
 
@@ -29,8 +30,9 @@ from starlette.responses import JSONResponse
 
 _execute = DuckDBEngine.execute
 _is_permitted = upload._is_permitted_media_type
-# BigQuery bills a query that reads anything for 10 MiB at least.
-_LEAST_BILLED = 10 * 2**20
+_MIB = 2**20
+# Of a table: project, dataset, its own.
+Name = tuple[str, str, str]
 _RESULT_TABLE = re.compile(r'"?([\w-]+__+_?bqemu_anonymous)"?\."?(anon([0-9a-zA-Z_-]+))"?')
 
 
@@ -69,8 +71,8 @@ def correct_crashes() -> None:
     api.create_app = server.create_app = create_app
 
 
-def correct_bytes() -> None:
-    """Count the bytes of query jobs, and refuse those above `maximumBytesBilled`.
+def correct_query_jobs() -> None:
+    """Count the bytes of query jobs, refuse those above `maximumBytesBilled`, keep their labels.
 
     Ours is a full scan of the columns that the query names; BigQuery's own count may be lower.
     """
@@ -80,7 +82,7 @@ def correct_bytes() -> None:
         app = inner(context)
 
         @app.middleware("http")
-        async def count_bytes(request: Any, call_next: Any) -> Any:
+        async def count_and_keep(request: Any, call_next: Any) -> Any:
             if request.method != "POST" or not request.url.path.endswith("/jobs"):
                 return await call_next(request)
             configuration = json.loads(await request.body())["configuration"]
@@ -89,11 +91,20 @@ def correct_bytes() -> None:
                 return await call_next(request)
             project = request.url.path.split("/projects/")[1].split("/")[0]
             read = _bytes_read(context, query["query"], project)
-            billed = max(read, _LEAST_BILLED) if read else 0
+            billed = _billed(read)
             limit = int(query.get("maximumBytesBilled") or 0)
             if limit and billed > limit and not configuration.get("dryRun"):
                 return _limit_exceeded(limit, billed)
-            return await _with_bytes(await call_next(request), context, read, billed)
+            counted = {
+                "totalBytesProcessed": str(sum(filter(None, read.values()))),
+                "totalBytesBilled": str(billed),
+                "referencedTables": [
+                    {"projectId": project, "datasetId": dataset, "tableId": table}
+                    for project, dataset, table in read
+                ],
+            }
+            labels = configuration.get("labels", {})
+            return await _remembered(await call_next(request), context, counted, labels)
 
         return app
 
@@ -106,35 +117,52 @@ def _limit_exceeded(limit: int, billed: int) -> JSONResponse:
     return JSONResponse({"error": {"code": 400, "message": message, "errors": errors}}, 400)
 
 
-async def _with_bytes(response: Any, context: Any, read: int, billed: int) -> Any:
-    """Return the answer about a query job, and remember the job, with these bytes."""
+def _billed(read: Mapping[Name, int | None]) -> int:
+    """Return the bytes billed: whole MiB, 10 at least for each table, if anything is read."""
+    sizes = [size for size in read.values() if size is not None]
+    return sum(max(-(-size // _MIB), 10) * _MIB for size in sizes) if any(sizes) else 0
+
+
+async def _remembered(
+    response: Any, context: Any, counted: dict[str, Any], labels: dict[str, str]
+) -> Any:
+    """Return the answer about a query job with what was counted; remember that and the labels."""
     text = b"".join([chunk async for chunk in response.body_iterator])
     body = json.loads(text)
     if response.status_code != 200:
         return JSONResponse(body, response.status_code)
-    counted = {"totalBytesProcessed": str(read), "totalBytesBilled": str(billed)}
     body["statistics"]["query"] |= counted
     reference = body["jobReference"]
     job = context.catalog.get_job(reference["projectId"], reference["jobId"])
     query = job.statistics["query"] | counted
-    statistics = job.statistics | {"query": query}
-    context.catalog.upsert_job(job.model_copy(update={"statistics": statistics}))
+    kept = {
+        "statistics": job.statistics | {"query": query},
+        "configuration": job.configuration | {"labels": labels},
+    }
+    context.catalog.upsert_job(job.model_copy(update=kept))
     return JSONResponse(body)
 
 
-def _bytes_read(context: Any, sql: str, project: str) -> int:
-    """Return the bytes of the named columns of the tables named in `sql`, views looked through."""
-    total = 0
+def _bytes_read(context: Any, sql: str, project: str) -> dict[Name, int | None]:
+    """Return the bytes of the columns that `sql` names, by table.
+
+    Views are looked through, and named with None: whether BigQuery names them is not known here.
+    """
+    read: dict[Name, int | None] = {}
     for table, columns in _named(sql):
         *owner, dataset, name = ["", *table.split(".")]
         found = context.catalog.get_table(owner[-1] if owner[1:] else project, dataset, name)
         if found is None:
             continue
+        key = (found.project_id, dataset, name)
         if found.view_query:
-            total += _bytes_read(context, found.view_query, project)
+            inner = _bytes_read(context, found.view_query, project)
+            inner[key] = None
         else:
-            total += _bytes_of(context, f"{found.project_id}__{dataset}", name, columns)
-    return total
+            inner = {key: _bytes_of(context, f"{found.project_id}__{dataset}", name, columns)}
+        for part, size in inner.items():
+            read[part] = None if size is None else (read.get(part) or 0) + size
+    return read
 
 
 @cache  # a view's query comes again with every query that reads it
@@ -209,7 +237,7 @@ def _create_as(engine: DuckDBEngine, created: exp.Create) -> Any:
 if __name__ == "__main__":
     install_extensions()
     correct_uploads()
-    correct_bytes()
+    correct_query_jobs()
     correct_crashes()
     correct_engine()
     correct_table_metadata()
