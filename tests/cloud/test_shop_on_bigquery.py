@@ -144,12 +144,19 @@ def project(
 
 @dataclass(frozen=True)
 class Built:
-    """The project after a local build and two on the cloud target, the second with new days."""
+    """The project after a local build and two on the cloud target, the second with new days.
+
+    Attributes
+    ----------
+    jobs
+        The query jobs of the latter.
+    """
 
     project: Project
     manifests: dict[str, Manifest]
     first: dict[str, Any]
     second: dict[str, Any]
+    jobs: list[bigquery.QueryJob]
 
 
 @pytest.fixture(scope="module")
@@ -159,12 +166,19 @@ def built(project: Project) -> Built:
     manifest = project.root / "target" / "manifest.json"
     project.build("local")
     manifests = {"local": load_manifest(manifest)}
+    before = {job.job_id for job in _query_jobs(project.client)}
     project.load(DAYS - 2)
     first = project.build("cloud")
     project.load(DAYS)
     second = project.build("cloud")
     manifests["cloud"] = load_manifest(manifest)
-    return Built(project, manifests, first, second)
+    jobs = [job for job in _query_jobs(project.client) if job.job_id not in before]
+    return Built(project, manifests, first, second, jobs)
+
+
+def _query_jobs(client: bigquery.Client) -> list[bigquery.QueryJob]:
+    jobs = client.list_jobs(max_results=10_000)
+    return [job for job in jobs if isinstance(job, bigquery.QueryJob)]
 
 
 def test_the_second_build_merges_the_new_days_only(built: Built) -> None:
@@ -203,6 +217,14 @@ def test_both_warehouses_hold_the_same_rows(built: Built, table: str) -> None:
     local = built.project.local_rows(table, TABLES[table])
     assert len(cloud) > USERS
     assert_same_rows(cloud, local)
+
+
+def test_every_job_of_dbt_says_so_and_for_which_node(built: Built) -> None:
+    assert {job.labels.get("runner") for job in built.jobs} == {"dbt"}
+    nodes = {job.labels["node"] for job in built.jobs}
+    assert nodes >= {f"model_shop_{table.split('.')[1]}" for table in TABLES}
+    assert any(node.startswith("test_shop_not_null") for node in nodes)
+    assert len({job.labels["dbt_invocation_id"] for job in built.jobs}) == 2
 
 
 def test_both_targets_give_the_same_training_rows(built: Built) -> None:

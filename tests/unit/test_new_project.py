@@ -49,6 +49,12 @@ def test_dbt_and_feast_find_their_files_by_themselves(project):
     assert store["project"] == "my_shop_2"
 
 
+def test_dbt_labels_its_jobs_on_bigquery_as_the_shop_does(project):
+    files = (project / "dbt_project.yml", REPOSITORY / "dbt_project.yml")
+    comments = [yaml.safe_load(file.read_text())["query-comment"] for file in files]
+    assert comments[0] == comments[1]
+
+
 def test_editors_get_the_schema_of_recipes(project):
     schema = json.loads((project / "schemas" / "recipe.schema.json").read_text())
     assert schema == recipe_schema()
