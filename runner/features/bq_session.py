@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from itertools import chain
+from tempfile import TemporaryFile
 from typing import Any
 from uuid import uuid4
 
@@ -24,6 +24,7 @@ from runner.sql import quote_bigquery
 
 # An uploaded spine that was not deleted, because the process was killed, goes by itself.
 _LIFETIME = timedelta(hours=1)
+_ROW_GROUP = 100_000  # rows of an upload that are encoded at a time
 _TYPES = {
     pa.int64(): "INT64",
     pa.string(): "STRING",
@@ -172,13 +173,17 @@ class Session:
             self._client.create_table(table)
         try:
             with _failures("cannot upload the entity rows"):
-                file = io.BytesIO()
-                pq.write_table(rows, file, coerce_timestamps="us")
-                file.seek(0)
-                self._client.load_table_from_file(file, table, job_config=options).result()
+                self._load(rows, table, options)
             yield
         finally:
             self._client.delete_table(table, not_found_ok=True)
+
+    def _load(self, rows: pa.Table, table: bigquery.Table, options: bigquery.LoadJobConfig) -> None:
+        """Load `rows` by way of a file on disk: a spine is not to be in memory twice."""
+        with TemporaryFile() as file:
+            pq.write_table(rows, file, row_group_size=_ROW_GROUP, coerce_timestamps="us")
+            file.seek(0)
+            self._client.load_table_from_file(file, table, job_config=options).result()
 
     def upload_name(self) -> tuple[str, str, str]:
         """Return project, dataset and a name of its own for a table to upload to."""

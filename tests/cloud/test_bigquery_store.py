@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
+import tracemalloc
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pytest
@@ -16,9 +18,12 @@ from feast.infra.offline_stores.bigquery_source import SavedDatasetBigQueryStora
 from feast.types import Float64, Int64, String
 from feast.value_type import ValueType
 from google.cloud import bigquery
+from google.cloud.bigquery import client as client_module
 from google.cloud.bigquery_storage_v1 import BigQueryReadClient
 
 from runner.errors import RunnerError
+from runner.features.bigquery_offline_store import PointInTimeBigQueryOfflineStoreConfig
+from runner.features.bq_session import Session
 from tests.cloud.bigquery_stores import feast_store, fill, source
 
 pytestmark = [pytest.mark.cloud, pytest.mark.timeout(900)]
@@ -220,6 +225,24 @@ def test_nothing_is_left_of_an_uploaded_frame(
     assert not [t for t in client.list_tables(dataset) if t.table_id.startswith("entity_rows")]
 
 
+def test_an_upload_is_never_in_memory_as_a_whole(
+    client: bigquery.Client, dataset: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(client_module, "_DEFAULT_CHUNKSIZE", 2**20)  # 100 of them otherwise
+    session = Session(PointInTimeBigQueryOfflineStoreConfig(dataset=dataset))
+    name = session.upload_name()
+    keys = np.random.default_rng(7).integers(2**62, size=2**21)  # 16 MiB that do not compress
+    rows = pa.table({"a": keys})
+    tracemalloc.start()
+    try:
+        with session.uploaded(rows, name):
+            peak = tracemalloc.get_traced_memory()[1]
+            assert client.get_table(".".join(name)).num_rows == len(keys)
+    finally:
+        tracemalloc.stop()
+    assert peak < 8 * 2**20
+
+
 def test_the_uploaded_table_expires_if_nobody_deletes_it(
     retrieve: Retrieve, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -247,7 +270,7 @@ def test_jobs_are_labelled_and_limited(
         sent.append(job_config)
         return original(self, text, job_config=job_config)
 
-    # The emulator forgets a query's labels, so we look at what it is sent.
+    # The emulator keeps no limit, so we look at what it is sent.
     monkeypatch.setattr(bigquery.Client, "query", query)
     started = datetime.now(tz=UTC)
     frame = pd.DataFrame({"a": [1], "b": [1], "event_timestamp": [NOON]})
