@@ -1,16 +1,16 @@
-"""`python -m examples.shop` fills the schema `raw_data` with a shop's life."""
+"""`python -m examples.shop` fills the raw tables of either target with a shop's life."""
 
 from __future__ import annotations
 
 import sys
 from datetime import UTC, datetime
-from typing import Annotated
+from importlib import import_module
+from types import ModuleType
+from typing import Annotated, Any
 
-import psycopg
 import typer
-from psycopg.conninfo import make_conninfo
 
-from examples.shop.load import SCHEMA, Parameters, is_loaded, write
+from examples.shop.load import Parameters
 from examples.shop.simulation import simulate
 from examples.shop.tables import raw_tables
 from runner.console import failure, note, result, step
@@ -33,52 +33,48 @@ def generate(
     force: Annotated[
         bool, typer.Option("--force", help="Write the rows even if they are there already.")
     ] = False,
+    target: Annotated[
+        str | None, typer.Option("--target", help="`local` or `cloud`. Default: APP_ENV, or local.")
+    ] = None,
 ) -> None:
-    """Fill the schema raw_data with the life of a demo shop.
+    """Fill the raw tables with the life of a demo shop.
 
-    Writes users, categories, events, orders and recommendations to PostgreSQL.
+    Writes users, categories, events, orders and recommendations: to the schema raw_data of
+    PostgreSQL in one transaction, or to BigQuery's dataset raw_events by load jobs.
 
-    The database is that of PGHOST, PGPORT, PGUSER, PGPASSWORD and PGDATABASE.
-
-    Their defaults are in profiles/local.env. All rows come in one transaction.
+    The database is that of PGHOST, PGPORT, PGUSER, PGPASSWORD and PGDATABASE, the project that of
+    GOOGLE_CLOUD_PROJECT. Their defaults are in profiles/.
 
     The same options give the same rows; when these are there already, nothing is done.
     """
     last_day = end or datetime.now(UTC)
     midnight = last_day.replace(hour=0, minute=0, second=0, microsecond=0, tzinfo=UTC)
     parameters = Parameters(users, days, seed, midnight)
-    settings = load_settings("local")
-    with _connect(settings) as connection:
-        if not force and is_loaded(connection, parameters):
-            result(f"{SCHEMA}: {users} users, {days} days up to {midnight:%Y-%m-%d} already there")
+    settings = load_settings(target)
+    # Only one of them is imported: each takes its client library along.
+    loader = import_module(
+        "examples.shop.load_bigquery" if settings.target == "cloud" else "examples.shop.load"
+    )
+    with loader.connect(settings) as connection:
+        if not force and loader.is_loaded(connection, parameters):
+            there = f"{users} users, {days} days up to {midnight:%Y-%m-%d} already there"
+            result(f"{loader.SCHEMA}: {there}")
             return
-        _replace_raw_data(connection, parameters, settings)
-    note("next: dbt build --target local")
+        _replace_raw_data(loader, connection, parameters, settings)
+    note(f"next: dbt build --target {settings.target}")
 
 
 def _replace_raw_data(
-    connection: psycopg.Connection, parameters: Parameters, settings: Settings
+    loader: ModuleType, connection: Any, parameters: Parameters, settings: Settings
 ) -> None:
     with step(f"simulate {parameters.users} users over {parameters.days} days"):
         shop = simulate(parameters.users, parameters.days, parameters.seed)
         tables = raw_tables(shop, parameters.end)
-    with step(f"write {SCHEMA}"):
+    with step(f"write {loader.SCHEMA}"):
         prefix = settings.env.get("DBT_SCHEMA_PREFIX", "")
-        write(connection, tables, parameters, mart_schema=f"{prefix}feature_mart")
+        loader.write(connection, tables, parameters, mart_schema=f"{prefix}feature_mart")
     for name, table in tables.items():
-        result(f"{SCHEMA}.{name}: {table.num_rows} rows")
-
-
-def _connect(settings: Settings) -> psycopg.Connection:
-    postgres = settings.postgres
-    try:
-        conninfo = make_conninfo("", **postgres.conninfo, connect_timeout=10)
-        return psycopg.connect(conninfo, autocommit=True)
-    except psycopg.OperationalError as err:
-        raise RunnerError(
-            f"PostgreSQL at {postgres.host}:{postgres.port}: {err}",
-            hint="run `runner up`, or set PGHOST, PGPORT, PGUSER, PGPASSWORD and PGDATABASE",
-        ) from err
+        result(f"{loader.SCHEMA}.{name}: {table.num_rows} rows")
 
 
 def main() -> None:

@@ -11,15 +11,18 @@ import psycopg
 import pyarrow as pa
 import pyarrow.csv
 from psycopg import sql
+from psycopg.conninfo import make_conninfo
 
 from examples.shop.tables import DDL
+from runner.errors import RunnerError
+from runner.settings import Settings
 
 SCHEMA = "raw_data"
 # Built incrementally by dbt. New rows continue them; a new history must not, so they go with it.
 INCREMENTAL_MARTS = ("user_activity", "user_category_affinity")
 
 # Raised whenever the same parameters give other rows than before.
-_GENERATOR_VERSION = 1
+GENERATOR_VERSION = 1
 _LOCK = 7_467_001
 
 
@@ -38,6 +41,19 @@ class Parameters:
         return self.end - timedelta(days=self.days)
 
 
+def connect(settings: Settings) -> psycopg.Connection:
+    """Connect to the database of PGHOST, PGPORT, PGUSER, PGPASSWORD and PGDATABASE."""
+    postgres = settings.postgres
+    try:
+        conninfo = make_conninfo("", **postgres.conninfo, connect_timeout=10)
+        return psycopg.connect(conninfo, autocommit=True)
+    except psycopg.OperationalError as err:
+        raise RunnerError(
+            f"PostgreSQL at {postgres.host}:{postgres.port}: {err}",
+            hint="run `runner up`, or set PGHOST, PGPORT, PGUSER, PGPASSWORD and PGDATABASE",
+        ) from err
+
+
 def is_loaded(connection: psycopg.Connection, parameters: Parameters) -> bool:
     """Return whether the raw tables hold exactly what `parameters` give."""
     found = connection.execute("select to_regclass(%s)", [f"{SCHEMA}.loads"]).fetchone()
@@ -47,7 +63,7 @@ def is_loaded(connection: psycopg.Connection, parameters: Parameters) -> bool:
         f"select users, days, seed, loaded_until, generator_version from {SCHEMA}.loads"
     ).fetchone()
     expected = (parameters.users, parameters.days, parameters.seed, parameters.end)
-    return row == (*expected, _GENERATOR_VERSION)
+    return row == (*expected, GENERATOR_VERSION)
 
 
 def write(
@@ -119,6 +135,6 @@ def _write_load(connection: psycopg.Connection, parameters: Parameters) -> None:
             parameters.users,
             parameters.days,
             parameters.seed,
-            _GENERATOR_VERSION,
+            GENERATOR_VERSION,
         ],
     )

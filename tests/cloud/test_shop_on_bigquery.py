@@ -22,6 +22,7 @@ import redis
 import yaml
 from google.cloud import bigquery
 
+from examples.shop import load_bigquery
 from examples.shop.load import Parameters, write
 from examples.shop.simulation import simulate
 from examples.shop.tables import raw_tables
@@ -35,7 +36,6 @@ from runner.recipe import load_recipe
 from runner.settings import PostgresAddress, RedisAddress, load_settings
 from runner.training import TrainingResult, train
 from runner.training_data import table_digest
-from tests.cloud.bigquery_stores import load_arrow
 from tests.conftest import copy_folder
 from tests.emulators.bigquery import Emulator
 from tests.online_project import stored_hashes
@@ -99,10 +99,10 @@ class Project:
         end = START + timedelta(days=days)
         for name, table in _raw_tables().items():
             arrived = table.filter(pc.less_equal(table["loaded_at"], pa.scalar(end)))
-            load_arrow(self.client, f"raw_events.{name}", arrived)
+            load_bigquery.replace(self.client, name, arrived)
         kind = pa.timestamp("us", tz="UTC")
         times = {"loaded_from": pa.array([START], kind), "loaded_until": pa.array([end], kind)}
-        load_arrow(self.client, "raw_events.loads", pa.table(times))
+        load_bigquery.replace(self.client, "loads", pa.table(times))
 
 
 def _raw_tables() -> dict[str, pa.Table]:
