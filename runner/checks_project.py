@@ -79,9 +79,9 @@ def profiles(settings: Settings) -> str:
 
 def disk(settings: Settings) -> str:
     """See that the project's folders can be written and that there is room."""
-    for folder in (settings.root, *(settings.root / name for name in _FOLDERS)):
-        if not folder.exists():
-            continue
+    # What is not there yet is made in the project's folder; in our image all of them are there.
+    folders = (settings.root / name for name in _FOLDERS)
+    for folder in {one if one.exists() else settings.root: None for one in folders}:
         try:
             with TemporaryFile(dir=folder):
                 pass

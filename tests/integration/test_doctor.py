@@ -10,13 +10,14 @@ import sys
 from collections.abc import Callable, Iterator
 from importlib import metadata
 from pathlib import Path
+from typing import Any
 
 import psycopg
 import pytest
 import redis as redis_py
 from typer.testing import CliRunner
 
-from runner import cli, dbt
+from runner import checks_project, cli, dbt
 from runner.checks_project import serving_port
 from runner.doctor import Finding, diagnose
 from runner.errors import RunnerError
@@ -274,6 +275,25 @@ def test_a_disk_that_cannot_be_written_is_told(
     told, hint = problems(look())["disk"]
     assert told.endswith("cannot be written: Read-only file system")
     assert hint.startswith("give yourself the folder")
+
+
+def test_in_the_image_the_projects_folder_itself_need_not_be_writable(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    for name in ("data", "mlruns", "target", "logs"):
+        (tmp_path / name).mkdir()
+    real = checks_project.TemporaryFile
+
+    def refuse_the_root(dir: Path) -> Any:  # noqa: A002  (as in tempfile)
+        if dir == tmp_path:
+            raise OSError(30, "Read-only file system")
+        return real(dir=dir)
+
+    monkeypatch.setattr(checks_project, "TemporaryFile", refuse_the_root)
+    assert "can be written" in checks_project.disk(Settings("cloud", tmp_path, {}))
+    (tmp_path / "logs").rmdir()
+    with pytest.raises(RunnerError, match="cannot be written"):
+        checks_project.disk(Settings("cloud", tmp_path, {}))
 
 
 def test_help_says_that_it_changes_nothing() -> None:
