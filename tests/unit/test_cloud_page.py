@@ -6,7 +6,6 @@ import re
 import shlex
 import subprocess
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 import typer
@@ -17,10 +16,13 @@ from examples.shop.__main__ import generate
 from runner.checks_bigquery import DATASETS
 from runner.cli import app
 from runner.recipe import load_recipe
+from serving.champion import Champion
 from serving.guard import PROBES, ROUTES
 from serving.metrics import Metrics
-from serving.online import EXPIRED, MISSING, NULL, PRESENT, OnlineRow
+from serving.online import EXPIRED, MISSING, STATUSES
+from serving.registry import FolderSource
 from serving.settings import Limits, ServingSettings
+from tests.serving_bundles import write_linear_bundle
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGE = (ROOT / "docs" / "cloud.md").read_text()
@@ -249,22 +251,15 @@ def test_probes_and_uptime_check_ask_paths_that_are_open():
     assert set(re.findall(r"httpGet\.port=(\d+)", SCRIPT)) == {str(ServingSettings.port)}
 
 
-def _exposed():
-    """Return the names of every sample of the API with their labels and the values of `status`."""
-    feature = SimpleNamespace(name="user_activity__orders_7d", view="user_activity")
-    loaded = SimpleNamespace(
-        name="model",
-        version=SimpleNamespace(version="1"),
-        bundle=SimpleNamespace(features=[feature]),
-        class_names=["0", "1"],
-    )
+@pytest.fixture(scope="module")
+def exposed(tmp_path_factory):
+    """The names of every sample of the API with their labels and the values of these."""
+    folder = tmp_path_factory.mktemp("bundle")
+    write_linear_bundle(folder)
     metrics = Metrics()
-    metrics.serve(loaded)
+    Champion(FolderSource(folder), metrics, 0).refresh()
     metrics.request("/predict", 200, 0.1)
     metrics.row_errors["invalid_entity_row"] += 1
-    for status in (PRESENT, NULL, MISSING, EXPIRED):
-        value = 1 if status is PRESENT else None
-        metrics.row(loaded, OnlineRow([value], [status], [5.0]), 1, [0.5, 0.5])
     found = {}
     for line in metrics.exposition().decode().splitlines():
         if not line.startswith("#"):
@@ -279,8 +274,7 @@ ALERTS = re.findall(r'^alert \'([^\']+)\' "([^"]+)" (\d+s)$', SCRIPT, re.MULTILI
 
 
 @pytest.mark.parametrize(("name", "query", "duration"), ALERTS, ids=[alert[0] for alert in ALERTS])
-def test_every_alert_asks_for_metrics_and_labels_that_the_api_has(name, query, duration):
-    exposed = _exposed()
+def test_every_alert_asks_for_metrics_and_labels_that_the_api_has(exposed, name, query, duration):
     metrics = re.findall(r"(serving_\w+)(?:\{([^}]*)\})?", query)
     assert metrics
     for metric, selected in metrics:
@@ -288,6 +282,8 @@ def test_every_alert_asks_for_metrics_and_labels_that_the_api_has(name, query, d
         for label, value in re.findall(r"(\w+)(?:!?=~?)'([^']*)'", selected):
             assert label in exposed[metric], (metric, label)
             assert label == "status" or value in exposed[metric][label]
+            if metric == "serving_feature_values_total" and label == "status":
+                assert set(value.split("|")) <= set(STATUSES)
     for labels in re.findall(r"by \(([^)]*)\)", query):
         assert set(re.split(r",\s*", labels)) <= set(exposed[metrics[0][0]])
     script = re.search(r"^alert\(\).*?^}", SCRIPT, re.DOTALL | re.MULTILINE)[0]
@@ -306,6 +302,6 @@ def test_every_alert_asks_for_metrics_and_labels_that_the_api_has(name, query, d
 def test_there_are_alerts_for_errors_missing_and_old_features():
     asked = " ".join(query for _, query, _ in ALERTS)
     assert "status=~'5..'" in asked
-    assert f"status!='{PRESENT}'" in asked
+    assert f"status=~'{MISSING}|{EXPIRED}'" in asked
     assert "serving_feature_age_seconds_bucket" in asked
     assert len(ALERTS) == SCRIPT.count("\nalert '")
