@@ -73,6 +73,8 @@ def commands(text):
     lines += [" ".join(code.split()) for code in re.findall(r"`([^`]+)`", inline)]
     for line in lines:
         for part in re.split(r"\|+|&+|;", line.partition(" #")[0].removeprefix("$ ")):
+            if part.count("'") % 2:  # the end of what `sh -c` is given
+                part = part.replace("'", "")
             words = part.replace("[--", "--").replace("]", "").split()
             if words[:1] == ["runner"] and len(words) > 1:
                 yield shlex.split(" ".join(words[1:]))
