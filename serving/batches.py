@@ -12,7 +12,6 @@ import itertools
 import math
 import time
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from serving.champion import Champion, Loaded
@@ -34,8 +33,7 @@ _INLINE_ROWS = 128
 """More rows are scored in a thread, so that one large request does not hold up the others."""
 
 
-@dataclass(frozen=True, slots=True)
-class PredictRequest:
+class PredictRequest(NamedTuple):
     """A request that can be read; its rows are looked at one by one.
 
     Attributes
@@ -99,6 +97,7 @@ class Batches:
         loop = asyncio.get_running_loop()
         if not self._waiting:
             loop.call_soon(self._begin)
+        self._metrics.in_flight += 1
         future: asyncio.Future[dict[str, Any]] = loop.create_future()
         self._waiting.append(_Asked(request, future))
         return future
@@ -121,6 +120,8 @@ class Batches:
             for asked in batch:
                 asked.fail(told)
             return
+        finally:
+            self._metrics.in_flight -= len(batch)
         model = {"name": loaded.name, "version": loaded.version.version}
         for asked in batch:
             if not asked.future.done():

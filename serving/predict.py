@@ -51,24 +51,33 @@ class PredictEndpoint:
         """Return the future of the answer's content; raises ServingError, as the future may."""
         self._require_room()
         _require_json(scope)
-        answer = self._ask(body)
-        self._metrics.in_flight += 1
-        answer.add_done_callback(self._ended)
-        return answer
+        return self._ask(body)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Read a request within the limits, and answer it."""
         self._require_room()
-        self._metrics.in_flight += 1
+        _require_json(scope)
         try:
             async with asyncio.timeout(self._limits.seconds):
-                _require_json(scope)
-                content = await self._ask(await _read_body(receive, self._limits.body_bytes))
+                content = await self._ask(await self._read_body(receive))
         except TimeoutError as err:
             raise RequestTimeoutError("the answer was not ready in time") from err
+        await send_answer(send, json_answer(200, content))
+
+    async def _read_body(self, receive: Receive) -> bytes:
+        body, limit = b"", self._limits.body_bytes
+        self._metrics.in_flight += 1
+        try:
+            while True:
+                message = await receive()
+                if message["type"] == "http.disconnect":
+                    raise ClientDisconnectedError
+                body += bytes(message.get("body", b""))
+                _check_size(body, limit)
+                if not message.get("more_body"):
+                    return body
         finally:
             self._metrics.in_flight -= 1
-        await send_answer(send, json_answer(200, content))
 
     def _require_room(self) -> None:
         if self._metrics.in_flight >= self._limits.concurrency:
@@ -80,9 +89,6 @@ class PredictEndpoint:
             raise InvalidRequestError("feature_overrides: this model's recipe allows none")
         return self._batches.predict(request)
 
-    def _ended(self, _answer: asyncio.Future[dict[str, Any]]) -> None:
-        self._metrics.in_flight -= 1
-
 
 def _require_json(scope: Scope) -> None:
     """Browsers cannot send JSON to another site unasked; what they can send is refused."""
@@ -92,18 +98,6 @@ def _require_json(scope: Scope) -> None:
                 return
             break
     raise UnsupportedMediaTypeError("send the body with Content-Type: application/json")
-
-
-async def _read_body(receive: Receive, limit: int) -> bytes:
-    body = b""
-    while True:
-        message = await receive()
-        if message["type"] == "http.disconnect":
-            raise ClientDisconnectedError
-        body += bytes(message.get("body", b""))
-        _check_size(body, limit)
-        if not message.get("more_body"):
-            return body
 
 
 def _check_size(body: bytes, limit: int) -> None:
