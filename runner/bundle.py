@@ -320,7 +320,7 @@ def _feature(feature: Feature, recipe: Recipe) -> dict[str, Any]:
         "ttl_seconds": _seconds(mart.ttl),
         "redis_field": _mmh3(feature.reference).hex(),
         "description": feature.description,
-        "overridable": recipe.is_overridable(feature),
+        "overridable": recipe.is_overridable(feature.reference),
     }
 
 

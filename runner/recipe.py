@@ -10,7 +10,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import (
     BeforeValidator,
@@ -41,9 +41,6 @@ from runner.recipe_tuning import Tuning
 from runner.recipe_types import Duration, Identifier, Name, Part, PositiveDuration
 from runner.wording import did_you_mean
 from runner.yaml_source import KeyPath, YamlSource, load_yaml
-
-if TYPE_CHECKING:
-    from runner.features.store import Feature
 
 _FILE_NAME = "[A-Za-z0-9][A-Za-z0-9_.-]*[.]ya?ml"
 
@@ -181,9 +178,10 @@ class Recipe(Part):
         """The slices that are columns of the spine, not features."""
         return tuple(name for name in self.slices if ":" not in name)
 
-    def is_overridable(self, feature: Feature) -> bool:
-        """Whether a prediction request may bring a value of its own for this feature."""
-        return not {feature.reference, f"{feature.mart.name}:*"}.isdisjoint(self.feature_overrides)
+    def is_overridable(self, reference: str) -> bool:
+        """Whether a prediction request may bring its own value for the feature `view:feature`."""
+        view = reference.partition(":")[0]
+        return not {reference, f"{view}:*"}.isdisjoint(self.feature_overrides)
 
     @classmethod
     def of(cls, source: YamlSource, content: Mapping[str, Any]) -> Recipe:
