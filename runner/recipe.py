@@ -66,17 +66,17 @@ class Numeric(Part):
     """What happens to numbers and flags."""
 
     impute: Literal["median", "mean", "zero"] = "median"
-    """What a missing value becomes: the median or mean of the training rows, or 0."""
+    """What a missing value becomes: `median` or `mean` of the training rows, or 0."""
     scale: Literal["auto", "standard", "none"] = "auto"
-    """`standard`: to mean 0 and deviation 1. `auto`: if the estimator wants it; linear models,
-    neighbours and networks do, trees do not."""
+    """`standard`: to mean 0 and deviation 1. `auto`: `standard` if the estimator wants it, as
+    linear models, neighbours and networks do and trees do not."""
 
 
 class Categorical(Part):
     """What happens to text."""
 
     encode: Literal["onehot"] = "onehot"
-    """One column per category; a missing value is a category of its own."""
+    """`onehot`: one column per category; a missing value is a category of its own."""
     min_frequency: Annotated[int, Field(ge=1)] = 20
     """How many training rows make a category. A rarer or unseen one becomes all zeros."""
 
@@ -94,67 +94,72 @@ class Estimator(Part):
     """A scikit-learn estimator and its arguments."""
 
     class_path: Annotated[str, Field(json_schema_extra={"enum": list(ESTIMATORS)})]
-    """One of the estimators that docs/recipe.md lists."""
+    """One of the estimators listed in docs/recipe.md#estimators."""
     init_args: dict[str, Any] = {}  # noqa: RUF012 - pydantic copies it
-    """Its arguments by scikit-learn's names. The others keep scikit-learn's defaults."""
+    """Its arguments by scikit-learn's names, checked by scikit-learn. The others keep
+    scikit-learn's defaults."""
 
 
 class Recipe(Part):
     """What to predict, from which features, with which estimator, and how good it must be."""
 
     registered_model_name: Name
-    """The model's name in MLflow's registry."""
+    """The model's name in MLflow's registry: up to 100 letters, digits, `_`, `-` and `.`."""
     experiment_name: Name
-    """The MLflow experiment that its runs belong to."""
+    """The MLflow experiment that its runs belong to; named likewise."""
     description: Annotated[str, Field(max_length=2000)] = ""
     """What the model is for, in a sentence or two."""
     task: Task
-    """Whether a class or a number is predicted."""
+    """Whether a class is predicted or a number."""
     spine: Identifier
-    """The dbt model of entity keys, `event_timestamp` and labels."""
+    """The dbt model of entity keys, `event_timestamp` and labels (docs/features.md)."""
     label: Identifier
     """The column of the spine to predict; one of its `meta.labels`."""
     features: Annotated[
         tuple[Annotated[str, Field(json_schema_extra={"pattern": REFERENCE})], ...],
         Field(strict=False, json_schema_extra={"minItems": 1}),
     ]
-    """Feast references: `view:feature`, or `view:*` for every feature of a feature mart."""
+    """Feast references: `view:feature`, or `view:*` for every feature of a feature mart. The mart's
+    join keys must be among the spine's."""
     split: Split
-    """How rows are divided by time."""
+    """How rows are divided by time. A duration is a whole number and `s`, `m`, `h` or `d`."""
     preprocessing: Preprocessing = Preprocessing()
-    """What happens to features before the estimator. Missing keys keep their defaults."""
+    """What happens to features before the estimator, inside the logged pipeline. Keys that are left
+    out keep their defaults."""
     estimator: Estimator
     """What is fitted."""
     tuning: Annotated[Tuning | None, BeforeValidator(_part)] = None
-    """Which of the estimator's arguments are searched for, and how long."""
+    """Which of the estimator's arguments are searched for, and how long (docs/tuning.md)."""
     calibration: Annotated[Calibration | None, BeforeValidator(_part)] = None
-    """How probabilities are made to mean what they say. Only for a classification."""
+    """How probabilities are made to mean what they say (docs/evaluation.md#calibration). Only for a
+    classification."""
     decision_threshold: Annotated[DecisionThreshold | None, BeforeValidator(_part)] = None
-    """From which probability on the second of two classes is predicted. Without it, the more
-    probable class is."""
+    """From which probability on the second of two classes is predicted
+    (docs/evaluation.md#decision-threshold). Without it, the more probable class is."""
     scoring: Annotated[
         tuple[Annotated[str, Field(json_schema_extra={"enum": list(SCORERS)})], ...],
         Field(strict=False, json_schema_extra={"minItems": 1}),
     ]
-    """scikit-learn's names of scorers, all greater-is-better. The first is the primary one."""
+    """scikit-learn's names of scorers (docs/recipe.md#scorers), all greater-is-better. The first is
+    the primary one."""
     gate: Annotated[
         dict[str, float], Field(json_schema_extra={"propertyNames": {"enum": list(SCORERS)}})
     ] = {}  # noqa: RUF012 - likewise
     """The least score on the test rows, by scorer. A model below one is registered, but does not
-    become the `champion`."""
+    become the `champion` (docs/gates.md)."""
 
     slices: Annotated[
         tuple[Annotated[str, Field(json_schema_extra={"pattern": SLICE})], ...], Field(strict=False)
     ] = ()
     """Columns of the spine, or `view:feature` of the features, by whose values the test rows are
-    scored apart: text, flags or whole numbers."""
+    scored apart (docs/evaluation.md#slices): text, flags or whole numbers."""
 
     feature_overrides: Annotated[
         tuple[Annotated[str, Field(json_schema_extra={"pattern": REFERENCE})], ...],
         Field(strict=False),
     ] = ()
     """Features, as `view:feature` or `view:*`, whose values a prediction request may bring along in
-    place of those of the online store."""
+    place of those of the online store (docs/serving.md#values-of-the-moment)."""
 
     _source: YamlSource = PrivateAttr()
 

@@ -82,7 +82,7 @@ class Tuning(Part):
     seed: Annotated[int, Field(ge=0, le=2**32 - 1)] = 0
     """The sampler's seed: the same seed and rows give the same trials."""
     search_space: Annotated[dict[str, Distribution], Field(json_schema_extra={"minProperties": 1})]
-    """What is tried, by the estimator's argument."""
+    """What is tried, by the estimator's argument; each value is checked by scikit-learn."""
 
     @field_validator("search_space")
     @classmethod

@@ -20,6 +20,7 @@ from runner.errors import RunnerError
 from runner.estimators import ESTIMATORS, SCORERS, THRESHOLD_SCORERS, build_estimator, names_of
 from runner.recipe import Recipe, load_recipe
 from runner.recipe_errors import keys_of, part_in
+from runner.recipe_reference import recipe_reference, renew
 from runner.recipe_schema import recipe_schema
 from runner.yaml_source import load_yaml
 from tests.recipe_files import LINES, recipe_text
@@ -1034,6 +1035,15 @@ def test_every_key_is_described_in_the_schema_and_in_the_docs(key, field):
     assert (default == "required") == field.is_required()
     if isinstance(field.default, str | int) and field.default:
         assert default == f"`{field.default}`"
+
+
+def test_the_table_of_keys_is_made_from_the_schema(tmp_path):
+    page = tmp_path / "recipe.md"
+    page.write_text(DOCS.replace("| `label` | text |", "| `label` | by hand |"))
+    assert page.read_text() != DOCS
+    renew(page)
+    assert page.read_text() == DOCS, "python -m runner.recipe_reference docs/recipe.md"
+    assert DOCS.count(recipe_reference()) == 1
 
 
 def test_the_docs_list_the_estimators_and_scorers_there_are():
