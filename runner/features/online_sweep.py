@@ -46,12 +46,13 @@ def _stored(
     """Return the view's entities of `as_of` or before, about `size` at a time."""
     waiting: list[_Stored] = []
     for keys in connection.scan(writer.keys.prefix, _BATCH_KEYS):
-        decoded = {key: values for key in keys if (values := writer.keys.decode(key)) is not None}
-        times = connection.ask([writer.time_command(key) for key in decoded], list(decoded))
+        times = connection.ask([writer.time_command(key) for key in keys], keys)
         waiting += [
             _Stored(key, values, seen)
-            for (key, values), seen in zip(decoded.items(), times, strict=True)
-            if seen is not None and decode_timestamp(seen) <= as_of.timestamp()
+            for key, seen in zip(keys, times, strict=True)
+            if seen is not None
+            and decode_timestamp(seen) <= as_of.timestamp()
+            and (values := writer.keys.decode(key)) is not None
         ]
         if len(waiting) >= size:
             yield waiting

@@ -53,6 +53,7 @@ class ViewWriter:
         self.keys = KeyFormat(project, {key: mart.columns[key].dtype for key in mart.join_keys})
         self.unchanged = 0
         self._time = time_field(mart.name)
+        self._framed_time = bulk(self._time)
         self._ttl = key_ttl_seconds
         self._lease = lease
         hashes = [field_hash(mart.name, column.name) for column in mart.features]
@@ -108,7 +109,7 @@ class ViewWriter:
 
     def time_command(self, key: bytes) -> bytes:
         """Return the command that reads the stored time."""
-        return pack(b"HGET", key, self._time)
+        return b"*3\r\n$4\r\nHGET\r\n$%d\r\n%b\r\n%b" % (len(key), key, self._framed_time)
 
     def check(self, reply: int) -> int:
         """Return a script's answer; raises RunnerError if the lease is lost."""
