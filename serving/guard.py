@@ -150,7 +150,7 @@ class Guard:
             if message["type"] == "http.response.start":
                 status = message["status"]
                 headers = [*message.get("headers", ()), (b"x-request-id", request_id)]
-                if self._lifecycle.draining:
+                if self.draining:
                     headers.append((b"connection", b"close"))
                 message["headers"] = headers
             await send(message)
@@ -167,10 +167,14 @@ class Guard:
         finally:
             self._note(scope, status, time.perf_counter() - started, request_id)
 
+    @property
+    def draining(self) -> bool:
+        """Whether each answer is to close its connection."""
+        return self._lifecycle.draining
+
     def answers(self, scope: Scope) -> bool:
         """Return whether `answer` takes such a request."""
-        known = (scope["method"], scope["path"]) in self._endpoints
-        return known and not self._lifecycle.draining
+        return (scope["method"], scope["path"]) in self._endpoints and not self.draining
 
     def answer(self, scope: Scope, body: bytes, reply: Reply) -> None:
         """Answer a request that has come whole; `reply` is called once, now or later."""

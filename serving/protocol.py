@@ -59,7 +59,9 @@ class ShortWayProtocol(HttpToolsProtocol):
             return
         lines = [STATUS_LINE[status]]
         lines += [b"%b: %b\r\n" % header for header in (*cycle.default_headers, *headers)]
-        if not cycle.keep_alive:  # uvicorn is shutting down
+        if self._guard.draining:
+            cycle.keep_alive = False
+        if not cycle.keep_alive:  # or uvicorn is shutting down
             lines.append(b"connection: close\r\n")
         self.transport.write(b"".join([*lines, b"\r\n", body]))
         cycle.response_started = cycle.response_complete = True

@@ -7,6 +7,7 @@ import signal
 import socket
 import subprocess
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -331,6 +332,29 @@ def test_a_request_in_flight_at_sigterm_is_answered(store: Store, bundle: Path) 
         assert b" 200 OK" in answer
         assert b'"prediction":1' in answer
         assert server.wait() == 0
+
+
+def test_an_answer_that_was_awaited_at_sigterm_closes_its_connection(
+    store: Store, bundle: Path
+) -> None:
+    """Without SERVING_DRAIN_SECONDS being over, after which every connection is closed."""
+    with (
+        serving(bundle, store.url, SERVING_DRAIN_SECONDS="600") as server,
+        server.client() as client,
+        ThreadPoolExecutor(1) as pool,
+    ):
+        store.pause()
+        asked = pool.submit(predict, client, ROW)
+        with server.client() as other:
+            while "serving_in_flight 1.0" not in other.get("/metrics").text:
+                pass
+        server.process.send_signal(signal.SIGTERM)
+        server.wait_for("draining")
+        store.resume()
+        answer = asked.result()
+        assert answer.status_code == 200
+        assert answer.headers["Connection"] == "close"
+        server.process.send_signal(signal.SIGTERM)
 
 
 def test_nothing_listens_after_the_end(store: Store, bundle: Path) -> None:
