@@ -25,7 +25,8 @@ from optuna.distributions import (
 )
 from optuna.exceptions import OptunaError
 from optuna.trial import FrozenTrial, TrialState
-from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.engine import make_url
+from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 
 from runner.errors import RunnerError
 from runner.recipe_tuning import Distribution, Tuning
@@ -131,6 +132,7 @@ class RunningTrial:
 
 
 def _open(url: str, name: str) -> optuna.Study:
+    _require_url(url)
     engine: dict[str, Any] = {}
     path = url.removeprefix("sqlite:///")
     told, hint = "OPTUNA_STORAGE", "correct it, or unset it to keep trials in mlruns/optuna.db"
@@ -155,6 +157,20 @@ def _open(url: str, name: str) -> optuna.Study:
     raise RunnerError(
         f"{told}: cannot be used as Optuna's storage: {reason}", hint=hint
     ) from failure
+
+
+def _require_url(url: str) -> None:
+    """Raise where a password that is written as it is would be read as host or port, and told."""
+    try:
+        host = make_url(url).host or ""
+    except (ArgumentError, ValueError):
+        host = "@"
+    if "@" in host:
+        raise RunnerError(
+            "OPTUNA_STORAGE is not the URL of a database",
+            hint="write postgresql://user:password@host:port/database, and in the password %40 for "
+            "@, %3A for : and %2F for /",
+        )
 
 
 def _optunas(distribution: Distribution) -> BaseDistribution:

@@ -325,6 +325,15 @@ def test_a_storage_that_does_not_answer_is_told_without_its_password(tmp_path, d
     assert "unset it" in refused.value.hint
 
 
+@pytest.mark.parametrize("password", ["hu@sh", "hu:@sh:", "a/hu@sh"])
+def test_a_password_that_makes_another_url_is_not_told(tmp_path, database, password):
+    nobody = dataclasses.replace(database, password=password)
+    with pytest.raises(RunnerError, match="OPTUNA_STORAGE is not the URL of a") as refused:
+        tune(in_postgres(tmp_path, nobody), searching(tmp_path), training_data())
+    assert "sh" not in refused.value.message
+    assert "%40 for @" in refused.value.hint
+
+
 def test_a_file_that_is_not_optunas_is_named(tmp_path):
     (tmp_path / "mlruns").mkdir()
     (tmp_path / "mlruns" / "optuna.db").write_text("no database, but long enough to be one" * 99)
