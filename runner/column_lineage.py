@@ -69,6 +69,11 @@ class Lineage:
     disabled: frozenset[str] = frozenset()
     open: frozenset[str] = frozenset()
 
+    def known(self, column: Column) -> Column:
+        """Return the column as it is named here: in small letters, unless its name is quoted."""
+        small = Column(column.relation, column.name.lower())
+        return small if column not in self.parents and small in self.parents else column
+
     def upstream(self, column: Column) -> tuple[Column, ...]:
         """Return every column that `column` depends on, itself first, each once."""
         return _reachable(column, self.parents)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
@@ -51,6 +51,11 @@ class User:
     def uses(self, columns: Iterable[Column]) -> dict[Column, str]:
         """Return those of `columns` that it takes."""
         return {column: self.columns[column] for column in columns if column in self.columns}
+
+    def named_as_in(self, lineage: Lineage) -> User:
+        """Return the same with the names that the lineage has for its columns."""
+        named = {lineage.known(column): role for column, role in self.columns.items()}
+        return replace(self, columns=named)
 
 
 @dataclass(frozen=True)
@@ -114,12 +119,14 @@ def ask(settings: Settings, what: str) -> Answer:
         if _is_recipe(what):
             recipe = load_recipe(Path(what))
             check_references(recipe, manifest)
-            recipes = [_recipe_user(recipe, manifest)]
+            recipes = [_recipe_user(recipe, manifest).named_as_in(lineage)]
             starts = tuple(c for c, role in recipes[0].columns.items() if role in _SHOWN)
         else:
-            recipes, broken = _recipes(settings, manifest)
+            found, broken = _recipes(settings, manifest)
+            recipes = [user.named_as_in(lineage) for user in found]
             starts = (find_column(lineage, what),)
-        versions, unread = registered.result()
+        trained, unread = registered.result()
+    versions = [version.named_as_in(lineage) for version in trained]
     below = {below for start in starts for below in lineage.downstream(start)}
     models = {user.model for user in recipes}
     return Answer(
@@ -175,7 +182,7 @@ def find_column(lineage: Lineage, what: str) -> Column:
     """
     asked = what.replace(":", ".")
     relation, _, name = asked.rpartition(".")
-    column = Column(relation, name)
+    column = lineage.known(Column(relation, name))
     if column in lineage.parents:
         return column
     for off in lineage.disabled & {asked, relation}:

@@ -94,7 +94,9 @@ class Training:
     @property
     def _raw_columns(self) -> dict[str, Any]:
         """Feature → the raw columns it is computed from, and what could not be told of them."""
-        columns = {f.reference: Column(f.mart.name, f.name) for f in self.features}
+        columns = {
+            f.reference: self.columns.known(Column(f.mart.name, f.name)) for f in self.features
+        }
         gaps: dict[str, str] = {}
         for column in columns.values():
             gaps |= self.columns.gaps(column)

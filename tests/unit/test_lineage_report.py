@@ -3,7 +3,7 @@
 import pytest
 
 from runner.column_lineage import Column, column_lineage
-from runner.lineage import Answer, User
+from runner.lineage import Answer, User, find_column
 from runner.lineage_report import as_json, as_text
 from tests.unit.test_column_lineage import node
 
@@ -65,3 +65,23 @@ def test_whoever_changes_a_raw_column_is_told_which_readers_are_not_known():
     found = as_json(answer(Column("raw_data.orders", "a")))
     assert set(found["downstream"]) == {"mart.a", "mart.z"}
     assert found["unresolved"] == {"py.*": "it is not SQL"}
+
+
+def test_names_in_capitals_are_those_that_the_warehouse_does_not_tell_apart():
+    mart = node(
+        "mart", "select Amount as orderAmount, k as `userId` from `shop`.`raw_data`.`orders`"
+    )
+    found = column_lineage(
+        {
+            "metadata": {"adapter_type": "bigquery"},
+            "nodes": {"model.mart": mart},
+            "sources": {"source.orders": ORDERS},
+        }
+    )
+    roles = {Column("mart", "orderAmount"): "feature", Column("mart", "userId"): "key"}
+    recipe = User("recipes/x.yaml", "x", (), roles).named_as_in(found)
+    [feature, key] = recipe.columns
+    assert found.raw_columns(feature) == ["raw_data.orders.amount"]
+    assert found.raw_columns(key) == ["raw_data.orders.k"]
+    assert find_column(found, "mart:orderAmount") == feature
+    assert recipe.uses(found.downstream(find_column(found, "raw_data.orders.Amount")))
