@@ -24,6 +24,7 @@ from runner.folds import time_folds
 from runner.pipeline import fit_pipeline
 from runner.recipe import load_recipe
 from runner.recorded_run import read_run
+from runner.study import Study
 from runner.training_data import Rows
 from runner.tuning import NOT_TUNED, study_name, tune
 from tests.modelling import make_recipe
@@ -314,6 +315,16 @@ def test_a_search_goes_on_from_another_machine_where_postgresql_keeps_its_trials
         assert len(found.trials) == n_trials
         assert not (machine / "mlruns").exists()
     assert outcome(found) == outcome(tuned)
+
+
+def test_two_searches_at_the_same_time_try_the_same(tmp_path):
+    recipe = searching(tmp_path)
+    here, there = (Study(f"sqlite:///{tmp_path}/trials.db", "s", recipe.tuning) for _ in range(2))
+    for score in (0.5, 0.7):
+        begun = [study.begin() for study in (here, there)]
+        assert begun[0].arguments == begun[1].arguments
+        for trial in begun:
+            trial.end(score)
 
 
 def test_a_storage_that_does_not_answer_is_told_without_its_password(tmp_path, database):
