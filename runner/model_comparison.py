@@ -111,7 +111,8 @@ def find_run(client: MlflowClient, reference: str) -> Run:
 
 def _instead(client: MlflowClient, name: str) -> str:
     """Return what there is of a registered model."""
-    found = client.search_model_versions(f"name = '{name}'") if name else []
+    asked = name and "'" not in name  # which would end the filter's text
+    found = client.search_model_versions(f"name = '{name}'") if asked else []
     if not found:
         return "look with `mlflow ui --backend-store-uri sqlite:///mlruns/mlflow.db`"
     numbers = sorted((int(each.version) for each in found), reverse=True)[:5]

@@ -137,7 +137,7 @@ def _open(url: str, name: str) -> optuna.Study:
     path = url.removeprefix("sqlite:///")
     told, hint = "OPTUNA_STORAGE", "correct it, or unset it to keep trials in mlruns/optuna.db"
     if path != url:
-        Path(path).parent.mkdir(parents=True, exist_ok=True)
+        _make_folder(Path(path).parent)
         engine = {"connect_args": {"timeout": _LOCK_SECONDS}}
         told, hint = path, "move it away; tuning then starts with the first trial"
     for seconds in (0.5, 1, 0):
@@ -157,6 +157,16 @@ def _open(url: str, name: str) -> optuna.Study:
     raise RunnerError(
         f"{told}: cannot be used as Optuna's storage: {reason}", hint=hint
     ) from failure
+
+
+def _make_folder(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as err:
+        raise RunnerError(
+            f"{folder}: cannot be made ({err.strerror}), so trials cannot be kept there",
+            hint="name another file in OPTUNA_STORAGE, or unset it",
+        ) from err
 
 
 def _require_url(url: str) -> None:

@@ -54,7 +54,7 @@ class FeatureOverrides:
         values = {}
         for name, value in given.items():
             if name not in self._features:
-                known = ", ".join(self._features)
+                known = ", ".join(self._features) or "none"
                 raise InvalidFeatureOverrideError(
                     f"{name!r} may not be overridden; those that may are {known}"
                 )

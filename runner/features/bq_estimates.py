@@ -5,9 +5,11 @@ from __future__ import annotations
 from functools import cache
 from typing import Any
 
+from google.api_core.exceptions import Forbidden
 from google.cloud import bigquery
 
 from runner.bytes_billed import Billed, expected_bill
+from runner.errors import RunnerError
 from runner.features.bq_session import Session
 from runner.features.pg_estimates import Expected
 
@@ -51,7 +53,12 @@ class BigQueryEstimates:
 
     def _is_view(self, name: tuple[str, str, str]) -> bool:
         """Tell whether it is a view: what that reads is billed, and named beside it."""
-        table = self._table(name)
+        try:
+            table = self._table(name)
+        except RunnerError as err:
+            if isinstance(err.__cause__, Forbidden):
+                return False  # read through an authorized view: taken for a table, which costs most
+            raise
         return table is not None and table.table_type == "VIEW"
 
     def _look_at(self, name: tuple[str, str, str]) -> bigquery.Table | None:

@@ -142,3 +142,14 @@ def test_what_is_no_http_is_refused(connection: socket.socket) -> None:
     while part := connection.recv(4096):
         answer += part
     assert b"400 Bad Request" in answer
+
+
+def test_a_client_that_asks_for_http_2_loses_its_body_and_is_told(
+    connection: socket.socket,
+) -> None:
+    connection.sendall(_request(5, "Connection: Upgrade, HTTP2-Settings", "Upgrade: h2c"))
+    [answer] = _answers(connection, 1)
+    assert answer.status == 422
+    assert answer.content["error"]["message"] == "the body is not JSON"
+    connection.sendall(_request(5))
+    assert _prediction(_answers(connection, 1)[0]) == 6.5

@@ -450,6 +450,7 @@ def test_the_table_has_every_metric_and_of_the_rest_what_differs():
         ("m", "neither a model's version nor a run"),
         ("m/9", "MLflow has no m/9"),
         ("m@nobody", "MLflow has no m@nobody"),
+        ("o'x@champion", "MLflow has no o'x@champion"),
         ("0" * 32, "MLflow has no 000"),
     ],
 )

@@ -336,6 +336,15 @@ def test_a_storage_that_does_not_answer_is_told_without_its_password(tmp_path, d
     assert "unset it" in refused.value.hint
 
 
+def test_a_folder_that_cannot_be_made_for_trials_is_told(tmp_path):
+    (tmp_path / "file").write_text("")
+    settings = project(tmp_path)
+    env = {**settings.env, "OPTUNA_STORAGE": f"sqlite:///{tmp_path}/file/trials/x.db"}
+    with pytest.raises(RunnerError, match="file/trials: cannot be made") as refused:
+        tune(dataclasses.replace(settings, env=env), searching(tmp_path), training_data())
+    assert "OPTUNA_STORAGE" in refused.value.hint
+
+
 @pytest.mark.parametrize("password", ["hu@sh", "hu:@sh:", "a/hu@sh"])
 def test_a_password_that_makes_another_url_is_not_told(tmp_path, database, password):
     nobody = dataclasses.replace(database, password=password)
