@@ -71,8 +71,8 @@ def _postgres(error: BaseException) -> RunnerError | None:
     if _is(error, "psycopg.errors", "InvalidSchemaName"):
         return RunnerError(
             f"PostgreSQL: {error}",
-            hint="Feast's registry needs the schema feast_registry: let dbt_project.yml's "
-            "on-run-start create it, as the shop's does, and run `dbt build`",
+            hint="run `dbt build`, after loading the raw data: its on-run-start creates the schema "
+            "feast_registry, if dbt_project.yml has it as the shop's",
         )
     if _is(error, "psycopg.errors", "UndefinedTable"):
         return RunnerError(f"PostgreSQL: {error}", hint="run `dbt build` to create it")

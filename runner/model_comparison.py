@@ -25,6 +25,8 @@ _VERSION = re.compile(r"(?:models:/)?(?P<name>[^@/]+)(?:@(?P<alias>[^@/]+)|/(?P<
 _RUN_ID = re.compile("[0-9a-f]{32}")
 _DATA = ("spine_from", "spine_to", "dataset_sha256", "git_commit", "dbt_manifest_sha256")
 _PERIODS = ("train_until", "test_from")
+# Keys of the recipe that other lines tell of, or that decide nothing.
+_TOLD_ELSEWHERE = frozenset({"description", "estimator", "features"})
 _DIGEST = re.compile("([0-9a-f]{12})[0-9a-f]{20,52}")
 
 
@@ -125,17 +127,23 @@ def _properties(client: MlflowClient, reference: str) -> dict[tuple[str, str], A
     tags, params = run.data.tags, run.data.params
     periods = {name: params.get(name) for name in _PERIODS}
     parameters = {name: value for name, value in params.items() if name not in _PERIODS}
+    served = _serving_json(client, run, reference)
     groups: dict[str, dict[str, Any]] = {
         "run": {"id": run.info.run_id, "recipe": tags.get("recipe"), "gate": tags.get("gate")},
         "metrics": dict(sorted(run.data.metrics.items())),
-        "features": dict.fromkeys(_features(client, run, reference), "yes"),
+        "features": dict.fromkeys(served["lineage"]["features"], "yes"),
         "data": {**{name: tags.get(name) for name in _DATA}, **periods},
         "parameters": dict(sorted(parameters.items())),
+        "recipe": {
+            key: json.dumps(value)
+            for key, value in served["recipe"].items()
+            if key not in _TOLD_ELSEWHERE
+        },
     }
     return {(group, name): value for group, part in groups.items() for name, value in part.items()}
 
 
-def _features(client: MlflowClient, run: Run, reference: str) -> list[str]:
+def _serving_json(client: MlflowClient, run: Run, reference: str) -> dict[str, Any]:
     if run.info.status != "FINISHED":
         raise RunnerError(
             f"run {run.info.run_id} of {reference} did not finish ({run.info.status})",
@@ -143,8 +151,8 @@ def _features(client: MlflowClient, run: Run, reference: str) -> list[str]:
         )
     with TemporaryDirectory() as folder:
         path = client.download_artifacts(run.info.run_id, "serving_bundle/serving.json", folder)
-        features: list[str] = json.loads(Path(path).read_bytes())["lineage"]["features"]
-    return features
+        content: dict[str, Any] = json.loads(Path(path).read_bytes())
+    return content
 
 
 def _shown(value: object) -> str:

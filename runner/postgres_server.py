@@ -131,8 +131,9 @@ def _refusal(address: PostgresAddress, told: str) -> RunnerError:
     return RunnerError(
         f"PostgreSQL at {address.host}:{address.port} refuses user {address.user} and database "
         f"{address.database}: {told}",
-        hint="set PGUSER, PGPASSWORD and PGDATABASE to an account it knows, or PGPORT to a free "
-        "port for a server of the project's own; then `runner up`",
+        hint="`runner up` creates a database that is missing; else set PGUSER, PGPASSWORD and "
+        "PGDATABASE to an account it knows, or PGPORT to a free port for a server of the project's "
+        "own, and run it then",
     )
 
 

@@ -275,22 +275,32 @@ def load_recipe(path: Path, *, shown_as: Path | None = None) -> Recipe:
     RunnerError
         One for all that is wrong, each as `file:line:column: key: what was expected`.
     """
+    if not path.is_file():
+        raise _no_file(path)
     if re.fullmatch(_FILE_NAME, path.name) is None:
         raise RunnerError(
             f"{path}: not a recipe's file name",
             hint="name a .yaml file of letters, digits, _, - and ., such as recipes/rf.yaml",
-        )
-    if not path.is_file():
-        there = [str(other) for other in sorted(path.parent.glob("*.y*ml"))]
-        raise RunnerError(
-            f"{path}: no such file{did_you_mean(str(path), there)}",
-            hint=f"recipes there: {', '.join(there) or 'none'}; docs/recipe.md shows one",
         )
     source = replace(load_yaml(path), path=shown_as or path)
     try:
         return Recipe.of(source, source.data)
     except ValidationError as err:
         raise source.errors(list(problems_of(err, Recipe))) from err
+
+
+def _no_file(path: Path) -> RunnerError:
+    """Return the error that names what may have been meant, by `rf` and `rf.yaml` too."""
+    folder = path if path.is_dir() else path.parent
+    if (folder / "recipes").is_dir():
+        folder /= "recipes"
+    there = {str(other): other.stem for other in sorted(folder.glob("*.y*ml"))}
+    same = [other for other, name in there.items() if name == path.stem]
+    meant = f" (did you mean {same[0]!r}?)" if same else did_you_mean(str(path), there)
+    return RunnerError(
+        f"{path}: a folder, not a recipe" if path.is_dir() else f"{path}: no such file{meant}",
+        hint=f"recipes there: {', '.join(there) or 'none'}; docs/recipe.md shows one",
+    )
 
 
 def all_recipes(root: Path) -> list[Path]:

@@ -86,7 +86,10 @@ class PredictEndpoint:
     def _ask(self, body: bytes) -> asyncio.Future[dict[str, Any]]:
         request = _parse(body, self._limits)
         if request.feature_overrides is not None and not self._champion.current.overrides:
-            raise InvalidRequestError("feature_overrides: this model's recipe allows none")
+            served = self._champion.current.version.version
+            raise InvalidRequestError(
+                f"feature_overrides: the recipe that version {served} was trained with allows none"
+            )
         return self._batches.predict(request)
 
 

@@ -45,7 +45,8 @@ def generate(
     The database is that of PGHOST, PGPORT, PGUSER, PGPASSWORD and PGDATABASE, the project that of
     GOOGLE_CLOUD_PROJECT. Their defaults are in profiles/.
 
-    The same options give the same rows; when these are there already, nothing is done.
+    The same options give the same rows; when these are there already, nothing is done. Others
+    replace what is there.
     """
     last_day = end or datetime.now(UTC)
     midnight = last_day.replace(hour=0, minute=0, second=0, microsecond=0, tzinfo=UTC)

@@ -421,6 +421,7 @@ def test_two_versions_side_by_side(training, versions, champion):
     assert by_name["features", "activity:value"].a == "yes"
     assert by_name["data", "test_from"].a == training.data.split.test_from.isoformat()
     assert by_name["parameters", "estimator.n_estimators"].b == "5"
+    assert by_name["recipe", "feature_overrides"].a == "[]"
     same = compare(training.settings, champion.info.run_id, "m/1")
     assert not any(row.differs for row in same)
 

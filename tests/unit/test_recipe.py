@@ -751,9 +751,10 @@ def test_the_hint_says_what_to_do(folder, changes, hint):
 
 
 @pytest.mark.parametrize("name", ["rf", "rf.txt", ".yaml", "a b.yaml", "-x.yaml", "recipes.d"])
-def test_a_file_name_that_no_feature_service_could_have_is_refused(folder, name):
+def test_a_file_name_that_no_feature_service_could_have_is_refused(tmp_path, name):
+    (tmp_path / name).write_text(recipe_text())
     with pytest.raises(RunnerError, match="not a recipe's file name"):
-        load_recipe(folder / name)
+        load_recipe(tmp_path / name)
 
 
 def test_a_missing_recipe_is_looked_for_beside_it(folder):
@@ -766,6 +767,23 @@ def test_a_missing_recipe_is_looked_for_beside_it(folder):
     with pytest.raises(RunnerError, match=r"no such file$") as refused:
         load_recipe(folder / "none" / "rf.yaml")
     assert "recipes there: none" in refused.value.hint
+
+
+@pytest.mark.parametrize("name", ["rf", "rf.yaml", "rf.yml", "recipes/rf"])
+def test_a_recipe_may_be_meant_by_less_than_its_path(tmp_path, name):
+    (tmp_path / "recipes").mkdir()
+    there = tmp_path / "recipes" / "rf.yaml"
+    there.write_text(recipe_text())
+    with pytest.raises(RunnerError) as refused:
+        load_recipe(tmp_path / name)
+    assert refused.value.message == f"{tmp_path / name}: no such file (did you mean '{there}'?)"
+
+
+def test_a_folder_is_no_recipe(tmp_path):
+    load(tmp_path, recipe_text())
+    with pytest.raises(RunnerError, match=r"a folder, not a recipe$") as refused:
+        load_recipe(tmp_path)
+    assert refused.value.hint.startswith(f"recipes there: {tmp_path / 'rf.yaml'};")
 
 
 def test_no_dotted_path_of_a_recipe_is_imported(folder, tmp_path, monkeypatch):
