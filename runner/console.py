@@ -24,7 +24,7 @@ from rich.progress import (
 from rich.table import Table
 from rich.text import Text
 
-from runner.errors import CombinedError, RunnerError
+from runner.errors import RunnerError
 
 # What is printed holds names and paths: `[x]` is no markup in them, and `:key:` no emoji.
 _stderr = Console(stderr=True, highlight=False, soft_wrap=True, markup=False, emoji=False)
@@ -65,9 +65,8 @@ def warn(text: str) -> None:
 
 
 def failure(error: RunnerError) -> None:
-    """Print an expected failure to stderr: a line `error:` for each that it is, and one `hint:`."""
-    for each in error.errors if isinstance(error, CombinedError) else [error]:
-        _stderr.print(f"error: {_one_line(each.message)}", style="bold red")
+    """Print an expected failure as one `error:` line and one `hint:` line to stderr."""
+    _stderr.print(f"error: {_one_line(error.message)}", style="bold red")
     _stderr.print(f"hint: {_one_line(error.hint)}")
 
 

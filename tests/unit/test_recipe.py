@@ -741,7 +741,7 @@ def test_wrong_scoring_does_not_make_the_gate_wrong(folder):
         ({17: "decision_threshold: {value: 0.3, period: 7d}"}, "a fixed value needs no validation"),
         ({17: "decision_threshold: {maximize: auc, period: 7d}"}, "choose one of accuracy, bal"),
         ({17: "tuning: {n_trials: 9, search_space: {n_jobs: {int: [1, 2]}}}"}, "fix n_jobs in"),
-        ({4: "task: 1", 5: "spine: 1"}, "correct these 2 places, then run the same command again"),
+        ({4: "task: 1", 5: "spine: 1"}, "correct these 2 places, which `runner check "),
     ],
 )
 def test_the_hint_says_what_to_do(folder, changes, hint):

@@ -116,7 +116,10 @@ def test_several_problems_are_one_error_in_the_order_of_the_file(file):
     problems = [Problem(("b",), "no", "x"), Problem(("a",), "nor", "y"), Problem((), "top", "z")]
     error = source.errors(problems)
     assert error.message == f"{file}:1:1: a: nor; {file}:1:1: top; {file}:2:1: b: no"
-    assert error.hint == "correct these 3 places, then run the same command again"
+    assert error.hint == (
+        f"correct these 3 places, which `runner check {file}` lists one by one, then run the same "
+        "command again"
+    )
     assert source.errors(problems[:1]).hint == "x"
 
 
