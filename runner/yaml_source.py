@@ -71,8 +71,8 @@ class YamlSource:
             return self.error(*ordered[0])
         return CombinedError(
             [self.error(*problem) for problem in ordered],
-            hint=f"correct these {len(ordered)} places, which `runner check {self.path}` lists one by "
-            "one, then run the same command again",
+            hint=f"correct these {len(ordered)} places, which `runner check {self.path}` lists one "
+            "by one, then run the same command again",
         )
 
     def position(self, path: KeyPath) -> Position:
