@@ -345,7 +345,8 @@ def compare(
 ) -> None:
     """Show two trained models side by side: their metrics, and whatever else differs.
 
-    That is features, data ranges and parameters. Lines that differ are marked `≠`.
+    That is features, data ranges, parameters and the recipe's other keys. Lines that differ are
+    marked `≠`.
     """
     from dataclasses import asdict
 

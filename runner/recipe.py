@@ -30,6 +30,7 @@ from runner.recipe_rules import (
     SLICE,
     class_path_problems,
     classification_problems,
+    covers,
     gate_problems,
     override_problems,
     reference_problems,
@@ -185,8 +186,7 @@ class Recipe(Part):
 
     def is_overridable(self, reference: str) -> bool:
         """Whether a prediction request may bring its own value for the feature `view:feature`."""
-        view = reference.partition(":")[0]
-        return not {reference, f"{view}:*"}.isdisjoint(self.feature_overrides)
+        return covers(self.feature_overrides, reference)
 
     @classmethod
     def of(cls, source: YamlSource, content: Mapping[str, Any]) -> Recipe:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from runner.estimators import ESTIMATORS, SCORERS, THRESHOLD_SCORERS, names_of
@@ -67,6 +67,11 @@ def reference_problems(features: Sequence[str]) -> list[Problem]:
             continue
         problems.append(Problem((i,), problem, hint))
     return problems
+
+
+def covers(references: Collection[str], reference: str) -> bool:
+    """Tell whether `reference`, or all of its view, is among the references."""
+    return reference in references or reference.partition(":")[0] + ":*" in references
 
 
 def class_path_problems(class_path: str, task: str | None) -> list[Problem]:
@@ -179,12 +184,11 @@ def slice_problems(slices: Sequence[str], features: Sequence[str] | None) -> lis
     hint = "list each slice once: a column of the spine, or `view:feature` of the features"
     problems = []
     for i, name in enumerate(slices):
-        view, _, feature = name.partition(":")
         if re.fullmatch(SLICE, name) is None:
             problem = f"expected a column of the spine or `view:feature`, got {show(name)}"
         elif name in slices[:i]:
             problem = f"{show(name)} is listed twice"
-        elif feature and features is not None and not {name, f"{view}:*"} & {*features}:
+        elif ":" in name and features is not None and not covers(features, name):
             problem = f"{show(name)} is not among features{did_you_mean(name, features)}"
         else:
             continue
@@ -200,8 +204,7 @@ def override_problems(overrides: Sequence[str], features: Sequence[str] | None) 
     wrong = {problem.path for problem in problems}
     hint = "list what `features` lists, or features of a view that it lists as `view:*`"
     for i, reference in enumerate(overrides):
-        whole_view = reference.partition(":")[0] + ":*"
-        if (i,) in wrong or features is None or {reference, whole_view} & {*features}:
+        if (i,) in wrong or features is None or covers(features, reference):
             continue
         problem = f"{show(reference)} is not among features{did_you_mean(reference, features)}"
         problems.append(Problem((i,), problem, hint))

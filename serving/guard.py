@@ -114,7 +114,7 @@ class Guard:
     ----------
     endpoints
         By method and path, what answers a request that has come whole: without FastAPI's router
-        and its other middleware, and without a task, which together cost more than a prediction.
+        and its other middleware, and without a task.
     """
 
     def __init__(

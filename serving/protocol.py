@@ -1,6 +1,6 @@
 """uvicorn's HTTP protocol, with a short way for a request that has come whole.
 
-ASGI costs a task, three messages and a timer per request, as much as a prediction does. A request
+ASGI costs a task, three messages and a timer per request, a sixth of its processor time. A request
 whose last byte was in what the connection has just received needs none of them: it is handed to
 `Guard.answer` at once, and its answer is one write. Whatever else may happen on a connection
 (uploads in pieces, pipelining, `Expect`, HTTP/1.0, a client that does not read) goes the usual way.

@@ -114,6 +114,19 @@ def test_redis_that_hangs_is_given_up_and_taken_back(store: Store, bundle: Path)
         check(running, KNOWN)
 
 
+def test_an_answer_that_is_not_ready_in_time_is_given_up(store: Store, bundle: Path) -> None:
+    limits = {"SERVING_REDIS_TIMEOUT_SECONDS": "60", "SERVING_TIMEOUT_SECONDS": "0.3"}
+    with serving(bundle, store.url, **limits) as server, server.client() as client:
+        store.pause()
+        late = predict(client, ROW)
+        in_flight = client.get("/metrics").text
+        store.resume()
+        again = predict(client, ROW)
+    assert (late.status_code, late.json()["error"]["code"]) == (503, "timeout")
+    assert "serving_in_flight 0.0" in in_flight
+    assert again.json()["predictions"][0]["probabilities"]["1"] == KNOWN
+
+
 def test_redis_flushed_under_load_means_missing_features(store: Store, bundle: Path) -> None:
     with serving(bundle, store.url) as server:
         with load(server, ROW) as running:

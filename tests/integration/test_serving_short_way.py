@@ -1,0 +1,171 @@
+"""Which requests are answered without ASGI: those that have come whole, and no others."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import pytest
+import uvicorn
+from uvicorn.server import ServerState
+
+from serving.guard import ApiKeys, Guard, Lifecycle, json_answer, send_answer
+from serving.logs import AccessLog
+from serving.metrics import Metrics
+from serving.protocol import ShortWayProtocol
+
+BODY = b'{"a": 1}'
+HEAD = b"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Length: 8\r\n"
+WHOLE = HEAD + b"\r\n" + BODY
+
+Streams = tuple[asyncio.StreamReader, asyncio.StreamWriter]
+
+
+class _Short:
+    def begin(self, _scope: Any, body: bytes) -> asyncio.Future[Any]:
+        answer = asyncio.get_running_loop().create_future()
+        answer.set_result({"way": "short", "body": body.decode()})
+        return answer
+
+
+async def _usual(_scope: Any, receive: Any, send: Any) -> None:
+    body, more = b"", True
+    while more:
+        message = await receive()
+        body, more = body + message["body"], message["more_body"]
+    await send_answer(send, json_answer(200, {"way": "usual", "body": body.decode()}))
+
+
+class _Server:
+    """The protocol on a loopback port, before an endpoint and an app that say which they are."""
+
+    def __init__(self) -> None:
+        self.lifecycle = Lifecycle()
+        self.log = AccessLog()
+        guard = Guard(
+            _usual,
+            keys=ApiKeys([]),
+            metrics=Metrics(),
+            access_log=self.log,
+            lifecycle=self.lifecycle,
+            endpoints={("POST", "/predict"): _Short()},
+        )
+        self.config = uvicorn.Config(
+            guard, proxy_headers=False, log_config=None, ws="none", lifespan="off"
+        )
+        self.protocols: list[ShortWayProtocol] = []
+
+    def protocol(self) -> ShortWayProtocol:
+        state = ServerState()
+        made = ShortWayProtocol(config=self.config, server_state=state, app_state={})
+        self.protocols.append(made)
+        return made
+
+
+def _ask(talk: Callable[[_Server, Streams], Awaitable[list[str]]]) -> list[str]:
+    async def run() -> list[str]:
+        server = _Server()
+        server.config.load()
+        loop = asyncio.get_running_loop()
+        listener = await loop.create_server(server.protocol, "127.0.0.1", 0)
+        async with asyncio.timeout(20), listener:
+            reader, writer = await asyncio.open_connection(*listener.sockets[0].getsockname())
+            ways = await talk(server, (reader, writer))
+            writer.close()
+        server.log.flush()
+        return ways
+
+    return asyncio.run(run())
+
+
+async def _way(reader: asyncio.StreamReader) -> str:
+    """Return the way that the next answer came, having checked that the whole body was seen."""
+    head = await reader.readuntil(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.1 200 OK\r\n")
+    length = next(
+        line for line in head.lower().split(b"\r\n") if line.startswith(b"content-length")
+    )
+    content = json.loads(await reader.readexactly(int(length.split()[1])))
+    assert content["body"] == BODY.decode()
+    return str(content["way"])
+
+
+def test_a_request_that_has_come_whole_takes_the_short_way_each_time() -> None:
+    async def talk(_server: _Server, streams: Streams) -> list[str]:
+        reader, writer = streams
+        ways = []
+        for _ in range(3):
+            writer.write(WHOLE)
+            ways.append(await _way(reader))
+        return ways
+
+    assert _ask(talk) == ["short", "short", "short"]
+
+
+@pytest.mark.parametrize(
+    "request_",
+    [
+        WHOLE.replace(b"/predict", b"/model"),
+        WHOLE.replace(b"HTTP/1.1", b"HTTP/1.0"),
+        HEAD + b"Connection: close\r\n\r\n" + BODY,
+        HEAD + b"Expect: 100-continue\r\n\r\n" + BODY,
+    ],
+    ids=["another path", "HTTP/1.0", "not kept", "expect"],
+)
+def test_whatever_else_is_asked_takes_the_usual_way(request_: bytes) -> None:
+    async def talk(_server: _Server, streams: Streams) -> list[str]:
+        reader, writer = streams
+        writer.write(request_)
+        if b"Expect" in request_:
+            await reader.readuntil(b"100 Continue\r\n\r\n")
+        return [await _way(reader)]
+
+    assert _ask(talk) == ["usual"]
+
+
+def test_of_pipelined_requests_the_first_takes_the_short_way() -> None:
+    async def talk(_server: _Server, streams: Streams) -> list[str]:
+        reader, writer = streams
+        writer.write(WHOLE * 3)
+        return [await _way(reader) for _ in range(3)]
+
+    assert _ask(talk) == ["short", "usual", "usual"]
+
+
+def test_an_upload_in_pieces_takes_the_usual_way() -> None:
+    async def talk(server: _Server, streams: Streams) -> list[str]:
+        reader, writer = streams
+        writer.write(WHOLE[:-1])
+        while not (server.protocols and server.protocols[0].cycle):
+            await asyncio.sleep(0)
+        writer.write(WHOLE[-1:])
+        return [await _way(reader)]
+
+    assert _ask(talk) == ["usual"]
+
+
+def test_a_client_that_does_not_read_takes_the_usual_way() -> None:
+    async def talk(server: _Server, streams: Streams) -> list[str]:
+        reader, writer = streams
+        while not server.protocols:
+            await asyncio.sleep(0)
+        server.protocols[0].pause_writing()  # as the transport does when its buffer is full
+        writer.write(WHOLE)
+        while not server.protocols[0].cycle:
+            await asyncio.sleep(0)
+        server.protocols[0].resume_writing()
+        return [await _way(reader)]
+
+    assert _ask(talk) == ["usual"]
+
+
+def test_while_the_server_drains_every_request_takes_the_usual_way() -> None:
+    async def talk(server: _Server, streams: Streams) -> list[str]:
+        reader, writer = streams
+        server.lifecycle.draining = True
+        writer.write(WHOLE)
+        return [await _way(reader)]
+
+    assert _ask(talk) == ["usual"]
