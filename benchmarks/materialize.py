@@ -34,8 +34,8 @@ import psutil
 import psycopg
 import redis
 
-from runner import postgres_server, redis_server
-from runner.manifest import Column, FeatureMart
+from runner.project.manifest import Column, FeatureMart
+from runner.servers import postgres_server, redis_server
 from runner.settings import PostgresAddress, RedisAddress, Settings
 
 PROJECT = "bench"
@@ -226,7 +226,7 @@ def _measure(how: str, folder: str, env: dict[str, str]) -> dict[str, float]:
 
 
 def _ours(folder: Path, env: dict[str, str]) -> Any:
-    from runner.features.materialize import materialize
+    from runner.features.online.materialize import materialize
 
     settings = Settings(target="local", root=folder, env=env)
     marts = [_mart(view) for view in VIEWS]
@@ -261,7 +261,7 @@ def _floor(_folder: Path, env: dict[str, str]) -> Any:
 
 
 def _fields(view: str) -> list[bytes]:
-    from runner.features.online_format import field_hash, time_field
+    from runner.features.online.format import field_hash, time_field
 
     return [time_field(view), *(field_hash(view, feature) for feature in _FEATURES)]
 

@@ -32,7 +32,7 @@ import psutil
 import psycopg
 
 from benchmarks import point_in_time_data as data
-from runner import postgres_server
+from runner.servers import postgres_server
 from runner.settings import PostgresAddress
 
 # Unlimited: with a ttl stock's plan becomes a nested loop over the matches, quadratic in the spine

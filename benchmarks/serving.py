@@ -122,7 +122,7 @@ def body(kind: str, users: list[int]) -> bytes:
 @contextmanager
 def redis_server(folder: Path) -> Iterator[int]:
     """Run a throw-away Redis-protocol server; the value is its port."""
-    from runner.redis_server import embedded_binary
+    from runner.servers.redis_server import embedded_binary
 
     port = free_port()
     command = [str(embedded_binary()), "--port", str(port), "--save", "", "--dir", str(folder)]

@@ -6,8 +6,8 @@
 from pathlib import Path
 
 from runner.features.definitions import feast_objects
-from runner.manifest import load_manifest
-from runner.recipe import load_recipe
+from runner.project.manifest import load_manifest
+from runner.recipes.recipe import load_recipe
 
 _project = Path(__file__).resolve().parent.parent
 _manifest = load_manifest(_project / "target" / "manifest.json")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from runner.errors import RunnerError
 
@@ -29,6 +30,13 @@ class Billed:
 
 
 NOTHING_BILLED = Billed(0, 0)
+
+
+class Expected(NamedTuple):
+    """What a warehouse expects of a query: its rows and its bill; None: it cannot say."""
+
+    rows: int | None
+    bill: Billed | None
 
 
 def expected_bill(bytes_processed: int, tables: int) -> int:

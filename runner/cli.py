@@ -19,7 +19,7 @@ from runner.settings import load_settings, read_settings
 if TYPE_CHECKING:
     from typer._click import Context
 
-    from runner.servers import ServerStatus
+    from runner.servers.local_servers import ServerStatus
 
 
 class _Commands(TyperGroup):
@@ -101,7 +101,7 @@ def init(
 
     Its README.md says the next commands. Never writes into a folder that holds anything.
     """
-    from runner.new_project import write_project
+    from runner.commands.new_project import write_project
 
     name = write_project(folder)
     console.result(f"project {name} written to {folder.resolve()}")
@@ -115,17 +115,17 @@ def up(target: Target = None) -> None:
     Real servers from PyPI wheels, on loopback, data under `data/embedded/`. If your own servers
     or those of `docker compose -f docker-compose.local.yml up -d` answer, they are used.
     """
-    from runner import servers
+    from runner.servers import local_servers
 
-    _show_servers(servers.up(load_settings(target)))
+    _show_servers(local_servers.up(load_settings(target)))
 
 
 @app.command()
 def down(target: Target = None) -> None:
     """Stop the servers that `runner up` started; their data stays."""
-    from runner import servers
+    from runner.servers import local_servers
 
-    _show_servers(servers.down(load_settings(target)))
+    _show_servers(local_servers.down(load_settings(target)))
 
 
 @app.command()
@@ -134,9 +134,9 @@ def status(target: Target = None) -> None:
 
     Exits with 1 unless both do, so that health checks can ask it.
     """
-    from runner import servers
+    from runner.servers import local_servers
 
-    states = servers.status(load_settings(target))
+    states = local_servers.status(load_settings(target))
     _show_servers(states)
     if any(server.state != "running" for server in states):
         raise typer.Exit(1)
@@ -153,7 +153,7 @@ def doctor(
     """
     from dataclasses import asdict
 
-    from runner.doctor import diagnose
+    from runner.commands.doctor import diagnose
 
     findings = diagnose(read_settings(target))
     if as_json:
@@ -182,7 +182,7 @@ def check(
     dbt reads the project (`dbt parse`), no server is asked. Every mistake is a line
     `file:line:column: key: what was expected`. Exits with 1 if there is any.
     """
-    from runner.checking import check as check_recipes
+    from runner.commands.checking import check as check_recipes
 
     checked = check_recipes(load_settings(target), recipes or [])
     for path, problems in checked.items():
@@ -211,7 +211,7 @@ def new(
 
     dbt reads the project (`dbt parse`), no server is asked. Never overwrites a file.
     """
-    from runner.new_recipe import write_recipe
+    from runner.commands.new_recipe import write_recipe
 
     path = write_recipe(load_settings(target), name, spine, label)
     console.result(f"{path}: written")
@@ -227,7 +227,7 @@ def train(recipe: Recipe, target: Target = None) -> None:
     `champion` if it passes the recipe's gate and beats the present champion on the same test rows
     by more than noise; otherwise it is the `challenger`, and the reason is told.
     """
-    from runner.training import train as train_recipe
+    from runner.commands.training import train as train_recipe
 
     trained = train_recipe(load_settings(target), recipe)
     console.result_table(
@@ -277,9 +277,9 @@ def plan(
     On BigQuery every query is dry-run: bytes and price per step. On PostgreSQL the planner's
     estimate of rows. Exits with 1 if BigQuery would refuse a query for its bytes.
     """
-    from runner.plan import plan as plan_recipe
-    from runner.plan import require_affordable, require_price
-    from runner.plan_report import plan_columns, plan_json, plan_rows
+    from runner.commands.plan import plan as plan_recipe
+    from runner.commands.plan import require_affordable, require_price
+    from runner.commands.plan_report import plan_columns, plan_json, plan_rows
 
     settings = load_settings(target)
     if max_cost is not None:
@@ -309,10 +309,10 @@ def promote(
     Its serving bundle must be intact. A running `runner serve` picks it up; `runner rollback`
     takes it back.
     """
-    from runner import registry
+    from runner.commands import promotion
 
     name = _model_name(model)
-    champion, before = registry.promote(load_settings(target), name, version)
+    champion, before = promotion.promote(load_settings(target), name, version)
     _show_champion(name, champion, before)
 
 
@@ -327,10 +327,10 @@ def rollback(
 
     A running `runner serve` picks it up. The version that was rolled back is not returned to.
     """
-    from runner import registry
+    from runner.commands import promotion
 
     name = _model_name(model)
-    champion, before = registry.rollback(load_settings(target), name)
+    champion, before = promotion.rollback(load_settings(target), name)
     _show_champion(name, champion, before)
 
 
@@ -350,8 +350,8 @@ def compare(
     """
     from dataclasses import asdict
 
-    from runner.model_comparison import compare as compare_models
-    from runner.model_comparison import table
+    from runner.commands.model_comparison import compare as compare_models
+    from runner.commands.model_comparison import table
 
     rows = compare_models(load_settings(target), a, b)
     if as_json:
@@ -379,7 +379,7 @@ def reproduce(
     """
     from dataclasses import asdict
 
-    from runner.reproduction import reproduce as reproduce_run
+    from runner.commands.reproduction import reproduce as reproduce_run
 
     found = reproduce_run(load_settings(target), run)
     if as_json:
@@ -419,9 +419,9 @@ def materialize(
     whose newest row is older than the view's ttl, disappear. Safe to repeat, to interrupt and to
     run twice at a time. Feast and `feast serve` read the result.
     """
-    from runner.features.materialize import materialize as copy_marts
+    from runner.features.online.materialize import materialize as copy_marts
     from runner.features.selection import select_marts
-    from runner.servers import require_servers
+    from runner.servers.local_servers import require_servers
 
     settings = load_settings(target)
     require_servers(settings)
@@ -469,12 +469,12 @@ def audit(
     Per feature: *mismatch* another value, *missing* only offline has one, *extra* only Redis has
     one, *stale* it was right when it was materialized. Exits with 1 if anything differs.
     """
-    from runner.features.audit import audit as audit_recipe
-    from runner.features.online_report import audit_columns, audit_json, audit_rows
-    from runner.manifest import load_manifest
-    from runner.recipe import load_recipe
-    from runner.recipe_check import check_references
-    from runner.servers import require_servers
+    from runner.features.online.audit import audit as audit_recipe
+    from runner.features.online.report import audit_columns, audit_json, audit_rows
+    from runner.project.manifest import load_manifest
+    from runner.recipes.recipe import load_recipe
+    from runner.recipes.references import check_references
+    from runner.servers.local_servers import require_servers
 
     settings = load_settings(target)
     loaded, manifest = load_recipe(recipe), load_manifest(settings.manifest_path)
@@ -517,7 +517,7 @@ def predict(
     the shop: `user_id,category_id,event_timestamp`, and a line `17,3,2026-01-31T12:00:00Z` for
     each row.
     """
-    from runner.prediction import predict as predict_rows
+    from runner.commands.prediction import predict as predict_rows
 
     settings = load_settings(target)
     written = predict_rows(settings, _model_name(model), source, output)
@@ -540,7 +540,7 @@ def serve(
     `POST /predict` takes entity keys; `/docs` describes it. Another champion is picked up while
     running.
     """
-    from runner.serving_launch import serve as serve_model
+    from runner.commands.serving_launch import serve as serve_model
 
     serve_model(load_settings(target), _model_name(model), host, port)
 
@@ -565,8 +565,8 @@ def lineage(
     From raw columns through dbt models to recipes and registered model versions. dbt compiles the
     project for it. Lineage is of values: a column that only filters or joins is no origin.
     """
-    from runner import lineage_report
-    from runner.lineage import ask
+    from runner.commands import lineage_report
+    from runner.commands.lineage import ask
 
     answer = ask(load_settings(target), what)
     if as_json:
@@ -587,8 +587,8 @@ def docs(
     Recipes and endpoints are dbt exposures, made anew; every column of a dbt model tells the raw
     columns it comes from.
     """
-    from runner import dbt
-    from runner.docs import generate
+    from runner.commands.docs import generate
+    from runner.project import dbt
 
     settings = load_settings(target)
     with dbt.docs_server(settings, port) as server:
@@ -623,10 +623,10 @@ def online_get(
     A status is *present*, *null*, *missing* (not stored) or *expired* (older than the view's ttl:
     shown here, withheld from predictions).
     """
-    from runner.features.online import get_online, parse_entity
-    from runner.features.online_report import answer_json, answer_rows, answer_title
+    from runner.features.online.report import answer_json, answer_rows, answer_title
+    from runner.features.online.values import get_online, parse_entity
     from runner.features.selection import select_marts
-    from runner.servers import require_servers
+    from runner.servers.local_servers import require_servers
 
     settings = load_settings(target)
     mart = select_marts(settings, [view])[0]
@@ -672,7 +672,7 @@ def _model_name(model: str) -> str:
     """Return the registered model's name, where `model` may be a recipe's path."""
     if not model.endswith((".yaml", ".yml")):
         return model
-    from runner.recipe import load_recipe
+    from runner.recipes.recipe import load_recipe
 
     return load_recipe(Path(model)).registered_model_name
 

@@ -16,8 +16,8 @@ import pytest
 import redis
 from hypothesis import settings
 
-from runner import postgres_server, redis_server
-from runner.postgres_server import check
+from runner.servers import postgres_server, redis_server
+from runner.servers.postgres_server import check
 from runner.settings import PostgresAddress, RedisAddress
 
 _DEBIAN_POSTGRES = Path("/usr/lib/postgresql/15/bin")

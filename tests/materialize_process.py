@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from runner.features.materialize import materialize
-from runner.manifest import FeatureMart
+from runner.features.online.materialize import materialize
+from runner.project.manifest import FeatureMart
 from runner.settings import Settings
 from tests.instants import at
 

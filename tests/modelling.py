@@ -6,9 +6,9 @@ import numpy as np
 import pyarrow as pa
 
 from runner.features.store import Feature
-from runner.manifest import Column, FeatureMart, Spine
-from runner.model_inputs import model_inputs
-from runner.recipe import load_recipe
+from runner.modelling.model_inputs import model_inputs
+from runner.project.manifest import Column, FeatureMart, Spine
+from runner.recipes.recipe import load_recipe
 
 CLASSIFIER = (
     "sklearn.ensemble.RandomForestClassifier, init_args: {n_estimators: 5, random_state: 0}"

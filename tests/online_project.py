@@ -22,8 +22,8 @@ from feast.value_type import ValueType
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from runner.duration import format_duration
-from runner.features.materialize import ViewReport, materialize
-from runner.manifest import Column, FeatureMart, Manifest, load_manifest
+from runner.features.online.materialize import ViewReport, materialize
+from runner.project.manifest import Column, FeatureMart, Manifest, load_manifest
 from runner.settings import PostgresAddress, Settings
 from tests.instants import at
 

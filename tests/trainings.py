@@ -4,19 +4,19 @@ from datetime import UTC, datetime, timedelta
 
 import pyarrow as pa
 
-from runner.bootstrap import Interval
-from runner.bundle import class_list, served_model, served_predictions
-from runner.champion import NO_CHAMPION, Contender
-from runner.column_lineage import Column, Lineage
-from runner.evaluation import evaluate
-from runner.fitted_model import fit_model
-from runner.manifest import Manifest
-from runner.run_record import Training
+from runner.modelling.bootstrap import Interval
+from runner.modelling.bundle import class_list, served_model, served_predictions
+from runner.modelling.champion import NO_CHAMPION, Contender
+from runner.modelling.evaluation import evaluate
+from runner.modelling.fitted_model import fit_model
+from runner.modelling.slices import score_slices
+from runner.modelling.split import split_by_time
+from runner.modelling.training_data import Rows, TrainingData, split_rows
+from runner.modelling.tuning import tune
+from runner.project.column_lineage import Column, Lineage
+from runner.project.manifest import Manifest
+from runner.records.run_record import Training
 from runner.settings import Settings
-from runner.slices import score_slices
-from runner.split import split_by_time
-from runner.training_data import Rows, TrainingData, split_rows
-from runner.tuning import tune
 from tests.modelling import FEATURES, MART, SPINE, feature_table, rows
 
 START = datetime(2026, 1, 1, tzinfo=UTC)

@@ -16,11 +16,11 @@ from feast.types import Bool, Float32, Float64, Int32, Int64, String, UnixTimest
 from feast.value_type import ValueType
 
 from runner.errors import RunnerError
-from runner.manifest import FeatureMart, Manifest
+from runner.project.manifest import FeatureMart, Manifest
 from runner.sql import quote_table
 
 if TYPE_CHECKING:
-    from runner.recipe import Recipe
+    from runner.recipes.recipe import Recipe
 
 _FEAST_TYPES = {
     "int64": Int64,

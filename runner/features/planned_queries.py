@@ -19,7 +19,7 @@ from feast.repo_config import RegistryConfig, RepoConfig, load_repo_config
 
 from runner.features.definitions import feast_objects
 from runner.features.store import Feature, spine_query
-from runner.manifest import EVENT_TIMESTAMP, FeatureMart, Manifest, Spine
+from runner.project.manifest import EVENT_TIMESTAMP, FeatureMart, Manifest, Spine
 from runner.settings import Settings
 
 
@@ -54,10 +54,10 @@ def newest_query(settings: Settings, mart: FeatureMart) -> str:
     now = datetime.now(UTC)
     # Only one of them is imported: each takes its client library along.
     if settings.target == "cloud":
-        from runner.features.bq_mart import planned_query
+        from runner.features.bigquery.mart import planned_query
 
         return planned_query(mart, now)
-    from runner.features.pg_mart import open_postgres_mart
+    from runner.features.postgres.mart import open_postgres_mart
 
     with open_postgres_mart(settings.postgres, mart) as snapshot:
         return snapshot.newest_query(now, None)

@@ -7,7 +7,7 @@ from difflib import get_close_matches
 from pathlib import Path
 
 from runner.errors import RunnerError
-from runner.manifest import FeatureMart, load_manifest
+from runner.project.manifest import FeatureMart, load_manifest
 from runner.settings import Settings
 
 
@@ -46,6 +46,6 @@ def select_marts(settings: Settings, chosen: Sequence[str]) -> list[FeatureMart]
 
 
 def _recipe_views(path: Path) -> set[str]:
-    from runner.recipe import load_recipe
+    from runner.recipes.recipe import load_recipe
 
     return {reference.partition(":")[0] for reference in load_recipe(path).features}

@@ -13,11 +13,11 @@ from feast import FeatureStore
 from runner.errors import RunnerError
 from runner.features.definitions import feast_objects
 from runner.features.registry_bucket import require_bucket
-from runner.manifest import EVENT_TIMESTAMP, FeatureMart, Manifest, Spine
+from runner.project.manifest import EVENT_TIMESTAMP, FeatureMart, Manifest, Spine
 from runner.sql import quoted
 
 if TYPE_CHECKING:
-    from runner.recipe import Recipe
+    from runner.recipes.recipe import Recipe
     from runner.settings import Settings
 
 

@@ -1,79 +1,14 @@
-"""A feature mart as it stands in the warehouse at one instant: what both warehouses can tell of it.
-
-`pg_mart` reads PostgreSQL, `bq_mart` BigQuery; materialization and the audit ask only what is here.
-"""
+"""The warehouse of a target, opened for one feature mart."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import datetime
-from typing import Any, Protocol
-
-import pyarrow as pa
 
 from runner.errors import RunnerError
-from runner.manifest import FeatureMart
+from runner.features.mart_snapshot import MartSnapshot
+from runner.project.manifest import FeatureMart
 from runner.settings import Settings
-
-EVENT_TIME = "_event_time"
-CHANGED = "_changed"
-
-
-class MartSnapshot(Protocol):
-    """A feature mart whose queries all see the same rows.
-
-    Attributes
-    ----------
-    now
-        The instant of the snapshot, by the warehouse's clock.
-    identity
-        Changes when dbt builds the table anew; empty for what is not a table.
-    horizon
-        A count that grows with every change of the table: whatever was counted before it is in
-        the snapshot. Each warehouse counts in its own way.
-    keys_at_once
-        How many keys `existing` is best asked for at a time.
-    """
-
-    mart: FeatureMart
-    now: datetime
-    identity: str
-    horizon: int
-    keys_at_once: int
-
-    def knows_changes_since(self, horizon: int) -> bool:
-        """Tell whether a snapshot with this earlier `horizon` can be compared with this one."""
-
-    def newest_rows(
-        self, as_of: datetime, changed_since: tuple[int, datetime] | None
-    ) -> Iterator[pa.RecordBatch]:
-        """Return the newest valid row per entity, bit by bit.
-
-        Newest is the latest event timestamp, then the latest created timestamp, then the greatest
-        feature values in declared order, as in the point-in-time join. A row counts only when
-        both its timestamps are at or before `as_of`, and its event timestamp is within the ttl.
-
-        Columns: join keys, EVENT_TIME, CHANGED, features.
-
-        Parameters
-        ----------
-        changed_since
-            An earlier `horizon` and instant: CHANGED is true where the row was written, or became
-            visible, since; it may be true for others too. None: it is always true.
-        """
-
-    def existing(self, as_of: datetime, keys: Sequence[Sequence[object]]) -> set[int]:
-        """Return which of `keys` have a valid row, by their position counted from 1.
-
-        Each holds its join key values in the order of their names, timestamps as whole seconds.
-        """
-
-    def sample(self, size: int) -> list[dict[str, Any]]:
-        """Return the join keys of up to `size` entities, others at each call."""
-
-    def cancel(self) -> None:
-        """Stop what the warehouse is doing for us."""
 
 
 @contextmanager
@@ -94,30 +29,12 @@ def open_mart(settings: Settings, mart: FeatureMart) -> Iterator[MartSnapshot]:
         )
     # Only one of them is imported: each takes its client library along.
     if adapter == "bigquery":
-        from runner.features.bq_mart import open_bigquery_mart
+        from runner.features.bigquery.mart import open_bigquery_mart
 
         with open_bigquery_mart(settings, mart) as snapshot:
             yield snapshot
     else:
-        from runner.features.pg_mart import open_postgres_mart
+        from runner.features.postgres.mart import open_postgres_mart
 
         with open_postgres_mart(settings.postgres, mart) as found:
             yield found
-
-
-def missing_table(mart: FeatureMart) -> RunnerError:
-    """Return the error for a mart that dbt has not built."""
-    return RunnerError(
-        f"feature mart {mart.name}: no table {mart.schema}.{mart.alias} in {mart.database}",
-        hint=f"run `dbt build --select +{mart.name}`",
-    )
-
-
-def oldest_valid(mart: FeatureMart, as_of: datetime) -> datetime | None:
-    """Return the earliest event timestamp that is valid at `as_of`; None without a ttl."""
-    if mart.ttl is None:
-        return None
-    try:
-        return as_of - mart.ttl
-    except OverflowError:  # a ttl of millennia
-        return datetime.min.replace(tzinfo=as_of.tzinfo)

@@ -10,8 +10,8 @@ from typing import Any
 import redis
 from google.cloud import bigquery
 
-from runner.features.materialize import ViewReport, materialize
-from runner.manifest import FeatureMart
+from runner.features.online.materialize import ViewReport, materialize
+from runner.project.manifest import FeatureMart
 from runner.settings import Settings
 from tests.instants import at
 from tests.online_project import (
@@ -39,7 +39,7 @@ provider: local
 entity_key_serialization_version: 3
 registry: registry.db
 offline_store:
-  type: runner.features.bigquery_offline_store.PointInTimeBigQueryOfflineStore
+  type: runner.features.bigquery.offline_store.PointInTimeBigQueryOfflineStore
   dataset: {{dataset}}
 online_store: {{{{type: redis, key_ttl_seconds: 86400}}}}
 """

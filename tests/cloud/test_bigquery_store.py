@@ -22,8 +22,8 @@ from google.cloud.bigquery import client as client_module
 from google.cloud.bigquery_storage_v1 import BigQueryReadClient
 
 from runner.errors import RunnerError
-from runner.features.bigquery_offline_store import PointInTimeBigQueryOfflineStoreConfig
-from runner.features.bq_session import Session
+from runner.features.bigquery.offline_store import PointInTimeBigQueryOfflineStoreConfig
+from runner.features.bigquery.session import Session
 from tests.cloud.bigquery_stores import feast_store, fill, source
 
 pytestmark = [pytest.mark.cloud, pytest.mark.timeout(900)]

@@ -11,7 +11,7 @@ import pytest
 from google.auth.exceptions import DefaultCredentialsError
 from google.cloud import bigquery
 
-from runner.doctor import Finding, diagnose
+from runner.commands.doctor import Finding, diagnose
 from runner.settings import read_settings
 from tests.conftest import free_port
 from tests.emulators.bigquery import Emulator

@@ -14,12 +14,12 @@ from feast.repo_config import load_repo_config
 from google.cloud import bigquery, bigquery_storage
 
 from runner.errors import RunnerError
-from runner.features import bq_mart
-from runner.features.bq_estimates import BigQueryEstimates
-from runner.features.bq_mart import planned_look_up
-from runner.features.materialize import FULL, INCREMENTAL, SUPERSEDED, materialize
+from runner.features.bigquery import mart as bq_mart
+from runner.features.bigquery.estimates import BigQueryEstimates
+from runner.features.bigquery.mart import planned_look_up
+from runner.features.online.materialize import FULL, INCREMENTAL, SUPERSEDED, materialize
 from runner.features.warehouse import open_mart
-from runner.manifest import FeatureMart
+from runner.project.manifest import FeatureMart
 from tests.cloud.bigquery_project import BigQueryProject
 from tests.instants import NOW, at
 from tests.online_project import redis_key

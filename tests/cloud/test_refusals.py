@@ -16,10 +16,10 @@ from typer.testing import CliRunner
 
 from runner.cli import app
 from runner.errors import RunnerError
-from runner.features.materialize import materialize
+from runner.features.online.materialize import materialize
 from runner.features.store import open_store
+from runner.servers.tracking_server import require_tracking_server
 from runner.settings import PostgresAddress, Settings
-from runner.tracking_server import require_tracking_server
 from serving.errors import RegistryError, ServingError
 from serving.registry import open_source
 from tests.conftest import free_port

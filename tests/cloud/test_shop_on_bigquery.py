@@ -27,16 +27,16 @@ from examples.shop import load_bigquery
 from examples.shop.load import Parameters, write
 from examples.shop.simulation import simulate
 from examples.shop.tables import raw_tables
-from runner import tracking
-from runner.features.audit import audit
-from runner.features.materialize import materialize
+from runner.commands.prediction import predict
+from runner.commands.training import TrainingResult, train
+from runner.features.online.audit import audit
+from runner.features.online.materialize import materialize
 from runner.features.store import apply_recipe, open_store, recipe_features, training_table
-from runner.manifest import Manifest, load_manifest
-from runner.prediction import predict
-from runner.recipe import load_recipe
+from runner.modelling.training_data import table_digest
+from runner.project.manifest import Manifest, load_manifest
+from runner.recipes.recipe import load_recipe
+from runner.records import tracking
 from runner.settings import PostgresAddress, RedisAddress, load_settings
-from runner.training import TrainingResult, train
-from runner.training_data import table_digest
 from tests.conftest import copy_folder
 from tests.emulators.bigquery import Emulator
 from tests.online_project import stored_hashes

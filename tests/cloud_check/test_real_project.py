@@ -9,12 +9,12 @@ from __future__ import annotations
 import pytest
 from google.cloud import bigquery
 
-from runner.doctor import diagnose
+from runner.commands.doctor import diagnose
+from runner.commands.plan import plan
 from runner.features.registry_bucket import require_bucket
-from runner.plan import plan
-from runner.redis_login import login
+from runner.servers.redis_login import login
+from runner.servers.tracking_server import require_tracking_server
 from runner.settings import Settings, load_settings
-from runner.tracking_server import require_tracking_server
 from tests.demanded_limit import demanded_limit
 
 

@@ -14,9 +14,9 @@ import psycopg
 import pytest
 from sklearn.metrics import log_loss
 
-from runner.fitted_model import uncalibrated
-from runner.recorded_run import read_run
-from runner.training_data import split_rows
+from runner.modelling.fitted_model import uncalibrated
+from runner.modelling.training_data import split_rows
+from runner.records.recorded_run import read_run
 from tests.e2e.conftest import REPOSITORY, Project, environment, served
 from tests.small_project import readings, write_project
 

@@ -11,7 +11,7 @@ import httpx
 import pytest
 from mlflow import MlflowClient
 
-from runner.manifest import load_manifest
+from runner.project.manifest import load_manifest
 from tests.browser import CHROMIUM, page
 from tests.conftest import free_port
 from tests.e2e.conftest import REPOSITORY

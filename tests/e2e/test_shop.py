@@ -20,9 +20,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from runner.features.store import open_store, point_in_time_table, recipe_features
-from runner.manifest import load_manifest
-from runner.model_inputs import model_inputs
-from runner.recipe import load_recipe
+from runner.modelling.model_inputs import model_inputs
+from runner.project.manifest import load_manifest
+from runner.recipes.recipe import load_recipe
 from serving.bundle import read_bundle
 from serving.registry import open_source
 from tests.conftest import free_port

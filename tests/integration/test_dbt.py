@@ -4,8 +4,8 @@ import re
 
 import pytest
 
-from runner import dbt
 from runner.errors import RunnerError
+from runner.project import dbt
 from tests.e2e.conftest import Project, environment
 from tests.small_project import write_project
 

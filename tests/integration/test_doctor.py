@@ -17,10 +17,12 @@ import pytest
 import redis as redis_py
 from typer.testing import CliRunner
 
-from runner import checks_project, cli, dbt
-from runner.checks_project import serving_port
-from runner.doctor import Finding, diagnose
+from runner import cli
+from runner.checks import machine
+from runner.checks.machine import serving_port
+from runner.commands.doctor import Finding, diagnose
 from runner.errors import RunnerError
+from runner.project import dbt
 from runner.settings import PostgresAddress, Settings, read_settings
 from tests.conftest import free_port
 from tests.small_project import write_project
@@ -245,7 +247,7 @@ def test_a_package_of_another_version_is_told(
     real = metadata.version
     versions = {"feast": "0.1", "redis": "99"}
     monkeypatch.setattr(
-        "runner.checks_project.version", lambda name: versions.get(name) or real(name)
+        "runner.checks.machine.version", lambda name: versions.get(name) or real(name)
     )
     told, hint = problems(look())["packages"]
     assert told == "feast 0.1, not <0.68,>=0.67; redis 99, not <9,>=5"
@@ -257,11 +259,11 @@ def test_another_program_at_the_port_of_serving_is_told(
 ) -> None:
     settings = Settings("local", root, {})
     with socket.create_server(("127.0.0.1", 0)) as server:
-        monkeypatch.setattr("runner.checks_project._PORT", server.getsockname()[1])
+        monkeypatch.setattr("runner.checks.machine._PORT", server.getsockname()[1])
         with pytest.raises(RunnerError, match="another program listens") as refused:
             serving_port(settings)
     assert "runner serve RECIPE --port" in refused.value.hint
-    monkeypatch.setattr("runner.checks_project._PORT", free_port())
+    monkeypatch.setattr("runner.checks.machine._PORT", free_port())
     assert serving_port(settings) == "free for `runner serve`"
 
 
@@ -271,7 +273,7 @@ def test_a_disk_that_cannot_be_written_is_told(
     def full(**_: object) -> None:
         raise OSError(30, "Read-only file system")
 
-    monkeypatch.setattr("runner.checks_project.TemporaryFile", full)
+    monkeypatch.setattr("runner.checks.machine.TemporaryFile", full)
     told, hint = problems(look())["disk"]
     assert told.endswith("cannot be written: Read-only file system")
     assert hint.startswith("give yourself the folder")
@@ -282,18 +284,18 @@ def test_in_the_image_the_projects_folder_itself_need_not_be_writable(
 ) -> None:
     for name in ("data", "mlruns", "target", "logs"):
         (tmp_path / name).mkdir()
-    real = checks_project.TemporaryFile
+    real = machine.TemporaryFile
 
     def refuse_the_root(dir: Path) -> Any:  # noqa: A002  (as in tempfile)
         if dir == tmp_path:
             raise OSError(30, "Read-only file system")
         return real(dir=dir)
 
-    monkeypatch.setattr(checks_project, "TemporaryFile", refuse_the_root)
-    assert "can be written" in checks_project.disk(Settings("cloud", tmp_path, {}))
+    monkeypatch.setattr(machine, "TemporaryFile", refuse_the_root)
+    assert "can be written" in machine.disk(Settings("cloud", tmp_path, {}))
     (tmp_path / "logs").rmdir()
     with pytest.raises(RunnerError, match="cannot be written"):
-        checks_project.disk(Settings("cloud", tmp_path, {}))
+        machine.disk(Settings("cloud", tmp_path, {}))
 
 
 def test_help_says_that_it_changes_nothing() -> None:

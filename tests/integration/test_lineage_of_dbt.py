@@ -5,10 +5,10 @@ import json
 import psycopg
 import pytest
 
-from runner.column_lineage import Column
-from runner.docs import annotate
+from runner.commands.docs import annotate
+from runner.commands.lineage import compiled_lineage, find_column
 from runner.errors import RunnerError
-from runner.lineage import compiled_lineage, find_column
+from runner.project.column_lineage import Column
 from runner.settings import read_settings
 from tests.small_project import write_project
 

@@ -17,15 +17,15 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from runner.errors import RunnerError
-from runner.features.materialize import (
+from runner.features.online.materialize import (
     FULL,
     INCREMENTAL,
     SUPERSEDED,
     _prefetched,
     materialize,
 )
-from runner.features.pg_mart import open_postgres_mart
-from runner.manifest import Column, FeatureMart
+from runner.features.postgres.mart import open_postgres_mart
+from runner.project.manifest import Column, FeatureMart
 from runner.settings import PostgresAddress
 from tests.instants import NOW, at
 from tests.online_project import OnlineProject, redis_key, serialized

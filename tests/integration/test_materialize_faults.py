@@ -19,11 +19,11 @@ import pytest
 import redis
 
 from runner.errors import RunnerError
-from runner.features import online_state
-from runner.features.materialize import SUPERSEDED, materialize
-from runner.features.online_connection import connect, load_online_config
-from runner.features.online_state import Lease, holding
-from runner.manifest import FeatureMart
+from runner.features.online import state as online_state
+from runner.features.online.connection import connect, load_online_config
+from runner.features.online.materialize import SUPERSEDED, materialize
+from runner.features.online.state import Lease, holding
+from runner.project.manifest import FeatureMart
 from runner.settings import PostgresAddress
 from tests import materialize_process
 from tests.emulators.certificates import make_certificate

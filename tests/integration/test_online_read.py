@@ -15,13 +15,13 @@ from typer.testing import CliRunner
 
 from runner.cli import app
 from runner.errors import RunnerError
-from runner.features.audit import FeatureAudit, audit
 from runner.features.definitions import feast_objects
-from runner.features.materialize import materialize
-from runner.features.online import get_online, parse_entity
+from runner.features.online.audit import FeatureAudit, audit
+from runner.features.online.materialize import materialize
+from runner.features.online.values import get_online, parse_entity
 from runner.features.store import open_store
-from runner.manifest import FeatureMart, Manifest
-from runner.recipe import load_recipe
+from runner.project.manifest import FeatureMart, Manifest
+from runner.recipes.recipe import load_recipe
 from runner.settings import PostgresAddress
 from tests.online_project import PROJECT, OnlineProject, redis_key, serialized
 

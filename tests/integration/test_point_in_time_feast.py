@@ -22,7 +22,7 @@ from feast.types import Float64, Int64, String
 from feast.value_type import ValueType
 
 from runner.errors import RunnerError
-from runner.features.offline_store import (
+from runner.features.postgres.offline_store import (
     PointInTimePostgreSQLOfflineStore,
     PointInTimePostgreSQLOfflineStoreConfig,
 )

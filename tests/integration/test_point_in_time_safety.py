@@ -20,8 +20,8 @@ from feast.types import Int64
 from feast.value_type import ValueType
 
 from runner.errors import RunnerError
-from runner.features.arrow_order import BLOCK_ROWS
-from runner.features.arrow_transport import connect
+from runner.features.point_in_time.arrow_order import BLOCK_ROWS
+from runner.features.point_in_time.arrow_transport import connect
 from runner.settings import PostgresAddress
 from tests.feast_stores import feast_store, source
 

@@ -22,13 +22,13 @@ import psycopg
 import pytest
 import redis
 
-from runner import postgres_server, processes, redis_login, redis_server, servers
 from runner.errors import RunnerError
-from runner.servers import ServerStatus
+from runner.servers import local_servers, postgres_server, processes, redis_login, redis_server
+from runner.servers.local_servers import ServerStatus
 from runner.settings import PostgresAddress, RedisAddress, Settings
 from tests.conftest import free_port
 
-up = partial(servers.up, postgres_options=postgres_server.THROWAWAY_OPTIONS)
+up = partial(local_servers.up, postgres_options=postgres_server.THROWAWAY_OPTIONS)
 
 
 @pytest.fixture
@@ -50,7 +50,7 @@ def cluster(server_folder: Path) -> Iterator[Path]:
     """The data of a PostgreSQL that was stopped."""
     for settings in new_project(server_folder):
         up(settings)
-        servers.down(settings)
+        local_servers.down(settings)
         yield settings.root / "data" / "embedded" / "postgres"
 
 
@@ -107,14 +107,14 @@ def pid_files(settings: Settings) -> list[Path]:
 
 class TestUpAndDown:
     def test_up_starts_both_servers_and_makes_the_database(self, bare_project: Settings) -> None:
-        assert states(servers.status(bare_project)) == [("stopped", False, False)] * 2
+        assert states(local_servers.status(bare_project)) == [("stopped", False, False)] * 2
         found = up(bare_project)
         assert states(found) == [("running", True, True)] * 2
         assert query(bare_project, "select current_user, current_database()") == [("ann", "shop")]
         assert cache(bare_project).ping()
 
     def test_up_again_changes_nothing(self, running: Settings) -> None:
-        first, second = servers.status(running), up(running)
+        first, second = local_servers.status(running), up(running)
         assert states(second) == [("running", True, False)] * 2
         assert pids(second) == pids(first)
 
@@ -122,17 +122,17 @@ class TestUpAndDown:
         up(project)
         query(project, "create table kept as select 42 as answer")
         cache(project).set("kept", "42")
-        assert states(servers.down(project)) == [("stopped", False, True)] * 2
+        assert states(local_servers.down(project)) == [("stopped", False, True)] * 2
         up(project)
         assert query(project, "select answer from kept") == [(42,)]
         assert cache(project).get("kept") == "42"
 
     def test_down_leaves_nothing_behind_and_twice_is_harmless(self, project: Settings) -> None:
         before = pids(up(project))
-        servers.down(project)
+        local_servers.down(project)
         assert not any(alive(pid) for pid in before)
         assert not any(path.exists() for path in pid_files(project))
-        assert states(servers.down(project)) == [("stopped", False, False)] * 2
+        assert states(local_servers.down(project)) == [("stopped", False, False)] * 2
 
     def test_two_ups_at_once_start_one_pair(self, bare_project: Settings) -> None:
         with ThreadPoolExecutor(2) as pool:
@@ -161,7 +161,7 @@ class TestUpAndDown:
         )
         assert states(up(theirs)) == [("running", False, False)] * 2
         assert query(theirs, "select current_database()") == [("made_by_up",)]
-        assert states(servers.down(theirs)) == [("running", False, False)] * 2
+        assert states(local_servers.down(theirs)) == [("running", False, False)] * 2
 
 
 class TestSecrets:
@@ -193,13 +193,13 @@ class TestSecrets:
 
 class TestLeftovers:
     def test_killed_servers_start_again_with_what_was_committed(self, project: Settings) -> None:
-        found = servers.up(project)
+        found = local_servers.up(project)
         query(project, "create table kept as select 42 as answer")
         for one in found:
             os.kill(one.pid or 0, signal.SIGKILL)
         wait_until(lambda: not any(alive(pid) for pid in pids(found)))
         assert all(path.exists() for path in pid_files(project))
-        assert states(servers.up(project)) == [("running", True, True)] * 2
+        assert states(local_servers.up(project)) == [("running", True, True)] * 2
         assert query(project, "select answer from kept") == [(42,)]
 
     def test_a_backend_that_outlives_its_killed_server_is_ended(self, project: Settings) -> None:
@@ -228,10 +228,10 @@ class TestLeftovers:
 
     def test_a_pid_file_that_names_a_stranger_is_ignored(self, project: Settings) -> None:
         up(project)
-        servers.down(project)
+        local_servers.down(project)
         for path in pid_files(project):
             path.write_text(f"{os.getpid()}\n")
-        assert states(servers.down(project)) == [("stopped", False, False)] * 2
+        assert states(local_servers.down(project)) == [("stopped", False, False)] * 2
         assert states(up(project)) == [("running", True, True)] * 2
 
     @pytest.mark.parametrize("content", ["", "not a number\n"])
@@ -239,7 +239,7 @@ class TestLeftovers:
         for path in pid_files(project):
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(content)
-        assert states(servers.down(project)) == [("stopped", False, False)] * 2
+        assert states(local_servers.down(project)) == [("stopped", False, False)] * 2
 
     def test_a_cluster_left_half_made_is_made_anew(self, bare_project: Settings) -> None:
         unfinished = bare_project.root / "data/embedded/postgres.new"
@@ -267,7 +267,7 @@ class TestStrangers:
         error = refused(up, taken)
         assert f"127.0.0.1:{stranger} does not answer as PostgreSQL" in error.message
         assert "PGPORT" in error.hint
-        found = servers.status(taken)
+        found = local_servers.status(taken)
         assert [one.state for one in found] == ["unusable", "stopped"]
         assert (found[0].problem, found[0].hint) == (error.message, error.hint)
 
@@ -276,7 +276,7 @@ class TestStrangers:
         error = refused(up, taken)
         assert f"127.0.0.1:{stranger} does not answer as Redis" in error.message
         assert "REDIS_URL" in error.hint
-        assert [one.state for one in servers.status(taken)] == ["stopped", "unusable"]
+        assert [one.state for one in local_servers.status(taken)] == ["stopped", "unusable"]
 
     def test_a_silent_one_is_not_waited_for(
         self, bare_project: Settings, monkeypatch: pytest.MonkeyPatch
@@ -286,7 +286,7 @@ class TestStrangers:
         with socket.create_server(("127.0.0.1", 0)) as listener:
             port = listener.getsockname()[1]
             silent = changed(bare_project, PGPORT=str(port), REDIS_URL=f"redis://127.0.0.1:{port}")
-            assert [one.state for one in servers.status(silent)] == ["unusable"] * 2
+            assert [one.state for one in local_servers.status(silent)] == ["unusable"] * 2
 
     def test_one_that_took_the_port_without_listening(self, project: Settings) -> None:
         with socket.socket() as taker:
@@ -319,14 +319,14 @@ class TestRefusals:
         self, project: Settings
     ) -> None:
         up(project)
-        servers.down(project)
+        local_servers.down(project)
         error = refused(up, changed(project, PGPASSWORD="other"))
         assert str(project.root / "data/embedded/postgres") in error.message
         assert "PGPASSWORD" in error.hint
         assert postgres_server.running(project.root / "data/embedded/postgres") is None
 
     def test_a_missing_database_is_told_before_work_begins(self, running: Settings) -> None:
-        error = refused(servers.require_servers, changed(running, PGDATABASE="nowhere"))
+        error = refused(local_servers.require_servers, changed(running, PGDATABASE="nowhere"))
         assert 'database "nowhere" does not exist' in error.message
         assert "runner up" in error.hint
 
@@ -366,14 +366,14 @@ class TestRefusals:
         error = refused(up, changed(bare_project, **env))
         assert "does not answer at db.invalid" in error.message
         assert name in error.hint
-        assert states(servers.status(bare_project)) == [("stopped", False, False)] * 2
+        assert states(local_servers.status(bare_project)) == [("stopped", False, False)] * 2
 
     def test_required_servers_that_are_stopped_point_to_up(self, project: Settings) -> None:
-        error = refused(servers.require_servers, project)
+        error = refused(local_servers.require_servers, project)
         assert f"127.0.0.1:{project.postgres.port}" in error.message
         assert "runner up" in error.hint
         up(project)
-        servers.require_servers(project)
+        local_servers.require_servers(project)
 
     @pytest.mark.parametrize(
         "url",
@@ -392,12 +392,12 @@ class TestRefusals:
     def test_a_redis_user_who_may_do_little_can_still_work(self, running: Settings) -> None:
         cache(running).execute_command("acl setuser clerk on >pw ~* +hset +hmget +ping")
         url = f"redis://clerk:pw@127.0.0.1:{running.redis.port}/0"
-        found = servers.status(changed(running, REDIS_URL=url))[1]
+        found = local_servers.status(changed(running, REDIS_URL=url))[1]
         assert (found.state, found.version) == ("running", "Redis")
 
     def test_data_of_another_major_version(self, project: Settings) -> None:
         up(project)
-        servers.down(project)
+        local_servers.down(project)
         (project.root / "data/embedded/postgres/PG_VERSION").write_text("9\n")
         error = refused(up, project)
         assert "was made by PostgreSQL 9" in error.message
@@ -405,15 +405,15 @@ class TestRefusals:
 
     def test_an_own_server_at_another_address(self, running: Settings) -> None:
         moved = changed(running, PGPORT=str(free_port()))
-        assert servers.status(moved)[0].state == "stopped"
+        assert local_servers.status(moved)[0].state == "stopped"
         assert "already runs" in refused(up, moved).message
         assert "runner down" in refused(up, moved).hint
 
     def test_an_own_redis_at_another_address(self, running: Settings, redis_url: str) -> None:
         moved = changed(running, REDIS_URL=f"redis://127.0.0.1:{free_port()}")
-        assert servers.status(moved)[1].state == "stopped"
+        assert local_servers.status(moved)[1].state == "stopped"
         assert "already runs" in refused(up, moved).message
-        assert states(servers.status(changed(running, REDIS_URL=redis_url)))[1][:2] == (
+        assert states(local_servers.status(changed(running, REDIS_URL=redis_url)))[1][:2] == (
             "running",
             False,
         )
@@ -489,7 +489,9 @@ class TestProcesses:
 def test_debians_own_servers_run_under_the_same_launcher(
     postgres_server: PostgresAddress, redis_server: RedisAddress, server_choice: str
 ) -> None:
-    versions = f"{servers.postgres_server.check(postgres_server)} {_redis_version(redis_server)}"
+    versions = (
+        f"{local_servers.postgres_server.check(postgres_server)} {_redis_version(redis_server)}"
+    )
     expected = {"embedded": "18. Valkey 9", "debian": "15. Redis 7"}[server_choice]
     assert all(part in versions for part in expected.split())
 

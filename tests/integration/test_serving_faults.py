@@ -16,7 +16,7 @@ import httpx
 import pytest
 import redis
 
-from runner.redis_server import embedded_binary
+from runner.servers.redis_server import embedded_binary
 from tests.conftest import free_port
 from tests.serving_bundles import OnlineStore, register, write_linear_bundle
 from tests.serving_load import Load, load

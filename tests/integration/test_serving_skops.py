@@ -15,7 +15,7 @@ from sklearn.linear_model import LinearRegression, LogisticRegression
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import FunctionTransformer, OneHotEncoder, StandardScaler
 
-from runner.estimators import ESTIMATORS
+from runner.recipes.estimators import ESTIMATORS
 from serving.bundle import read_bundle
 from serving.errors import BundleError
 from serving.scoring import Model, load_model

@@ -18,7 +18,7 @@ from dotenv import dotenv_values
 from examples.shop.load import INCREMENTAL_MARTS, Parameters, write
 from examples.shop.simulation import simulate
 from examples.shop.tables import DDL, raw_tables
-from runner.manifest import load_manifest
+from runner.project.manifest import load_manifest
 from tests.conftest import copy_folder
 
 REPOSITORY = Path(__file__).resolve().parents[2]

@@ -11,15 +11,16 @@ import pytest
 import yaml
 from sklearn.metrics import log_loss
 
-from runner import registry, tracking
-from runner.bundle import served_predictions
-from runner.champion import NO_CHAMPION, Contender, compare_with_champion, score_intervals
+from runner.commands import promotion
+from runner.commands.model_comparison import Row, compare, table
+from runner.commands.reproduction import _fit_again
 from runner.errors import RunnerError
-from runner.model_comparison import Row, compare, table
-from runner.recorded_run import read_run
-from runner.reproduction import _fit_again
-from runner.split import split_by_time
-from runner.training_data import Rows, table_digest
+from runner.modelling.bundle import served_predictions
+from runner.modelling.champion import NO_CHAMPION, Contender, compare_with_champion, score_intervals
+from runner.modelling.split import split_by_time
+from runner.modelling.training_data import Rows, table_digest
+from runner.records import tracking
+from runner.records.recorded_run import read_run
 from serving.bundle import read_bundle
 from serving.errors import BundleError
 from serving.scoring import Predictions, load_model
@@ -358,9 +359,9 @@ def versions(client, training, champion, tmp_path):
 
 
 def test_the_challenger_is_promoted_and_rolled_back(training, versions):
-    assert registry.promote(training.settings, "m", None) == ("3", "1")
+    assert promotion.promote(training.settings, "m", None) == ("3", "1")
     assert aliases(versions) == {"champion": "3"}
-    assert registry.rollback(training.settings, "m") == ("1", "3")
+    assert promotion.rollback(training.settings, "m") == ("1", "3")
     assert aliases(versions) == {"champion": "1"}
 
 
@@ -379,36 +380,36 @@ def test_the_exposures_follow_the_champion(training, versions, tmp_path):
         assert told["metrics"]["test_roc_auc"] == round(training.evaluation.test["roc_auc"], 4)
         return told["champion_version"]
 
-    registry.promote(training.settings, "m", "3")
+    promotion.promote(training.settings, "m", "3")
     assert champion() == "3"
-    registry.rollback(training.settings, "m")
+    promotion.rollback(training.settings, "m")
     assert champion() == "1"
 
 
 def test_a_rollback_does_not_return_to_what_was_rolled_back(training, versions):
-    registry.promote(training.settings, "m", "2")
-    registry.rollback(training.settings, "m")
-    registry.promote(training.settings, "m", "3")
-    assert registry.rollback(training.settings, "m") == ("1", "3")
+    promotion.promote(training.settings, "m", "2")
+    promotion.rollback(training.settings, "m")
+    promotion.promote(training.settings, "m", "3")
+    assert promotion.rollback(training.settings, "m") == ("1", "3")
     with pytest.raises(RunnerError, match="m had no champion before version 1"):
-        registry.rollback(training.settings, "m")
+        promotion.rollback(training.settings, "m")
 
 
 def test_what_does_not_exist_cannot_be_promoted(training, versions):
     with pytest.raises(RunnerError, match="m has no version 9") as refused:
-        registry.promote(training.settings, "m", "9")
+        promotion.promote(training.settings, "m", "9")
     assert refused.value.hint == "versions: 1, 2, 3"
     with pytest.raises(RunnerError, match="nobody has no challenger"):
-        registry.promote(training.settings, "nobody", None)
+        promotion.promote(training.settings, "nobody", None)
     with pytest.raises(RunnerError, match="nobody has no champion"):
-        registry.rollback(training.settings, "nobody")
+        promotion.rollback(training.settings, "nobody")
 
 
 def test_a_version_that_cannot_be_served_is_not_promoted(training, versions):
     run = versions.get_run(versions.get_model_version("m", "2").run_id)
     (Path(run.info.artifact_uri.removeprefix("file://")) / "serving_bundle/model.onnx").unlink()
     with pytest.raises(BundleError, match="cannot be read"):
-        registry.promote(training.settings, "m", "2")
+        promotion.promote(training.settings, "m", "2")
     assert aliases(versions)["champion"] == "1"
 
 

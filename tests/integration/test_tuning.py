@@ -17,16 +17,17 @@ import numpy as np
 import pytest
 from sklearn.metrics import roc_auc_score
 
-from runner import tracking, tuning
 from runner.errors import RunnerError
-from runner.evaluation import evaluate
-from runner.folds import time_folds
-from runner.pipeline import fit_pipeline
-from runner.recipe import load_recipe
-from runner.recorded_run import read_run
-from runner.study import Study
-from runner.training_data import Rows
-from runner.tuning import NOT_TUNED, study_name, tune
+from runner.modelling import tuning
+from runner.modelling.evaluation import evaluate
+from runner.modelling.folds import time_folds
+from runner.modelling.pipeline import fit_pipeline
+from runner.modelling.study import Study
+from runner.modelling.training_data import Rows
+from runner.modelling.tuning import NOT_TUNED, study_name, tune
+from runner.recipes.recipe import load_recipe
+from runner.records import tracking
+from runner.records.recorded_run import read_run
 from tests.modelling import make_recipe
 from tests.trainings import project, train, training_data
 
@@ -157,7 +158,7 @@ import sys
 from pathlib import Path
 from tests.integration.test_tuning import searching
 from tests.trainings import project, training_data
-from runner.tuning import tune
+from runner.modelling.tuning import tune
 
 folder = Path(sys.argv[1])
 tune(project(folder), searching(folder / sys.argv[2], 6), training_data())
@@ -177,7 +178,7 @@ def test_two_trainings_at_once_share_their_trials(tmp_path):
 SLOW = """
 import sys, time
 from pathlib import Path
-from runner import tuning
+from runner.modelling import tuning
 from tests.integration.test_tuning import searching
 from tests.trainings import project, training_data
 

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from runner import processes, unprivileged
 from runner.errors import RunnerError
+from runner.servers import processes, unprivileged
 
 as_root = pytest.mark.skipif(
     os.geteuid() != 0 or sys.platform != "linux", reason="only Linux's root has to become another"

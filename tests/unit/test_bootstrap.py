@@ -4,7 +4,13 @@ import numpy as np
 import pytest
 from sklearn.metrics import roc_auc_score
 
-from runner.bootstrap import RESAMPLES, paired_interval, predicted, resamples, score_interval
+from runner.modelling.bootstrap import (
+    RESAMPLES,
+    paired_interval,
+    predicted,
+    resamples,
+    score_interval,
+)
 from serving.scoring import Predictions
 
 

@@ -68,7 +68,7 @@ def test_a_recipe_stands_for_the_model_it_trains(tmp_path):
 
 
 def test_servers_are_shown_with_what_is_wrong(capsys):
-    from runner.servers import ServerStatus
+    from runner.servers.local_servers import ServerStatus
 
     cli._show_servers(
         [

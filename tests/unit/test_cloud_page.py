@@ -13,9 +13,9 @@ import typer.main
 import yaml
 
 from examples.shop.__main__ import generate
-from runner.checks_bigquery import DATASETS
+from runner.checks.bigquery import DATASETS
 from runner.cli import app
-from runner.recipe import load_recipe
+from runner.recipes.recipe import load_recipe
 from serving.champion import Champion
 from serving.guard import PROBES, ROUTES
 from serving.metrics import Metrics

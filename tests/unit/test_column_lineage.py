@@ -2,8 +2,8 @@
 
 import pytest
 
-from runner.column_lineage import Column, column_lineage
-from runner.query_columns import Query, Unresolved
+from runner.project.column_lineage import Column, column_lineage
+from runner.project.query_columns import Query, Unresolved
 
 KNOWN = {("s", "k"): ["a", "b"]}  # of every other table the columns are not known
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from runner.dbt_messages import essence
+from runner.project.dbt_messages import essence
 
 DATABASE = """\
 Database Error in model stg_sales__orders (models/staging/stg_sales__orders.sql)

@@ -10,10 +10,10 @@ import typer.main
 import yaml
 
 from runner.cli import app
-from runner.estimators import argument_problems
-from runner.recipe import Recipe, load_recipe
-from runner.recipe_errors import keys_of
-from runner.yaml_source import load_yaml
+from runner.recipes.errors import keys_of
+from runner.recipes.estimators import argument_problems
+from runner.recipes.recipe import Recipe, load_recipe
+from runner.recipes.yaml_source import load_yaml
 from tests.recipe_files import recipe_text
 
 ROOT = Path(__file__).resolve().parents[2]

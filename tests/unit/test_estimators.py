@@ -19,9 +19,10 @@ from sklearn.metrics import get_scorer
 from sklearn.neighbors import KNeighborsClassifier, KNeighborsRegressor
 from sklearn.utils import get_tags
 
-from runner.boosters import teach_skl2onnx
 from runner.errors import RunnerError
-from runner.estimators import (
+from runner.modelling.boosters import teach_skl2onnx
+from runner.modelling.pipeline import fit_pipeline
+from runner.recipes.estimators import (
     ESTIMATORS,
     SCORERS,
     argument_problems,
@@ -29,8 +30,7 @@ from runner.estimators import (
     names_of,
     wants_scaling,
 )
-from runner.pipeline import fit_pipeline
-from runner.recipe import load_recipe
+from runner.recipes.recipe import load_recipe
 from serving.scoring import TRUSTED_TYPES
 from tests.recipe_files import recipe_text
 

@@ -5,11 +5,11 @@ import os
 import pytest
 import yaml
 
-from runner import exposures
-from runner.column_lineage import Column, Lineage
-from runner.docs import annotate
+from runner.commands import exposures
+from runner.commands.docs import annotate
+from runner.commands.exposures import write_exposures
 from runner.errors import RunnerError
-from runner.exposures import write_exposures
+from runner.project.column_lineage import Column, Lineage
 from runner.settings import Settings
 from tests.modelling import make_recipe
 

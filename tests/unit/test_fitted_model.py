@@ -14,12 +14,12 @@ from sklearn.calibration import CalibratedClassifierCV
 from sklearn.frozen import FrozenEstimator
 from sklearn.metrics import f1_score
 
-from runner import bundle, training_data
 from runner.errors import RunnerError
-from runner.fitted_model import calibration_of, fit_model, threshold_of, uncalibrated
-from runner.pipeline import fit_pipeline
-from runner.plots import draw_plots
-from runner.training_data import Rows, TrainingData
+from runner.modelling import bundle, training_data
+from runner.modelling.fitted_model import calibration_of, fit_model, threshold_of, uncalibrated
+from runner.modelling.pipeline import fit_pipeline
+from runner.modelling.plots import draw_plots
+from runner.modelling.training_data import Rows, TrainingData
 from serving.scoring import load_model
 from tests.modelling import CLASSIFIER, SPINE, make_recipe, rows
 from tests.unit.test_modelling import written

@@ -2,9 +2,9 @@
 
 import pytest
 
-from runner.column_lineage import Column, column_lineage
-from runner.lineage import Answer, User, find_column
-from runner.lineage_report import as_json, as_text
+from runner.commands.lineage import Answer, User, find_column
+from runner.commands.lineage_report import as_json, as_text
+from runner.project.column_lineage import Column, column_lineage
 from tests.unit.test_column_lineage import node
 
 ORDERS = node("orders", kind="source", schema="raw_data", identifier="orders")

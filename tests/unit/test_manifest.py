@@ -7,7 +7,7 @@ from datetime import timedelta
 import pytest
 
 from runner.errors import RunnerError
-from runner.manifest import load_manifest
+from runner.project.manifest import load_manifest
 
 
 def _node(name, folder, columns, meta, **other):

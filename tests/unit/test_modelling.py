@@ -10,11 +10,11 @@ import pytest
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.pipeline import Pipeline
 
-from runner import bundle
 from runner.errors import RunnerError
-from runner.evaluation import evaluate
-from runner.pipeline import build_pipeline
-from runner.plots import draw_plots
+from runner.modelling import bundle
+from runner.modelling.evaluation import evaluate
+from runner.modelling.pipeline import build_pipeline
+from runner.modelling.plots import draw_plots
 from serving.bundle import read_bundle
 from serving.scoring import load_model
 from tests.modelling import CLASSIFIER, FEATURES, REGRESSOR, SPINE, make_recipe, rows

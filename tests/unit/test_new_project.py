@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 import yaml
 
+from runner.commands.new_project import SKELETON, write_project
 from runner.errors import RunnerError
-from runner.new_project import SKELETON, write_project
-from runner.recipe import load_recipe
-from runner.recipe_schema import recipe_schema
+from runner.recipes.recipe import load_recipe
+from runner.recipes.schema import recipe_schema
 from runner.settings import TARGETS, load_settings
 
 REPOSITORY = Path(__file__).resolve().parents[2]

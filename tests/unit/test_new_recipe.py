@@ -5,13 +5,13 @@ from datetime import timedelta
 
 import pytest
 
-from runner import new_recipe
+from runner.commands import new_recipe
+from runner.commands.new_recipe import recipe_text
 from runner.errors import RunnerError
-from runner.estimators import argument_problems
-from runner.new_recipe import recipe_text
-from runner.recipe import load_recipe
-from runner.recipe_check import manifest_problems
-from tests.unit.test_recipe_check import MARTS, SPINES, manifest
+from runner.recipes.estimators import argument_problems
+from runner.recipes.recipe import load_recipe
+from runner.recipes.references import manifest_problems
+from tests.unit.test_recipe_references import MARTS, SPINES, manifest
 
 SPINE = SPINES[0]
 

@@ -18,7 +18,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from runner.features.online_format import (
+from runner.features.online.format import (
     KeyFormat,
     encode_times,
     encode_values,

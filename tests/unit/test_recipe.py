@@ -17,12 +17,18 @@ from hypothesis import strategies as st
 from pydantic import BaseModel, ValidationError
 
 from runner.errors import RunnerError
-from runner.estimators import ESTIMATORS, SCORERS, THRESHOLD_SCORERS, build_estimator, names_of
-from runner.recipe import Recipe, load_recipe
-from runner.recipe_errors import keys_of, part_in
-from runner.recipe_reference import recipe_reference, renew
-from runner.recipe_schema import recipe_schema
-from runner.yaml_source import load_yaml
+from runner.recipes.errors import keys_of, part_in
+from runner.recipes.estimators import (
+    ESTIMATORS,
+    SCORERS,
+    THRESHOLD_SCORERS,
+    build_estimator,
+    names_of,
+)
+from runner.recipes.recipe import Recipe, load_recipe
+from runner.recipes.reference import recipe_reference, renew
+from runner.recipes.schema import recipe_schema
+from runner.recipes.yaml_source import load_yaml
 from tests.recipe_files import LINES, recipe_text
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -795,7 +801,7 @@ def test_no_dotted_path_of_a_recipe_is_imported(folder, tmp_path, monkeypatch):
 
 def test_reading_a_recipe_does_not_wait_for_scikit_learn():
     code = (
-        "import runner.recipe, sys; "
+        "import runner.recipes.recipe, sys; "
         "print(*{'sklearn', 'numpy', 'pandas', 'feast', 'mlflow', 'optuna'} & set(sys.modules))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
@@ -1029,7 +1035,7 @@ def test_the_schema_refuses_what_one_key_shows_wrong(folder, changes):
 def test_the_published_schema_is_in_step():
     published = json.loads((ROOT / "schemas" / "recipe.schema.json").read_text())
     assert published == recipe_schema(), (
-        "python -m runner.recipe_schema > schemas/recipe.schema.json"
+        "python -m runner.recipes.schema > schemas/recipe.schema.json"
     )
 
 
@@ -1060,7 +1066,7 @@ def test_the_table_of_keys_is_made_from_the_schema(tmp_path):
     page.write_text(DOCS.replace("| `label` | text |", "| `label` | by hand |"))
     assert page.read_text() != DOCS
     renew(page)
-    assert page.read_text() == DOCS, "python -m runner.recipe_reference docs/recipe.md"
+    assert page.read_text() == DOCS, "python -m runner.recipes.reference docs/recipe.md"
     assert DOCS.count(recipe_reference()) == 1
 
 

@@ -5,10 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from runner.environment import environment
-from runner.manifest import Manifest
-from runner.recorded_run import RecordedFeature, RecordedRun
-from runner.reproduction_account import (
+from runner.commands.reproduction_account import (
     Line,
     code_account,
     code_lines,
@@ -17,7 +14,10 @@ from runner.reproduction_account import (
     score_account,
     score_lines,
 )
-from runner.training_data import table_digest
+from runner.modelling.environment import environment
+from runner.modelling.training_data import table_digest
+from runner.project.manifest import Manifest
+from runner.records.recorded_run import RecordedFeature, RecordedRun
 from tests.modelling import make_recipe
 from tests.unit.test_table_comparison import THEN, table
 

@@ -7,9 +7,9 @@ import pyarrow as pa
 import pytest
 from sklearn.metrics import roc_auc_score
 
-from runner.bootstrap import Interval
-from runner.champion import Contender
-from runner.slices import Slice, markdown, score_slices, summaries
+from runner.modelling.bootstrap import Interval
+from runner.modelling.champion import Contender
+from runner.modelling.slices import Slice, markdown, score_slices, summaries
 from serving.scoring import Predictions
 from tests.modelling import SPINE, make_recipe
 from tests.trainings import training_data
@@ -48,7 +48,7 @@ def test_a_slice_is_scored_on_its_own_rows(scored):
 
 
 def test_rows_of_one_class_say_so(scored, monkeypatch):
-    monkeypatch.setattr("runner.slices.MIN_ROWS", 10)
+    monkeypatch.setattr("runner.modelling.slices.MIN_ROWS", 10)
     y = training_data().table["y"].combine_chunks()
     _, _, slices = scored("same", ("same", y.cast(pa.string())))
     assert {each.value: each.reasons["roc_auc"] for each in slices} == {

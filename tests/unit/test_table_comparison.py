@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from runner.commands.table_comparison import compare_tables
 from runner.errors import RunnerError
-from runner.table_comparison import compare_tables
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 NAN = float("nan")

@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 import pyarrow as pa
 import pytest
 
-from runner.training_data import table_digest
+from runner.modelling.training_data import table_digest
 
 COLUMNS = {
     "user_id": pa.array([1, 2, None], pa.int64()),

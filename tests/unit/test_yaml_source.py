@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from runner.errors import RunnerError
-from runner.yaml_nodes import MAX_DEPTH
-from runner.yaml_source import MAX_BYTES, Position, Problem, load_yaml
+from runner.recipes.yaml_nodes import MAX_DEPTH
+from runner.recipes.yaml_source import MAX_BYTES, Position, Problem, load_yaml
 
 PLACE = re.compile(r"^[^:]+\.yaml(:[1-9]\d*:[1-9]\d*)?: \S")
 

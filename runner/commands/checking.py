@@ -1,0 +1,110 @@
+"""`runner check`: recipes held against everything they name, without running them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from runner import console
+from runner.commands.exposures import write_exposures
+from runner.errors import CombinedError, RunnerError
+from runner.project import dbt
+from runner.project.manifest import Manifest, load_manifest
+from runner.recipes.errors import problems_of
+from runner.recipes.estimators import argument_problems
+from runner.recipes.recipe import Recipe, load_recipe, require_recipes
+from runner.recipes.references import manifest_problems
+from runner.recipes.yaml_source import Problem, load_yaml
+from runner.settings import Settings
+
+# What cannot be judged while another key is wrong.
+_DEPENDENT: Mapping[str, tuple[str, ...]] = {
+    "task": (
+        "label",
+        "estimator",
+        "tuning",
+        "calibration",
+        "decision_threshold",
+        "scoring",
+        "gate",
+    ),
+    "features": ("slices", "feature_overrides"),
+    "estimator": ("tuning",),
+    "scoring": ("gate",),
+}
+# Right values for what is not judged, so that the rest can be. Nothing in dbt is named so.
+_STAND_INS: Mapping[str, Any] = {
+    "registered_model_name": "x",
+    "experiment_name": "x",
+    "task": "classification",
+    "spine": "__",
+    "label": "__",
+    "features": ["__:*"],
+    "split": {"test": "1d", "embargo": "0d"},
+}
+_STAND_INS_OF_TASK: Mapping[str, Mapping[str, Any]] = {
+    "classification": {
+        "estimator": {"class_path": "sklearn.dummy.DummyClassifier"},
+        "scoring": ["accuracy"],
+    },
+    "regression": {
+        "estimator": {"class_path": "sklearn.dummy.DummyRegressor"},
+        "scoring": ["r2"],
+    },
+}
+
+
+def check(settings: Settings, paths: Sequence[Path]) -> dict[Path, tuple[RunnerError, ...]]:
+    """Return what is wrong with each recipe, by its path; nothing where it is right.
+
+    Parameters
+    ----------
+    paths
+        Recipes; empty: every one in the project's folder `recipes`.
+
+    Raises
+    ------
+    RunnerError
+        If there is no recipe, or dbt cannot read the project that they are held against.
+    """
+    write_exposures(settings)  # now: one of a dbt model that is gone would stop dbt
+    paths = paths or require_recipes(settings.root)
+    with console.step("dbt parse") as step:
+        # Always: by a manifest older than the SQL a wrong recipe might pass.
+        dbt.run(settings, ["parse"], step.update)
+        manifest = load_manifest(settings.manifest_path)
+    return {path: recipe_errors(path, manifest) for path in paths}
+
+
+def recipe_errors(path: Path, manifest: Manifest) -> tuple[RunnerError, ...]:
+    """Return everything that is wrong with the recipe at `path`, in the order of the file."""
+    try:
+        recipe = load_recipe(path)
+        problems = [*manifest_problems(recipe, manifest), *argument_problems(recipe)]
+        if problems:
+            raise recipe.source.errors(problems)
+    except RunnerError as found:
+        told = found
+        if isinstance(found.__cause__, ValidationError):
+            told = _with_the_rest(path, found.__cause__, manifest)
+        return told.errors if isinstance(told, CombinedError) else (told,)
+    return ()
+
+
+def _with_the_rest(path: Path, invalid: ValidationError, manifest: Manifest) -> RunnerError:
+    """Return what is wrong with the recipe's keys, and with what the right ones refer to."""
+    source, problems = load_yaml(path), list(problems_of(invalid, Recipe))
+    wrong = {str(problem.path[0]) for problem in problems}
+    unjudged = {*wrong, *(other for key in wrong for other in _DEPENDENT.get(key, ()))}
+    rest = {key: value for key, value in source.data.items() if key not in unjudged}
+    stand_ins = {**_STAND_INS, **_STAND_INS_OF_TASK[rest.get("task", "classification")]}
+    found: list[Problem] = []
+    with suppress(ValidationError, RunnerError):  # what is told suffices then
+        recipe = Recipe.of(source, {**stand_ins, **rest})
+        found += manifest_problems(recipe, manifest)
+        found += argument_problems(recipe)
+    return source.errors([*problems, *(each for each in found if each.path[0] not in unjudged)])

@@ -1,0 +1,67 @@
+"""`runner docs`: dbt's docs with exposures and, under every column, the raw columns it comes from.
+
+They are put together in `target/docs`. dbt's own `target/manifest.json` stays as dbt wrote it:
+definitions and digests are read from it.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+from runner import console
+from runner.commands.exposures import write_exposures
+from runner.commands.lineage import compiled_lineage
+from runner.project import dbt
+from runner.project.column_lineage import Column, Lineage, described_columns, relation_of
+from runner.settings import Settings
+
+_FILES = ("index.html", "catalog.json")
+
+
+def generate(settings: Settings) -> None:
+    """Write the docs of the project as it is now to `target/docs`.
+
+    Raises
+    ------
+    RunnerError
+        If dbt fails.
+    """
+    with console.step("exposures: recipes, champions, endpoints"):
+        write_exposures(settings, ask_registry=True)
+    with console.step("dbt compile: column lineage") as step:
+        lineage, _ = compiled_lineage(settings, step.update)
+    with console.step("dbt docs generate") as step:
+        dbt.run(settings, ["docs", "generate"], step.update)
+        target = settings.manifest_path.parent
+        folder = dbt.docs_folder(settings)
+        folder.mkdir(exist_ok=True)
+        for name in _FILES:
+            shutil.copy(target / name, folder / name)
+        manifest = json.loads(settings.manifest_path.read_bytes())
+        annotate(manifest, lineage)
+        _replace(folder / "manifest.json", json.dumps(manifest))
+
+
+def annotate(manifest: dict[str, Any], lineage: Lineage) -> None:
+    """End each dbt model's column description in `manifest` with the raw columns it comes from."""
+    for node in manifest["nodes"].values():
+        if node["resource_type"] != "model":
+            continue
+        for key, name in described_columns(node).items():
+            described, column = node["columns"][key], Column(relation_of(node), name)
+            if column not in lineage.parents:
+                continue
+            raw, gaps = lineage.raw_columns(column), lineage.gaps(column)
+            origin = f"From {', '.join(f'`{each}`' for each in raw)}." if raw else ""
+            lost = f"Not resolved: {'; '.join(f'{c}: {why}' for c, why in gaps.items())}."
+            parts = (described["description"].strip(), origin, lost if gaps else "")
+            described["description"] = "\n\n".join(part for part in parts if part)
+
+
+def _replace(path: Path, text: str) -> None:
+    new = path.with_name(f"{path.name}.new")
+    new.write_text(text, encoding="utf-8")
+    new.replace(path)

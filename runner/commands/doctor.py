@@ -1,0 +1,135 @@
+"""`runner doctor`: whether all that a target needs is there. Every check looks, whatever fails."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import NamedTuple
+from urllib.parse import unquote, urlsplit
+
+from runner.checks import bigquery, machine, postgres, tools
+from runner.errors import RunnerError
+from runner.failures import explain
+from runner.settings import Settings, missing_variables, read_env_file
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What one check found.
+
+    Attributes
+    ----------
+    told
+        What is there; what is wrong where `is_ok` is False.
+    hint
+        What to do about it; empty if nothing.
+    """
+
+    check: str
+    is_ok: bool
+    told: str
+    hint: str = ""
+
+
+class Check(NamedTuple):
+    """A check: `look` returns what is there, or raises what is wrong.
+
+    Attributes
+    ----------
+    needs
+        Variables without which there is nowhere to look.
+    """
+
+    name: str
+    look: Callable[[Settings], str]
+    needs: tuple[str, ...] = ()
+
+
+_POSTGRES = ("PGHOST", "PGPORT", "PGUSER", "PGPASSWORD", "PGDATABASE")
+_MLFLOW = ("MLFLOW_TRACKING_URI",)
+_BIGQUERY = ("GOOGLE_CLOUD_PROJECT",)
+
+_BEGIN = [
+    Check("variables", machine.variables),
+    Check("packages", machine.packages),
+    Check("profiles", machine.profiles),
+    Check("disk", machine.disk),
+]
+_END = [
+    Check("MLflow", tools.mlflow, _MLFLOW),
+    Check("champions", tools.champions, _MLFLOW),
+    Check("port 8000", machine.serving_port),
+]
+_LOCAL = [
+    Check("PostgreSQL", postgres.server, _POSTGRES),
+    Check("schemas", postgres.schemas, _POSTGRES),
+    Check("indexes", postgres.indexes, _POSTGRES),
+    Check("Redis", tools.redis, ("REDIS_URL",)),
+    Check("Redis memory", tools.redis_memory, ("REDIS_URL",)),
+    Check("Feast's registry", postgres.feast_registry, _POSTGRES),
+]
+_CLOUD = [
+    Check("credentials", bigquery.credentials),
+    Check("BigQuery jobs", bigquery.jobs, _BIGQUERY),
+    *(
+        Check(f"dataset {name}", partial(bigquery.dataset, name=name), _BIGQUERY)
+        for name in bigquery.DATASETS
+    ),
+    Check("Storage Read API", bigquery.storage_read, _BIGQUERY),
+    Check("Redis encryption", tools.redis_encryption, ("REDIS_URL",)),
+    Check("Redis", tools.redis, ("REDIS_URL",)),
+    Check("Redis memory", tools.redis_memory, ("REDIS_URL",)),
+    Check("Feast's registry", bigquery.feast_registry, ("FEAST_REGISTRY",)),
+]
+
+
+def diagnose(settings: Settings) -> list[Finding]:
+    """Return what every check of the target found, in order; never raises for what it finds.
+
+    Parameters
+    ----------
+    settings
+        From `read_settings`: variables may be missing.
+    """
+    settings.export()
+    checks = [*_BEGIN, *(_CLOUD if settings.target == "cloud" else _LOCAL), *_END]
+    missing, secrets = missing_variables(settings), _secrets(settings)
+    return [_finding(check, settings, missing, secrets) for check in checks]
+
+
+def _finding(
+    check: Check, settings: Settings, missing: Sequence[str], secrets: Sequence[str]
+) -> Finding:
+    needed = [name for name in check.needs if name in missing]
+    if needed:
+        hint = f"set {needed[0]}, then look again"
+        return Finding(check.name, False, f"nowhere to look: {', '.join(needed)} not set", hint)
+    try:
+        told, hint, is_ok = check.look(settings), "", True
+    except Exception as error:  # a check that fails must not keep the others from looking
+        known = explain(error) or RunnerError(
+            f"{type(error).__name__}: {error}", hint="see docs/plan-and-doctor.md"
+        )
+        told, hint, is_ok = known.message, known.hint, False
+    for secret in secrets:
+        told, hint = told.replace(secret, "***"), hint.replace(secret, "***")
+    return Finding(check.name, is_ok, " ".join(told.split()), " ".join(hint.split()))
+
+
+def _secrets(settings: Settings) -> list[str]:
+    """Return passwords and tokens, the longest first; a profile's own are public."""
+    public = read_env_file(settings.env_file)
+    found: set[str] = set()
+    for name, value in settings.env.items():
+        if public.get(name) == value:
+            continue
+        if name.endswith(("PASSWORD", "TOKEN")):
+            found.add(value)
+        elif name.endswith(("URL", "URI")):
+            try:
+                password = urlsplit(value).password or ""
+            except ValueError:  # no address: who knows where in it the password stands
+                password = value
+            found |= {password, unquote(password)}
+    return sorted(found - {""}, key=len, reverse=True)

@@ -1,0 +1,272 @@
+"""`runner lineage`: from raw columns through dbt models and recipes to model versions."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Any
+
+from runner import console
+from runner.errors import RunnerError
+from runner.project import dbt
+from runner.project.column_lineage import Column, Lineage, load_column_lineage
+from runner.project.manifest import Manifest, load_manifest
+from runner.recipes.recipe import Recipe, all_recipes, load_recipe
+from runner.recipes.references import check_references
+from runner.servers.local_servers import require_servers
+from runner.settings import Settings
+from runner.wording import did_you_mean
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
+_SHOWN = {"feature", "label"}  # of a recipe; keys and times only join
+
+
+@dataclass(frozen=True)
+class User:
+    """A recipe or a model version, and what it takes from dbt models.
+
+    Attributes
+    ----------
+    name
+        The recipe's path; `name/version` of a model version.
+    model
+        The registered model's name.
+    aliases
+        The model version's aliases; of a recipe none.
+    columns
+        Column → what it is there: `feature`, `label`, `key` or `time`; and, of a model version,
+        `raw`: a feature came from it by the SQL of its training.
+    """
+
+    name: str
+    model: str
+    aliases: tuple[str, ...]
+    columns: dict[Column, str]
+
+    def uses(self, columns: Iterable[Column]) -> dict[Column, str]:
+        """Return those of `columns` that it takes."""
+        return {column: self.columns[column] for column in columns if column in self.columns}
+
+    def named_as_in(self, lineage: Lineage) -> User:
+        """Return the same with the names that the lineage has for its columns."""
+        named = {lineage.known(column): role for column, role in self.columns.items()}
+        return replace(self, columns=named)
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What depends on what, for one question.
+
+    Attributes
+    ----------
+    starts
+        The column asked for; the features and the label of a recipe.
+    recipes, versions
+        Those that use what was asked for, or something computed from it.
+    broken
+        Recipe or model version that cannot be read, or does not fit dbt's models → why.
+    """
+
+    what: str
+    starts: tuple[Column, ...]
+    lineage: Lineage
+    recipes: tuple[User, ...]
+    versions: tuple[User, ...]
+    broken: dict[str, str]
+
+    @property
+    def is_recipe(self) -> bool:
+        """Whether a recipe was asked for."""
+        return _is_recipe(self.what)
+
+    @property
+    def downstream(self) -> tuple[Column, ...]:
+        """What was asked for and every column that depends on it, each once."""
+        found = (c for start in self.starts for c in self.lineage.downstream(start))
+        return tuple(dict.fromkeys(found))
+
+    @property
+    def unresolved(self) -> dict[str, str]:
+        """What could not be told: column, recipe or version → reason."""
+        gaps: dict[str, str] = {}
+        for start in self.starts:
+            gaps |= self.lineage.gaps(start)
+            if not self.is_recipe:
+                gaps |= self.lineage.untold_readers(start.relation)
+        return gaps | self.broken
+
+
+def ask(settings: Settings, what: str) -> Answer:
+    """Return the lineage of a recipe's path or of a column, raw or of a dbt model.
+
+    Raises
+    ------
+    RunnerError
+        If there is no such column or recipe, or dbt cannot compile the project.
+    """
+    if _is_recipe(what):
+        load_recipe(Path(what))  # told before dbt compiles
+    with ThreadPoolExecutor(1) as pool, console.step("dbt compile, MLflow's versions") as step:
+        # MLflow takes as long to import as dbt to compile.
+        registered = pool.submit(_versions, settings)
+        lineage, manifest = compiled_lineage(settings, step.update)
+        broken: dict[str, str] = {}
+        if _is_recipe(what):
+            recipe = load_recipe(Path(what))
+            check_references(recipe, manifest)
+            recipes = [_recipe_user(recipe, manifest).named_as_in(lineage)]
+            starts = tuple(c for c, role in recipes[0].columns.items() if role in _SHOWN)
+        else:
+            found, broken = _recipes(settings, manifest)
+            recipes = [user.named_as_in(lineage) for user in found]
+            starts = (find_column(lineage, what),)
+        trained, unread = registered.result()
+    versions = [version.named_as_in(lineage) for version in trained]
+    below = {below for start in starts for below in lineage.downstream(start)}
+    models = {user.model for user in recipes}
+    return Answer(
+        what,
+        starts,
+        lineage,
+        tuple(user for user in recipes if user.uses(below)),
+        tuple(v for v in versions if (v.model in models if _is_recipe(what) else v.uses(below))),
+        broken | unread,
+    )
+
+
+def compiled_lineage(settings: Settings, progress: dbt.Progress) -> tuple[Lineage, Manifest]:
+    """Compile the project as for a full refresh; return every column's lineage, and the marts.
+
+    An increment's SQL may read rows that an earlier one computed: they came by the full SQL.
+    """
+    require_servers(settings)
+    dbt.run(settings, ["compile", "--full-refresh"], progress)
+    return load_column_lineage(settings.manifest_path), load_manifest(settings.manifest_path)
+
+
+def recipe_columns(recipe: Recipe, manifest: Manifest) -> dict[Column, str]:
+    """Return column → `feature`, `label`, `key` or `time` for all that the recipe takes."""
+    found: dict[Column, str] = {}
+    for reference in recipe.features:
+        view, _, name = reference.partition(":")
+        mart = manifest.marts[view]
+        names = [column.name for column in mart.features if name in {"*", column.name}]
+        found |= {Column(view, each): "feature" for each in names}
+        found |= {Column(view, key): "key" for key in mart.join_keys}
+        times = filter(None, (mart.timestamp_field, mart.created_timestamp_column))
+        found |= {Column(view, time): "time" for time in times}
+    spine = manifest.spines[recipe.spine]
+    found |= {Column(spine.name, key): "key" for key in spine.join_keys}
+    return found | {
+        Column(spine.name, "event_timestamp"): "time",
+        Column(spine.name, recipe.label): "label",
+    }
+
+
+def _is_recipe(what: str) -> bool:
+    return what.endswith((".yaml", ".yml"))
+
+
+def find_column(lineage: Lineage, what: str) -> Column:
+    """Return the column of that name; `view:feature` is understood too.
+
+    Raises
+    ------
+    RunnerError
+        If there is none, with the nearest name.
+    """
+    asked = what.replace(":", ".")
+    relation, _, name = asked.rpartition(".")
+    column = lineage.known(Column(relation, name))
+    if column in lineage.parents:
+        return column
+    for off in lineage.disabled & {asked, relation}:
+        raise RunnerError(
+            f"{off} is disabled in dbt, so nothing is computed from it",
+            hint="enable it, or ask for another",
+        )
+    columns: dict[str, list[str]] = {}
+    for known in sorted(lineage.parents):
+        columns.setdefault(known.relation, []).append(known.name)
+    if asked in columns:
+        raise RunnerError(
+            f"{asked} is a table, not a column",
+            hint=f"write one of {', '.join(f'{asked}.{each}' for each in columns[asked])}",
+        )
+    if relation in columns:
+        names = columns[relation]
+        problem, hint = f"{relation} has no column {name!r}", f"choose one of {', '.join(names)}"
+        if relation in lineage.open:
+            problem = f"no dbt model or YAML names a column {name!r} of {relation}"
+            hint += ", or describe it in YAML"
+        raise RunnerError(f"{problem}{did_you_mean(name, names)}", hint=hint)
+    known_names = [str(known) for known in sorted(lineage.parents)]
+    raise RunnerError(
+        f"no column {what!r}{did_you_mean(what, known_names)}",
+        hint="write MODEL.COLUMN of a dbt model, SCHEMA.TABLE.COLUMN of a raw table, or a "
+        "recipe's path",
+    )
+
+
+def _recipes(settings: Settings, manifest: Manifest) -> tuple[list[User], dict[str, str]]:
+    """Return the project's recipes, and those that are wrong with the reason."""
+    users, broken = [], {}
+    for path in all_recipes(settings.root):
+        try:
+            recipe = load_recipe(path)
+            check_references(recipe, manifest)
+        except RunnerError as err:
+            broken[str(path)] = err.message
+        else:
+            users.append(_recipe_user(recipe, manifest))
+    return users, broken
+
+
+def _recipe_user(recipe: Recipe, manifest: Manifest) -> User:
+    columns = recipe_columns(recipe, manifest)
+    return User(str(recipe.path), recipe.registered_model_name, (), columns)
+
+
+def _versions(settings: Settings) -> tuple[list[User], dict[str, str]]:
+    """Return every registered version, the newest of a model first, and why any is left out."""
+    path = Path(settings.mlflow_tracking_uri.removeprefix("sqlite:///"))
+    if settings.mlflow_tracking_uri.startswith("sqlite:///") and not path.is_file():
+        return [], {}  # nothing was trained yet, and looking would create it
+    from mlflow.exceptions import MlflowException
+
+    from runner.records import tracking
+
+    client, users, unread = tracking.connect(settings), [], {}
+    for model in client.search_registered_models():
+        for version in tracking.versions_of(client, model.name):
+            number = str(version.version)
+            aliases = sorted(a for a, to in model.aliases.items() if str(to) == number)
+            try:
+                columns = _bundle_columns(client, version.run_id)
+            except (MlflowException, OSError, KeyError, ValueError) as err:
+                # Another tool's version, or one whose run was deleted.
+                unread[f"{model.name}/{number}"] = f"no serving bundle ({type(err).__name__})"
+            else:
+                users.append(User(f"{model.name}/{number}", model.name, tuple(aliases), columns))
+    return users, unread
+
+
+def _bundle_columns(client: MlflowClient, run_id: str) -> dict[Column, str]:
+    with TemporaryDirectory() as folder:
+        path = client.download_artifacts(run_id, "serving_bundle/serving.json", folder)
+        bundle: dict[str, Any] = json.loads(Path(path).read_bytes())
+    found: dict[Column, str] = {}
+    for feature in bundle["features"]:
+        found[Column(feature["view"], feature["feature"])] = "feature"
+        found |= {Column(feature["view"], key): "key" for key in feature["join_keys"]}
+    for names in bundle["lineage"].get("raw_columns", {}).values():
+        for relation, _, name in (raw.rpartition(".") for raw in names):
+            found[Column(relation, name)] = "raw"
+    found[Column(bundle["recipe"]["spine"], bundle["label"]["name"])] = "label"
+    return found

@@ -1,0 +1,102 @@
+"""`runner init`: a new project that trains and serves at once, from the files in `skeleton/`."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from runner.errors import RunnerError
+from runner.recipes.schema import recipe_schema
+
+SKELETON = Path(__file__).parent.parent / "skeleton"
+_TOKEN = "PROJECT_NAME"  # noqa: S105  (no secret)
+# A leading dot would hide it from the build of the package, and make git obey it there.
+_DOTTED = {"gitignore": ".gitignore"}
+# So that a bare `dbt` and `feast -c feature_repo` find them. Packages hold no links.
+_LINKS = {
+    "profiles.yml": "profiles/profiles.yml",
+    "feature_repo/feature_store.yaml": "../profiles/feature_store.local.yaml",
+}
+# PostgreSQL cuts longer names of databases off.
+_NAME = "[a-z][a-z0-9_]{0,62}"
+_PACKAGES = {"dbt", "dbt_postgres", "dbt_bigquery"}
+
+
+def write_project(folder: Path) -> str:
+    """Write a project into `folder`, new or empty, and return the project's name.
+
+    It is the folder's name in lower case, with `_` for what dbt takes in no name.
+
+    Raises
+    ------
+    RunnerError
+        If the folder has files, is none, has no name that fits, or cannot be written; nothing is
+        written then.
+    """
+    name = _project_name(folder)
+    _require_empty(folder)
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        # Written beside it and put in place when it is whole.
+        with TemporaryDirectory(dir=folder.resolve().parent, prefix=".init-") as beside:
+            whole = Path(beside, "project")
+            _write_all(whole, name)
+            folder.mkdir(exist_ok=True)  # not replaced: a shell may stand in it
+            for path in whole.iterdir():
+                path.rename(folder / path.name)
+    except OSError as error:
+        raise RunnerError(
+            f"{folder} cannot be written: {error.strerror}; nothing was written",
+            hint="name a folder where you may write",
+        ) from error
+    return name
+
+
+def _write_all(folder: Path, name: str) -> None:
+    for path in sorted(SKELETON.rglob("*")):
+        if path.is_file() and path.suffix != ".pyc":
+            relative = path.relative_to(SKELETON)
+            text = path.read_text(encoding="utf-8").replace(_TOKEN, name)
+            _write(folder / relative.with_name(_DOTTED.get(path.name, path.name)), text)
+    _write(folder / "schemas" / "recipe.schema.json", json.dumps(recipe_schema(), indent=2) + "\n")
+    for link, to in _LINKS.items():
+        (folder / link).symlink_to(to)
+
+
+def _project_name(folder: Path) -> str:
+    name = re.sub(r"\W", "_", folder.resolve().name.lower(), flags=re.ASCII)
+    if name in _PACKAGES:
+        raise RunnerError(
+            f"{folder}: dbt has a package of its own called {name}",
+            hint="name the folder otherwise",
+        )
+    if re.fullmatch(_NAME, name) is None:
+        raise RunnerError(
+            f"{folder}: {name!r} is no name for a project",
+            hint="name the folder with up to 63 letters, digits and _, the first a letter",
+        )
+    return name
+
+
+def _require_empty(folder: Path) -> None:
+    if folder.is_dir():
+        found = sorted(path.name for path in folder.iterdir())
+        if not found:
+            return
+        more = f" and {len(found) - 5} more" if len(found) > 5 else ""
+        reason = f"holds {', '.join(found[:5])}{more}"
+    elif folder.exists() or folder.is_symlink():
+        reason = "is no folder"
+    else:
+        return
+    raise RunnerError(
+        f"{folder} {reason}; nothing was written", hint="name a folder that is new or empty"
+    )
+
+
+def _write(path: Path, text: str) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("x", encoding="utf-8") as file:
+        file.write(text)

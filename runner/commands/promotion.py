@@ -1,0 +1,122 @@
+"""The champion moved by hand: promotion of a version, and the way back."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+from mlflow import MlflowClient
+from mlflow.entities.model_registry import ModelVersion
+
+from runner.commands.exposures import write_exposures
+from runner.errors import RunnerError
+from runner.modelling.champion import CHAMPION, version_with
+from runner.modelling.served_version import load_version
+from runner.records import tracking
+from runner.records.tracking import CHALLENGER, CHAMPION_SINCE
+
+if TYPE_CHECKING:
+    from runner.settings import Settings
+
+
+def promote(settings: Settings, name: str, number: str | None) -> tuple[str, str]:
+    """Make a version the champion, whatever its gate said.
+
+    Parameters
+    ----------
+    number
+        The version; None for the challenger.
+
+    Returns
+    -------
+    tuple of str
+        The champion's version, and the one before; "" if there was none.
+
+    Raises
+    ------
+    RunnerError
+        If there is no such version.
+    ServingError
+        If its serving bundle is not intact: what cannot be served does not become the champion.
+    """
+    client = tracking.connect(settings)
+    wanted = number or _challenger(client, name)
+    _require(client, name, wanted)
+    present = _version(version_with(client, name, CHAMPION))
+    load_version(settings, f"models:/{name}/{wanted}")
+    if present != wanted:
+        tracking.promote(client, name, wanted)
+        write_exposures(settings, ask_registry=True)
+    return wanted, present
+
+
+def rollback(settings: Settings, name: str) -> tuple[str, str]:
+    """Make the champion before the present one the champion again.
+
+    The present one loses its tag `champion_since` and gets `rolled_back_at`: a later rollback does
+    not return to it.
+
+    Returns
+    -------
+    tuple of str
+        The champion's version, and the one that was rolled back.
+
+    Raises
+    ------
+    RunnerError
+        If there is no champion, or none before it.
+    ServingError
+        If the serving bundle of the one before is not intact.
+    """
+    client = tracking.connect(settings)
+    present = version_with(client, name, CHAMPION)
+    if present is None:
+        raise RunnerError(
+            f"{name} has no champion to roll back", hint=f"run `runner promote {name} VERSION`"
+        )
+    since = present.tags.get(CHAMPION_SINCE, "9999")
+    earlier = [
+        version
+        for version in tracking.versions_of(client, name)
+        if version.version != present.version and version.tags.get(CHAMPION_SINCE, "9999") < since
+    ]
+    if not earlier:
+        raise RunnerError(
+            f"{name} had no champion before version {present.version}",
+            hint=f"choose a version yourself: runner promote {name} VERSION",
+        )
+    before = str(max(earlier, key=lambda version: version.tags[CHAMPION_SINCE]).version)
+    load_version(settings, f"models:/{name}/{before}")
+    client.set_registered_model_alias(name, CHAMPION, before)
+    now = datetime.now(UTC).isoformat()
+    client.set_model_version_tag(name, str(present.version), "rolled_back_at", now)
+    if CHAMPION_SINCE in present.tags:
+        client.delete_model_version_tag(name, str(present.version), CHAMPION_SINCE)
+    write_exposures(settings, ask_registry=True)
+    return before, str(present.version)
+
+
+def _challenger(client: MlflowClient, name: str) -> str:
+    challenger = version_with(client, name, CHALLENGER)
+    if challenger is None:
+        raise RunnerError(
+            f"{name} has no challenger to promote",
+            hint=_known(tracking.versions_of(client, name)),
+        )
+    return str(challenger.version)
+
+
+def _require(client: MlflowClient, name: str, number: str) -> None:
+    versions = tracking.versions_of(client, name)
+    if number not in {str(version.version) for version in versions}:
+        raise RunnerError(f"{name} has no version {number}", hint=_known(versions))
+
+
+def _known(versions: list[ModelVersion]) -> str:
+    if not versions:
+        return "no such model is registered: run `runner train` with its recipe"
+    return f"versions: {', '.join(str(version.version) for version in reversed(versions))}"
+
+
+def _version(version: ModelVersion | None) -> str:
+    return "" if version is None else str(version.version)

@@ -1,0 +1,140 @@
+"""The story of `runner reproduce`: a recorded training done again, and what comes out otherwise.
+
+Nothing is registered, no alias moves and no MLflow run is made.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+from runner import console
+from runner.commands.training import build_sql, let_threads_sleep
+from runner.errors import RunnerError
+from runner.project import dbt
+from runner.project.manifest import Manifest, load_manifest
+from runner.servers.local_servers import require_servers
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from runner.commands.reproduction_account import Line
+    from runner.records.recorded_run import RecordedRun
+    from runner.settings import Settings
+
+
+@dataclass(frozen=True)
+class Reproduction:
+    """What came out of a training done again.
+
+    Attributes
+    ----------
+    lines
+        Code, SQL, environment, rows and scores, as recorded and as of now.
+    account
+        What differs in the SQL, the rows and the scores, a sentence each.
+    reproduced
+        Whether the rows joined now and the scores are the recorded ones.
+    """
+
+    run_id: str
+    reproduced: bool
+    lines: list[Line]
+    account: list[str]
+
+
+def reproduce(settings: Settings, reference: str) -> Reproduction:
+    """Join the run's rows anew, fit its recipe on the recorded rows, and compare both.
+
+    Parameters
+    ----------
+    reference
+        `NAME@ALIAS`, `NAME/VERSION` or the id of a run.
+
+    Raises
+    ------
+    RunnerError
+        If there is no such run, it lacks what `runner train` records, or scikit-learn cannot fit
+        the recorded rows any more. That its rows cannot be joined is a part of the account.
+    """
+    require_servers(settings)
+    let_threads_sleep()
+    with console.step("mlflow: read what the run recorded") as step:
+        from runner.commands.model_comparison import find_run
+        from runner.records import tracking
+        from runner.records.recorded_run import read_run
+
+        client = tracking.connect(settings)
+        recorded = read_run(client, find_run(client, reference))
+        step.update(f"run {recorded.run_id}, {recorded.rows.num_rows:,} rows")
+
+    from runner.commands import reproduction_account as told
+    from runner.records.run_record import git_commit
+
+    table, reason = _join_again(settings, recorded)
+    manifest = _manifest_now(settings, joined=table is not None)
+    code = told.code_lines(recorded, git_commit(settings.root), manifest)
+    data = told.data_lines(recorded, table)
+    results = told.score_lines(recorded, _fit_again(recorded))
+    return Reproduction(
+        run_id=recorded.run_id,
+        reproduced=all(line.same for line in (*data, *results)),
+        lines=[*code, *data, *results],
+        account=[
+            *told.code_account(code),
+            *told.data_account(recorded, table, reason),
+            *told.score_account(recorded, code, results),
+        ],
+    )
+
+
+def _join_again(settings: Settings, recorded: RecordedRun) -> tuple[pa.Table | None, str]:
+    """Return the run's rows as dbt and Feast join them now, or None and why they cannot."""
+    from runner.features.store import apply_views, open_store, recipe_features, training_table
+
+    recipe = recorded.recipe
+    try:
+        manifest, _ = build_sql(settings, recipe)
+        features = recipe_features(recipe, manifest)
+        with console.step("feast: join features point-in-time") as step:
+            store = open_store(settings)
+            apply_views(store, manifest)
+            spine = manifest.spines[recipe.spine]
+            table = training_table(store, spine, features, recipe.label, recipe.spine_slices)
+            step.update(f"{table.num_rows:,} rows × {len(features)} features")
+    except RunnerError as err:
+        return None, " ".join(err.message.split())
+    return table, ""
+
+
+def _manifest_now(settings: Settings, *, joined: bool) -> Manifest | None:
+    """Return what dbt knows of the project as it is now; None if dbt cannot read it."""
+    try:
+        if not joined:  # whatever failed, the manifest may be older than the SQL
+            dbt.run(settings, ["parse"], lambda _: None)
+        return load_manifest(settings.manifest_path)
+    except RunnerError:
+        return None
+
+
+def _fit_again(recorded: RecordedRun) -> dict[str, float]:
+    """Return scores and threshold, by metric, of the recipe fitted on the recorded rows."""
+    from runner.modelling.evaluation import evaluate
+    from runner.modelling.fitted_model import fit_model, threshold_metric
+    from runner.modelling.training_data import split_rows
+    from runner.recipes.estimators import fitting
+
+    recipe = recorded.recipe
+    with console.step(fitting(recipe)) as step:
+        # That the embargo is no shorter than the label window was checked then.
+        data = split_rows(recipe, recorded.rows, recorded.features, label_window=timedelta(0))
+        pipeline = fit_model(recipe, data)
+        step.update(f"{len(data.train.y):,} recorded training rows")
+    with console.step("evaluate on held-out rows"):
+        evaluation = evaluate(recipe, pipeline, data.train, data.test)
+    return {
+        **{f"train_{name}": score for name, score in evaluation.train.items()},
+        **{f"test_{name}": score for name, score in evaluation.test.items()},
+        **threshold_metric(pipeline),
+    }

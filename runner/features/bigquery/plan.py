@@ -1,0 +1,149 @@
+"""From Feast's objects to a plan of the join, and the spine to join to: BigQuery's side of both.
+
+The twin of pit_plan and entity_rows; what needs no warehouse is theirs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from datetime import datetime
+from typing import Any
+
+import pandas as pd
+from feast.data_source import DataSource
+from feast.infra.offline_stores.bigquery_source import BigQuerySource
+
+from runner.errors import RunnerError
+from runner.features.bigquery.order import with_order
+from runner.features.bigquery.session import Session, quoted_table
+from runner.features.bigquery.types import TIMES, family, utc
+from runner.features.point_in_time.columns import Column
+from runner.features.point_in_time.entity_frame import free_name, split_frame
+from runner.features.point_in_time.entity_rows import EntityRows, check_key_types, common_keys
+from runner.features.point_in_time.model import Feature, Spine, View
+from runner.features.point_in_time.plan import (
+    EVENT_TIMESTAMP,
+    SourceColumns,
+    check_names,
+    declared_type,
+    event_timestamp_of,
+    join_keys,
+    strip_semicolon,
+    ttl_of,
+)
+from runner.sql import quote_bigquery as quote
+
+
+def source_of(data_source: DataSource) -> str:
+    """Return what stands behind `from` for a BigQuerySource."""
+    if not isinstance(data_source, BigQuerySource):
+        raise RunnerError(
+            f"data source {data_source.name} is a {type(data_source).__name__}",
+            hint="build the definitions for this target: dbt parse --target cloud",
+        )
+    if data_source.query:
+        return f"(\n{strip_semicolon(data_source.query)}\n)"
+    return quoted_table(data_source.table)
+
+
+def source_columns(session: Session, data_source: DataSource, source: str) -> SourceColumns:
+    """Return the columns of what `source_of(data_source)` gave."""
+    what = f"data source {data_source.name}"
+    return SourceColumns(data_source, session.describe(f"select * from {source} as source", what))
+
+
+def plan_views(
+    session: Session,
+    requested: Iterable[tuple[Any, list[str]]],
+    *,
+    full_feature_names: bool,
+    knowledge_time: bool,
+) -> list[View]:
+    """Return one `View` per pair (Feast feature view, names of its features)."""
+    return [
+        _plan_view(session, view, names, full_feature_names, knowledge_time)
+        for view, names in requested
+    ]
+
+
+def _plan_view(
+    session: Session, view: Any, names: list[str], full_feature_names: bool, knowledge_time: bool
+) -> View:
+    source = source_of(view.batch_source)
+    columns = source_columns(session, view.batch_source, source)
+    name = view.projection.name_to_use()
+    created = view.batch_source.created_timestamp_column
+    fields = {feature.name: feature for feature in view.features}
+    prefix = f"{name}__" if full_feature_names else ""
+    return View(
+        name=name,
+        source=source,
+        keys=tuple(join_keys(view, columns)),
+        timestamp=columns.at(view.batch_source.timestamp_field),
+        created=columns.at(created) if created else None,
+        features=tuple(
+            Feature(columns.of(n), declared_type(fields.get(n)), f"{prefix}{n}") for n in names
+        ),
+        tie_break=tuple(columns.of(n) for n in fields),
+        ttl=ttl_of(view),
+        knowledge_time=knowledge_time,
+        is_indexed=False,
+    )
+
+
+def query_rows(session: Session, query: str, views: Sequence[View]) -> EntityRows:
+    """Return the spine that the SQL `query` selects; errors as in `entity_rows.query_rows`."""
+    query = strip_semicolon(query)
+    columns = session.describe(f"select * from (\n{query}\n)", "the spine's SQL")
+    timestamp = event_timestamp_of(columns, TIMES)
+    names = tuple(column.name for column in columns)
+    check_names(names, views)
+    check_key_types({column.name: column for column in columns}, views, family)
+    ordered, order = with_order(query, names)
+    spine = Spine(ordered, columns, timestamp, free_name(names, views), order=order)
+    return EntityRows(spine, list(views), names, returned=columns)
+
+
+def frame_rows(session: Session, frame: pd.DataFrame, views: Sequence[View]) -> EntityRows:
+    """Return the spine in `frame`: join keys and timestamps go up, everything else stays here."""
+    parts = split_frame(frame, views, family)
+    name = session.upload_name()
+    spine = Spine(
+        query=f"select * from {quote(*name)}",
+        columns=(*parts.keys, Column(parts.timestamp, "TIMESTAMP")),
+        timestamp=parts.timestamp,
+        row=parts.row,
+        is_numbered=True,
+    )
+    upload = (".".join(name), parts.uploaded)
+    return EntityRows(spine, list(views), parts.names, upload=upload, beside=parts.own)
+
+
+def range_rows(
+    session: Session, start: datetime, end: datetime, views: Sequence[View]
+) -> EntityRows:
+    """Return the spine of every key and event timestamp that the views have from `start` to `end`.
+
+    Raises
+    ------
+    RunnerError
+        If the views have different join keys: then there is no common row.
+    """
+    parts = []
+    keys = common_keys(views)
+    for view in views:
+        stamp = utc(f"source.{quote(view.timestamp.name)}", view.timestamp.type)
+        outputs = [f"source.{quote(c.name)} as {quote(key)}" for key, c in sorted(view.keys)]
+        parts.append(
+            f"select {', '.join([*outputs, f'{stamp} as {quote(EVENT_TIMESTAMP)}'])} "
+            f"from {view.source} as source "
+            f"where {stamp} between {literal(start)} and {literal(end)}"
+        )
+    order = ", ".join(map(quote, [EVENT_TIMESTAMP, *keys]))
+    union = "\nunion all\n".join(parts)
+    return query_rows(session, f"select distinct * from (\n{union}\n) order by {order}", views)
+
+
+def literal(time: datetime) -> str:
+    """Return `time`, which has a zone, as BigQuery's SQL writes an instant."""
+    return f"timestamp '{time.isoformat(sep=' ')}'"

@@ -1,0 +1,243 @@
+"""A connection to the online store that takes many packed commands at once.
+
+Works alike on one Redis-protocol server and on a cluster, with or without TLS and password:
+`REDIS_URL` (`rediss://` for TLS, `?ssl_ca_certs=…` for its authority) says where,
+`online_store.redis_type` in the feature_store yaml says whether it is a cluster, to Feast as to us.
+"""
+
+from __future__ import annotations
+
+import socket
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import islice
+from typing import Any
+
+import hiredis
+import redis
+import yaml
+from redis.exceptions import AskError, MovedError, ResponseError, TryAgainError
+
+from runner.errors import RunnerError
+from runner.servers.redis_login import login
+from runner.settings import Settings
+
+_TIMEOUT = 30.0
+_OUTSTANDING = 2
+_REDIRECTIONS = (MovedError, AskError, TryAgainError)
+
+Handler = Callable[[list[Any]], None]
+
+
+@dataclass(frozen=True)
+class OnlineConfig:
+    """What the feature_store yaml says about the online store.
+
+    Attributes
+    ----------
+    project
+        Feast's project name.
+    key_ttl_seconds
+        How long Redis keeps a key after it was last written or confirmed; None: for ever.
+    is_cluster
+        True for a Redis Cluster.
+    """
+
+    project: str
+    key_ttl_seconds: int | None
+    is_cluster: bool
+
+
+def load_online_config(settings: Settings) -> OnlineConfig:
+    """Return the online store's configuration for the settings' target; Feast is not imported."""
+    path = settings.feature_store_yaml
+    if not path.is_file():
+        raise RunnerError(
+            f"{path}: no such file", hint="copy it from the runner repository's profiles/ folder"
+        )
+    content = yaml.safe_load(path.read_text())
+    store = content.get("online_store") or {}
+    return OnlineConfig(
+        project=content["project"],
+        key_ttl_seconds=store.get("key_ttl_seconds") or None,
+        is_cluster=store.get("redis_type") == "redis_cluster",
+    )
+
+
+class OnlineConnection:
+    """Packed commands go out in bulk, replies come back in order.
+
+    Parameters
+    ----------
+    client
+        A redis-py client; its connections are used directly, because packing and reading command
+        by command in Python costs more than the server needs to run them.
+    """
+
+    def __init__(self, client: Any, *, is_cluster: bool) -> None:
+        self.client = client
+        self.is_cluster = is_cluster
+        self._connections: dict[str, tuple[Any, Any]] = {}
+        self._extra: list[Any] = []
+
+    def send(self, commands: Sequence[bytes], keys: Sequence[bytes]) -> Callable[[], list[Any]]:
+        """Send one packed command per key; the function returned waits for the replies.
+
+        Replies must be fetched in the order of the sends. An error reply is returned as an
+        exception, not raised.
+        """
+        shares = self._shares(keys)
+        waiting = []
+        for node, positions in shares.items():
+            connection = self._connection(node)
+            chosen = commands if len(shares) == 1 else [commands[i] for i in positions]
+            connection.send_packed_command([b"".join(chosen)])
+            waiting.append((connection, positions))
+        return lambda: self._replies(commands, waiting)
+
+    def ask(self, commands: Sequence[bytes], keys: Sequence[bytes]) -> list[Any]:
+        """Return the reply to each command; raises the first error among them."""
+        return _raise_errors(self.send(commands, keys)()) if commands else []
+
+    def spares(self, count: int) -> list[Any]:
+        """Return `count` more redis-py connections to the one server; closed with this one."""
+        pool = self.client.connection_pool
+        while len(self._extra) < count:
+            self._extra.append(pool.get_connection())
+        return self._extra[:count]
+
+    def scan(self, prefix: bytes, size: int) -> Iterator[list[bytes]]:
+        """Return the keys that start with `prefix`, up to `size` at a time; some perhaps twice."""
+        found = self.client.scan_iter(match=_glob(prefix) + b"*", count=size)
+        while batch := list(islice(found, size)):
+            yield batch
+
+    def close(self) -> None:
+        """Close every connection."""
+        for pool, connection in self._connections.values():
+            connection.disconnect()
+            pool.release(connection)
+        for connection in self._extra:
+            connection.disconnect()
+            self.client.connection_pool.release(connection)
+        self.client.close()
+
+    def _shares(self, keys: Sequence[bytes]) -> dict[str, Sequence[int]]:
+        if not self.is_cluster:
+            return {"": range(len(keys))}
+        shares: dict[str, list[int]] = {}
+        manager = self.client.nodes_manager
+        for position, key in enumerate(keys):
+            node = manager.get_node_from_slot(self.client.keyslot(key))
+            shares.setdefault(node.name, []).append(position)
+        return dict(shares)
+
+    def _connection(self, node: str) -> Any:
+        if node not in self._connections:
+            client = self.client
+            if self.is_cluster:
+                client = client.get_redis_connection(client.get_node(node_name=node))
+            pool = client.connection_pool
+            self._connections[node] = (pool, pool.get_connection())
+        return self._connections[node][1]
+
+    def _replies(self, commands: Sequence[bytes], waiting: list[tuple[Any, Any]]) -> list[Any]:
+        replies: list[Any] = [None] * len(commands)
+        for connection, positions in waiting:
+            for position in positions:
+                try:
+                    replies[position] = connection.read_response()
+                except ResponseError as error:
+                    replies[position] = error
+        for position, reply in enumerate(replies):
+            if isinstance(reply, _REDIRECTIONS):  # the cluster moves slots while we write
+                name, *arguments = _unpack(commands[position])
+                replies[position] = self.client.execute_command(name.decode(), *arguments)
+        return replies
+
+
+class Pipeline:
+    """Keeps a few sends under way, so that the server works while the next one is prepared."""
+
+    def __init__(self, connection: OnlineConnection) -> None:
+        self._connection = connection
+        self._waiting: deque[tuple[Callable[[], list[Any]], Handler]] = deque()
+
+    def submit(self, commands: Sequence[bytes], keys: Sequence[bytes], handle: Handler) -> None:
+        """Send `commands`; `handle` gets their replies later (it may submit more)."""
+        if commands:
+            self._waiting.append((self._connection.send(commands, keys), handle))
+
+    def settle(self, outstanding: int = _OUTSTANDING) -> None:
+        """Handle replies until no more than `outstanding` sends are under way."""
+        while len(self._waiting) > outstanding:
+            replies, handle = self._waiting.popleft()
+            handle(_raise_errors(replies()))
+
+
+@contextmanager
+def connect(settings: Settings, config: OnlineConfig) -> Iterator[OnlineConnection]:
+    """Open the online store that `REDIS_URL` names.
+
+    Raises
+    ------
+    RunnerError
+        If the server refuses us, or is a cluster where the feature_store yaml says it is none, or
+        the other way round: Feast would go by the yaml and fail.
+    """
+    _check_kind(login(settings.redis), settings, config)
+    kind = redis.RedisCluster if config.is_cluster else redis.Redis
+    client = kind.from_url(
+        settings.redis.url,
+        socket_timeout=_TIMEOUT,
+        socket_connect_timeout=5.0,
+        socket_keepalive=True,
+    )
+    connection = OnlineConnection(client, is_cluster=config.is_cluster)
+    try:
+        yield connection
+    finally:
+        connection.close()
+
+
+def _check_kind(told: dict[str, Any], settings: Settings, config: OnlineConfig) -> None:
+    mode = told.get("redis_mode") or told.get("server_mode")
+    if mode is None or (mode == "cluster") == config.is_cluster:
+        return
+    where = f"{settings.redis.host}:{settings.redis.port}"
+    kind = "a node of a Redis Cluster" if mode == "cluster" else "a single Redis"
+    raise RunnerError(
+        f"{settings.feature_store_yaml}: online_store.redis_type does not fit: {where} is {kind}",
+        hint=f"write redis_type: {'redis_cluster' if mode == 'cluster' else 'redis'}",
+    )
+
+
+def pack(*parts: bytes) -> bytes:
+    """Return one RESP command."""
+    return b"*%d\r\n" % len(parts) + b"".join(b"$%d\r\n%b\r\n" % (len(p), p) for p in parts)
+
+
+def host_name() -> str:
+    """Return this machine's name."""
+    return socket.gethostname()
+
+
+def _unpack(command: bytes) -> list[bytes]:
+    reader = hiredis.Reader()
+    reader.feed(command)
+    parts: list[bytes] = reader.gets()
+    return parts
+
+
+def _raise_errors(replies: list[Any]) -> list[Any]:
+    for reply in replies:
+        if isinstance(reply, Exception):
+            raise reply
+    return replies
+
+
+def _glob(literal: bytes) -> bytes:
+    """Return a pattern that matches exactly `literal`."""
+    return b"".join(b"\\" + bytes([c]) if c in b"*?[]\\^-" else bytes([c]) for c in literal)

@@ -1,0 +1,140 @@
+"""What a point-in-time join consists of, and the SQL fragments that both strategies share."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from textwrap import indent
+
+from runner.features.point_in_time.columns import Column, exported
+from runner.sql import quote
+
+
+@dataclass(frozen=True)
+class Spine:
+    """The rows to be enriched.
+
+    Attributes
+    ----------
+    query
+        SQL whose result is the spine, in the order the answer must have.
+    columns
+        What `query` returns, without `row`; of an uploaded DataFrame keys and timestamp only, with
+        the types they are to be compared as.
+    timestamp
+        Name of the event timestamp among `columns`.
+    row
+        A column name that occurs nowhere else: the spine row's number, from 0.
+    is_numbered
+        True when `query` returns `row` too (an uploaded DataFrame).
+    order
+        Pairs (column that `query` returns, how it sorts: `desc`, `nulls last` …) that the answer is
+        to be sorted by, where a query in parentheses has no order (BigQuery).
+    """
+
+    query: str
+    columns: tuple[Column, ...]
+    timestamp: str
+    row: str
+    is_numbered: bool = False
+    order: tuple[tuple[str, str], ...] = ()
+
+
+@dataclass(frozen=True)
+class Feature:
+    """A feature to read: its source column, its Feast type (or None), its name in the answer."""
+
+    column: Column
+    declared: str | None
+    output: str
+
+
+@dataclass(frozen=True)
+class View:
+    """A feature view to join.
+
+    Attributes
+    ----------
+    name
+        The view's name in this retrieval.
+    source
+        What stands behind `from`: a table name, or a query in parentheses.
+    keys
+        Pairs (name in the spine, source column), each compared for equality on its own.
+    timestamp, created
+        The source's event timestamp, and its created timestamp if it has one.
+    features
+        What to read.
+    tie_break
+        The view's feature columns in declared order, by which equally new rows are compared.
+        Empty when a unique index rules ties out.
+    ttl
+        How long a value stays valid; None: for ever.
+    knowledge_time
+        True: a row created after the spine row's timestamp is invisible.
+    is_indexed
+        True when an index on (keys, timestamp) exists: it decides the strategy.
+    """
+
+    name: str
+    source: str
+    keys: tuple[tuple[str, Column], ...]
+    timestamp: Column
+    created: Column | None
+    features: tuple[Feature, ...]
+    tie_break: tuple[Column, ...]
+    ttl: timedelta | None
+    knowledge_time: bool
+    is_indexed: bool
+
+
+def output(expression: str, column: Column, declared: str | None, name: str) -> str:
+    """Return a select item: `expression` in the form that travels to Arrow, called `name`."""
+    return f"{exported(expression, column, declared)} as {quote(name)}"
+
+
+def listed(items: Sequence[str], depth: int = 4) -> str:
+    """Return `items` one to a line."""
+    return indent(",\n".join(items), " " * depth)
+
+
+def conditions(items: Sequence[str], depth: int = 2) -> str:
+    """Return `items` joined by `and`, one to a line."""
+    return ("\n" + " " * depth + "and ").join(items)
+
+
+def interval(duration: timedelta) -> str:
+    """Return an interval in seconds: one in days has 23 or 25 hours where the clocks change."""
+    seconds, fraction = divmod(duration // timedelta(microseconds=1), 1_000_000)
+    text = f"{seconds}.{fraction:06d}" if fraction else f"{seconds}"
+    return f"interval '{text} seconds'"
+
+
+def comparable(expression: str, column: Column) -> str:
+    """Return `expression` such that it sorts alike in every database.
+
+    Text by code point, not by the database's collation; types without an order (json, point …) by
+    their text.
+    """
+    if column.type in _ORDERED:
+        return expression
+    return f'{expression}::text{"[]" if column.is_array else ""} collate "C"'
+
+
+_ORDERED = {
+    "bool",
+    "bytea",
+    "date",
+    "float4",
+    "float8",
+    "int2",
+    "int4",
+    "int8",
+    "interval",
+    "numeric",
+    "time",
+    "timestamp",
+    "timestamptz",
+    "uuid",
+}

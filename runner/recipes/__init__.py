@@ -1,0 +1,1 @@
+"""The recipe file: read strictly, checked as a whole, described by one schema."""

@@ -1,0 +1,326 @@
+"""The recipe: one YAML file per ML model, checked as a whole before anything runs.
+
+It says what to predict from what, and nothing of where: no address, no environment.
+`docs/recipe.md` describes every key.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import (
+    BeforeValidator,
+    Field,
+    PrivateAttr,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+)
+
+from runner.errors import RunnerError
+from runner.recipes.errors import problems_of, refuse
+from runner.recipes.estimators import ESTIMATORS, SCORERS, Task
+from runner.recipes.probabilities import Calibration, DecisionThreshold
+from runner.recipes.rules import (
+    REFERENCE,
+    SLICE,
+    class_path_problems,
+    classification_problems,
+    covers,
+    gate_problems,
+    override_problems,
+    reference_problems,
+    scoring_problems,
+    slice_problems,
+    tuned_argument_problems,
+)
+from runner.recipes.tuning import Tuning
+from runner.recipes.types import Duration, Identifier, Name, Part, PositiveDuration
+from runner.recipes.yaml_source import KeyPath, YamlSource, load_yaml
+from runner.wording import did_you_mean
+
+_FILE_NAME = "[A-Za-z0-9][A-Za-z0-9_.-]*[.]ya?ml"
+
+
+def _part(value: object) -> object:
+    # A key left empty would else mean the same as no key at all.
+    if value is None:
+        raise ValueError("expected `key: value` lines, got nothing")
+    return value
+
+
+class Split(Part):
+    """How rows are divided by time into training and test rows."""
+
+    test: PositiveDuration
+    """How long the test period is: the newest rows of the spine."""
+    embargo: Duration
+    """How long before the test period rows are not used, so that no training label is decided
+    inside it. At least the label's window."""
+
+
+class Numeric(Part):
+    """What happens to numbers and flags."""
+
+    impute: Literal["median", "mean", "zero"] = "median"
+    """What a missing value becomes: `median` or `mean` of the training rows, or 0."""
+    scale: Literal["auto", "standard", "none"] = "auto"
+    """`standard`: to mean 0 and deviation 1. `auto`: `standard` if the estimator wants it, as
+    linear models, neighbours and networks do and trees do not."""
+
+
+class Categorical(Part):
+    """What happens to text."""
+
+    encode: Literal["onehot"] = "onehot"
+    """`onehot`: one column per category; a missing value is a category of its own."""
+    min_frequency: Annotated[int, Field(ge=1)] = 20
+    """How many training rows make a category. A rarer or unseen one becomes all zeros."""
+
+
+class Preprocessing(Part):
+    """What happens to features before the estimator, by their type."""
+
+    numeric: Numeric = Numeric()
+    """Numbers and flags."""
+    categorical: Categorical = Categorical()
+    """Text."""
+
+
+class Estimator(Part):
+    """A scikit-learn estimator and its arguments."""
+
+    class_path: Annotated[str, Field(json_schema_extra={"enum": list(ESTIMATORS)})]
+    """One of the estimators listed in docs/recipe.md#estimators."""
+    init_args: dict[str, Any] = {}  # noqa: RUF012 - pydantic copies it
+    """Its arguments by scikit-learn's names, checked by scikit-learn. The others keep
+    scikit-learn's defaults."""
+
+
+class Recipe(Part):
+    """What to predict, from which features, with which estimator, and how good it must be."""
+
+    registered_model_name: Name
+    """The model's name in MLflow's registry: up to 100 letters, digits, `_`, `-` and `.`."""
+    experiment_name: Name
+    """The MLflow experiment that its runs belong to; named likewise."""
+    description: Annotated[str, Field(max_length=2000)] = ""
+    """What the model is for, in a sentence or two."""
+    task: Task
+    """Whether a class is predicted or a number."""
+    spine: Identifier
+    """The dbt model of entity keys, `event_timestamp` and labels (docs/features.md)."""
+    label: Identifier
+    """The column of the spine to predict; one of its `meta.labels`."""
+    features: Annotated[
+        tuple[Annotated[str, Field(json_schema_extra={"pattern": REFERENCE})], ...],
+        Field(strict=False, json_schema_extra={"minItems": 1}),
+    ]
+    """Feast references: `view:feature`, or `view:*` for every feature of a feature mart. The mart's
+    join keys must be among the spine's."""
+    split: Split
+    """How rows are divided by time. A duration is a whole number and `s`, `m`, `h` or `d`."""
+    preprocessing: Preprocessing = Preprocessing()
+    """What happens to features before the estimator, inside the logged pipeline. Keys that are left
+    out keep their defaults."""
+    estimator: Estimator
+    """What is fitted."""
+    tuning: Annotated[Tuning | None, BeforeValidator(_part)] = None
+    """Which of the estimator's arguments are searched for, and how long (docs/tuning.md)."""
+    calibration: Annotated[Calibration | None, BeforeValidator(_part)] = None
+    """How probabilities are made to mean what they say (docs/evaluation.md#calibration). Only for a
+    classification."""
+    decision_threshold: Annotated[DecisionThreshold | None, BeforeValidator(_part)] = None
+    """From which probability on the second of two classes is predicted
+    (docs/evaluation.md#decision-threshold). Without it, the more probable class is."""
+    scoring: Annotated[
+        tuple[Annotated[str, Field(json_schema_extra={"enum": list(SCORERS)})], ...],
+        Field(strict=False, json_schema_extra={"minItems": 1}),
+    ]
+    """scikit-learn's names of scorers (docs/recipe.md#scorers), all greater-is-better. The first is
+    the primary one."""
+    gate: Annotated[
+        dict[str, float], Field(json_schema_extra={"propertyNames": {"enum": list(SCORERS)}})
+    ] = {}  # noqa: RUF012 - likewise
+    """The least score on the test rows, by scorer. A model below one is registered, but does not
+    become the `champion` (docs/gates.md)."""
+
+    slices: Annotated[
+        tuple[Annotated[str, Field(json_schema_extra={"pattern": SLICE})], ...], Field(strict=False)
+    ] = ()
+    """Columns of the spine, or `view:feature` of the features, by whose values the test rows are
+    scored apart (docs/evaluation.md#slices): text, flags or whole numbers."""
+
+    feature_overrides: Annotated[
+        tuple[Annotated[str, Field(json_schema_extra={"pattern": REFERENCE})], ...],
+        Field(strict=False),
+    ] = ()
+    """Features, as `view:feature` or `view:*`, whose values a prediction request may bring along in
+    place of those of the online store (docs/serving.md#values-of-the-moment)."""
+
+    _source: YamlSource = PrivateAttr()
+
+    @property
+    def source(self) -> YamlSource:
+        """The file it was read from, with the place of every value."""
+        return self._source
+
+    @property
+    def path(self) -> Path:
+        """The file it was read from."""
+        return self._source.path
+
+    @property
+    def name(self) -> str:
+        """The file's name without its suffix, also the name of its Feast feature service."""
+        return self.path.stem
+
+    @property
+    def spine_slices(self) -> tuple[str, ...]:
+        """The slices that are columns of the spine, not features."""
+        return tuple(name for name in self.slices if ":" not in name)
+
+    def is_overridable(self, reference: str) -> bool:
+        """Whether a prediction request may bring its own value for the feature `view:feature`."""
+        return covers(self.feature_overrides, reference)
+
+    @classmethod
+    def of(cls, source: YamlSource, content: Mapping[str, Any]) -> Recipe:
+        """Return the recipe with this content; its errors name places in `source`."""
+        recipe = cls.model_validate(content)
+        recipe._source = source
+        return recipe
+
+    def error(self, path: KeyPath, message: str, hint: str) -> RunnerError:
+        """Return the error that says `file:line:column: key: message`."""
+        return self._source.error(path, message, hint)
+
+    def dump(self) -> dict[str, Any]:
+        """Return the recipe in JSON's types, every default written out. It loads as itself."""
+        dumped = self.model_dump(mode="json", by_alias=True)
+        for key in ("tuning", "calibration", "decision_threshold"):
+            if dumped[key] is None:
+                del dumped[key]
+        return dumped
+
+    def with_arguments(self, arguments: Mapping[str, Any]) -> Recipe:
+        """Return the recipe with these added to its `init_args`; its file stays as written."""
+        init_args = {**self.estimator.init_args, **arguments}
+        estimator = self.estimator.model_copy(update={"init_args": init_args})
+        return self.model_copy(update={"estimator": estimator})
+
+    @field_validator("features")
+    @classmethod
+    def _check_features(cls, features: tuple[str, ...]) -> tuple[str, ...]:
+        refuse(reference_problems(features))
+        return features
+
+    @field_validator("estimator")
+    @classmethod
+    def _check_estimator(cls, estimator: Estimator, info: ValidationInfo) -> Estimator:
+        refuse(class_path_problems(estimator.class_path, info.data.get("task")))
+        return estimator
+
+    @field_validator("tuning")
+    @classmethod
+    def _check_tuning(cls, tuning: Tuning, info: ValidationInfo) -> Tuning:
+        refuse(tuned_argument_problems(tuning.search_space, info.data.get("estimator")))
+        return tuning
+
+    @field_validator("calibration", "decision_threshold")
+    @classmethod
+    def _check_probabilities(cls, part: Part, info: ValidationInfo) -> Part:
+        refuse(classification_problems(info.data.get("task")))
+        return part
+
+    @field_validator("scoring")
+    @classmethod
+    def _check_scoring(cls, scoring: tuple[str, ...], info: ValidationInfo) -> tuple[str, ...]:
+        refuse(scoring_problems(scoring, info.data.get("task")))
+        return scoring
+
+    @field_validator("gate")
+    @classmethod
+    def _check_gate(cls, gate: dict[str, float], info: ValidationInfo) -> dict[str, float]:
+        refuse(gate_problems(gate, info.data.get("scoring")))
+        return gate
+
+    @field_validator("slices")
+    @classmethod
+    def _check_slices(cls, slices: tuple[str, ...], info: ValidationInfo) -> tuple[str, ...]:
+        refuse(slice_problems(slices, info.data.get("features")))
+        return slices
+
+    @field_validator("feature_overrides")
+    @classmethod
+    def _check_overrides(cls, overrides: tuple[str, ...], info: ValidationInfo) -> tuple[str, ...]:
+        refuse(override_problems(overrides, info.data.get("features")))
+        return overrides
+
+
+def load_recipe(path: Path, *, shown_as: Path | None = None) -> Recipe:
+    """Return the recipe in the file at `path`.
+
+    Parameters
+    ----------
+    shown_as
+        The path that errors name, where the file is a copy that does not last.
+
+    Raises
+    ------
+    RunnerError
+        One for all that is wrong, each as `file:line:column: key: what was expected`.
+    """
+    if not path.is_file():
+        raise _no_file(path)
+    if re.fullmatch(_FILE_NAME, path.name) is None:
+        raise RunnerError(
+            f"{path}: not a recipe's file name",
+            hint="name a .yaml file of letters, digits, _, - and ., such as recipes/rf.yaml",
+        )
+    source = replace(load_yaml(path), path=shown_as or path)
+    try:
+        return Recipe.of(source, source.data)
+    except ValidationError as err:
+        raise source.errors(list(problems_of(err, Recipe))) from err
+
+
+def _no_file(path: Path) -> RunnerError:
+    """Return the error that names what may have been meant, by `rf` and `rf.yaml` too."""
+    folder = path if path.is_dir() else path.parent
+    if (folder / "recipes").is_dir():
+        folder /= "recipes"
+    there = {str(other): other.stem for other in sorted(folder.glob("*.y*ml"))}
+    same = [other for other, name in there.items() if name == path.stem]
+    meant = f" (did you mean {same[0]!r}?)" if same else did_you_mean(str(path), there)
+    return RunnerError(
+        f"{path}: a folder, not a recipe" if path.is_dir() else f"{path}: no such file{meant}",
+        hint=f"recipes there: {', '.join(there) or 'none'}; docs/recipe.md shows one",
+    )
+
+
+def all_recipes(root: Path) -> list[Path]:
+    """Return the recipes in the project's folder `recipes`, as a user would type their paths."""
+    folder, here = root / "recipes", Path.cwd()
+    return [
+        path.relative_to(here) if path.is_relative_to(here) else path
+        for path in sorted([*folder.glob("*.yaml"), *folder.glob("*.yml")])
+    ]
+
+
+def require_recipes(root: Path) -> list[Path]:
+    """Return the project's recipes; see `all_recipes`.
+
+    Raises
+    ------
+    RunnerError
+        If there is none.
+    """
+    paths = all_recipes(root)
+    if not paths:
+        raise RunnerError(f"{root / 'recipes'}: no recipe", hint="docs/recipe.md shows one")
+    return paths

@@ -1,0 +1,172 @@
+"""A recipe's references held against what dbt knows: spine, label and features."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator
+
+from runner.duration import format_duration
+from runner.project.manifest import Column, FeatureMart, Manifest, Spine
+from runner.recipes.recipe import Recipe
+from runner.recipes.yaml_source import KeyPath, Problem
+from runner.wording import did_you_mean
+
+_LABEL_DTYPES = {
+    "classification": {"bool", "int32", "int64", "string"},
+    "regression": {"float32", "float64", "int32", "int64"},
+}
+_SLICE_DTYPES = {"bool", "int32", "int64", "string"}
+
+
+def check_references(recipe: Recipe, manifest: Manifest) -> None:
+    """Raise unless the spine, its label and every feature exist and fit together.
+
+    Raises
+    ------
+    RunnerError
+        One for all that is wrong, each with file, line and column in the recipe and the nearest
+        name that exists.
+    """
+    problems = manifest_problems(recipe, manifest)
+    if problems:
+        raise recipe.source.errors(problems)
+
+
+def manifest_problems(recipe: Recipe, manifest: Manifest) -> list[Problem]:
+    """Return what is wrong with what the recipe names: spine, label, features, slices and so on."""
+    return [
+        *_spine_problems(recipe, manifest),
+        *_feature_problems(recipe, manifest),
+        *_slice_problems(recipe, manifest),
+        *_override_problems(recipe, manifest),
+    ]
+
+
+def _spine_problems(recipe: Recipe, manifest: Manifest) -> Iterator[Problem]:
+    spine = manifest.spines.get(recipe.spine)
+    if spine is None:
+        problem = f"no dbt model {recipe.spine!r} in a folder spine_data"
+        yield _unknown(("spine",), problem, recipe.spine, manifest.spines)
+    elif recipe.label in spine.labels:
+        yield from _label_problems(recipe, spine)
+    elif recipe.label in spine.columns:
+        yield Problem(
+            ("label",),
+            f"{recipe.label!r} is a column of {spine.name}, but not among its meta.labels",
+            f"declare it in {spine.file}, such as `labels: {{{recipe.label}: 7d}}`",
+        )
+    else:
+        problem = f"{spine.name} has no label {recipe.label!r}"
+        yield _unknown(("label",), problem, recipe.label, spine.labels)
+
+
+def _label_problems(recipe: Recipe, spine: Spine) -> Iterator[Problem]:
+    dtype, window = spine.columns[recipe.label].dtype, spine.labels[recipe.label]
+    if dtype not in _LABEL_DTYPES[recipe.task]:
+        yield Problem(
+            ("label",),
+            f"{recipe.label!r} is {dtype} in {spine.name}, which is no label for {recipe.task}",
+            f"cast it in the spine's SQL ({spine.file}), or change the task",
+        )
+    if recipe.split.embargo < window:
+        yield Problem(
+            ("split", "embargo"),
+            f"shorter than the label's window, {format_duration(window)} ({spine.file}): training "
+            "labels would be decided in the test period",
+            f"set split.embargo to {format_duration(window)} or more",
+        )
+
+
+def _feature_problems(recipe: Recipe, manifest: Manifest) -> Iterator[Problem]:
+    spine = manifest.spines.get(recipe.spine)
+    seen = set()
+    for i, reference in enumerate(recipe.features):
+        view, _, name = reference.partition(":")
+        mart, path = manifest.marts.get(view), ("features", i)
+        if mart is None:
+            problem = f"no dbt model {view!r} in a folder feature_mart"
+            yield _unknown(path, problem, view, manifest.marts)
+            continue
+        yield from _column_problems(path, mart, name)
+        if not mart.online:
+            yield Problem(
+                path,
+                f"{view} is `online: false`, so a served model would never see it",
+                f"remove `online: false` in {mart.file}, or drop the feature",
+            )
+        if spine is not None and view not in seen:
+            yield from _key_problems(path, mart, spine)
+        seen.add(view)
+
+
+def _column_problems(path: KeyPath, mart: FeatureMart, name: str) -> Iterator[Problem]:
+    features = [feature.name for feature in mart.features]
+    if name not in {"*", *features}:
+        yield _unknown(path, f"{mart.name} has no feature {name!r}", name, features)
+    for feature in mart.features:
+        if name in {"*", feature.name} and feature.dtype == "timestamp":
+            yield Problem(
+                path,
+                f"{mart.name}:{feature.name} is a timestamp, which is no feature for a model",
+                f"say how long ago it was in the SQL ({mart.file}), or list the other features",
+            )
+
+
+def _key_problems(path: KeyPath, mart: FeatureMart, spine: Spine) -> Iterator[Problem]:
+    for entity, key in mart.entities.items():
+        if key not in spine.join_keys:
+            yield Problem(
+                path,
+                f"{mart.name} is by {entity} ({key}), which the spine {spine.name} does not have",
+                f"add {key} to the spine and its meta.entities ({spine.file}), or drop the feature",
+            )
+        elif spine.columns[key].dtype != mart.columns[key].dtype:
+            yield Problem(
+                path,
+                f"{key} is {mart.columns[key].dtype} in {mart.name}, but "
+                f"{spine.columns[key].dtype} in the spine {spine.name}",
+                "cast one of them in its SQL",
+            )
+
+
+def _slice_problems(recipe: Recipe, manifest: Manifest) -> Iterator[Problem]:
+    for i, name in enumerate(recipe.slices):
+        path, (view, _, feature) = ("slices", i), name.partition(":")
+        relation: Spine | FeatureMart | None = manifest.spines.get(recipe.spine)
+        columns: Collection[Column] = relation.columns.values() if relation else ()
+        if feature:
+            relation = manifest.marts.get(view)
+            columns = relation.features if relation else ()
+        if relation is None:
+            continue  # told where the spine or the features name it
+        by_name = {column.name: column for column in columns}
+        found = by_name.get(feature or view)
+        if found is None:
+            kind = "feature" if feature else "column"
+            problem = f"{relation.name} has no {kind} {feature or view!r}"
+            yield _unknown(path, problem, feature or view, by_name)
+        elif name == recipe.label:
+            problem = f"{name!r} is the label: rows of one label are no test of a model"
+            yield Problem(path, problem, "name another column, or a feature")
+        elif found.dtype not in _SLICE_DTYPES:
+            yield Problem(
+                path,
+                f"{name!r} is {found.dtype}; slices are by text, flags or whole numbers",
+                f"cut it into bands in the SQL ({relation.file})",
+            )
+
+
+def _override_problems(recipe: Recipe, manifest: Manifest) -> Iterator[Problem]:
+    for i, reference in enumerate(recipe.feature_overrides):
+        view, _, name = reference.partition(":")
+        mart = manifest.marts.get(view)
+        if mart is None or reference in recipe.features:
+            continue  # told where the features name it
+        known = [feature.name for feature in mart.features]
+        if name not in {"*", *known}:
+            problem = f"{view} has no feature {name!r}"
+            yield _unknown(("feature_overrides", i), problem, name, known)
+
+
+def _unknown(path: KeyPath, problem: str, name: str, known: Collection[str]) -> Problem:
+    hint = f"choose one of {', '.join(known)}" if known else "write the dbt model first"
+    return Problem(path, f"{problem}{did_you_mean(name, known)}", hint)

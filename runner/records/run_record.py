@@ -1,0 +1,271 @@
+"""What one training leaves behind: parameters, metrics, tags and artifacts of its MLflow run.
+
+Enough to train again from the same rows and compare: recipe, compiled SQL, dataset snapshot and
+digests, versions.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from functools import cached_property
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+from sklearn.pipeline import Pipeline
+
+from runner.bytes_billed import Billed, as_metrics
+from runner.features.store import Feature
+from runner.modelling.bootstrap import Interval
+from runner.modelling.bundle import ServedModel, class_list, write_bundle
+from runner.modelling.champion import Comparison
+from runner.modelling.environment import environment, extras
+from runner.modelling.evaluation import Evaluation
+from runner.modelling.fitted_model import threshold_metric, uncalibrated
+from runner.modelling.plots import draw_plots
+from runner.modelling.slices import Slice, markdown
+from runner.modelling.training_data import TrainingData, table_digest
+from runner.modelling.tuning import Tuned
+from runner.project.column_lineage import Column, Lineage
+from runner.project.manifest import EVENT_TIMESTAMP, Manifest, Spine
+from runner.recipes.recipe import Recipe
+from runner.settings import Settings
+from serving.bundle import read_bundle
+from serving.scoring import load_model
+
+BUNDLE = "serving_bundle"
+ENVIRONMENT = "environment.json"
+RECIPE = "recipe.yaml"
+ROWS = "dataset/training_rows.parquet"
+SLICES = "slices.json"
+SQL_DIGESTS = "sql/digests.json"
+TUNING = "tuning.json"
+_LIBRARIES = ("scikit-learn", "numpy", "pandas", "scipy", "skops", "mlflow")
+
+
+@dataclass(frozen=True)
+class Training:
+    """A finished training, before anything of it is recorded.
+
+    Attributes
+    ----------
+    billed
+        What BigQuery billed for each step of dbt; empty where there is no BigQuery.
+    """
+
+    settings: Settings
+    manifest: Manifest
+    recipe: Recipe
+    feast_project: str
+    spine: Spine
+    features: list[Feature]
+    data: TrainingData
+    tuned: Tuned
+    pipeline: Pipeline
+    evaluation: Evaluation
+    served: ServedModel
+    comparison: Comparison
+    intervals: dict[str, Interval]
+    slices: list[Slice]
+    started_at: datetime
+    columns: Lineage
+    billed: Mapping[str, Billed]
+
+    @cached_property
+    def lineage(self) -> dict[str, Any]:
+        """Where the model comes from: code, SQL and data."""
+        return {
+            "git_commit": git_commit(self.settings.root),
+            "dbt_project": self.manifest.project_name,
+            "dbt_manifest_sha256": self.manifest.sha256,
+            "dataset_sha256": table_digest(self.data.table),
+            "spine": f"{self.spine.schema}.{self.spine.alias}",
+            "features": [feature.reference for feature in self.features],
+            **self._raw_columns,
+        }
+
+    @property
+    def _raw_columns(self) -> dict[str, Any]:
+        """Feature → the raw columns it is computed from, and what could not be told of them."""
+        columns = {
+            f.reference: self.columns.known(Column(f.mart.name, f.name)) for f in self.features
+        }
+        gaps: dict[str, str] = {}
+        for column in columns.values():
+            gaps |= self.columns.gaps(column)
+        raw = {name: self.columns.raw_columns(column) for name, column in columns.items()}
+        return {"raw_columns": raw, **({"raw_columns_unresolved": gaps} if gaps else {})}
+
+    @property
+    def params(self) -> dict[str, Any]:
+        """MLflow parameters: the estimator's, under scikit-learn's own names, and the recipe's."""
+        estimator = uncalibrated(self.pipeline).named_steps["estimator"]
+        calibration, threshold = self.recipe.calibration, self.recipe.decision_threshold
+        return {
+            "estimator": self.recipe.estimator.class_path,
+            **{f"estimator.{name}": value for name, value in estimator.get_params().items()},
+            "spine": self.spine.name,
+            "label": self.recipe.label,
+            "n_features": len(self.features),
+            "train_until": self.data.split.train_until.isoformat(),
+            "test_from": self.data.split.test_from.isoformat(),
+            **({"calibration.method": calibration.method} if calibration else {}),
+            **(
+                {"decision_threshold.maximize": threshold.maximize}
+                if threshold and threshold.maximize
+                else {}
+            ),
+            **self.comparison.params,
+        }
+
+    @property
+    def metrics(self) -> dict[str, float]:
+        """MLflow metrics: each score on training and test rows, row counts, bytes billed."""
+        return {
+            **{f"train_{name}": score for name, score in self.evaluation.train.items()},
+            **{f"test_{name}": score for name, score in self.evaluation.test.items()},
+            **{f"test_{name}_low": interval.low for name, interval in self.intervals.items()},
+            **{f"test_{name}_high": interval.high for name, interval in self.intervals.items()},
+            **(self.comparison.metrics or {}),
+            **self.tuned.metrics,
+            **threshold_metric(self.pipeline),
+            "n_spine_rows": self.data.table.num_rows,
+            "n_train_rows": len(self.data.train.y),
+            **{
+                f"n_{name}_rows": len(rows.y)
+                for name, rows in self.data.parts.items()
+                if name in {"calibration", "validation"}
+            },
+            "n_test_rows": len(self.data.test.y),
+            "n_embargoed_rows": self.data.split.embargoed,
+            **as_metrics({**self.billed, **self._billed_join}),
+        }
+
+    @property
+    def _billed_join(self) -> dict[str, Billed]:
+        """What the join was billed, which stands beside its rows; nothing on PostgreSQL."""
+        found = self.data.table.schema.metadata or {}
+        if b"bytes_billed" not in found:
+            return {}
+        return {"join": Billed(int(found[b"bytes_processed"]), int(found[b"bytes_billed"]))}
+
+    @property
+    def tags(self) -> dict[str, str]:
+        """MLflow run tags: what one searches runs by."""
+        first, last = pc.min_max(self.data.table[EVENT_TIMESTAMP]).values()
+        return {
+            "recipe": self.recipe.name,
+            "target": self.settings.target,
+            "git_commit": self.lineage["git_commit"],
+            "dbt_manifest_sha256": self.lineage["dbt_manifest_sha256"],
+            "dataset_sha256": self.lineage["dataset_sha256"],
+            "spine_from": first.as_py().isoformat(),
+            "spine_to": last.as_py().isoformat(),
+            "python_version": environment()["python"],
+            "serving_format": self.served.format,
+            "serving_proof": self.served.proof,
+            **self.verdict,
+        }
+
+    @property
+    def verdict(self) -> dict[str, str]:
+        """The gate's verdict as tags of the run and of the model version."""
+        if not self.refusals:
+            return {"gate": "passed"}
+        return {"gate": "refused", "gate_reason": "; ".join(self.refusals)}
+
+    @property
+    def refusals(self) -> tuple[str, ...]:
+        """Why the model does not become the champion, a sentence each; empty if it does."""
+        beaten = self.comparison.refusal
+        return (*self.evaluation.refusals, *([beaten] if beaten else []))
+
+    @property
+    def pip_requirements(self) -> list[str]:
+        """What loading the logged pipeline needs; spelled out, which spares MLflow the search."""
+        versions = {name: version(name) for name in _LIBRARIES}
+        versions |= extras(self.recipe.estimator.class_path)
+        return [f"{name}=={number}" for name, number in versions.items()]
+
+
+def write_artifacts(training: Training, run_id: str, folder: Path) -> str:
+    """Write every artifact of the run into `folder`; return the serving bundle's sha256."""
+    # Not a copy of the file: that may have been edited while the training ran.
+    (folder / RECIPE).write_text(training.recipe.source.text, encoding="utf-8")
+    _write_json(folder / ENVIRONMENT, environment())
+    _write_sql(training, folder / "sql")
+    if training.tuned.trials:
+        _write_json(folder / TUNING, training.tuned.summary)
+    (folder / "dataset").mkdir()
+    pq.write_table(training.data.table, folder / ROWS, compression="zstd")
+    plots = folder / "plots"
+    plots.mkdir()
+    draw_plots(plots, training.pipeline, *training.data.test, scorer=training.recipe.scoring[0])
+    if training.slices:
+        _write_json(folder / SLICES, {"slices": [each.record for each in training.slices]})
+        text = markdown(training.slices, training.recipe.scoring)
+        (folder / SLICES).with_suffix(".md").write_text(text, encoding="utf-8")
+    return _write_bundle(training, run_id, folder / BUNDLE)
+
+
+def _write_bundle(training: Training, run_id: str, folder: Path) -> str:
+    """Write the bundle and load it as serving will: what cannot be served is not registered."""
+    folder.mkdir()
+    table, pipeline = training.data.table, training.pipeline
+    digest = write_bundle(
+        folder,
+        recipe=training.recipe,
+        spine=training.spine,
+        features=training.features,
+        classes=class_list(pipeline),
+        model=training.served,
+        examples={key: _example(table[key][-1].as_py()) for key in training.spine.join_keys},
+        run={
+            "feast_project": training.feast_project,
+            "run_id": run_id,
+            "created_at": training.started_at.isoformat(),
+            "metrics": training.evaluation.test,
+            "lineage": training.lineage,
+        },
+    )
+    load_model(read_bundle(folder, digest))
+    return digest
+
+
+def _write_sql(training: Training, folder: Path) -> None:
+    folder.mkdir()
+    marts = {feature.mart.name: feature.mart for feature in training.features}
+    for relation in (training.spine, *marts.values()):
+        (folder / f"{relation.name}.sql").write_text(relation.compiled_code or "")
+    _write_json(folder.parent / SQL_DIGESTS, training.manifest.digests)
+
+
+def _write_json(path: Path, value: Mapping[str, Any]) -> None:
+    path.write_text(json.dumps(value, indent=2, sort_keys=True), encoding="utf-8")
+
+
+def _example(key: Any) -> Any:
+    return key.isoformat() if isinstance(key, datetime) else key
+
+
+def git_commit(root: Path) -> str:
+    """Return the commit of the project's folder, marked when it has uncommitted changes."""
+    if shutil.which("git") is None:
+        return "git is not installed"
+    git = ["git", "-C", str(root)]
+    commit = subprocess.run(
+        [*git, "rev-parse", "HEAD"], capture_output=True, text=True, check=False
+    )
+    if commit.returncode:
+        return "not a git checkout"
+    status = subprocess.run(
+        [*git, "status", "--porcelain"], capture_output=True, text=True, check=False
+    )
+    return commit.stdout.strip() + ("-dirty" if status.stdout else "")

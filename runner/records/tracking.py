@@ -1,0 +1,230 @@
+"""MLflow: runs, the registry's versions and the champion alias.
+
+A version is created when its run is completely recorded, and the alias is moved last: a process
+killed at any moment leaves no version and no alias, only a run that never finished.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import mlflow
+import mlflow.sklearn
+from mlflow import MlflowClient
+from mlflow.entities import Dataset, DatasetInput
+from mlflow.entities.model_registry import ModelVersion
+from mlflow.exceptions import MlflowException
+from mlflow.models import infer_signature
+
+from runner.errors import RunnerError
+from runner.modelling.bundle import trusted_types
+from runner.modelling.champion import CHAMPION, version_with
+from runner.records.run_record import Training, write_artifacts
+from runner.records.trial_runs import record_trials
+from runner.servers.tracking_server import require_tracking_server
+
+if TYPE_CHECKING:
+    from runner.project.manifest import Spine
+    from runner.recipes.recipe import Recipe
+    from runner.settings import Settings
+
+CHALLENGER = "challenger"
+CHAMPION_SINCE = "champion_since"
+_INTERFACE_TAG = "serving_interface"
+
+
+def connect(settings: Settings) -> MlflowClient:
+    """Return a client of the settings' tracking server; a local one is created if need be.
+
+    Raises
+    ------
+    ServingError
+        If the server does not answer, or refuses us.
+    """
+    uri = settings.mlflow_tracking_uri
+    require_tracking_server(settings)
+    if uri.startswith("sqlite:///"):
+        Path(uri.removeprefix("sqlite:///")).parent.mkdir(parents=True, exist_ok=True)
+    # A new database is no news; its tables are MLflow's business.
+    logging.getLogger("mlflow.store.db.utils").setLevel(logging.WARNING)
+    # A bar per file, of files that are read in milliseconds, would hide what we say.
+    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+    mlflow.set_tracking_uri(uri)
+    return MlflowClient()
+
+
+def refuse_other_interface(client: MlflowClient, recipe: Recipe, spine: Spine) -> None:
+    """Raise if the recipe's model name is registered for another task, label or entity keys.
+
+    Its callers send these keys and read this label; a new version must not break them.
+
+    Raises
+    ------
+    RunnerError
+        Naming both interfaces.
+    """
+    wanted = _interface(recipe, spine)
+    for version in versions_of(client, recipe.registered_model_name)[:1]:
+        existing = version.tags.get(_INTERFACE_TAG, "one that runner did not write")
+        if existing != wanted:
+            raise RunnerError(
+                f"{recipe.path}: registered_model_name: {recipe.registered_model_name!r} exists "
+                f"with another schema: version {version.version} is {existing}; this recipe is "
+                f"{wanted}",
+                hint="choose another registered_model_name",
+            )
+
+
+def record(client: MlflowClient, training: Training, folder: Path) -> tuple[str, str]:
+    """Record the training as a finished run; return its id and its serving bundle's sha256.
+
+    Parameters
+    ----------
+    folder
+        An empty folder for the artifacts while they are written.
+    """
+    run = client.create_run(
+        _experiment(client, training.settings, training.recipe.experiment_name),
+        start_time=int(training.started_at.timestamp() * 1000),
+        run_name=f"{training.recipe.name} {training.started_at:%Y-%m-%d %H:%M}",
+        tags=training.tags,
+    )
+    run_id: str = run.info.run_id
+    with _ending(client, run_id):
+        bundle_sha256 = write_artifacts(training, run_id, folder)
+        for name, value in training.params.items():
+            client.log_param(run_id, name, value)
+        for name, value in training.metrics.items():
+            client.log_metric(run_id, name, value)
+        client.log_inputs(run_id, [DatasetInput(_dataset(training))])
+        client.log_artifacts(run_id, str(folder))
+        _log_pipeline(run_id, training)
+        record_trials(client, run.info, training)
+    return run_id, bundle_sha256
+
+
+def register(client: MlflowClient, run_id: str, bundle_sha256: str, training: Training) -> str:
+    """Register the run's model as a new version; return the version's number."""
+    name = training.recipe.registered_model_name
+    try:
+        client.create_registered_model(name, description=training.recipe.description)
+    except MlflowException as err:
+        if err.error_code != "RESOURCE_ALREADY_EXISTS":
+            raise
+    model_id = client.get_run(run_id).outputs.model_outputs[0].model_id
+    version = client.create_model_version(
+        name,
+        source=client.get_logged_model(model_id).artifact_location,
+        run_id=run_id,
+        model_id=model_id,
+        tags={
+            _INTERFACE_TAG: _interface(training.recipe, training.spine),
+            "serving_bundle_sha256": bundle_sha256,
+            **training.verdict,
+        },
+    )
+    return str(version.version)
+
+
+def award(client: MlflowClient, training: Training, version: str) -> tuple[str, ...]:
+    """Make the new version the champion or, if anything refuses it, the challenger.
+
+    Returns
+    -------
+    tuple of str
+        Why it is only the challenger; empty if it is the champion.
+    """
+    name, refusals = training.recipe.registered_model_name, training.refusals
+    present = version_with(client, name, CHAMPION)
+    moved = str(present.version) if present else ""
+    if not refusals and moved != training.comparison.version:
+        # Another training or a person was quicker: this one was compared with another model.
+        refusals = (f"the champion became version {moved} while this model was trained",)
+        client.set_model_version_tag(name, version, "gate", "refused")
+        client.set_model_version_tag(name, version, "gate_reason", refusals[0])
+    if refusals:
+        client.set_registered_model_alias(name, CHALLENGER, version)
+    else:
+        promote(client, name, version)
+    return refusals
+
+
+def promote(client: MlflowClient, name: str, version: str) -> None:
+    """Make `version` the champion: the one that serving and `runner predict` use.
+
+    The version's tag `champion_since` (ISO 8601, UTC) is the history that `rollback` goes back in.
+    """
+    client.set_model_version_tag(name, version, CHAMPION_SINCE, datetime.now(UTC).isoformat())
+    challenger = version_with(client, name, CHALLENGER)
+    if challenger is not None and str(challenger.version) == version:
+        client.delete_registered_model_alias(name, CHALLENGER)
+    client.set_registered_model_alias(name, CHAMPION, version)
+
+
+def _interface(recipe: Recipe, spine: Spine) -> str:
+    keys = ", ".join(f"{key} {spine.columns[key].dtype}" for key in sorted(spine.join_keys))
+    return f"{recipe.task} of {recipe.label} by {keys}"
+
+
+def versions_of(client: MlflowClient, name: str) -> list[ModelVersion]:
+    """Return the model's versions, the newest first; none if there is no such model."""
+    found: list[ModelVersion] = list(client.search_model_versions(f"name = '{name}'"))
+    return sorted(found, key=lambda version: -int(version.version))
+
+
+def _experiment(client: MlflowClient, settings: Settings, name: str) -> str:
+    experiment = client.get_experiment_by_name(name)
+    if experiment is None:
+        location = None
+        if settings.mlflow_tracking_uri.startswith("sqlite:///"):
+            location = (settings.root / "mlruns" / name).as_uri()
+        return str(client.create_experiment(name, artifact_location=location))
+    if experiment.lifecycle_stage != "active":
+        raise RunnerError(
+            f"MLflow experiment {name!r} is deleted",
+            hint=f"run `mlflow experiments restore -x {experiment.experiment_id}`, or choose "
+            "another experiment_name in the recipe",
+        )
+    return str(experiment.experiment_id)
+
+
+@contextmanager
+def _ending(client: MlflowClient, run_id: str) -> Iterator[None]:
+    try:
+        yield
+    except BaseException as error:  # Ctrl-C too: an open run would look alive for ever
+        client.set_terminated(
+            run_id, "KILLED" if isinstance(error, KeyboardInterrupt) else "FAILED"
+        )
+        raise
+    client.set_terminated(run_id, "FINISHED")
+
+
+def _dataset(training: Training) -> Dataset:
+    return Dataset(
+        name=training.spine.name,
+        digest=training.lineage["dataset_sha256"][:36],
+        source_type="dbt",
+        source=training.lineage["spine"],
+    )
+
+
+def _log_pipeline(run_id: str, training: Training) -> None:
+    example = training.data.test.X.head(5)
+    _, trusted = trusted_types(training.pipeline)
+    with mlflow.start_run(run_id=run_id):
+        mlflow.sklearn.log_model(
+            training.pipeline,
+            name="model",
+            serialization_format="skops",
+            skops_trusted_types=trusted,
+            signature=infer_signature(example, training.pipeline.predict(example)),
+            input_example=example,
+            pip_requirements=training.pip_requirements,
+        )

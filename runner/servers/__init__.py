@@ -1,0 +1,1 @@
+"""The servers that a target needs: started, stopped, asked whether they are there."""

@@ -1,0 +1,170 @@
+"""The SQL of a point-in-time join, as a DBA would read it."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+from runner.features.point_in_time.columns import Column
+from runner.features.point_in_time.model import Feature, Spine, View, interval
+from runner.features.point_in_time.sql import point_in_time_query
+
+USER = Column("user_id", "int8")
+ORDERS = Column("orders_7d", "int8")
+SPINE = Spine(
+    query="select user_id, event_timestamp, label from spine_data.spine_purchase",
+    columns=(USER, Column("event_timestamp", "timestamptz"), Column("label", "bool")),
+    timestamp="event_timestamp",
+    row="spine_row",
+)
+
+
+def _view(**changes: object) -> View:
+    values = {
+        "name": "user_activity",
+        "source": "feature_mart.user_activity",
+        "keys": (("user_id", USER),),
+        "timestamp": Column("event_timestamp", "timestamptz"),
+        "created": Column("created_at", "timestamptz"),
+        "features": (Feature(ORDERS, "INT64", "user_activity__orders_7d"),),
+        "tie_break": (),
+        "ttl": timedelta(days=7),
+        "knowledge_time": True,
+        "is_indexed": True,
+    }
+    return View(**{**values, **changes})  # type: ignore[arg-type]
+
+
+BY_INDEX = """\
+with spine as (
+    select
+        row_number() over () - 1 as "spine_row",
+        "user_id",
+        "event_timestamp",
+        "label"
+    from (
+select user_id, event_timestamp, label from spine_data.spine_purchase
+    ) as given
+)
+select
+    spine."spine_row",
+    spine."user_id" as "user_id",
+    spine."event_timestamp",
+    spine."label" as "label",
+    v1."user_activity__orders_7d"
+from (select * from spine order by "spine_row" / 1000, "user_id", "event_timestamp") as spine
+left join lateral (
+    select
+        source."orders_7d" as "user_activity__orders_7d"
+    from feature_mart.user_activity as source
+    where source."user_id" = spine."user_id"
+      and source."event_timestamp" <= spine."event_timestamp"
+      and source."event_timestamp" >= (spine."event_timestamp" - interval '604800 seconds')
+      and source."created_at" <= spine."event_timestamp"
+    order by source."event_timestamp" desc, source."created_at" desc
+    limit 1
+) as v1 on true"""
+
+BY_MERGE = """\
+with spine as (
+    select
+        row_number() over () - 1 as "spine_row",
+        "user_id",
+        "event_timestamp",
+        "label"
+    from (
+select user_id, event_timestamp, label from spine_data.spine_purchase
+    ) as given
+),
+v1_versions as materialized (
+    select
+        row_number() over (order by source."event_timestamp", source."created_at" nulls first, \
+source."orders_7d" nulls first) as version,
+        source."user_id" as key_1,
+        source."event_timestamp" as stamp,
+        greatest(source."event_timestamp", source."created_at") as known_at,
+        source."orders_7d" as feature_1
+    from feature_mart.user_activity as source
+    where source."user_id" is not null
+      and source."event_timestamp" <= (select max("event_timestamp") from spine)
+      and source."created_at" is not null
+),
+v1_timeline as (
+    select key_1, known_at as instant, version, null::bigint as spine_row
+    from v1_versions
+    union all
+    select "user_id", "event_timestamp", null::bigint, "spine_row"
+    from spine
+    where "event_timestamp" is not null
+),
+v1_visible as (
+    select
+        spine_row,
+        instant,
+        max(version) over (partition by key_1 order by instant) as version
+    from v1_timeline
+),
+v1_found as (
+    select
+        visible.spine_row,
+        versions.feature_1
+    from v1_visible as visible
+    inner join v1_versions as versions on versions.version = visible.version
+    where visible.spine_row is not null
+      and versions.stamp >= visible.instant - interval '604800 seconds'
+)
+select
+    spine."spine_row",
+    spine."user_id" as "user_id",
+    spine."event_timestamp",
+    spine."label" as "label",
+    v1.feature_1 as "user_activity__orders_7d"
+from spine
+left join v1_found as v1 on v1.spine_row = spine."spine_row"
+order by spine."spine_row\""""
+
+
+def test_with_an_index_each_row_descends_it_once() -> None:
+    assert point_in_time_query(SPINE, [_view()], SPINE.columns, 1000) == BY_INDEX
+
+
+def test_without_an_index_both_sides_are_swept_once() -> None:
+    view = _view(is_indexed=False, tie_break=(ORDERS,))
+    assert point_in_time_query(SPINE, [view], SPINE.columns, 1000) == BY_MERGE
+
+
+def test_where_ties_are_possible_the_equally_new_rows_are_compared() -> None:
+    sql = point_in_time_query(SPINE, [_view(tie_break=(ORDERS,))], SPINE.columns, 1000)
+    assert "fetch first 1 row with ties" in sql
+    assert 'order by source."orders_7d" desc nulls last' in sql
+
+
+def test_types_without_an_order_are_compared_as_text_by_code_point() -> None:
+    columns = (Column("j", "json"), Column("t", "text", is_array=True), Column("n", "numeric"))
+    sql = point_in_time_query(SPINE, [_view(tie_break=columns)], SPINE.columns, 1000)
+    assert 'source."j"::text collate "C" desc nulls last' in sql
+    assert 'source."t"::text[] collate "C" desc nulls last' in sql
+    assert 'source."n" desc nulls last' in sql
+
+
+def test_without_knowledge_time_a_missing_created_timestamp_is_oldest() -> None:
+    sql = point_in_time_query(SPINE, [_view(knowledge_time=False)], SPINE.columns, 1000)
+    assert 'source."created_at" desc nulls last' in sql
+    assert 'source."created_at" <=' not in sql
+
+
+def test_a_column_without_zone_is_compared_such_that_its_index_serves() -> None:
+    view = _view(timestamp=Column("event_timestamp", "timestamp"))
+    sql = point_in_time_query(SPINE, [view], SPINE.columns, 1000)
+    assert """source."event_timestamp" <= (spine."event_timestamp" at time zone 'UTC')""" in sql
+
+
+def test_a_source_named_like_our_own_relations_keeps_its_name() -> None:
+    for source in ("spine", "v1", "v1_found"):
+        sql = point_in_time_query(SPINE, [_view(source=source)], SPINE.columns, 1000)
+        assert f"from {source} as source" in sql
+        assert sql.startswith("with spine_ as (")
+
+
+def test_an_interval_has_seconds_only() -> None:
+    assert interval(timedelta(days=1)) == "interval '86400 seconds'"
+    assert interval(timedelta(microseconds=1)) == "interval '0.000001 seconds'"
