@@ -1,4 +1,4 @@
-"""Requests of one turn of the event loop share a read and a run of the model, and nothing else."""
+"""Requests that are there together share a read and a run of the model, and nothing else."""
 
 from __future__ import annotations
 
@@ -35,11 +35,13 @@ from tests.serving_bundles import (
 pytestmark = pytest.mark.servers
 
 Outcomes = list[Any]
+TURN: Any = object()
+"""Between two requests: the second comes a turn of the event loop later."""
 
 
 @pytest.fixture(name="ask", scope="module")
 def _ask(tmp_path_factory: pytest.TempPathFactory, redis_server: RedisAddress) -> Any:
-    """A function that asks several requests in one turn; it returns outcomes and metrics."""
+    """A function that asks requests, all in one turn unless told; returns outcomes and metrics."""
     store = OnlineStore(redis_server.url)
     for user_id in range(300):
         store.write_user(user_id, "toys", orders=user_id)
@@ -57,7 +59,12 @@ def _asks(folder: Path, redis_url: str) -> Any:
         online = OnlineStoreClient(redis_address.RedisAddress.from_url(redis_url), 5)
         await online.start()
         batches = Batches(champion, online, metrics, 10.0)
-        futures = [batches.predict(request) for request in requests]
+        futures = []
+        for request in requests:
+            if request is TURN:
+                await asyncio.sleep(0)
+            else:
+                futures.append(batches.predict(request))
         if give_up is not None:
             futures[give_up].cancel()
         outcomes = await asyncio.gather(*futures, return_exceptions=True)
@@ -93,6 +100,18 @@ def test_each_request_gets_its_own_rows_in_their_order_from_one_read(ask: Ask) -
     assert [_orders(outcome) for outcome in outcomes] == [[1], [3, 2, 3], [1]]
     assert _sample(metrics, "serving_redis_seconds_count") == 1
     assert _sample(metrics, "serving_rows_total") == 5
+
+
+def test_who_comes_while_several_are_read_is_taken_along(ask: Ask) -> None:
+    outcomes, metrics = ask(_request(1), _request(2), TURN, _request(3))
+    assert [_orders(outcome) for outcome in outcomes] == [[1], [2], [3]]
+    assert _sample(metrics, "serving_redis_seconds_count") == 1
+
+
+def test_a_request_that_is_alone_waits_for_nobody(ask: Ask) -> None:
+    outcomes, metrics = ask(_request(1), TURN, _request(2))
+    assert [_orders(outcome) for outcome in outcomes] == [[1], [2]]
+    assert _sample(metrics, "serving_redis_seconds_count") == 2
 
 
 def test_a_strict_request_in_error_fails_alone(ask: Ask) -> None:
