@@ -13,6 +13,7 @@ import itertools
 import math
 import time
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import nullcontext
 from typing import Any, NamedTuple
 
 from serving.champion import Champion, Loaded
@@ -32,6 +33,9 @@ from serving.scoring import Predictions
 
 _INLINE_ROWS = 128
 """More rows are scored in a thread, so that one large request does not hold up the others."""
+_LONG_ROWS = 32
+"""As many take a millisecond, so they have a turn of the event loop to themselves: sockets are
+looked at in between. A new client does not wait until all who came before it are answered."""
 
 
 class PredictRequest(NamedTuple):
@@ -65,6 +69,17 @@ class _Asked:
             self.future.set_exception(err)
 
 
+_WantedRow = tuple[_Asked, int, list[int], dict[int, Any]]
+"""One row of a request: its position there, which replies are its own, what overrides them."""
+
+
+class _Wanted(NamedTuple):
+    """What a batch wants of the online store: each command once, with its number, and the rows."""
+
+    commands: dict[bytes, int]
+    rows: list[_WantedRow]
+
+
 class _Row(NamedTuple):
     """One row of a request: its position there, and its features as read and as the model sees."""
 
@@ -91,6 +106,7 @@ class Batches:
         self._metrics = metrics
         self._seconds = seconds
         self._waiting: list[_Asked] = []
+        self._turn = asyncio.Lock()
         self._tasks: set[asyncio.Task[None]] = set()  # the event loop itself holds them weakly
 
     def predict(self, request: PredictRequest) -> asyncio.Future[dict[str, Any]]:
@@ -125,19 +141,21 @@ class Batches:
         try:
             loaded = self._champion.current
             async with asyncio.timeout(self._seconds):
-                await self._predict(loaded, await self._online_rows(loaded, batch))
+                wanted = self._look_up(loaded, batch)
+                replies = await self._read(list(wanted.commands))
+                long = len(wanted.rows) >= _LONG_ROWS and _inline(loaded, len(wanted.rows))
+                async with self._turn if long else nullcontext():
+                    await self._predict(loaded, self._read_rows(loaded, wanted.rows, replies))
+                    _finish(loaded, batch)
+                    if long:
+                        await asyncio.sleep(0)
         except Exception as err:  # each request raises it again, and the guard tells it
             late = isinstance(err, TimeoutError)
             told = RequestTimeoutError("the answer was not ready in time") if late else err
             for asked in batch:
                 asked.fail(told)
-            return
         finally:
             self._metrics.in_flight -= len(batch)
-        model = {"name": loaded.name, "version": loaded.version.version}
-        for asked in batch:
-            if not asked.future.done():
-                asked.future.set_result({"model": model, "predictions": asked.answers})
 
     async def _predict(self, loaded: Loaded, rows: list[_Row]) -> None:
         """Score the rows; what the model cannot take fails only the request that it is in."""
@@ -155,10 +173,9 @@ class Batches:
         else:
             self._tell(loaded, rows, predictions)
 
-    async def _online_rows(self, loaded: Loaded, batch: list[_Asked]) -> list[_Row]:
-        """Return the online features of every row that can be read; the others are refused."""
-        commands: dict[bytes, int] = {}
-        wanted: list[tuple[_Asked, int, list[int], dict[int, Any]]] = []
+    def _look_up(self, loaded: Loaded, batch: list[_Asked]) -> _Wanted:
+        """Return what to read for every row that can be understood; the others are refused."""
+        wanted = _Wanted({}, [])
         for asked in batch:
             given = asked.request.feature_overrides or itertools.repeat(None)
             rows_given = zip(asked.request.entity_rows, given, strict=False)
@@ -169,9 +186,15 @@ class Batches:
                 except (InvalidEntityRowError, InvalidFeatureOverrideError) as err:
                     self._refuse(asked, position, err)
                 else:
-                    places = [commands.setdefault(one, len(commands)) for one in packed]
-                    wanted.append((asked, position, places, overrides))
-        replies = await self._read(list(commands))
+                    numbers = wanted.commands
+                    places = [numbers.setdefault(one, len(numbers)) for one in packed]
+                    wanted.rows.append((asked, position, places, overrides))
+        return wanted
+
+    def _read_rows(
+        self, loaded: Loaded, wanted: list[_WantedRow], replies: Sequence[Any]
+    ) -> list[_Row]:
+        """Return the features of every row whose values can be read; the others are refused."""
         now = time.time()
         cache: dict[int, OnlineRow] = {}
         rows = []
@@ -244,11 +267,22 @@ def _split(waiting: list[_Asked]) -> Iterator[list[_Asked]]:
     yield batch
 
 
+def _finish(loaded: Loaded, batch: list[_Asked]) -> None:
+    """Answer every request that has not failed as a whole."""
+    model = {"name": loaded.name, "version": loaded.version.version}
+    for asked in batch:
+        if not asked.future.done():
+            asked.future.set_result({"model": model, "predictions": asked.answers})
+
+
 async def _score(loaded: Loaded, rows: list[Sequence[Any]]) -> Predictions:
-    model = loaded.model
-    if model.quick and len(rows) <= _INLINE_ROWS:
-        return model.score_rows(rows)
-    return await asyncio.to_thread(model.score_rows, rows)
+    if _inline(loaded, len(rows)):
+        return loaded.model.score_rows(rows)
+    return await asyncio.to_thread(loaded.model.score_rows, rows)
+
+
+def _inline(loaded: Loaded, rows: int) -> bool:
+    return loaded.model.quick and rows <= _INLINE_ROWS
 
 
 def _shares(predictions: Predictions) -> Iterable[Any]:

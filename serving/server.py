@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import ctypes
+import gc
 import logging
 import math
 import signal
@@ -73,9 +74,13 @@ class DrainingServer(uvicorn.Server):
         self._loop: asyncio.AbstractEventLoop | None = None
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """Remember the loop that the signal handler reaches."""
+        """Remember the loop that the signal handler reaches; make the server quick to answer."""
         self._loop = asyncio.get_running_loop()
         await super().startup(sockets)
+        # What is here now stays. A garbage collection that looks at all of it stops every request
+        # for 20 ms, twice a second under load.
+        gc.collect()
+        gc.freeze()
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Take no more connections, answer what has arrived, then stop."""

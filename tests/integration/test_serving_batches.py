@@ -138,6 +138,29 @@ def test_a_request_that_was_given_up_leaves_the_others_their_answers(ask: Ask) -
     assert _sample(metrics, "serving_rows_total") == 2
 
 
+def test_large_requests_have_a_turn_each(tmp_path: Path, redis_server: RedisAddress) -> None:
+    write_linear_bundle(tmp_path)
+    turns: list[int] = []
+
+    async def count() -> None:
+        """Count the turns of the event loop; note in which one each request was answered."""
+        champion = Champion(FolderSource(tmp_path), metrics := Metrics(), 0)
+        champion.refresh()
+        online = OnlineStoreClient(redis_address.RedisAddress.from_url(redis_server.url), 5)
+        await online.start()
+        batches, turn = Batches(champion, online, metrics, 10.0), 0
+        futures = [batches.predict(_request(*range(100))) for _ in range(5)]
+        for future in futures:
+            future.add_done_callback(lambda _: turns.append(turn))
+        while len(turns) < len(futures):
+            await asyncio.sleep(0)
+            turn += 1
+        await online.stop()
+
+    asyncio.run(count())
+    assert len(set(turns)) == len(turns)
+
+
 def test_large_requests_are_answered_beside_small_ones(ask: Ask) -> None:
     outcomes, metrics = ask(_request(1), _request(*range(300)), *[_request(i) for i in range(200)])
     assert _orders(outcomes[1]) == list(range(300))

@@ -1,8 +1,9 @@
 """Which BigQuery types travel to Arrow as they are, and what the others are cast to.
 
-The twin of `point_in_time.columns`. BigQuery has one integer and one float, so a feature is never widened but to
-a float or a time; NUMERIC becomes FLOAT64 unless declared a string, and is refused when declared an
-integer; a DATETIME or DATE declared a timestamp is UTC; JSON and the rest become their text.
+The twin of `point_in_time.columns`. BigQuery has one integer and one float, so a feature is never
+widened but to a float or a time; NUMERIC becomes FLOAT64 unless declared a string, and is refused
+when declared an integer; a DATETIME or DATE declared a timestamp is UTC; JSON and the rest become
+their text.
 """
 
 from __future__ import annotations
