@@ -379,9 +379,7 @@ def _create(database: PostgresAddress, users: int, days: int) -> None:
                 from generate_series(0, {days - 1}) as day, generate_series(1, {users}) as id
                 """
             )
-            connection.execute(
-                f"create unique index on {table} (user_id, event_timestamp desc, created_at desc)"
-            )
+            connection.execute(f"create unique index on {table} (user_id, event_timestamp desc)")
             connection.execute(f"vacuum analyze {table}")
 
 

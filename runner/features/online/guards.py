@@ -212,7 +212,8 @@ class TransactionGuard(Guard):
         self._idle.append(wire)
         if answers is None:  # somebody touched one of the keys: look again, at fewer of them
             half = (len(chunk.keys) + 1) // 2
-            self._todo += [_Chunk(*(c[:half] for c in chunk)), _Chunk(*(c[half:] for c in chunk))]
+            halves = range(half), range(half, len(chunk.keys))
+            self._todo += [chunk.part(positions) for positions in halves if positions]
             return
         for answer in answers:
             if isinstance(answer, Exception):

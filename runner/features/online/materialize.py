@@ -9,7 +9,7 @@ what is stored, and writing a row twice changes nothing.
 An incremental run reads the newest row of every entity too, without history, but writes only rows
 whose time differs from the stored one or that changed in the table since the watermark's snapshot
 (as the warehouse itself knows, so that a late row or a correction is found whatever its timestamps
-say). It also renews the keys' time to live.
+say; where it cannot know, every row counts as changed). It also renews the keys' time to live.
 """
 
 from __future__ import annotations

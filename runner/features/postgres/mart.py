@@ -98,13 +98,16 @@ class PostgresMart:
         is_table = row["kind"] in {"r", "p", "m"}
         # An index reads `u` or `-`, then its columns.
         indexes = [text.split("\x01") for text in row["indexes"]]
+        unique = [set(columns) for kind, *columns in indexes if kind == "u"]
+        times = {mart.timestamp_field, mart.created_timestamp_column}
         return PostgresTable(
             mart=mart,
             identity=f"{row['database']}/{row['oid']}" if is_table else "",
             horizon=row["horizon"],
             key_order=_key_order(mart, [columns for _, *columns in indexes]),
-            has_ties=not any(
-                unique == "u" and _identifies(mart, columns) for unique, *columns in indexes
+            has_ties=not any(columns <= {*mart.join_keys, *times} for columns in unique),
+            has_versions=not any(
+                columns <= {*mart.join_keys, mart.timestamp_field} for columns in unique
             ),
             rows=row["rows"],
             history=self._history(row["rows"]),
@@ -148,12 +151,6 @@ def _key_order(mart: FeatureMart, indexes: Sequence[Sequence[str]]) -> tuple[str
         ]:
             return tuple(columns[:width])
     return ()
-
-
-def _identifies(mart: FeatureMart, columns: Sequence[str]) -> bool:
-    """Tell whether rows that agree in join keys and timestamps agree in `columns`."""
-    known = {*mart.join_keys, mart.timestamp_field, mart.created_timestamp_column}
-    return set(columns) <= known
 
 
 def _describe_sql(mart: FeatureMart) -> str:

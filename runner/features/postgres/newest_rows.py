@@ -45,6 +45,8 @@ class PostgresTable:
         Join keys in the order of an index on (join keys, event timestamp); empty without one.
     has_ties
         False when a unique index rules out two equally new rows.
+    has_versions
+        False when a unique index rules out two rows of one entity with one event timestamp.
     rows
         How many there are, as PostgreSQL estimates it; 0 or less: it has not looked yet.
     history
@@ -56,6 +58,7 @@ class PostgresTable:
     horizon: int
     key_order: tuple[str, ...]
     has_ties: bool
+    has_versions: bool
     rows: float
     history: float | None
 
@@ -70,7 +73,12 @@ def newest_rows_sql(
 ) -> str:
     """Return the SQL for the newest valid row per entity, as `MartSnapshot.newest_rows` says."""
     mart = source.mart
-    changed = "true" if changed_since is None else _changed(mart, *changed_since)
+    # Of two versions of a row the older, which has not changed, is the newest once the newer one
+    # is deleted; and nothing in PostgreSQL tells of a deletion.
+    if changed_since is None or source.has_versions:
+        changed = "true"
+    else:
+        changed = _changed(mart, *changed_since)
     outputs = [_output(mart, key) for key in mart.join_keys]
     outputs += [f"source.{quote(mart.timestamp_field)}::timestamptz as {quote(EVENT_TIME)}"]
     outputs += [f"{changed} as {quote(CHANGED)}"]
