@@ -644,8 +644,11 @@ def online_get(
 def _show_servers(states: list[ServerStatus]) -> None:
     rows = []
     for server in states:
-        owner = "the project's own" if server.embedded else "not the project's"
-        where = f"{owner} ({server.data})" if server.data else owner
+        where = "not the project's"
+        if server.embedded:
+            where = f"the project's own ({server.data})"
+        elif server.other_project:
+            where = f"started by the project in {server.other_project}"
         rows.append(
             [
                 f"{server.name} {server.version}".strip(),
@@ -658,6 +661,14 @@ def _show_servers(states: list[ServerStatus]) -> None:
     for server in states:
         if server.hint:
             console.note(f"hint: {server.hint}")
+    variables = {"PostgreSQL": "PGPORT", "Redis": "REDIS_URL"}
+    shared = [variables[server.name] for server in states if server.other_project]
+    if shared:
+        console.note(
+            "hint: `runner down` of the other project stops what is shared; for a server of this "
+            f"project's own set {' and '.join(shared)} in profiles/local.env to a free port, then "
+            "`runner up`"
+        )
 
 
 def _show_champion(name: str, champion: str, before: str) -> None:

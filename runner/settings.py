@@ -208,7 +208,8 @@ def load_settings(target: str | None = None, start: Path | None = None) -> Setti
     if missing:
         path = settings.env_file
         raise RunnerError(
-            f"{path}: {', '.join(missing)} not set", hint=f"add {missing[0]}=… to {path.name}"
+            f"{path}: {', '.join(missing)} not set",
+            hint=f"add {'=…, '.join(missing)}=… to {path.name}, or to the environment",
         )
     return settings
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+import shlex
 import sqlite3
 import tempfile
 from collections.abc import Iterator, Mapping
@@ -62,14 +63,22 @@ class ModelUri:
     alias: str
     version: str
 
-    @property
-    def not_found(self) -> RegistryError:
-        """The error for a model that the registry does not know."""
+    def not_found(self, candidate: str) -> RegistryError:
+        """Return the error for a model that the registry does not know.
+
+        Parameters
+        ----------
+        candidate
+            The model's challenger, else its newest version; "" if it has none.
+        """
         wanted = f"version with alias {self.alias!r}" if self.alias else f"version {self.version}"
-        return RegistryError(
-            f"registered model {self.name!r} has no {wanted}",
-            hint="run `runner train` with a recipe whose gate passes, or name another model",
-        )
+        hint = "run `runner train` with a recipe whose gate passes, or name another model"
+        if candidate and self.alias == "champion":
+            hint = (
+                f"`runner promote {shlex.quote(self.name)} {candidate}` makes version {candidate} "
+                "the champion, whatever its gate said; or train one that passes"
+            )
+        return RegistryError(f"registered model {self.name!r} has no {wanted}", hint=hint)
 
 
 def open_source(model_uri: str, tracking_uri: str, env: Mapping[str, str]) -> Source:
@@ -148,6 +157,13 @@ class SqliteSource:
     _BY_ALIAS = _VERSION + (
         "(select version from registered_model_aliases a where a.name = v.name and a.alias = ?)"
     )
+    _CANDIDATE = """
+        select v.version
+        from model_versions v
+        left join registered_model_aliases a
+            on a.name = v.name and a.version = v.version and a.alias = 'challenger'
+        where v.name = ? and v.current_stage <> 'Deleted_Internal'
+        order by a.alias is null, v.version desc"""
 
     def __init__(self, path: Path, uri: ModelUri) -> None:
         self._path = path.resolve()
@@ -160,13 +176,14 @@ class SqliteSource:
         try:
             with closing(sqlite3.connect(f"{self._path.as_uri()}?mode=ro", uri=True)) as database:
                 row = database.execute(query, wanted).fetchone()
+                candidate = row or database.execute(self._CANDIDATE, [self._uri.name]).fetchone()
         except sqlite3.Error as err:
             raise RegistryError(
                 f"{self._path}: MLflow's database cannot be read ({err})",
                 hint="check MLFLOW_TRACKING_URI, or train a model first",
             ) from err
         if row is None:
-            raise self._uri.not_found
+            raise self._uri.not_found(str(candidate[0]) if candidate else "")
         return _version(str(row[0]), str(row[1]), row[2], row[3])
 
     @contextmanager
@@ -193,7 +210,7 @@ class HttpSource:
                 "model-versions/get", name=self._uri.name, version=self._uri.version
             )
         if found is None:
-            raise self._uri.not_found
+            raise self._uri.not_found(self._candidate())
         version = found["model_version"]
         run = self._server.get("runs/get", run_id=version["run_id"])
         if run is None:
@@ -208,6 +225,13 @@ class HttpSource:
             run["run"]["info"]["artifact_uri"],
             tags.get(DIGEST_TAG),
         )
+
+    def _candidate(self) -> str:
+        found = self._server.get("registered-models/get", name=self._uri.name) or {}
+        model = found.get("registered_model", {})
+        aliases = {one["alias"]: one["version"] for one in model.get("aliases", [])}
+        versions = [one["version"] for one in model.get("latest_versions", [])]
+        return str(aliases.get("challenger") or max(versions, key=int, default=""))
 
     @contextmanager
     def bundle(self, version: ModelVersion) -> Iterator[Path]:

@@ -72,6 +72,13 @@ def overridable(*names: str) -> list[dict[str, Any]]:
     ]
 
 
+def write_bundle_of(folder: Path, view: str, feature: str) -> str:
+    """Write a linear model of one number of another feature view."""
+    return write_linear_bundle(
+        folder, features=[manifest()["features"][0] | {"view": view, "feature": feature}]
+    )
+
+
 def inputs_of(content: Mapping[str, Any]) -> list[dict[str, Any]]:
     """Return the model inputs for a manifest's features, as the exporter does."""
     tensors = []

@@ -6,7 +6,7 @@ Google's clients try failed calls again for minutes by default: here they try on
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
@@ -38,6 +38,15 @@ def credentials(_: Settings) -> str:
             hint="run `gcloud auth application-default login`, or as a service account",
         ) from error
     return f"application default credentials ({type(found).__name__})"
+
+
+def server(settings: Settings) -> str:
+    """See that BigQuery answers; the checks after it see what it lets us do."""
+    from google.api_core.exceptions import Forbidden, NotFound
+
+    with _told(settings, "BigQuery", role=""), suppress(Forbidden, NotFound):
+        _client(settings).get_dataset(DATASETS[0], **_ONCE)
+    return f"answers for project {settings.env['GOOGLE_CLOUD_PROJECT']}"
 
 
 def jobs(settings: Settings) -> str:

@@ -29,7 +29,7 @@ def variables(settings: Settings) -> str:
     if missing:
         raise RunnerError(
             f"{', '.join(missing)} not set",
-            hint=f"export {missing[0]}=…, or add it to {settings.env_file}",
+            hint=f"add {'=…, '.join(missing)}=… to {settings.env_file}, or to the environment",
         )
     return f"all set, from {settings.env_file} and the environment"
 

@@ -7,9 +7,11 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from runner.errors import RunnerError
+from runner.project.manifest import load_manifest
 from runner.recipes.recipe import all_recipes, load_recipe
 from runner.servers import redis_login, redis_server
 from runner.settings import Settings
+from serving.bundle import Bundle
 
 _LEAST_REDIS = 6
 
@@ -88,7 +90,10 @@ def mlflow(settings: Settings) -> str:
 
 
 def champions(settings: Settings) -> str:
-    """See that the champions' files are those that were registered."""
+    """See that the champions' files are those registered, and that their features are still made.
+
+    Where dbt has not compiled the project for this target, nobody knows its features.
+    """
     if _is_new(settings.mlflow_tracking_uri):
         return "none yet"
     from runner.modelling.champion import CHAMPION, version_with
@@ -101,9 +106,36 @@ def champions(settings: Settings) -> str:
         {load_recipe(path).registered_model_name for path in all_recipes(settings.root)}
     ):
         if version_with(client, name, CHAMPION) is not None:
-            _, number = load_version(settings, f"models:/{name}@{CHAMPION}")
+            model, number = load_version(settings, f"models:/{name}@{CHAMPION}")
             verified.append(f"{name} version {number}")
+            _require_marts(settings, verified[-1], model.bundle)
     return f"intact: {', '.join(verified)}" if verified else "none yet"
+
+
+def _require_marts(settings: Settings, champion: str, bundle: Bundle) -> None:
+    """Raise RunnerError if dbt or the warehouse has no more what the champion's features are in."""
+    from runner.features.warehouse import open_mart
+
+    if not settings.manifest_path.is_file():
+        return
+    marts = load_manifest(settings.manifest_path).marts
+    adapter = "bigquery" if settings.target == "cloud" else "postgres"
+    if any(mart.adapter_type != adapter for mart in marts.values()):
+        return
+    for view in sorted({feature.view for feature in bundle.features}):
+        known = {column.name for column in marts[view].features} if view in marts else set()
+        gone = [f.feature for f in bundle.features if f.view == view and f.feature not in known]
+        if gone:
+            raise RunnerError(
+                f"{champion} takes {view}:{gone[0]}, which dbt does not have",
+                hint="bring it back and run `dbt build`, or train a version without it and "
+                "`runner promote` that",
+            )
+        try:
+            with open_mart(settings, marts[view]):
+                pass
+        except RunnerError as error:
+            raise RunnerError(f"{champion}: {error.message}", hint=error.hint) from error
 
 
 def _is_new(uri: str) -> bool:

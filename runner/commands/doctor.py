@@ -1,4 +1,7 @@
-"""`runner doctor`: whether all that a target needs is there. Every check looks, whatever fails."""
+"""`runner doctor`: whether all that a target needs is there.
+
+A check that fails keeps only those from looking that would tell the same cause again.
+"""
 
 from __future__ import annotations
 
@@ -39,16 +42,17 @@ class Check(NamedTuple):
     ----------
     needs
         Variables without which there is nowhere to look.
+    after
+        Earlier checks without which there is nothing to look at; a target may lack some of them.
     """
 
     name: str
     look: Callable[[Settings], str]
     needs: tuple[str, ...] = ()
+    after: tuple[str, ...] = ()
 
 
 _POSTGRES = ("PGHOST", "PGPORT", "PGUSER", "PGPASSWORD", "PGDATABASE")
-_MLFLOW = ("MLFLOW_TRACKING_URI",)
-_BIGQUERY = ("GOOGLE_CLOUD_PROJECT",)
 
 _BEGIN = [
     Check("variables", machine.variables),
@@ -57,30 +61,31 @@ _BEGIN = [
     Check("disk", machine.disk),
 ]
 _END = [
-    Check("MLflow", tools.mlflow, _MLFLOW),
-    Check("champions", tools.champions, _MLFLOW),
+    Check("MLflow", tools.mlflow, ("MLFLOW_TRACKING_URI",)),
+    Check("champions", tools.champions, after=("MLflow", "PostgreSQL", "BigQuery jobs")),
     Check("port 8000", machine.serving_port),
 ]
 _LOCAL = [
     Check("PostgreSQL", postgres.server, _POSTGRES),
-    Check("schemas", postgres.schemas, _POSTGRES),
-    Check("indexes", postgres.indexes, _POSTGRES),
+    Check("schemas", postgres.schemas, after=("PostgreSQL",)),
+    Check("indexes", postgres.indexes, after=("PostgreSQL",)),
     Check("Redis", tools.redis, ("REDIS_URL",)),
-    Check("Redis memory", tools.redis_memory, ("REDIS_URL",)),
-    Check("Feast's registry", postgres.feast_registry, _POSTGRES),
+    Check("Redis memory", tools.redis_memory, after=("Redis",)),
+    Check("Feast's registry", postgres.feast_registry, after=("PostgreSQL",)),
 ]
 _CLOUD = [
     Check("credentials", bigquery.credentials),
-    Check("BigQuery jobs", bigquery.jobs, _BIGQUERY),
+    Check("BigQuery", bigquery.server, ("GOOGLE_CLOUD_PROJECT",), ("credentials",)),
+    Check("BigQuery jobs", bigquery.jobs, after=("BigQuery",)),
     *(
-        Check(f"dataset {name}", partial(bigquery.dataset, name=name), _BIGQUERY)
+        Check(f"dataset {name}", partial(bigquery.dataset, name=name), after=("BigQuery",))
         for name in bigquery.DATASETS
     ),
-    Check("Storage Read API", bigquery.storage_read, _BIGQUERY),
+    Check("Storage Read API", bigquery.storage_read, after=("BigQuery jobs",)),
     Check("Redis encryption", tools.redis_encryption, ("REDIS_URL",)),
     Check("Redis", tools.redis, ("REDIS_URL",)),
-    Check("Redis memory", tools.redis_memory, ("REDIS_URL",)),
-    Check("Feast's registry", bigquery.feast_registry, ("FEAST_REGISTRY",)),
+    Check("Redis memory", tools.redis_memory, after=("Redis",)),
+    Check("Feast's registry", bigquery.feast_registry, ("FEAST_REGISTRY",), ("credentials",)),
 ]
 
 
@@ -95,7 +100,15 @@ def diagnose(settings: Settings) -> list[Finding]:
     settings.export()
     checks = [*_BEGIN, *(_CLOUD if settings.target == "cloud" else _LOCAL), *_END]
     missing, secrets = missing_variables(settings), _secrets(settings)
-    return [_finding(check, settings, missing, secrets) for check in checks]
+    findings: dict[str, Finding] = {}
+    for check in checks:
+        failed = [name for name in check.after if name in findings and not findings[name].is_ok]
+        if failed:
+            told = f"not looked at: it needs {failed[0]}"
+            findings[check.name] = Finding(check.name, False, told)
+        else:
+            findings[check.name] = _finding(check, settings, missing, secrets)
+    return list(findings.values())
 
 
 def _finding(
@@ -103,7 +116,7 @@ def _finding(
 ) -> Finding:
     needed = [name for name in check.needs if name in missing]
     if needed:
-        hint = f"set {needed[0]}, then look again"
+        hint = f"set {', '.join(needed)}, then look again"
         return Finding(check.name, False, f"nowhere to look: {', '.join(needed)} not set", hint)
     try:
         told, hint, is_ok = check.look(settings), "", True

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Literal
 
 from runner.errors import RunnerError
-from runner.servers import postgres_server, redis_server
+from runner.servers import postgres_server, redis_login, redis_server
 from runner.settings import Settings
 
 
@@ -39,6 +39,8 @@ class ServerStatus:
         Process id of the project's own server, else None.
     data
         The folder of the project's own server.
+    other_project
+        The folder of another project whose `runner up` started it; None if not known to be so.
     changed
         Whether this call started or stopped it.
     problem, hint
@@ -52,6 +54,7 @@ class ServerStatus:
     embedded: bool = False
     pid: int | None = None
     data: Path | None = None
+    other_project: Path | None = None
     changed: bool = False
     problem: str = ""
     hint: str = ""
@@ -71,6 +74,7 @@ class _Server:
     start: Callable[[], object]
     stop: Callable[[Path], bool]
     pid: Callable[[], int | None]
+    told_data: Callable[[], Path | None]
 
     def status(
         self, state: Literal["running", "stopped"], version: str = "", *, changed: bool = False
@@ -84,8 +88,16 @@ class _Server:
             embedded=pid is not None,
             pid=pid,
             data=self.data if pid is not None else None,
+            other_project=self._other_project() if version and pid is None else None,
             changed=changed,
         )
+
+    def _other_project(self) -> Path | None:
+        """Return the project whose server it is, by the folder that the server works in."""
+        told, below_root = self.told_data(), self.data.parts[-3:]
+        if told is None or told.parts[-3:] != below_root or told == self.data.resolve():
+            return None
+        return told.parents[2]
 
 
 def up(
@@ -162,6 +174,7 @@ def _servers(
             ),
             stop=postgres_server.stop,
             pid=lambda: postgres_server.pid_at(postgres, folder / "postgres"),
+            told_data=lambda: postgres_server.told_data(postgres),
         ),
         _Server(
             name="Redis",
@@ -174,6 +187,7 @@ def _servers(
             start=lambda: redis_server.start(redis, folder / "redis"),
             stop=redis_server.stop,
             pid=lambda: redis_server.pid_at(redis, folder / "redis"),
+            told_data=lambda: redis_login.told_data(redis),
         ),
     ]
 

@@ -99,6 +99,20 @@ def _version(address: PostgresAddress) -> str:
         return connection.info.parameter_status("server_version") or ""
 
 
+def told_data(address: PostgresAddress) -> Path | None:
+    """Return the folder that the server says its data are in; None if it does not tell us."""
+    import psycopg
+
+    # No row for an account that may not know; `show` would fail.
+    query = "select setting from pg_settings where name = 'data_directory'"
+    try:
+        with psycopg.connect(**address.conninfo, connect_timeout=_ANSWER_SECONDS) as connection:  # type: ignore[arg-type]
+            row = connection.execute(query).fetchone()
+    except psycopg.Error:
+        return None
+    return Path(row[0]) if row else None
+
+
 def _create_database(address: PostgresAddress, refused: str) -> None:
     import psycopg
     from psycopg import errors, sql

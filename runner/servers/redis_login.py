@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import socket
 import ssl
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qs, urlsplit
 
 from runner.errors import RunnerError
 from runner.settings import RedisAddress
 from serving.redis_refusal import certificate_hint
+
+if TYPE_CHECKING:
+    import redis
 
 _ANSWER_SECONDS = 5
 
@@ -54,21 +58,38 @@ def info(address: RedisAddress, section: str = "server") -> dict[str, Any]:
     section
         Of Redis' INFO, such as `memory`.
     """
+    from redis import exceptions
+
+    with _client(address) as client:
+        client.ping()
+        try:
+            return dict(client.info(section))
+        except exceptions.NoPermissionError:
+            return {}
+
+
+def told_data(address: RedisAddress) -> Path | None:
+    """Return the folder that the server says it works in; None if it does not tell us."""
+    from redis import exceptions
+
+    try:
+        with _client(address) as client:
+            return Path(client.config_get("dir")["dir"])
+    except (exceptions.RedisError, KeyError):
+        return None
+
+
+def _client(address: RedisAddress) -> redis.Redis:
     import redis
     from redis.backoff import NoBackoff
     from redis.retry import Retry
 
-    with redis.Redis.from_url(
+    return redis.Redis.from_url(
         address.url,
         socket_timeout=_ANSWER_SECONDS,
         socket_connect_timeout=_ANSWER_SECONDS,
         retry=Retry(NoBackoff(), 0),  # the default waits seconds for a server that is not there
-    ) as client:
-        client.ping()
-        try:
-            return dict(client.info(section))
-        except redis.exceptions.NoPermissionError:
-            return {}
+    )
 
 
 def _tls_problem(address: RedisAddress, where: str, error: Exception) -> RunnerError | None:

@@ -12,12 +12,14 @@ from google.auth.exceptions import DefaultCredentialsError
 from google.cloud import bigquery
 
 from runner.commands.doctor import Finding, diagnose
+from runner.project import dbt
 from runner.settings import read_settings
 from tests.conftest import free_port
 from tests.emulators.bigquery import Emulator
 from tests.emulators.certificates import make_certificate
 from tests.emulators.gcs import BUCKET, CloudStorage, cloud_storage
 from tests.emulators.redis_servers import PASSWORD, RedisServers, one_redis
+from tests.serving_bundles import register, write_bundle_of
 from tests.small_project import write_project
 
 pytestmark = [pytest.mark.cloud, pytest.mark.servers, pytest.mark.timeout(900)]
@@ -93,7 +95,7 @@ def test_a_cloud_that_is_well_has_no_problems(look: Diagnose) -> None:
 def test_variables_that_are_not_set_are_named_at_once(look: Diagnose) -> None:
     found = problems(look(FEAST_REGISTRY="", GOOGLE_CLOUD_PROJECT=""))
     assert found["variables"][0] == "GOOGLE_CLOUD_PROJECT, FEAST_REGISTRY not set"
-    assert found["BigQuery jobs"][0] == "nowhere to look: GOOGLE_CLOUD_PROJECT not set"
+    assert found["BigQuery"][0] == "nowhere to look: GOOGLE_CLOUD_PROJECT not set"
     assert "Redis" not in found
 
 
@@ -106,19 +108,26 @@ def test_missing_credentials_are_told_with_the_command(
     monkeypatch.setattr(google.auth, "default", none)
     found = problems(look())
     assert found["credentials"][0] == "no application default credentials: none found"
-    for check in ("credentials", "BigQuery jobs", "dataset raw_events", "Storage Read API"):
-        assert "gcloud auth application-default login" in found[check][1]
+    assert "gcloud auth application-default login" in found["credentials"][1]
+    for check in ("BigQuery", "Feast's registry"):
+        assert found[check] == ("not looked at: it needs credentials", "")
+    assert found["dataset raw_events"] == ("not looked at: it needs BigQuery", "")
     assert "Redis" not in found
 
 
-def test_a_bigquery_that_does_not_answer_is_told_once_per_check(look: Diagnose) -> None:
+def test_a_bigquery_that_does_not_answer_is_told_once(look: Diagnose) -> None:
     found = problems(look(BIGQUERY_EMULATOR_HOST=f"http://127.0.0.1:{free_port()}"))
     datasets = {
         f"dataset {name}"
         for name in ("raw_events", "staging", "feature_mart", "spine_data", "feast_registry")
     }
-    assert set(found) == {"BigQuery jobs", "Storage Read API", *datasets}
-    assert "check the network" in found["BigQuery jobs"][1]
+    assert "check the network" in found.pop("BigQuery")[1]
+    assert found == {
+        **dict.fromkeys({"BigQuery jobs", *datasets}, ("not looked at: it needs BigQuery", "")),
+        **dict.fromkeys(
+            {"Storage Read API", "champions"}, ("not looked at: it needs BigQuery jobs", "")
+        ),
+    }
 
 
 def test_a_missing_dataset_is_told_with_what_makes_it(look: Diagnose) -> None:
@@ -137,6 +146,20 @@ def test_a_dataset_elsewhere_is_told(look: Diagnose) -> None:
         "dataset test-project.raw_events is in US, but BIGQUERY_LOCATION=EU",
         "set BIGQUERY_LOCATION=US, or make the dataset anew in EU",
     )
+
+
+def test_a_champion_whose_mart_is_not_in_bigquery_is_a_problem(
+    look: Diagnose, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)  # MLflow writes artifacts below it
+    write_bundle_of(tmp_path / "bundle", "reading", "amount")
+    register(f"sqlite:///{tmp_path / 'mlflow.db'}", tmp_path / "bundle", "small")
+    assert look()["champions"].told == "intact: small version 1"  # dbt has not compiled
+    dbt.run(read_settings("cloud", tmp_path / "small"), ["parse"], lambda _: None)
+    told, hint = problems(look())["champions"]
+    gone = "no table doctor_feature_mart.reading in test-project"
+    assert told == f"small version 1: feature mart reading: {gone}"
+    assert hint == "run `dbt build --select +reading`"
 
 
 def test_a_missing_bucket_is_told(look: Diagnose) -> None:
@@ -167,4 +190,5 @@ def test_a_wrong_password_is_told_and_not_shown(look: Diagnose, tls_redis: Redis
 def test_a_certificate_of_a_stranger_is_told(look: Diagnose, tls_redis: RedisServers) -> None:
     found = problems(look(REDIS_URL=tls_redis.url.partition("?")[0]))
     assert "certificate is refused" in found["Redis"][0]
+    assert found["Redis memory"] == ("not looked at: it needs Redis", "")
     assert "ssl_ca_certs" in found["Redis"][1]

@@ -25,6 +25,7 @@ from runner.errors import RunnerError
 from runner.project import dbt
 from runner.settings import PostgresAddress, Settings, read_settings
 from tests.conftest import free_port
+from tests.serving_bundles import register, write_bundle_of
 from tests.small_project import write_project
 
 pytestmark = [pytest.mark.servers, pytest.mark.timeout(300)]
@@ -111,6 +112,7 @@ def test_the_command_says_a_line_for_each_check_and_exits_with_1(
     assert done.exit_code == 1
     lines = done.stdout.splitlines()
     assert len(lines) == 13
+    assert "problem Redis memory: not looked at: it needs Redis" in lines
     assert [line for line in lines if line.startswith("problem Redis: nothing listens at")]
     assert [line for line in lines if line.startswith("ok      PostgreSQL: ")]
     printed = json.loads(CliRunner().invoke(cli.app, ["doctor", "--json"]).stdout)
@@ -123,20 +125,25 @@ def test_a_variable_that_is_not_set_keeps_nothing_else_from_being_looked_at(
 ) -> None:
     found = look(PGHOST="")
     assert problems(found)["variables"][0] == "PGHOST not set"
-    nowhere = ("nowhere to look: PGHOST not set", "set PGHOST, then look again")
-    for check in ("PostgreSQL", "schemas", "indexes", "Feast's registry"):
-        assert problems(found)[check] == nowhere
+    assert problems(found)["PostgreSQL"] == (
+        "nowhere to look: PGHOST not set",
+        "set PGHOST, then look again",
+    )
     assert found["Redis"].is_ok
 
 
-def test_a_postgresql_that_does_not_run_is_one_problem_per_check(look: Diagnose) -> None:
+def test_a_postgresql_that_does_not_run_is_told_once(look: Diagnose) -> None:
     port = str(free_port())
-    found = problems(look(PGPORT=port))
-    assert set(found) == {"PostgreSQL", "schemas", "indexes", "Feast's registry"}
-    assert found["PostgreSQL"] == (
-        f"nothing listens at 127.0.0.1:{port}",
-        "run `runner up`, or set PGHOST and PGPORT to a server that runs",
-    )
+    assert problems(look(PGPORT=port)) == {
+        "PostgreSQL": (
+            f"nothing listens at 127.0.0.1:{port}",
+            "run `runner up`, or set PGHOST and PGPORT to a server that runs",
+        ),
+        **dict.fromkeys(
+            ("schemas", "indexes", "Feast's registry", "champions"),
+            ("not looked at: it needs PostgreSQL", ""),
+        ),
+    }
 
 
 def test_a_refused_login_is_told_without_the_password(look: Diagnose) -> None:
@@ -156,8 +163,8 @@ def test_a_refused_login_is_told_without_the_password(look: Diagnose) -> None:
 )
 def test_a_password_that_is_not_encoded_is_told_and_not_shown(look: Diagnose, url: str) -> None:
     found = problems(look(REDIS_URL=url, OTHER_URL="http://[no-address"))
-    for check in ("Redis", "Redis memory"):
-        assert found[check][0] == "REDIS_URL has no port between 1 and 65535"
+    assert found["Redis"][0] == "REDIS_URL has no port between 1 and 65535"
+    assert found["Redis memory"] == ("not looked at: it needs Redis", "")
     assert "Zm9vYmFyc2VjcmV0" not in str(found)
 
 
@@ -229,6 +236,44 @@ def test_an_mlflow_server_that_does_not_answer_is_a_problem(look: Diagnose) -> N
     assert set(found) == {"MLflow", "champions"}
     assert "127.0.0.1" in found["MLflow"][0]
     assert found["MLflow"][1]
+    assert found["champions"] == ("not looked at: it needs MLflow", "")
+
+
+@pytest.fixture
+def champion(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """A champion of the small recipe's model that takes the one feature there is, and its name."""
+    monkeypatch.chdir(tmp_path)  # MLflow writes artifacts below it
+    write_bundle_of(tmp_path / "bundle", "reading", "amount")
+    version = register(f"sqlite:///{tmp_path / 'mlflow.db'}", tmp_path / "bundle", "small")
+    return f"small version {version}"
+
+
+def test_a_champion_whose_feature_dbt_has_no_more_is_a_problem(
+    look: Diagnose, champion: str, root: Path
+) -> None:
+    assert look()["champions"].told == f"intact: {champion}"
+    path = root / "target" / "manifest.json"
+    before = path.read_text()
+    path.write_text(before.replace('"amount"', '"amounts"'))
+    told, hint = problems(look())["champions"]
+    path.unlink()
+    assert look()["champions"].is_ok  # dbt has not compiled: nobody knows
+    path.write_text(before.replace('"adapter_type": "postgres"', '"adapter_type": "bigquery"'))
+    assert look()["champions"].is_ok  # nor here: it compiled for another target
+    path.write_text(before)
+    assert told == f"{champion} takes reading:amount, which dbt does not have"
+    assert hint.startswith("bring it back and run `dbt build`")
+
+
+def test_a_champion_whose_mart_is_not_in_the_warehouse_is_a_problem(
+    look: Diagnose, champion: str, module_database: PostgresAddress
+) -> None:
+    with psycopg.connect(**module_database.conninfo, autocommit=True) as connection:
+        connection.execute("alter table feature_mart.reading rename to aside")
+        told, hint = problems(look())["champions"]
+        connection.execute("alter table feature_mart.aside rename to reading")
+    assert told.startswith(f"{champion}: feature mart reading: no table feature_mart.reading in ")
+    assert hint == "run `dbt build --select +reading`"
 
 
 def test_a_target_that_a_profile_lacks_is_told(look: Diagnose, root: Path) -> None:

@@ -21,7 +21,9 @@ import psutil
 import psycopg
 import pytest
 import redis
+from typer.testing import CliRunner
 
+from runner import cli
 from runner.errors import RunnerError
 from runner.servers import local_servers, postgres_server, processes, redis_login, redis_server
 from runner.servers.local_servers import ServerStatus
@@ -162,6 +164,36 @@ class TestUpAndDown:
         assert states(up(theirs)) == [("running", False, False)] * 2
         assert query(theirs, "select current_database()") == [("made_by_up",)]
         assert states(local_servers.down(theirs)) == [("running", False, False)] * 2
+
+    def test_a_second_project_is_told_whose_servers_it_uses(
+        self, bare_project: Settings, running: Settings, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        (bare_project.root / "dbt_project.yml").touch()
+        (bare_project.root / "profiles").mkdir()
+        (bare_project.root / "profiles" / "local.env").touch()
+        second = {**running.env, "PGDATABASE": "seconds", "MLFLOW_TRACKING_URI": "sqlite:///m.db"}
+        for name, value in second.items():
+            monkeypatch.setenv(name, value)
+        monkeypatch.chdir(bare_project.root)
+        for command in ("up", "status", "down"):
+            done = CliRunner().invoke(cli.app, [command])
+            assert done.exit_code == 0
+            assert done.stdout.count(f"started by the project in {running.root}\n") == 2
+            hint = "set PGPORT and REDIS_URL in profiles/local.env to a free port"
+            assert [hint in line for line in done.stderr.splitlines()] == [True]
+        own = changed(bare_project, REDIS_URL=running.env["REDIS_URL"])
+        assert [one.other_project for one in up(own)] == [None, running.root]
+
+    def test_an_account_that_may_not_know_the_folder_is_told_no_project(
+        self, bare_project: Settings, running: Settings
+    ) -> None:
+        query(running, "create role guest login password 'g'")
+        cache(running).execute_command("acl", "setuser", "guest", "on", ">g", "+ping", "+info")
+        port = running.redis.port
+        url = f"redis://guest:g@127.0.0.1:{port}/0"
+        env = {**running.env, "PGUSER": "guest", "PGPASSWORD": "g", "REDIS_URL": url}
+        found = local_servers.status(changed(bare_project, **env))
+        assert [(one.state, one.other_project) for one in found] == [("running", None)] * 2
 
 
 class TestSecrets:

@@ -95,8 +95,27 @@ def test_a_version_is_found_by_its_number(registry: tuple[str, list[str]]) -> No
 def test_an_unknown_model_is_told(
     registry: tuple[str, list[str]], model: str, complaint: str
 ) -> None:
-    with pytest.raises(RegistryError, match=complaint):
+    with pytest.raises(RegistryError, match=complaint) as told:
         open_source(model, registry[0], {}).resolve()
+    assert "runner train" in told.value.hint
+
+
+def test_without_a_champion_the_version_to_promote_is_named(
+    registry: tuple[str, list[str]], folder: Path
+) -> None:
+    from mlflow import MlflowClient
+
+    versions = [register(registry[0], folder, "no champion") for _ in range(3)]
+    client = MlflowClient(registry[0], registry[0])
+    client.delete_registered_model_alias("no champion", "champion")
+    source = open_source("models:/no champion@champion", registry[0], {})
+    with pytest.raises(RegistryError) as newest:
+        source.resolve()
+    assert newest.value.hint.startswith(f"`runner promote 'no champion' {versions[2]}` makes ")
+    client.set_registered_model_alias("no champion", "challenger", versions[1])
+    with pytest.raises(RegistryError) as challenger:
+        source.resolve()
+    assert challenger.value.hint.startswith(f"`runner promote 'no champion' {versions[1]}` makes ")
 
 
 def test_a_version_without_a_bundle_is_refused(

@@ -91,7 +91,10 @@ def test_missing_and_empty_variables_are_named_at_once(project):
     assert refused.value.message.endswith(
         "local.env: MLFLOW_TRACKING_URI, PGHOST, PGPORT, PGUSER, PGPASSWORD, PGDATABASE not set"
     )
-    assert refused.value.hint == "add MLFLOW_TRACKING_URI=… to local.env"
+    assert refused.value.hint == (
+        "add MLFLOW_TRACKING_URI=…, PGHOST=…, PGPORT=…, PGUSER=…, PGPASSWORD=…, PGDATABASE=… "
+        "to local.env, or to the environment"
+    )
 
 
 def test_the_cloud_needs_no_postgresql(project):
