@@ -73,6 +73,13 @@ def over_limit(what: str, *, needed: int, limit: int) -> RunnerError:
     )
 
 
+def read_bill(step: str, metadata: Mapping[bytes, bytes] | None) -> dict[str, Billed]:
+    """Return what a step's read was billed, from its schema's metadata; empty on PostgreSQL."""
+    if not metadata or b"bytes_billed" not in metadata:
+        return {}
+    return {step: Billed(int(metadata[b"bytes_processed"]), int(metadata[b"bytes_billed"]))}
+
+
 def as_metrics(billed: Mapping[str, Billed]) -> dict[str, float]:
     """Return MLflow metrics: bytes processed and billed by step, and their sums."""
     metrics: dict[str, float] = {}

@@ -22,7 +22,7 @@ from runner.commands.training import checked_manifest, feature_marts, importing
 from runner.errors import RunnerError
 from runner.project import dbt
 from runner.project.compiled import CompiledModel, compiled_models
-from runner.project.manifest import FeatureMart, Manifest, load_manifest
+from runner.project.manifest import FeatureMart, Manifest, Spine, load_manifest
 from runner.recipes.recipe import Recipe, load_recipe
 from runner.recipes.references import check_references
 from runner.servers.local_servers import require_servers
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
     Warehouse = BigQueryEstimates | PostgresEstimates
 
-Kind = Literal["dbt model", "dbt tests", "join", "materialize", "sweep"]
+Kind = Literal["dbt model", "dbt tests", "split", "join", "materialize", "sweep"]
 PRICE = "BIGQUERY_PRICE_PER_TIB"
 _TIB = 2**40
 
@@ -193,6 +193,7 @@ class _Planner:
 
     def feast_steps(self, manifest: Manifest, recipe: Recipe) -> Iterator[Step]:
         marts = [manifest.marts[name] for name in feature_marts(recipe)]
+        yield self._split(manifest.spines[recipe.spine], recipe.label)
         yield self._join(manifest, recipe, marts)
         for mart in marts:
             if mart.online:
@@ -210,6 +211,17 @@ class _Planner:
         if model.materialized == "view" and step.bills:
             return replace(step, bills=(NOTHING_BILLED,))  # defined, not read
         return step
+
+    def _split(self, spine: Spine, label: str) -> Step:
+        from runner.features.planned_queries import split_query
+
+        return self._step(
+            "split",
+            spine.name,
+            {spine.path: spine.name},
+            lambda: [split_query(self.config, spine, label)],
+            fills=spine.path,
+        )
 
     def _join(self, manifest: Manifest, recipe: Recipe, marts: Sequence[FeatureMart]) -> Step:
         from runner.features.planned_queries import join_query

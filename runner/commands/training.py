@@ -14,7 +14,7 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 from runner import console
-from runner.bytes_billed import Billed
+from runner.bytes_billed import Billed, read_bill
 from runner.commands.exposures import write_exposures
 from runner.errors import RunnerError
 from runner.project import dbt
@@ -91,13 +91,13 @@ def train(settings: Settings, path: Path) -> TrainingResult:
         manifest, billed = build_sql(settings, recipe)
         columns = load_column_lineage(manifest.path)  # now: another dbt may write it later
 
-    from runner.features.store import apply_recipe, open_store, recipe_features
+    from runner.features.store import apply_recipe, open_store, recipe_features, spine_job
     from runner.modelling.bundle import class_list, served_model, served_predictions
     from runner.modelling.champion import Contender, compare_with_champion, score_intervals
     from runner.modelling.evaluation import evaluate
     from runner.modelling.fitted_model import fit_model
     from runner.modelling.slices import score_slices, summaries
-    from runner.modelling.training_data import load_training_data
+    from runner.modelling.training_data import load_training_data, split_labels
     from runner.modelling.tuning import tune
     from runner.recipes.estimators import build_estimator, fitting
     from runner.records import tracking
@@ -108,8 +108,14 @@ def train(settings: Settings, path: Path) -> TrainingResult:
     client = tracking.connect(settings)
     tracking.refuse_other_interface(client, recipe, spine)
 
-    with console.step("feast: apply definitions, join features point-in-time") as step:
+    with console.step("split the spine's rows by time") as step:  # before the join, which costs
         store = open_store(settings)
+        rows = spine_job(store.config, spine, recipe.label).to_arrow()
+        billed |= read_bill("split", rows.schema.metadata)
+        labels = split_labels(recipe, spine, rows)
+        step.update(", ".join(f"{len(y):,} {name}" for name, y in labels.items()))
+
+    with console.step("feast: apply definitions, join features point-in-time") as step:
         apply_recipe(store, manifest, recipe)
         data = load_training_data(store, recipe, spine, features)
         step.update(f"{data.table.num_rows:,} rows × {len(features)} features")

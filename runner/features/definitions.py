@@ -16,7 +16,7 @@ from feast.types import Bool, Float32, Float64, Int32, Int64, String, UnixTimest
 from feast.value_type import ValueType
 
 from runner.errors import RunnerError
-from runner.project.manifest import FeatureMart, Manifest
+from runner.project.manifest import EVENT_TIMESTAMP, FeatureMart, Manifest, Relation, Spine
 from runner.sql import quote_table
 
 if TYPE_CHECKING:
@@ -113,9 +113,19 @@ def _data_source(mart: FeatureMart) -> DataSource:
         "description": mart.description,
         "owner": mart.owner,
     }
-    if mart.adapter_type == "bigquery":
-        return BigQuerySource(table=f"{mart.database}.{mart.schema}.{mart.alias}", **described)
-    return PostgreSQLSource(table=quote_table(mart.schema, mart.alias), **described)
+    return _source_of(mart, described)
+
+
+def spine_source(spine: Spine) -> DataSource:
+    """Return the spine's table as Feast reads it without joining anything; in no registry."""
+    return _source_of(spine, {"name": spine.name, "timestamp_field": EVENT_TIMESTAMP})
+
+
+def _source_of(relation: Relation, described: Mapping[str, str]) -> DataSource:
+    if relation.adapter_type == "bigquery":
+        table = f"{relation.database}.{relation.schema}.{relation.alias}"
+        return BigQuerySource(table=table, **described)
+    return PostgreSQLSource(table=quote_table(relation.schema, relation.alias), **described)
 
 
 def _feature_service(recipe: Recipe, views: Mapping[str, FeatureView]) -> FeatureService:

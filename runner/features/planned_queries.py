@@ -18,7 +18,7 @@ from feast.infra.registry.registry import Registry
 from feast.repo_config import RegistryConfig, RepoConfig, load_repo_config
 
 from runner.features.definitions import feast_objects
-from runner.features.store import Feature, spine_query
+from runner.features.store import Feature, spine_job, spine_query
 from runner.project.manifest import EVENT_TIMESTAMP, FeatureMart, Manifest, Spine
 from runner.settings import Settings
 
@@ -46,6 +46,12 @@ def join_query(
             config.project,
             full_feature_names=True,
         )
+    return str(job.to_sql())
+
+
+def split_query(config: RepoConfig, spine: Spine, label: str) -> str:
+    """Return the SQL that reads what training splits by time; the spine's table must exist."""
+    job: Any = spine_job(config, spine, label)
     return str(job.to_sql())
 
 

@@ -9,9 +9,12 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 import pyarrow as pa
 from feast import FeatureStore
+from feast.infra.offline_stores.offline_store import RetrievalJob
+from feast.infra.offline_stores.offline_utils import get_offline_store_from_config
+from feast.repo_config import RepoConfig
 
 from runner.errors import RunnerError
-from runner.features.definitions import feast_objects
+from runner.features.definitions import feast_objects, spine_source
 from runner.features.registry_bucket import require_bucket
 from runner.project.manifest import EVENT_TIMESTAMP, FeatureMart, Manifest, Spine
 from runner.sql import quoted
@@ -108,6 +111,13 @@ def spine_query(spine: Spine, columns: list[str]) -> str:
         f"from {quoted(adapter, *path)} "
         f"order by {', '.join(quoted(adapter, name) for name in order)}"
     )
+
+
+def spine_job(config: RepoConfig, spine: Spine, label: str) -> RetrievalJob:
+    """Return the job that reads a label and `event_timestamp` (UTC) of the spine, in no order."""
+    store = get_offline_store_from_config(config.offline_store)
+    source = spine_source(spine)
+    return store.pull_all_from_table_or_query(config, source, [], [label], EVENT_TIMESTAMP)
 
 
 def training_table(

@@ -9,6 +9,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import islice
 
 import numpy as np
 import numpy.typing as npt
@@ -16,10 +17,12 @@ from sklearn.base import BaseEstimator, ClassifierMixin, RegressorMixin
 from sklearn.exceptions import UndefinedMetricWarning
 from sklearn.metrics import get_scorer
 
+from runner.modelling.resampled_scores import Numbers, resampled_score
 from serving.scoring import Predictions
 
 RESAMPLES = 500
 SEED = 0
+_COUNTS_AT_ONCE = 2**21  # 16 MB, of which the scores make a few copies
 _TAILS = (2.5, 97.5)  # percentiles: 95 % of the resamples lie between them
 Labels = npt.NDArray[np.generic]
 RowNumbers = npt.NDArray[np.intp]
@@ -73,9 +76,8 @@ def score_interval(
     C. A. Field and A. H. Welsh, Bootstrapping clustered data (2007), section 2. A resample on
     which the score is not defined (only one class was drawn) is left out.
     """
-    every = np.arange(len(y))
-    drawn = [_score(scorer, estimator, y, rows) for rows in resamples(groups, count)]
-    return _interval(_defined(scorer, estimator, y, every), drawn)
+    whole = _defined(scorer, estimator, y, np.arange(len(y)))
+    return _interval(whole, _drawn(scorer, estimator, y, groups, count))
 
 
 def paired_interval(
@@ -98,9 +100,7 @@ def paired_interval(
     """
     every = np.arange(len(y))
     whole = _defined(scorer, new, y, every) - _defined(scorer, old, y, every)
-    drawn = [
-        _score(scorer, new, y, rows) - _score(scorer, old, y, rows) for rows in resamples(groups)
-    ]
+    drawn = _drawn(scorer, new, y, groups) - _drawn(scorer, old, y, groups)
     return _interval(whole, drawn)
 
 
@@ -112,15 +112,38 @@ def resamples(groups: RowNumbers, count: int = RESAMPLES) -> Iterator[RowNumbers
     order = np.argsort(groups, kind="stable")
     sizes = np.bincount(groups)
     starts = np.cumsum(sizes) - sizes
-    random = np.random.default_rng(SEED)
-    for _ in range(count):
-        chosen = random.integers(len(sizes), size=len(sizes))
+    for chosen in _chosen(len(sizes), count):
         lengths = sizes[chosen]
         within = np.arange(lengths.sum()) - np.repeat(np.cumsum(lengths) - lengths, lengths)
         yield order[np.repeat(starts[chosen], lengths) + within]
 
 
-def _interval(whole: float, drawn: list[float]) -> Interval:
+def row_counts(groups: RowNumbers, count: int = RESAMPLES) -> Iterator[Numbers]:
+    """Give how often each row is among `resamples`, shape (n_resamples, n_rows), some at a time."""
+    n_groups = int(groups.max()) + 1
+    chosen = _chosen(n_groups, count)
+    while some := list(islice(chosen, max(1, _COUNTS_AT_ONCE // len(groups)))):
+        counts = np.array([np.bincount(numbers, minlength=n_groups) for numbers in some])
+        yield counts.astype(np.float64)[:, groups]
+
+
+def _chosen(n_groups: int, count: int) -> Iterator[RowNumbers]:
+    random = np.random.default_rng(SEED)
+    for _ in range(count):
+        yield random.integers(n_groups, size=n_groups)
+
+
+def _drawn(
+    scorer: str, estimator: BaseEstimator, y: Labels, groups: RowNumbers, count: int = RESAMPLES
+) -> Numbers:
+    """Return the score of each resample, NaN where it is not defined."""
+    score = resampled_score(scorer, estimator, y)
+    if score is None:
+        return np.array([_score(scorer, estimator, y, rows) for rows in resamples(groups, count)])
+    return np.concatenate([score(counts) for counts in row_counts(groups, count)])
+
+
+def _interval(whole: float, drawn: Numbers) -> Interval:
     if np.isnan(drawn).all():
         raise ValueError("no resample of the rows can be scored")
     low, high = np.nanpercentile(drawn, _TAILS)

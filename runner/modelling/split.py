@@ -13,6 +13,7 @@ import pyarrow.compute as pc
 from runner.duration import format_duration
 from runner.errors import RunnerError
 
+_LEAST_ROWS = 2  # what is said of one row holds for no other
 Mask = npt.NDArray[np.bool_]
 
 
@@ -37,13 +38,28 @@ class TimeSplit:
     validation: Mask | None = None
 
     @property
+    def parts(self) -> dict[str, Mask]:
+        """The masks by what their rows are for, in the order of time."""
+        parts = {
+            "training": self.train,
+            "calibration": self.calibration,
+            "validation": self.validation,
+            "test": self.test,
+        }
+        return {name: mask for name, mask in parts.items() if mask is not None}
+
+    @property
     def embargoed(self) -> int:
         """How many rows are used for nothing."""
-        used = self.train | self.test
-        for mask in (self.calibration, self.validation):
-            if mask is not None:
-                used = used | mask
-        return int((~used).sum())
+        return len(self.train) - sum(int(mask.sum()) for mask in self.parts.values())
+
+
+class TooFewRowsError(Exception):
+    """A part of the split has fewer than two rows; the message says how many each part has."""
+
+    def __init__(self, part: str, message: str) -> None:
+        super().__init__(message)
+        self.part = part
 
 
 def split_by_time(
@@ -64,8 +80,10 @@ def split_by_time(
     Raises
     ------
     RunnerError
-        If the embargo is shorter than the label window (a training label would be decided inside
-        the test period), or a part is empty.
+        If the embargo is shorter than the label window: a training label would be decided inside
+        the test period.
+    TooFewRowsError
+        If a part has no row, or one only.
     """
     if embargo < label_window:
         raise RunnerError(
@@ -84,25 +102,19 @@ def split_by_time(
     is_test = _mask(pc.greater(timestamps, test_from))
     is_train = _mask(pc.less_equal(timestamps, until))
     periods = {"calibration": calibration, "validation": validation, "test": test}
-    for name, mask in {"training": is_train, **parts}.items():
-        if mask is not None and not mask.any():
-            raise _empty(name, periods, embargo, first, last)
-    return TimeSplit(is_train, is_test, until, test_from, **parts)
-
-
-def _empty(
-    part: str,
-    periods: dict[str, timedelta | None],
-    embargo: timedelta,
-    first: datetime,
-    last: datetime,
-) -> RunnerError:
-    taken = [f"{name} {format_duration(period)}" for name, period in periods.items() if period]
-    return RunnerError(
-        f"split: no {part} row: the spine spans {first:%Y-%m-%d} to {last:%Y-%m-%d}, divided into "
-        f"{', '.join(['training', *taken])}, with an embargo of {format_duration(embargo)} between",
-        hint="make these periods shorter, or the spine longer",
-    )
+    split = TimeSplit(is_train, is_test, until, test_from, **parts)
+    rows = {name: int(mask.sum()) for name, mask in split.parts.items()}
+    for part, count in rows.items():
+        if count < _LEAST_ROWS:
+            counts = ", ".join(f"{count:,} {name}" for name, count in rows.items())
+            taken = ", ".join(f"{name} {format_duration(p)}" for name, p in periods.items() if p)
+            raise TooFewRowsError(
+                part,
+                f"leaves {counts} rows: the spine's {len(timestamps):,} rows are from "
+                f"{first:%Y-%m-%d %H:%M} to {last:%Y-%m-%d %H:%M} UTC, divided into training, "
+                f"{taken}, with an embargo of {format_duration(embargo)} between",
+            )
+    return split
 
 
 def _between(timestamps: pa.ChunkedArray, after: datetime, until: datetime) -> Mask:

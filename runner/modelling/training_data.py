@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING, NamedTuple
@@ -18,14 +18,22 @@ from feast import FeatureStore
 from runner.errors import RunnerError
 from runner.features.store import Feature, training_table
 from runner.modelling.model_inputs import InputColumn, model_inputs
-from runner.modelling.split import TimeSplit, split_by_time
+from runner.modelling.split import TimeSplit, TooFewRowsError, split_by_time
 from runner.project.manifest import EVENT_TIMESTAMP, Spine
 
 if TYPE_CHECKING:
     from runner.recipes.recipe import Recipe
+    from runner.recipes.yaml_source import KeyPath
 
 
+Labels = npt.NDArray[np.generic]
 _SERVED_AS_ONNX_ONLY = ("lightgbm.", "xgboost.")
+_PERIODS: Mapping[str, KeyPath] = {
+    "training": ("split", "test"),
+    "calibration": ("calibration", "period"),
+    "validation": ("decision_threshold", "period"),
+    "test": ("split", "test"),
+}
 _CALIBRATION_ROWS = 5  # scikit-learn's least, of each class
 
 
@@ -33,7 +41,7 @@ class Rows(NamedTuple):
     """Model inputs of shape (n_rows, n_features) and labels of shape (n_rows,)."""
 
     X: pd.DataFrame
-    y: npt.NDArray[np.generic]
+    y: Labels
 
 
 @dataclass(frozen=True)
@@ -75,17 +83,35 @@ def load_training_data(
     Raises
     ------
     RunnerError
-        If the spine is empty, a label or timestamp is null, the split leaves a part empty, a
+        As `split_labels`, for the spine may have been built anew since that was asked.
+    """
+    table = training_table(store, spine, features, recipe.label, recipe.spine_slices)
+    split_labels(recipe, spine, table)
+    return split_rows(recipe, table, features, label_window=spine.labels[recipe.label])
+
+
+def split_labels(recipe: Recipe, spine: Spine, rows: pa.Table) -> dict[str, Labels]:
+    """Return the labels of each part of the recipe's split, in the order of time.
+
+    Parameters
+    ----------
+    rows
+        `event_timestamp` (UTC) and the label of every row of the spine.
+
+    Raises
+    ------
+    RunnerError
+        If the spine is empty, a label or timestamp is null, the split leaves a part too few rows, a
         classification label has one class only, or not the classes that calibration or a decision
         threshold needs.
     """
-    table = training_table(store, spine, features, recipe.label, recipe.spine_slices)
-    _refuse_unusable(recipe, spine, table)
-    data = split_rows(recipe, table, features, label_window=spine.labels[recipe.label])
+    _refuse_unusable(recipe, spine, rows)
+    split, y = _split(recipe, rows, spine.labels[recipe.label]), _labels(recipe, rows[recipe.label])
+    parts = {name: y[mask] for name, mask in split.parts.items()}
     if recipe.task == "classification":
-        _refuse_single_class(recipe, spine, data)
-        _refuse_other_classes(recipe, data)
-    return data
+        _refuse_single_class(recipe, spine, parts)
+        _refuse_other_classes(recipe, parts)
+    return parts
 
 
 def split_rows(
@@ -103,16 +129,9 @@ def split_rows(
     Raises
     ------
     RunnerError
-        If the embargo is shorter than the label window, or either part is empty.
+        If the embargo is shorter than the label window, or a part has too few rows.
     """
-    split = split_by_time(
-        table[EVENT_TIMESTAMP],
-        test=recipe.split.test,
-        embargo=recipe.split.embargo,
-        label_window=label_window,
-        calibration=recipe.calibration.period if recipe.calibration else None,
-        validation=recipe.decision_threshold.period if recipe.decision_threshold else None,
-    )
+    split = _split(recipe, table, label_window)
     X, y = model_inputs(table, columns), _labels(recipe, table[recipe.label])
     train, test, calibration, validation = (
         None if mask is None else Rows(X[mask], y[mask])
@@ -121,6 +140,24 @@ def split_rows(
     assert train is not None  # noqa: S101 - these masks always are
     assert test is not None  # noqa: S101 - likewise
     return TrainingData(table, train, test, split, calibration, validation)
+
+
+def _split(recipe: Recipe, table: pa.Table, label_window: timedelta) -> TimeSplit:
+    try:
+        return split_by_time(
+            table[EVENT_TIMESTAMP],
+            test=recipe.split.test,
+            embargo=recipe.split.embargo,
+            label_window=label_window,
+            calibration=recipe.calibration.period if recipe.calibration else None,
+            validation=recipe.decision_threshold.period if recipe.decision_threshold else None,
+        )
+    except TooFewRowsError as err:
+        hint = "make this period longer"
+        if err.part == "training":
+            hint = "make these periods shorter, or let the spine begin earlier"
+        hint = f"{hint}, then run the same command again"
+        raise recipe.error(_PERIODS[err.part], str(err), hint) from err
 
 
 def table_digest(table: pa.Table) -> str:
@@ -157,7 +194,7 @@ def _refuse_unusable(recipe: Recipe, spine: Spine, table: pa.Table) -> None:
             )
 
 
-def _labels(recipe: Recipe, column: pa.ChunkedArray) -> npt.NDArray[np.generic]:
+def _labels(recipe: Recipe, column: pa.ChunkedArray) -> Labels:
     if recipe.task == "regression":
         return np.asarray(pc.cast(column, pa.float64(), safe=False).to_numpy())
     if pa.types.is_boolean(column.type):
@@ -167,27 +204,28 @@ def _labels(recipe: Recipe, column: pa.ChunkedArray) -> npt.NDArray[np.generic]:
     return np.asarray(column.to_pylist(), dtype=object)
 
 
-def _refuse_single_class(recipe: Recipe, spine: Spine, data: TrainingData) -> None:
-    for name, rows in data.parts.items():
-        classes = np.unique(rows.y)
+def _refuse_single_class(recipe: Recipe, spine: Spine, parts: Mapping[str, Labels]) -> None:
+    for name, y in parts.items():
+        classes = np.unique(y)
         if len(classes) < 2:
-            raise RunnerError(
-                f"{recipe.path}: label {recipe.label} of {spine.name} is {classes[0]!s} in all "
-                f"{len(rows.y)} {name} rows: there is nothing to tell apart",
-                hint="look at the spine's SQL, or change split so that both classes occur",
+            raise recipe.error(
+                _PERIODS[name],
+                f"label {recipe.label} of {spine.name} is {classes[0]!s} in all {len(y)} {name} "
+                "rows: there is nothing to tell apart",
+                hint="look at the spine's SQL, or change the period so that both classes occur",
             )
 
 
-def _refuse_other_classes(recipe: Recipe, data: TrainingData) -> None:
+def _refuse_other_classes(recipe: Recipe, parts: Mapping[str, Labels]) -> None:
     """Raise unless each class has calibration rows, and a threshold has two to tell apart."""
-    classes = np.unique(data.train.y)
+    classes = np.unique(parts["training"])
     if recipe.decision_threshold and len(classes) > 2:
         raise recipe.error(
             ("decision_threshold",),
             f"label {recipe.label} has {len(classes)} classes; a threshold tells two apart",
             hint="delete decision_threshold, or make a label of two classes in the spine's SQL",
         )
-    if data.calibration is None:
+    if "calibration" not in parts:
         return
     if len(classes) > 2 and recipe.estimator.class_path.startswith(_SERVED_AS_ONNX_ONLY):
         raise recipe.error(
@@ -196,7 +234,7 @@ def _refuse_other_classes(recipe: Recipe, data: TrainingData) -> None:
             "XGBoost estimator is served for two",
             hint="delete calibration, or choose an estimator of scikit-learn",
         )
-    y = data.calibration.y
+    y = parts["calibration"]
     for label in np.setdiff1d(y, classes):
         raise recipe.error(
             ("calibration", "period"),

@@ -23,7 +23,7 @@ from typing import Any
 
 from runner.bytes_billed import NOTHING_BILLED, Billed, refusal
 from runner.errors import RunnerError
-from runner.project.dbt_messages import essence
+from runner.project.dbt_messages import database_error, essence
 from runner.settings import Settings
 
 Progress = Callable[[str], None]
@@ -239,19 +239,26 @@ def _billed(results: list[dict[str, Any]]) -> dict[str, Billed]:
 
 
 def _node_failure(settings: Settings, result: dict[str, Any]) -> RunnerError:
-    unique_id: str = result["unique_id"]
     content = json.loads(settings.manifest_path.read_bytes())
-    node = {**content["nodes"], **content.get("unit_tests", {})}[unique_id]
+    node = {**content["nodes"], **content.get("unit_tests", {})}[result["unique_id"]]
     kind = {"model": "dbt model", "test": "dbt test", "unit_test": "dbt unit test"}.get(
         node["resource_type"], node["resource_type"]
     )
     message = result.get("message") or ""
     file = node["original_file_path"]
     what = f"{file}: {kind} {node['name']}"
+    if limit := refusal(what, message):
+        return limit
     sql = node.get("build_path") or node.get("compiled_path")
     more = f"its SQL is in {sql}" if sql else "logs/dbt.log has all that dbt said"
-    return refusal(what, message) or RunnerError(
-        f"{what}: {essence(message, file)}",
-        hint=f"correct it and run `dbt build --select {node['name']} --target {settings.target}`; "
-        f"{more}",
+    told, name = essence(message, file), node["name"]
+    if node["resource_type"] == "unit_test" and (refused := database_error(message)):
+        # A dbt model's unit tests run before it, so they meet a mistake in its SQL first.
+        more = f"if its SQL is right, correct what {what} gives it"
+        model = content["nodes"][node["depends_on"]["nodes"][0]]
+        told, name = refused, model["name"]
+        what = f"{model['original_file_path']}: dbt model {name}"
+    return RunnerError(
+        f"{what}: {told}",
+        hint=f"correct it and run `dbt build --select {name} --target {settings.target}`; {more}",
     )

@@ -36,6 +36,16 @@ def essence(message: str, file: str = "") -> str:
     return textwrap.shorten(text, _LONGEST, placeholder=" …")
 
 
+def database_error(message: str) -> str:
+    """Return what the database said, as `essence` does, in dbt's message of a dbt unit test.
+
+    Empty if it said nothing: the dbt model gave other rows than were expected, or dbt refused the
+    test itself.
+    """
+    _, found, told = message.partition("Database Error\n")
+    return essence(told) if found else ""
+
+
 def _names(file: str, line: str) -> bool:
     """Return whether the line only says where, such as `Database Error in model x (file)`."""
     place = _PLACE.match(line)

@@ -21,7 +21,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from sklearn.pipeline import Pipeline
 
-from runner.bytes_billed import Billed, as_metrics
+from runner.bytes_billed import Billed, as_metrics, read_bill
 from runner.features.store import Feature
 from runner.modelling.bootstrap import Interval
 from runner.modelling.bundle import ServedModel, class_list, write_bundle
@@ -57,7 +57,7 @@ class Training:
     Attributes
     ----------
     billed
-        What BigQuery billed for each step of dbt; empty where there is no BigQuery.
+        What BigQuery billed for each step before the join; empty where there is no BigQuery.
     """
 
     settings: Settings
@@ -145,16 +145,8 @@ class Training:
             },
             "n_test_rows": len(self.data.test.y),
             "n_embargoed_rows": self.data.split.embargoed,
-            **as_metrics({**self.billed, **self._billed_join}),
+            **as_metrics({**self.billed, **read_bill("join", self.data.table.schema.metadata)}),
         }
-
-    @property
-    def _billed_join(self) -> dict[str, Billed]:
-        """What the join was billed, which stands beside its rows; nothing on PostgreSQL."""
-        found = self.data.table.schema.metadata or {}
-        if b"bytes_billed" not in found:
-            return {}
-        return {"join": Billed(int(found[b"bytes_processed"]), int(found[b"bytes_billed"]))}
 
     @property
     def tags(self) -> dict[str, str]:

@@ -168,6 +168,17 @@ def test_a_spine_that_cannot_train_is_refused(shop, name, label, where, said):
     assert shop.registered(name) == ([], [])
 
 
+def test_a_split_without_training_rows_is_told_before_the_join(shop):
+    text = recipe("bad")["recipes/bad.yaml"].replace("test: 28d", "test: 3000d")
+    with files(shop, {"recipes/bad.yaml": text}):
+        told = shop.run("runner", "train", "recipes/bad.yaml").stderr
+    [(rows,)] = shop.query("select count(*) from spine_data.spine_category_purchase")
+    place = "recipes/bad.yaml:8:9: split.test"
+    assert f"error: {place}: leaves 0 training, {rows:,} test rows: the spine's {rows:,}" in told
+    assert "✗ split the spine's rows by time" in told
+    assert "join features" not in told
+
+
 def test_a_feature_without_values_is_refused(shop):
     mart = {
         "dbt_project/models/feature_mart/user_nothing.sql": (

@@ -12,7 +12,7 @@ def test_the_plan_has_postgresqls_estimate_of_every_step(shop):
     assert planned["complete"]
     assert planned["total_usd"] is None
     kinds = [step["kind"] for step in planned["steps"]]
-    assert kinds[-4:] == ["join", "materialize", "materialize", "materialize"]
+    assert kinds[-5:] == ["split", "join", "materialize", "materialize", "materialize"]
     assert ("dbt model", "stg_shop__categories") not in steps  # the recipe does not need it
     spine = shop.query("select count(*) from spine_data.spine_category_purchase")[0][0]
     assert steps["join", "spine_category_purchase"]["rows"] > spine / 2

@@ -72,6 +72,42 @@ def test_a_database_error_is_its_message_and_where_the_sql_is(project, told):
     assert "amounts" in (project.root / where).read_text()
 
 
+UNIT_TEST = """
+unit_tests:
+  - name: amount_is_kept
+    model: reading
+    overrides: {macros: {is_incremental: false}}
+    given: [{input: ref('stg_readings'), rows: [{user_id: 1, amount: 0.5}]}]
+    expect: {rows: [{user_id: 1, amount: 0.5}]}
+"""
+
+
+@pytest.fixture
+def unit_test(project):
+    """Give the mart a dbt unit test."""
+    path = project.root / "models/feature_mart/reading_unit_test.yml"
+    path.write_text(UNIT_TEST)
+    yield path.relative_to(project.root)
+    path.unlink()
+
+
+def test_a_mistake_in_sql_that_a_unit_test_meets_first_is_told_of_the_sql(told, unit_test):
+    error = told("models/feature_mart/reading.sql", "amount from", "amuont from")
+    assert error.message.startswith(
+        'models/feature_mart/reading.sql: dbt model reading: column "amuont" does not exist; LINE '
+    )
+    command, _, other = error.hint.partition("; ")
+    assert command == "correct it and run `dbt build --select reading --target local`"
+    assert other == (
+        f"if its SQL is right, correct what {unit_test}: dbt unit test amount_is_kept gives it"
+    )
+
+
+def test_a_unit_test_that_expects_other_rows_is_told_of_the_unit_test(told, unit_test):
+    error = told(str(unit_test), "expect: {rows: [{user_id: 1,", "expect: {rows: [{user_id: 2,")
+    assert error.message.startswith(f"{unit_test}: dbt unit test amount_is_kept: ")
+
+
 def test_a_broken_contract_names_the_columns(told):
     error = told(SPINE, "amount > 0.5", "amount")
     assert error.message.startswith(f"{SPINE}: dbt model spine_high: This model has an enforced")

@@ -58,9 +58,10 @@ def test_a_better_model_is_better_and_a_worse_one_is_not(rows):
     assert paired_interval("roc_auc", model(bad), model(good), y, np.arange(600)).high < 0
 
 
-def test_the_same_model_differs_by_exactly_nothing(rows):
+@pytest.mark.parametrize("scorer", ["roc_auc", "neg_log_loss", "matthews_corrcoef"])
+def test_the_same_model_differs_by_exactly_nothing(rows, scorer):
     y, good, _ = rows
-    interval = paired_interval("roc_auc", model(good), model(good), y, np.arange(600))
+    interval = paired_interval(scorer, model(good), model(good.copy()), y, np.arange(600))
     assert (interval.value, interval.low, interval.high) == (0, 0, 0)
 
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from runner.project.dbt_messages import essence
+from runner.project.dbt_messages import database_error, essence
 
 DATABASE = """\
 Database Error in model stg_sales__orders (models/staging/stg_sales__orders.sql)
@@ -128,3 +128,9 @@ def test_a_long_message_is_cut_between_words():
     assert len(told) <= 400
     assert told.startswith("value of a row; value of a row; ")
     assert told.endswith((" row; …", " of …", " a …", " value …"))
+
+
+def test_of_a_unit_test_only_what_the_database_said_is_taken_for_its_error():
+    told = 'syntax error at or near "selec"; LINE 138: selec * from history'
+    assert database_error(UNIT_TEST) == told
+    assert database_error("actual differs from expected:\n\n@@,user_id\n→,1→2") == ""

@@ -3,7 +3,8 @@
 import dataclasses
 import functools
 import json
-from datetime import timedelta
+import re
+from datetime import UTC, datetime, timedelta
 
 import numpy as np
 import pandas as pd
@@ -15,11 +16,11 @@ from sklearn.frozen import FrozenEstimator
 from sklearn.metrics import f1_score
 
 from runner.errors import RunnerError
-from runner.modelling import bundle, training_data
+from runner.modelling import bundle
 from runner.modelling.fitted_model import calibration_of, fit_model, threshold_of, uncalibrated
 from runner.modelling.pipeline import fit_pipeline
 from runner.modelling.plots import draw_plots
-from runner.modelling.training_data import Rows, TrainingData
+from runner.modelling.training_data import Rows, TrainingData, split_labels
 from serving.scoring import load_model
 from tests.modelling import CLASSIFIER, SPINE, make_recipe, rows
 from tests.unit.test_modelling import written
@@ -211,35 +212,62 @@ def test_text_classes_are_calibrated_in_onnx(recipe, data, tmp_path):
     assert answers.labels.tolist() == model.predict(texts.test.X).tolist()
 
 
+UTC_TIME = pa.timestamp("us", "UTC")
+Y_SPINE = dataclasses.replace(SPINE, labels={"y": timedelta(0)})
+
+
+def spine_rows(train=(0, 1) * 50, middle=(0, 1) * 50):
+    """Return rows with these labels that train, and that calibrate or validate, before 100 more."""
+    day, test = datetime(2026, 1, 30, tzinfo=UTC), [0, 1] * 50
+    times = [day.replace(day=1)] * len(train) + [day.replace(day=26)] * len(middle)
+    times = pa.array(times + [day] * len(test), UTC_TIME)
+    return pa.table({"event_timestamp": times, "y": pa.array([*train, *middle, *test])})
+
+
 CLASSES = [
-    (SIGMOID, "calibration", [0] * 4 + [1] * 96, "label y is 0 in 4 of 100 calibration rows"),
-    (SIGMOID, "calibration", [1] * 100, "is 1 in all 100 calibration rows"),
-    (FOR_F1, "validation", [0] * 100, "is 0 in all 100 validation rows"),
+    (SIGMOID, "middle", [0] * 4 + [1] * 96, "label y is 0 in 4 of 100 calibration rows"),
+    (SIGMOID, "middle", [1] * 100, "is 1 in all 100 calibration rows"),
+    (FOR_F1, "middle", [0] * 100, "is 0 in all 100 validation rows"),
     (FOR_F1, "train", [0, 1, 2] * 100, "label y has 3 classes; a threshold tells two apart"),
     ("decision_threshold: {value: 0.3}\n", "train", [0, 1, 2] * 100, "label y has 3 classes"),
-    (SIGMOID, "calibration", [0, 1, 2] * 30, "label y is 2 in calibration rows, but in no train"),
+    (SIGMOID, "middle", [0, 1, 2] * 30, "label y is 2 in calibration rows, but in no train"),
 ]
 
 
 @pytest.mark.parametrize(("more", "part", "y", "told"), CLASSES)
-def test_classes_that_a_part_lacks_are_told_before_anything_is_fitted(
-    recipe, data, monkeypatch, more, part, y, told
-):
-    X = data.train.X.head(len(y))
-    spoiled = dataclasses.replace(data, **{part: Rows(X, np.array(y))}, table=pa.table({}))
-    monkeypatch.setattr(training_data, "training_table", lambda *_: spoiled.table)
-    monkeypatch.setattr(training_data, "_refuse_unusable", lambda *_: None)
-    monkeypatch.setattr(training_data, "split_rows", lambda *_, **__: spoiled)
-    spine = dataclasses.replace(SPINE, labels={"y": timedelta(0)})
-    with pytest.raises(RunnerError, match=told):
-        training_data.load_training_data(None, recipe(more=more), spine, [])
+def test_classes_that_a_part_lacks_are_told_before_anything_is_fitted(recipe, more, part, y, told):
+    with pytest.raises(RunnerError, match=told) as refused:
+        split_labels(recipe(more=more), Y_SPINE, spine_rows(**{part: y}))
+    assert re.match(r".*/recipe\.yaml:\d+:\d+: (calibration|decision_thre)", refused.value.message)
 
 
-def test_three_calibrated_classes_of_a_booster_are_told_before_anything_is_fitted(recipe, data):
-    three = Rows(data.train.X.head(300), np.array([0, 1, 2] * 100))
-    spoiled = dataclasses.replace(data, train=three, calibration=three)
+def test_three_calibrated_classes_of_a_booster_are_told_before_anything_is_fitted(recipe):
+    three = [0, 1, 2] * 100
     with pytest.raises(RunnerError, match="of a LightGBM or XGBoost estimator is served for two"):
-        training_data._refuse_other_classes(recipe(XGBOOST, more=SIGMOID), spoiled)
+        split_labels(recipe(XGBOOST, more=SIGMOID), Y_SPINE, spine_rows(three, three))
+
+
+@pytest.mark.parametrize(
+    ("days", "y", "told"),
+    [
+        (
+            [0, 0, 1, 2, 3],
+            None,
+            "leaves 0 training, 5 test rows: the spine's 5 rows are from",
+        ),
+        ([0, 7, 8, 9], None, "leaves 1 training, 3 test rows: the spine's 4 rows are from"),
+        ([0, 1, 2, 9], None, "leaves 3 training, 1 test rows: the spine's 4 rows are from"),
+        ([0, 1, 8, 9], [0, 1, 1, 1], "label y of spine_y is 1 in all 2 test rows"),
+    ],
+)
+def test_a_split_that_cannot_train_or_test_names_its_place_in_the_recipe(recipe, days, y, told):
+    times = pa.array([datetime(2026, 1, 1 + day, tzinfo=UTC) for day in days], UTC_TIME)
+    table = pa.table({"event_timestamp": times, "y": y or [day % 2 for day in days]})
+    with pytest.raises(RunnerError) as refused:
+        split_labels(recipe(), Y_SPINE, table)
+    place, _, message = refused.value.message.partition(": ")
+    assert place.endswith("recipe.yaml:8:9")
+    assert message.startswith(f"split.test: {told}")
 
 
 def test_a_model_that_says_one_probability_has_no_threshold_to_choose(recipe, data):

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from runner.errors import RunnerError
-from runner.modelling.split import split_by_time
+from runner.modelling.split import TooFewRowsError, split_by_time
 
 DAY = timedelta(days=1)
 START = datetime(2026, 1, 1, tzinfo=UTC)
@@ -37,14 +37,16 @@ def test_calibration_and_validation_lie_before_the_test_period_each_with_an_emba
     assert split.embargoed == 9
 
 
-def test_a_period_without_a_row_is_named_with_all_periods():
+def test_a_period_with_too_few_rows_is_named_with_the_rows_of_all():
     days = [0, 1, 2, *range(20, 30)]
     periods = {"test": 7 * DAY, "validation": 3 * DAY, "embargo": DAY, "label_window": DAY}
-    with pytest.raises(RunnerError) as refused:
+    with pytest.raises(TooFewRowsError) as refused:
         split_by_time(stamps(days), calibration=5 * DAY, **periods)
-    assert refused.value.message == (
-        "split: no calibration row: the spine spans 2026-01-01 to 2026-01-30, divided into "
-        "training, calibration 5d, validation 3d, test 7d, with an embargo of 1d between"
+    assert refused.value.part == "calibration"
+    assert str(refused.value) == (
+        "leaves 3 training, 0 calibration, 2 validation, 7 test rows: the spine's 13 rows are from "
+        "2026-01-01 00:00 to 2026-01-30 00:00 UTC, divided into training, calibration 5d, "
+        "validation 3d, test 7d, with an embargo of 1d between"
     )
 
 
@@ -56,15 +58,16 @@ def test_a_period_without_a_row_is_named_with_all_periods():
 )
 def test_no_training_label_is_decided_inside_the_test_period(days, test, extra, window):
     embargo = (window + extra) * DAY
-    try:
-        split = split_by_time(
-            stamps(days), test=test * DAY, embargo=embargo, label_window=window * DAY
-        )
-    except RunnerError:
-        assert max(days) - min(days) < test + window + extra
-        return
     array = np.array(days)
-    assert split.test.any()
+    trained = (array <= array.max() - test - window - extra).sum()
+    tested = (array > array.max() - test).sum()
+    given = {"test": test * DAY, "embargo": embargo, "label_window": window * DAY}
+    if min(trained, tested) < 2:
+        with pytest.raises(TooFewRowsError):
+            split_by_time(stamps(days), **given)
+        return
+    split = split_by_time(stamps(days), **given)
+    assert (split.train.sum(), split.test.sum()) == (trained, tested)
     assert not (split.train & split.test).any()
     assert array[split.train].max() + window < array[split.test].min()
     assert split.train.sum() + split.test.sum() + split.embargoed == len(days)
@@ -77,5 +80,5 @@ def test_an_embargo_shorter_than_the_label_window_is_refused():
 
 
 def test_a_spine_too_short_for_the_test_period_is_refused():
-    with pytest.raises(RunnerError, match="2026-01-01 to 2026-01-05"):
+    with pytest.raises(TooFewRowsError, match="leaves 0 training, 5 test rows: the spine's 5 rows"):
         split_by_time(stamps(range(5)), test=7 * DAY, embargo=DAY, label_window=DAY)
