@@ -215,6 +215,21 @@ def test_keys_that_redis_has_dropped_are_written_again(
     assert project.online() == project.expected(0)
 
 
+def test_a_feature_that_dbt_has_no_more_is_removed(project: OnlineProject) -> None:
+    old = project.mart("v", {"id": "int64"}, {"a": "int64", "b": "int64"})
+    other = project.mart("w", {"id": "int64"}, {"b": "int64"})
+    project.insert(old, [1, at(-3), at(-3), 10, 11], [2, at(-3), at(-3), 20, 21])
+    project.insert(other, [1, at(-3), at(-3), 5])
+    project.materialize(-1)
+    project.delete(old, "id = 2")
+    columns = {name: column for name, column in old.columns.items() if name != "b"}
+    project.marts[0] = dataclasses.replace(old, columns=columns)
+    notes: list[str] = []
+    materialize(project.settings, project.marts, as_of=NOW, note=notes.append)
+    assert project.online() == project.expected()
+    assert notes == ["v: removed the values of b, which dbt has no more"]
+
+
 def test_full_removes_what_the_mart_never_had(project: OnlineProject, users: FeatureMart) -> None:
     project.insert(users, _row(1, -3, 1))
     stranger = {"event_timestamp": at(-9), "orders_7d": 1}

@@ -33,7 +33,7 @@ from runner.features.online.connection import (
     load_online_config,
 )
 from runner.features.online.state import Lease, ViewState, Watermark, definition_digest, holding
-from runner.features.online.sweep import sweep
+from runner.features.online.sweep import drop_features, sweep
 from runner.features.online.writer import ViewWriter
 from runner.features.warehouse import open_mart
 from runner.project.manifest import FeatureMart
@@ -142,6 +142,9 @@ class _Run:
             if newest is not None and as_of < newest:
                 return ViewReport(mart.name, SUPERSEDED, newest)
             copy = _Copy(self, lease, snapshot, as_of, state, progress)
+            if dropped := copy.drop_features():
+                names = ", ".join(dropped)
+                note(f"{mart.name}: removed the values of {names}, which dbt has no more")
             return copy.run(full=full, started=started)
 
 
@@ -173,6 +176,15 @@ class _Copy:
             gives_way_until=_gives_way_until(state),
         )
 
+    def drop_features(self) -> list[str]:
+        """Remove the features that the last run wrote and dbt has no more; return their names."""
+        last, mart = self._state.watermark, self._snapshot.mart
+        known = {column.name for column in mart.features}
+        dropped = [name for name in (last.features if last else ()) if name not in known]
+        if dropped:
+            drop_features(self._run.connection, self._writer, mart.name, dropped)
+        return dropped
+
     def run(self, *, full: bool, started: float) -> ViewReport:
         """Copy the view; `started` is when, by `time.perf_counter`."""
         since = None if full else self._continues()
@@ -195,6 +207,7 @@ class _Copy:
             entities=entities,
             kept_newer=tally.kept,
             definition=self._definition,
+            features=tuple(column.name for column in self._snapshot.mart.features),
         )
         self._state.complete(watermark, self._run.config.key_ttl_seconds)
         return ViewReport(

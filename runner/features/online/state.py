@@ -45,6 +45,8 @@ class Watermark:
         How many values it left because they were newer than the mart's.
     definition
         Digest of the view's features and types.
+    features
+        Their names; empty in a watermark of an earlier version of this program.
     """
 
     as_of: datetime
@@ -53,6 +55,7 @@ class Watermark:
     entities: int
     kept_newer: int
     definition: str
+    features: tuple[str, ...] = ()
 
 
 class ViewState:
@@ -105,7 +108,9 @@ def definition_digest(mart: FeatureMart) -> str:
 
 def _parse(content: bytes) -> Watermark:
     fields: dict[str, Any] = json.loads(content)
-    return Watermark(**{**fields, "as_of": datetime.fromisoformat(fields["as_of"])})
+    fields["as_of"] = datetime.fromisoformat(fields["as_of"])
+    fields["features"] = tuple(fields.get("features", ()))
+    return Watermark(**fields)
 
 
 class Lease:

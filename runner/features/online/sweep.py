@@ -1,13 +1,14 @@
-"""Remove from the online store the entities that a feature mart no longer has."""
+"""Remove from the online store the entities and features that a feature mart no longer has."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import datetime
 from typing import NamedTuple
 
 from runner.features.mart_snapshot import MartSnapshot
-from runner.features.online.connection import OnlineConnection
+from runner.features.online.connection import OnlineConnection, pack
+from runner.features.online.format import field_hash
 from runner.features.online.writer import ViewWriter
 from serving.values import decode_timestamp
 
@@ -30,6 +31,18 @@ def sweep(
         replies = connection.ask(commands, [entity.key for entity in gone])
         removed += sum(map(writer.check, replies))
     return removed
+
+
+def drop_features(
+    connection: OnlineConnection, writer: ViewWriter, view: str, names: Sequence[str]
+) -> None:
+    """Remove features from every entity of the view, of whatever time.
+
+    The view's time goes on for the others: whoever still reads these would take them for fresh.
+    """
+    fields = [field_hash(view, name) for name in names]
+    for keys in connection.scan(writer.keys.prefix, _BATCH_KEYS):
+        connection.ask([pack(b"HDEL", key, *fields) for key in keys], keys)
 
 
 class _Stored(NamedTuple):
