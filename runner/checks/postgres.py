@@ -62,7 +62,7 @@ def schemas(settings: Settings) -> str:
 
 def indexes(settings: Settings) -> str:
     """See that every big feature mart has the index that the point-in-time join descends."""
-    from runner.features.point_in_time.indexes import check_indexes, index_advice
+    from runner.features.postgres.indexes import check_indexes, index_advice
 
     found = []
     with _connect(settings) as connection:

@@ -14,9 +14,8 @@ from feast.repo_config import load_repo_config
 from google.cloud import bigquery, bigquery_storage
 
 from runner.errors import RunnerError
-from runner.features.bigquery import mart as bq_mart
 from runner.features.bigquery.estimates import BigQueryEstimates
-from runner.features.bigquery.mart import planned_look_up
+from runner.features.bigquery.mart import _is_partitioned_by_day, planned_look_up
 from runner.features.online.materialize import FULL, INCREMENTAL, SUPERSEDED, materialize
 from runner.features.warehouse import open_mart
 from runner.project.manifest import FeatureMart
@@ -305,4 +304,4 @@ def test_partitions_by_another_column_tell_nothing(
     layout = "partition by timestamp_trunc(created_at, day)"
     mart = project.mart("v", {"k": "int64"}, {"n": "int64"}, layout=layout)
     table = project.client.get_table(f"{project.dataset}.v")
-    assert not bq_mart._is_partitioned_by_day(table, mart)
+    assert not _is_partitioned_by_day(table, mart)

@@ -21,7 +21,7 @@ from feast.value_type import ValueType
 
 from runner.errors import RunnerError
 from runner.features.point_in_time.arrow_order import BLOCK_ROWS
-from runner.features.point_in_time.arrow_transport import connect
+from runner.features.postgres.arrow_transport import connect
 from runner.settings import PostgresAddress
 from tests.feast_stores import feast_store, source
 

@@ -34,6 +34,50 @@ def test_every_link_and_every_file_named_exists(page):
     assert not missing
 
 
+SOURCES = {
+    ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): path
+    for folder in ("runner", "serving")
+    for path in (ROOT / folder).rglob("*.py")
+    if "skeleton" not in path.parts
+}
+# Not `project.dataset.table`, which is BigQuery's, and of modules only what is no variable.
+PACKAGES = "|".join({path.parent.name for path in SOURCES.values()} - {"project"})
+MODULES = "|".join({path.stem for path in SOURCES.values()})
+NAME = rf"`((?:{PACKAGES})(?:\.\w+)+|(?:{MODULES})\.[A-Z]\w+)(?:\(\))?`"
+FILE = r"(?<![\w./-])(?:(?:runner|serving|tests)/[\w/]+\.py|docs/[\w/-]+\.md)"
+
+
+def is_ours(name):
+    """Tell whether `name` ends in one of our modules, or in what one defines at its top."""
+    path, _, defined = name.rpartition(".")
+    for module, source in SOURCES.items():
+        if f".{module}".endswith(f".{name}"):
+            return True
+        if f".{module}".endswith(f".{path}") and re.search(
+            rf"^(?:(?:class|(?:async )?def) )?{defined}\b", source.read_text(), re.MULTILINE
+        ):
+            return True
+    return False
+
+
+def test_every_module_and_file_that_the_code_names_exists():
+    missing = []
+    for module, source in SOURCES.items():
+        text = source.read_text()
+        named = [name for name in re.findall(NAME, text) if not name.endswith(".json")]
+        missing += [(module, name) for name in named if not is_ours(name)]
+        missing += [(module, f) for f in re.findall(FILE, text) if not (ROOT / f).exists()]
+    assert missing == []
+
+
+def test_a_name_is_ours_by_its_end_only_if_something_has_it():
+    assert is_ours("runner.features.postgres.merge")
+    assert is_ours("postgres.merge")
+    assert is_ours("point_in_time.model.Column")
+    assert not is_ours("postgres.merger")
+    assert not is_ours("point_in_time.model.Columns")
+
+
 def test_every_command_is_in_the_readme():
     commands = typer.main.get_command(app).commands
     assert [name for name in commands if f"runner {name}" not in README.read_text()] == []

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from datetime import timedelta
 
-from runner.features.point_in_time.columns import Column
-from runner.features.point_in_time.model import Feature, Spine, View, interval
-from runner.features.point_in_time.sql import point_in_time_query
+from runner.features.point_in_time.model import Column, Feature, Spine, View
+from runner.features.postgres.sql import point_in_time_query
+from runner.features.postgres.types import interval
 
 USER = Column("user_id", "int8")
 ORDERS = Column("orders_7d", "int8")

@@ -1,6 +1,6 @@
 """The point-in-time join in BigQuery's SQL: versions and spine rows on one timeline, swept once.
 
-The twin of pit_merge, and what differs has its reason in BigQuery:
+The twin of `postgres.merge`, and what differs has its reason in BigQuery:
 
 - the spine's SQL stands in the query once, and each view adds its features to what the view before
   it has handed on: a common table expression is computed anew wherever it is named, so rows
@@ -15,8 +15,7 @@ from collections.abc import Sequence
 from datetime import timedelta
 
 from runner.features.bigquery.types import exported, order_of, utc
-from runner.features.point_in_time.columns import Column
-from runner.features.point_in_time.model import Spine, View, conditions, listed
+from runner.features.point_in_time.model import Column, Spine, View, conditions, listed
 from runner.sql import quote_bigquery as quote
 
 

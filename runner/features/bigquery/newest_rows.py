@@ -1,4 +1,4 @@
-"""BigQuery's SQL for what `warehouse.MartSnapshot` tells of a feature mart.
+"""BigQuery's SQL for what `mart_snapshot.MartSnapshot` tells of a feature mart.
 
 The twin of `postgres.newest_rows`, and what differs has its reason in BigQuery:
 
@@ -18,8 +18,7 @@ from runner.features.bigquery.plan import literal
 from runner.features.bigquery.pull import newest_query
 from runner.features.bigquery.types import order_of
 from runner.features.mart_snapshot import CHANGED, EVENT_TIME, oldest_valid
-from runner.features.point_in_time.columns import Column
-from runner.features.point_in_time.model import conditions
+from runner.features.point_in_time.model import Column, conditions
 from runner.project.manifest import FeatureMart
 from runner.sql import quote_bigquery as quote
 from runner.sql import text_bigquery

@@ -37,9 +37,7 @@ from runner.features.bigquery.pull import all_query, latest_query
 from runner.features.bigquery.retrieval_job import PointInTimeBigQueryRetrievalJob, spine_limits
 from runner.features.bigquery.session import Session
 from runner.features.bigquery.types import utc
-from runner.features.point_in_time.columns import Column
-from runner.features.point_in_time.entity_rows import EntityRows
-from runner.features.point_in_time.model import View
+from runner.features.point_in_time.model import Column, EntityRows, View
 from runner.features.point_in_time.retrieval_job import Request, TimeRange
 from runner.features.point_in_time.store_request import (
     all_columns,

@@ -1,6 +1,6 @@
 """From Feast's objects to a plan of the join, and the spine to join to: BigQuery's side of both.
 
-The twin of pit_plan and entity_rows; what needs no warehouse is theirs.
+The twin of `postgres.plan` and `postgres.entity_rows`.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ from runner.errors import RunnerError
 from runner.features.bigquery.order import with_order
 from runner.features.bigquery.session import Session, quoted_table
 from runner.features.bigquery.types import TIMES, family, utc
-from runner.features.point_in_time.columns import Column
 from runner.features.point_in_time.entity_frame import free_name, split_frame
-from runner.features.point_in_time.entity_rows import EntityRows, check_key_types, common_keys
-from runner.features.point_in_time.model import Feature, Spine, View
+from runner.features.point_in_time.model import Column, EntityRows, Feature, Spine, View
 from runner.features.point_in_time.plan import (
     EVENT_TIMESTAMP,
     SourceColumns,
+    check_key_types,
     check_names,
+    common_keys,
     declared_type,
     event_timestamp_of,
     join_keys,
@@ -92,7 +92,13 @@ def _plan_view(
 
 
 def query_rows(session: Session, query: str, views: Sequence[View]) -> EntityRows:
-    """Return the spine that the SQL `query` selects; errors as in `entity_rows.query_rows`."""
+    """Return the spine that the SQL `query` selects.
+
+    Raises
+    ------
+    RunnerError
+        If the query is wrong, or a join key or the timestamp is missing.
+    """
     query = strip_semicolon(query)
     columns = session.describe(f"select * from (\n{query}\n)", "the spine's SQL")
     timestamp = event_timestamp_of(columns, TIMES)

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from runner.features.bigquery.types import exported, order_of
-from runner.features.point_in_time.columns import Column
-from runner.features.point_in_time.model import listed
+from runner.features.point_in_time.model import Column, listed
 from runner.sql import quote_bigquery as quote
 
 

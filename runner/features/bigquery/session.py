@@ -19,7 +19,7 @@ from google.cloud import bigquery
 from runner.bytes_billed import refusal
 from runner.errors import RunnerError
 from runner.features.bigquery.types import column_of
-from runner.features.point_in_time.columns import Column
+from runner.features.point_in_time.model import Column
 from runner.sql import quote_bigquery
 
 # An uploaded spine that was not deleted, because the process was killed, goes by itself.

@@ -1,6 +1,6 @@
 """Which BigQuery types travel to Arrow as they are, and what the others are cast to.
 
-The twin of `point_in_time.columns`. BigQuery has one integer and one float, so a feature is never
+The twin of `postgres.types`. BigQuery has one integer and one float, so a feature is never
 widened but to a float or a time; NUMERIC becomes FLOAT64 unless declared a string, and is refused
 when declared an integer; a DATETIME or DATE declared a timestamp is UTC; JSON and the rest become
 their text.
@@ -11,7 +11,7 @@ from __future__ import annotations
 from typing import Any
 
 from runner.errors import RunnerError
-from runner.features.point_in_time.columns import Column
+from runner.features.point_in_time.model import Column
 
 TIMES = ("TIMESTAMP", "DATETIME", "DATE")
 # The API's old names of some types.

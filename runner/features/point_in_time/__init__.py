@@ -1,1 +1,1 @@
-"""The point-in-time join: its plan, its SQL, its rows."""
+"""The point-in-time join, as far as it is the same in every warehouse."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -11,14 +11,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from runner.errors import RunnerError
-from runner.features.point_in_time.columns import Column, family
-from runner.features.point_in_time.model import View
-from runner.features.point_in_time.plan import EVENT_TIMESTAMP, check_names
+from runner.features.point_in_time.model import Column, View
+from runner.features.point_in_time.plan import EVENT_TIMESTAMP, KindOf, check_names
 
 _ROW = "spine_row"
 _UTC = pa.timestamp("us", tz="UTC")
-# Names the kind of a column's type: `integer`, `text`, or the type itself.
-KindOf = Callable[[Column], str]
 
 
 @dataclass(frozen=True)
@@ -47,7 +44,7 @@ class FrameParts:
     uploaded: pa.Table
 
 
-def split_frame(frame: pd.DataFrame, views: Sequence[View], kind_of: KindOf = family) -> FrameParts:
+def split_frame(frame: pd.DataFrame, views: Sequence[View], kind_of: KindOf) -> FrameParts:
     """Return `frame` as what the join needs and what stays here.
 
     Raises

@@ -1,4 +1,4 @@
-"""What a point-in-time join consists of, and the SQL fragments that both strategies share."""
+"""What a point-in-time join consists of, in every warehouse."""
 
 from __future__ import annotations
 
@@ -7,8 +7,24 @@ from dataclasses import dataclass
 from datetime import timedelta
 from textwrap import indent
 
-from runner.features.point_in_time.columns import Column, exported
-from runner.sql import quote
+import pyarrow as pa
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column as the warehouse describes it.
+
+    Attributes
+    ----------
+    type
+        The warehouse's own name of the type, or of an array's element: `int8`, `INT64`.
+    is_array
+        True for an array of `type`.
+    """
+
+    name: str
+    type: str
+    is_array: bool = False
 
 
 @dataclass(frozen=True)
@@ -89,9 +105,26 @@ class View:
     is_indexed: bool
 
 
-def output(expression: str, column: Column, declared: str | None, name: str) -> str:
-    """Return a select item: `expression` in the form that travels to Arrow, called `name`."""
-    return f"{exported(expression, column, declared)} as {quote(name)}"
+@dataclass(frozen=True)
+class EntityRows:
+    """A spine and the views as they are to be joined to it.
+
+    Attributes
+    ----------
+    returned
+        The spine columns that the query returns; those in `beside` it need not.
+    upload, beside
+        As in `point_in_time.retrieval_job.Request`.
+    names
+        All columns of the spine.
+    """
+
+    spine: Spine
+    views: list[View]
+    names: tuple[str, ...]
+    returned: tuple[Column, ...] = ()
+    upload: tuple[str, pa.Table] | None = None
+    beside: pa.Table | None = None
 
 
 def listed(items: Sequence[str], depth: int = 4) -> str:
@@ -102,39 +135,3 @@ def listed(items: Sequence[str], depth: int = 4) -> str:
 def conditions(items: Sequence[str], depth: int = 2) -> str:
     """Return `items` joined by `and`, one to a line."""
     return ("\n" + " " * depth + "and ").join(items)
-
-
-def interval(duration: timedelta) -> str:
-    """Return an interval in seconds: one in days has 23 or 25 hours where the clocks change."""
-    seconds, fraction = divmod(duration // timedelta(microseconds=1), 1_000_000)
-    text = f"{seconds}.{fraction:06d}" if fraction else f"{seconds}"
-    return f"interval '{text} seconds'"
-
-
-def comparable(expression: str, column: Column) -> str:
-    """Return `expression` such that it sorts alike in every database.
-
-    Text by code point, not by the database's collation; types without an order (json, point …) by
-    their text.
-    """
-    if column.type in _ORDERED:
-        return expression
-    return f'{expression}::text{"[]" if column.is_array else ""} collate "C"'
-
-
-_ORDERED = {
-    "bool",
-    "bytea",
-    "date",
-    "float4",
-    "float8",
-    "int2",
-    "int4",
-    "int8",
-    "interval",
-    "numeric",
-    "time",
-    "timestamp",
-    "timestamptz",
-    "uuid",
-}

@@ -1,44 +1,21 @@
-"""From Feast's objects to the plan of a point-in-time join: columns, keys, strategy per view."""
+"""What planning a point-in-time join needs of Feast's objects, and what a spine must have."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import timedelta
 from typing import Any
 
-import psycopg
-
-from runner import console
 from runner.errors import RunnerError
-from runner.features.point_in_time.columns import Column
-from runner.features.point_in_time.indexes import NOT_INDEXED, check_indexes, index_advice
-from runner.features.point_in_time.model import Feature, View
+from runner.features.point_in_time.model import Column, View
 
 EVENT_TIMESTAMP = "event_timestamp"
 _DUMMY_ENTITY = "__dummy_id"
-_TIMES = ("timestamptz", "timestamp", "date")
+# Names the kind of a column's type: `integer`, `text`, or the type itself.
+KindOf = Callable[[Column], str]
 
 
-def describe(connection: psycopg.Connection, query: str, what: str) -> tuple[Column, ...]:
-    """Return the columns of `query` as the server describes them; nothing is executed.
-
-    Raises
-    ------
-    RunnerError
-        If the server does not accept the query; the message holds its reason.
-    """
-    server = connection.pgconn
-    result = server.prepare(b"", query.encode())
-    if result.status == psycopg.pq.ExecStatus.COMMAND_OK:
-        result = server.describe_prepared(b"")
-    if result.status != psycopg.pq.ExecStatus.COMMAND_OK:
-        reason = result.get_error_message("utf-8").strip()
-        raise RunnerError(f"{what}: {reason}", hint="try the SQL in psql; run `dbt build` first")
-    names = ((result.fname(i) or b"").decode() for i in range(result.nfields))
-    return tuple(Column.from_oid(name, result.ftype(i)) for i, name in enumerate(names))
-
-
-def event_timestamp_of(columns: Sequence[Column], types: Sequence[str] = _TIMES) -> str:
+def event_timestamp_of(columns: Sequence[Column], types: Sequence[str]) -> str:
     """Return the spine's timestamp column: `event_timestamp`, else the only one there is.
 
     Parameters
@@ -58,80 +35,9 @@ def event_timestamp_of(columns: Sequence[Column], types: Sequence[str] = _TIMES)
     )
 
 
-def source_of(data_source: Any) -> str:
-    """Return what stands behind `from` for a PostgreSQLSource."""
-    options = data_source._postgres_options  # Feast offers no other way to tell
-    if options._table:
-        return str(options._table)
-    return f"(\n{strip_semicolon(options._query)}\n)"
-
-
 def strip_semicolon(query: str) -> str:
     """Return `query` such that it can stand in parentheses."""
     return query.strip().rstrip(";").rstrip()
-
-
-def plan_views(
-    connection: psycopg.Connection,
-    requested: Iterable[tuple[Any, list[str]]],
-    *,
-    full_feature_names: bool,
-    knowledge_time: bool,
-) -> list[View]:
-    """Return one `View` per pair (Feast feature view, names of its features)."""
-    return [
-        _plan_view(connection, view, names, full_feature_names, knowledge_time)
-        for view, names in requested
-    ]
-
-
-def _plan_view(
-    connection: psycopg.Connection,
-    view: Any,
-    names: list[str],
-    full_feature_names: bool,
-    knowledge_time: bool,
-) -> View:
-    source = source_of(view.batch_source)
-    columns = source_columns(connection, view.batch_source, source)
-    name = view.projection.name_to_use()
-    timestamp = columns.at(view.batch_source.timestamp_field)
-    created_name = view.batch_source.created_timestamp_column
-    created = columns.at(created_name) if created_name else None
-    keys = tuple(join_keys(view, columns))
-    check = NOT_INDEXED
-    if not source.startswith("("):
-        visible_created = created.name if created and knowledge_time else None
-        key_columns = [column.name for _, column in keys]
-        index = (source, key_columns, timestamp.name, visible_created)
-        check = check_indexes(connection, *index)
-        advice = None if check.is_usable else index_advice(connection, *index)
-        if advice:
-            console.warn(f"{advice[0]}; {advice[1]}")
-    features = {feature.name: feature for feature in view.features}
-    prefix = f"{name}__" if full_feature_names else ""
-    return View(
-        name=name,
-        source=source,
-        keys=keys,
-        timestamp=timestamp,
-        created=created,
-        features=tuple(
-            Feature(columns.of(n), declared_type(features.get(n)), f"{prefix}{n}") for n in names
-        ),
-        tie_break=() if check.rules_out_ties else tuple(columns.of(n) for n in features),
-        ttl=ttl_of(view),
-        knowledge_time=knowledge_time,
-        is_indexed=check.is_usable,
-    )
-
-
-def source_columns(connection: psycopg.Connection, data_source: Any, source: str) -> SourceColumns:
-    """Return the columns of what `source_of(data_source)` gave."""
-    what = f"data source {data_source.name}"
-    return SourceColumns(
-        data_source, describe(connection, f"select * from {source} as source", what)
-    )
 
 
 class SourceColumns:
@@ -193,6 +99,43 @@ def check_names(names: Sequence[str], views: Sequence[View]) -> None:
                 f"column {taken[0]} of the spine has the name of a feature of {view.name}",
                 hint="rename it in the spine, or pass full_feature_names=True",
             )
+
+
+def check_key_types(types: Mapping[str, Column], views: Sequence[View], kind_of: KindOf) -> None:
+    """Check that no join key is text on one side only.
+
+    Raises
+    ------
+    RunnerError
+        Naming the first key that is.
+    """
+    for view in views:
+        for key, column in view.keys:
+            kinds = {kind_of(types[key]), kind_of(column)}
+            if len(kinds) == 2 and "text" in kinds:
+                raise RunnerError(
+                    f"join key {key} is {types[key].type} in the spine "
+                    f"but {column.type} in feature view {view.name}",
+                    hint=f"cast {key} to {column.type} in the spine",
+                )
+
+
+def common_keys(views: Sequence[View]) -> tuple[str, ...]:
+    """Return the join keys that all views have.
+
+    Raises
+    ------
+    RunnerError
+        If the views have different ones.
+    """
+    keys = [tuple(key for key, _ in view.keys) for view in views]
+    if any(set(names) != set(keys[0]) for names in keys):
+        raise RunnerError(
+            "views with different join keys have no common rows: "
+            + "; ".join(f"{v.name} ({', '.join(k)})" for v, k in zip(views, keys, strict=True)),
+            hint="pass entity_df, or ask for one view at a time",
+        )
+    return keys[0]
 
 
 def ttl_of(view: Any) -> timedelta | None:

@@ -14,8 +14,7 @@ from feast.utils import (
     _get_requested_on_demand_feature_views,
 )
 
-from runner.features.point_in_time.columns import Column
-from runner.features.point_in_time.model import View
+from runner.features.point_in_time.model import Column, View
 from runner.features.point_in_time.plan import SourceColumns
 
 _DEFAULT_RANGE = timedelta(days=30)

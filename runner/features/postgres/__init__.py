@@ -1,1 +1,1 @@
-"""Feature marts in PostgreSQL."""
+"""Feature marts and the point-in-time join in PostgreSQL."""

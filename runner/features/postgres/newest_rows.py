@@ -1,6 +1,6 @@
-"""PostgreSQL's SQL for what `warehouse.MartSnapshot` tells of a feature mart.
+"""PostgreSQL's SQL for what `mart_snapshot.MartSnapshot` tells of a feature mart.
 
-The order of rows is that of `point_in_time.sql`, text by code point.
+The order of rows is that of `postgres.sql`, text by code point.
 
 With an index on (join keys, event timestamp) the entities are found by jumping from key to key (a
 skip-scan), each then by one descent: history is not read. Without one, or where history is short,

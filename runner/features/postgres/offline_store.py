@@ -33,18 +33,8 @@ from pydantic import model_validator
 
 from runner.errors import RunnerError
 from runner.features.point_in_time.arrow_order import BLOCK_ROWS
-from runner.features.point_in_time.arrow_transport import conninfo
-from runner.features.point_in_time.columns import Column, as_type_of
-from runner.features.point_in_time.entity_rows import EntityRows, frame_rows, query_rows, range_rows
-from runner.features.point_in_time.model import View
-from runner.features.point_in_time.plan import describe, plan_views, source_columns, source_of
-from runner.features.point_in_time.retrieval_job import (
-    PointInTimeRetrievalJob,
-    Request,
-    TimeRange,
-    spine_limits,
-)
-from runner.features.point_in_time.sql import all_query, latest_query, point_in_time_query
+from runner.features.point_in_time.model import Column, EntityRows, View
+from runner.features.point_in_time.retrieval_job import Request, TimeRange
 from runner.features.point_in_time.store_request import (
     all_columns,
     aware,
@@ -52,6 +42,12 @@ from runner.features.point_in_time.store_request import (
     range_without_entities,
     requested_features,
 )
+from runner.features.postgres.arrow_transport import conninfo
+from runner.features.postgres.entity_rows import frame_rows, query_rows, range_rows
+from runner.features.postgres.plan import describe, plan_views, source_columns, source_of
+from runner.features.postgres.retrieval_job import PointInTimeRetrievalJob, spine_limits
+from runner.features.postgres.sql import all_query, latest_query, point_in_time_query
+from runner.features.postgres.types import as_type_of
 from runner.settings import load_settings
 from runner.sql import quote
 

@@ -2,51 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import replace
 from datetime import datetime
 
 import pandas as pd
 import psycopg
-import pyarrow as pa
 from psycopg import sql
 
-from runner.errors import RunnerError
-from runner.features.point_in_time.columns import Column, family, utc
-from runner.features.point_in_time.entity_frame import KindOf, free_name, split_frame
-from runner.features.point_in_time.model import Spine, View
+from runner.features.point_in_time.entity_frame import free_name, split_frame
+from runner.features.point_in_time.model import Column, EntityRows, Spine, View
 from runner.features.point_in_time.plan import (
     EVENT_TIMESTAMP,
+    check_key_types,
     check_names,
-    describe,
+    common_keys,
     event_timestamp_of,
     strip_semicolon,
 )
+from runner.features.postgres.plan import describe
+from runner.features.postgres.types import TIMES, family, utc
 from runner.sql import quote
 
 _UPLOAD = "entity_rows"
-
-
-@dataclass(frozen=True)
-class EntityRows:
-    """A spine and the views as they are to be joined to it.
-
-    Attributes
-    ----------
-    returned
-        The spine columns that the query returns; those in `beside` it need not.
-    upload, beside
-        As in `retrieval_job.Request`.
-    names
-        All columns of the spine.
-    """
-
-    spine: Spine
-    views: list[View]
-    names: tuple[str, ...]
-    returned: tuple[Column, ...] = ()
-    upload: tuple[str, pa.Table] | None = None
-    beside: pa.Table | None = None
 
 
 def query_rows(connection: psycopg.Connection, query: str, views: Sequence[View]) -> EntityRows:
@@ -59,11 +37,11 @@ def query_rows(connection: psycopg.Connection, query: str, views: Sequence[View]
     """
     query = strip_semicolon(query)
     columns = describe(connection, f"select * from (\n{query}\n) as given", "the spine's SQL")
-    timestamp = event_timestamp_of(columns)
+    timestamp = event_timestamp_of(columns, TIMES)
     names = tuple(column.name for column in columns)
     check_names(names, views)
     types = {column.name: column for column in columns}
-    check_key_types(types, views)
+    check_key_types(types, views, family)
     # A comparison across families (bigint = numeric) is right, but no index serves it.
     served = [
         replace(
@@ -75,27 +53,6 @@ def query_rows(connection: psycopg.Connection, query: str, views: Sequence[View]
     ]
     spine = Spine(query, columns, timestamp, free_name(names, views))
     return EntityRows(spine, served, names, returned=columns)
-
-
-def check_key_types(
-    types: Mapping[str, Column], views: Sequence[View], kind_of: KindOf = family
-) -> None:
-    """Check that no join key is text on one side only.
-
-    Raises
-    ------
-    RunnerError
-        Naming the first key that is.
-    """
-    for view in views:
-        for key, column in view.keys:
-            kinds = {kind_of(types[key]), kind_of(column)}
-            if len(kinds) == 2 and "text" in kinds:
-                raise RunnerError(
-                    f"join key {key} is {types[key].type} in the spine "
-                    f"but {column.type} in feature view {view.name}",
-                    hint=f"cast {key} to {column.type} in the spine",
-                )
 
 
 def range_rows(
@@ -113,24 +70,6 @@ def range_rows(
     parts = [_range_part(view, first, last) for view in views]
     order = ", ".join(map(quote, [EVENT_TIMESTAMP, *keys]))
     return query_rows(connection, "\nunion\n".join(parts) + f"\norder by {order}", views)
-
-
-def common_keys(views: Sequence[View]) -> tuple[str, ...]:
-    """Return the join keys that all views have.
-
-    Raises
-    ------
-    RunnerError
-        If the views have different ones.
-    """
-    keys = [tuple(key for key, _ in view.keys) for view in views]
-    if any(set(names) != set(keys[0]) for names in keys):
-        raise RunnerError(
-            "views with different join keys have no common rows: "
-            + "; ".join(f"{v.name} ({', '.join(k)})" for v, k in zip(views, keys, strict=True)),
-            hint="pass entity_df, or ask for one view at a time",
-        )
-    return keys[0]
 
 
 def _range_part(view: View, first: str, last: str) -> str:
@@ -151,7 +90,7 @@ def frame_rows(frame: pd.DataFrame, views: Sequence[View]) -> EntityRows:
     RunnerError
         If a column is missing or cannot be what the feature table's key is.
     """
-    parts = split_frame(frame, views)
+    parts = split_frame(frame, views, family)
     spine = Spine(
         query=f'select * from pg_temp."{_UPLOAD}"',
         columns=(*parts.keys, Column(parts.timestamp, "timestamptz")),

@@ -8,15 +8,8 @@ Should that one be older than the ttl, all others are.
 
 from __future__ import annotations
 
-from runner.features.point_in_time.columns import exported, utc
-from runner.features.point_in_time.model import (
-    Spine,
-    View,
-    comparable,
-    conditions,
-    interval,
-    listed,
-)
+from runner.features.point_in_time.model import Spine, View, conditions, listed
+from runner.features.postgres.types import comparable, exported, interval, utc
 from runner.sql import quote
 
 

@@ -4,16 +4,8 @@ from __future__ import annotations
 
 from textwrap import indent
 
-from runner.features.point_in_time.columns import as_type_of
-from runner.features.point_in_time.model import (
-    Spine,
-    View,
-    comparable,
-    conditions,
-    interval,
-    listed,
-    output,
-)
+from runner.features.point_in_time.model import Spine, View, conditions, listed
+from runner.features.postgres.types import as_type_of, comparable, interval, output
 from runner.sql import quote
 
 

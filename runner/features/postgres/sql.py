@@ -14,10 +14,10 @@ import re
 from collections import Counter
 from collections.abc import Sequence
 
-from runner.features.point_in_time.columns import Column, utc
-from runner.features.point_in_time.lateral import lateral_join
-from runner.features.point_in_time.merge import merge_ctes, merge_join
-from runner.features.point_in_time.model import Spine, View, comparable, listed, output
+from runner.features.point_in_time.model import Column, Spine, View, listed
+from runner.features.postgres.lateral import lateral_join
+from runner.features.postgres.merge import merge_ctes, merge_join
+from runner.features.postgres.types import comparable, output, utc
 from runner.sql import quote
 
 

@@ -12,11 +12,13 @@ The rules, shown by tests/integration/test_point_in_time_types.py:
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from datetime import timedelta
 
-from psycopg.postgres import types as pg_registry
+from psycopg.postgres import types as registry
 
 from runner.errors import RunnerError
+from runner.features.point_in_time.model import Column
+from runner.sql import quote
 
 _NATIVE = {
     "bool",
@@ -33,7 +35,25 @@ _NATIVE = {
     "timestamptz",
     "varchar",
 }
+TIMES = ("timestamptz", "timestamp", "date")
 _INTEGERS = ("int2", "int4", "int8")
+# Types with an order of their own that is the same in every database.
+_ORDERED = {
+    "bool",
+    "bytea",
+    "date",
+    "float4",
+    "float8",
+    "int2",
+    "int4",
+    "int8",
+    "interval",
+    "numeric",
+    "time",
+    "timestamp",
+    "timestamptz",
+    "uuid",
+}
 # Feast's declared types (ValueType names, "_LIST" taken off) in PostgreSQL's names.
 _DECLARED = {
     "BOOL": "bool",
@@ -60,29 +80,12 @@ _WIDENINGS = {
 }
 
 
-@dataclass(frozen=True)
-class Column:
-    """A column as the server describes it.
-
-    Attributes
-    ----------
-    type
-        PostgreSQL's short name of the type, or of an array's element: `int8`, `timestamptz`.
-    is_array
-        True for an array of `type`.
-    """
-
-    name: str
-    type: str
-    is_array: bool = False
-
-    @classmethod
-    def from_oid(cls, name: str, oid: int) -> Column:
-        """Return the column for a type's object id; an unknown type is called `unknown`."""
-        info = pg_registry.get(oid)
-        if info is None:
-            return cls(name, "unknown")
-        return cls(name, info.name, is_array=info.oid != oid)
+def column_of(name: str, oid: int) -> Column:
+    """Return the column for a type's object id; an unknown type is called `unknown`."""
+    info = registry.get(oid)
+    if info is None:
+        return Column(name, "unknown")
+    return Column(name, info.name, is_array=info.oid != oid)
 
 
 def exported(expression: str, column: Column, declared: str | None = None) -> str:
@@ -110,6 +113,11 @@ def exported(expression: str, column: Column, declared: str | None = None) -> st
     if target == "timestamptz" and not column.is_array:
         return utc(expression, column.type)
     return f"{expression}::{target}{'[]' if column.is_array else ''}"
+
+
+def output(expression: str, column: Column, declared: str | None, name: str) -> str:
+    """Return a select item: `expression` in the form that travels to Arrow, called `name`."""
+    return f"{exported(expression, column, declared)} as {quote(name)}"
 
 
 def _target(actual: str, wanted: str | None) -> str:
@@ -141,3 +149,21 @@ def as_type_of(instant: str, type_name: str) -> str:
     Converting the spine's side, not the column, keeps the comparison inside the index.
     """
     return instant if type_name == "timestamptz" else f"({instant} at time zone 'UTC')"
+
+
+def interval(duration: timedelta) -> str:
+    """Return an interval in seconds: one in days has 23 or 25 hours where the clocks change."""
+    seconds, fraction = divmod(duration // timedelta(microseconds=1), 1_000_000)
+    text = f"{seconds}.{fraction:06d}" if fraction else f"{seconds}"
+    return f"interval '{text} seconds'"
+
+
+def comparable(expression: str, column: Column) -> str:
+    """Return `expression` such that it sorts alike in every database.
+
+    Text by code point, not by the database's collation; types without an order (json, point …) by
+    their text.
+    """
+    if column.type in _ORDERED:
+        return expression
+    return f'{expression}::text{"[]" if column.is_array else ""} collate "C"'
