@@ -29,10 +29,11 @@ def generate(settings: Settings) -> None:
     RunnerError
         If dbt fails.
     """
-    with console.step("exposures: recipes, champions, endpoints"):
-        write_exposures(settings, ask_registry=True)
+    write_exposures(settings)  # now: one of a dbt model that is gone would stop dbt
     with console.step("dbt compile: column lineage") as step:
         lineage, _ = compiled_lineage(settings, step.update)
+    with console.step("exposures: recipes, champions, endpoints"):
+        write_exposures(settings, ask_registry=True)
     with console.step("dbt docs generate") as step:
         dbt.run(settings, ["docs", "generate"], step.update)
         target = settings.manifest_path.parent

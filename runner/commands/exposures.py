@@ -2,7 +2,8 @@
 
 They are written into the project's first model path, in a folder that git ignores, and a bare
 `dbt docs generate` shows them. Whatever a recipe names that has no file there is left out, so that
-dbt never fails for an exposure.
+dbt never fails for an exposure. So is what dbt has disabled, as far as dbt has read the project:
+where it was disabled since, `dbt.run` takes the exposures away.
 """
 
 from __future__ import annotations
@@ -45,9 +46,9 @@ def write_exposures(settings: Settings, *, ask_registry: bool = False) -> None:
     files = (file for path in paths for file in path.rglob("*") if file.suffix in {".sql", ".py"})
     models = {file.stem for file in files}
     path = paths[0] / FOLDER / "exposures.yml"
-    recipes = _recipes(settings.root, models)
+    owners, disabled = _known_to_dbt(settings)
+    recipes = _recipes(settings.root, models - disabled)
     champions = _champions(settings, recipes) if ask_registry else _told_before(path)
-    owners = _owners(settings)
     exposures: dict[str, dict[str, Any]] = {}
     for recipe in recipes:
         for exposure in _exposures(recipe, owners.get(recipe.spine, ""), champions):
@@ -147,12 +148,12 @@ def _told_before(path: Path) -> dict[str, dict[str, Any]]:
         return {}  # there is none, or somebody edited it: it is written anew
 
 
-def _owners(settings: Settings) -> dict[str, str]:
-    """Return spine → owner, as far as dbt has read the project."""
+def _known_to_dbt(settings: Settings) -> tuple[dict[str, str], frozenset[str]]:
+    """Return spine → owner, and what is disabled, as far as dbt has read the project."""
     with suppress(RunnerError):
         manifest = load_manifest(settings.manifest_path)
-        return {name: spine.owner for name, spine in manifest.spines.items()}
-    return {}
+        return {name: spine.owner for name, spine in manifest.spines.items()}, manifest.disabled
+    return {}, frozenset()
 
 
 def _model_paths(root: Path) -> list[Path]:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future
 from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from threading import Thread
 from typing import TYPE_CHECKING, Any
 
 from runner import console
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
 
 _SHOWN = {"feature", "label"}  # of a recipe; keys and times only join
+_Versions = tuple[list["User"], dict[str, str]]
 
 
 @dataclass(frozen=True)
@@ -112,9 +114,10 @@ def ask(settings: Settings, what: str) -> Answer:
     """
     if _is_recipe(what):
         load_recipe(Path(what))  # told before dbt compiles
-    with ThreadPoolExecutor(1) as pool, console.step("dbt compile, MLflow's versions") as step:
-        # MLflow takes as long to import as dbt to compile.
-        registered = pool.submit(_versions, settings)
+    with console.step("dbt compile, MLflow's versions") as step:
+        # MLflow takes as long to import as dbt to compile. No pool: Ctrl-C would wait for it.
+        registered: Future[_Versions] = Future()
+        Thread(target=_look_up, args=(settings, registered), daemon=True).start()
         lineage, manifest = compiled_lineage(settings, step.update)
         broken: dict[str, str] = {}
         if _is_recipe(what):
@@ -233,7 +236,14 @@ def _recipe_user(recipe: Recipe, manifest: Manifest) -> User:
     return User(str(recipe.path), recipe.registered_model_name, (), columns)
 
 
-def _versions(settings: Settings) -> tuple[list[User], dict[str, str]]:
+def _look_up(settings: Settings, registered: Future[_Versions]) -> None:
+    try:
+        registered.set_result(_versions(settings))
+    except BaseException as err:  # it is raised where the result is asked for
+        registered.set_exception(err)
+
+
+def _versions(settings: Settings) -> _Versions:
     """Return every registered version, the newest of a model first, and why any is left out."""
     path = Path(settings.mlflow_tracking_uri.removeprefix("sqlite:///"))
     if settings.mlflow_tracking_uri.startswith("sqlite:///") and not path.is_file():

@@ -97,6 +97,7 @@ def find_run(client: MlflowClient, reference: str) -> Run:
     try:
         if version is None:
             return client.get_run(reference)
+        tracking.require_model(client, version["name"])
         if version["alias"]:
             found = client.get_model_version_by_alias(version["name"], version["alias"])
         else:

@@ -35,11 +35,12 @@ def promote(settings: Settings, name: str, number: str | None) -> tuple[str, str
     Raises
     ------
     RunnerError
-        If there is no such version.
+        If there is no such model or version.
     ServingError
         If its serving bundle is not intact: what cannot be served does not become the champion.
     """
     client = tracking.connect(settings)
+    tracking.require_model(client, name)
     wanted = number or _challenger(client, name)
     _require(client, name, wanted)
     present = _version(version_with(client, name, CHAMPION))
@@ -64,11 +65,12 @@ def rollback(settings: Settings, name: str) -> tuple[str, str]:
     Raises
     ------
     RunnerError
-        If there is no champion, or none before it.
+        If there is no such model, no champion, or none before it.
     ServingError
         If the serving bundle of the one before is not intact.
     """
     client = tracking.connect(settings)
+    tracking.require_model(client, name)
     present = version_with(client, name, CHAMPION)
     if present is None:
         raise RunnerError(
@@ -114,7 +116,7 @@ def _require(client: MlflowClient, name: str, number: str) -> None:
 
 def _known(versions: list[ModelVersion]) -> str:
     if not versions:
-        return "no such model is registered: run `runner train` with its recipe"
+        return "it has no version: run `runner train` with its recipe"
     return f"versions: {', '.join(str(version.version) for version in reversed(versions))}"
 
 

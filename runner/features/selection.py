@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from difflib import get_close_matches
 from pathlib import Path
 
 from runner.errors import RunnerError
 from runner.project.manifest import FeatureMart, load_manifest
 from runner.settings import Settings
+from runner.wording import did_you_mean
 
 
 def select_marts(settings: Settings, chosen: Sequence[str]) -> list[FeatureMart]:
@@ -30,10 +30,10 @@ def select_marts(settings: Settings, chosen: Sequence[str]) -> list[FeatureMart]
         names |= _recipe_views(Path(item)) if item.endswith((".yaml", ".yml")) else {item}
     for name in sorted(names):
         if name not in manifest.marts:
-            near = get_close_matches(name, manifest.marts, n=1) or sorted(manifest.marts)
+            known = ", ".join(sorted(manifest.marts)) or "none yet"
             raise RunnerError(
-                f"no feature mart {name!r} in {manifest.path}",
-                hint=f"run `dbt parse`, or choose one of {', '.join(near)}",
+                f"no feature mart {name!r} in {manifest.path}{did_you_mean(name, manifest.marts)}",
+                hint=f"feature marts: {known}; if it is new, run `dbt parse`",
             )
         if not manifest.marts[name].online:
             raise RunnerError(

@@ -28,7 +28,7 @@ from runner.settings import Settings
 
 Progress = Callable[[str], None]
 _EXPOSURE_OF_DISABLED = re.compile(
-    r"Exposure 'exposure\.\w+\.(?:recipe|endpoint)_(\w+)' .* named '(\w+)'\s.*which is disabled",
+    r"Exposure 'exposure\.[\w.]+' \((\S+/_generated/exposures\.yml)\) .*which is disabled",
     re.DOTALL,
 )
 
@@ -113,6 +113,10 @@ def run(settings: Settings, arguments: list[str], progress: Progress) -> list[di
             _end(process)
             raise
     if process.returncode:
+        if of_disabled := _EXPOSURE_OF_DISABLED.search("\n".join(events.errors)):
+            # Our own file stands in dbt's way, and without it dbt will know what is disabled.
+            (settings.root / of_disabled[1]).unlink()
+            return run(settings, arguments, progress)
         raise _failure(settings, arguments, events)
     return _results(settings, events.invocation_id)
 
@@ -200,13 +204,6 @@ def _failure(settings: Settings, arguments: list[str], events: _Events) -> Runne
         if result["status"] in {"error", "fail", "runtime error"}:
             return _node_failure(settings, result)
     message = events.errors[0] if events.errors else "no reason given"
-    if disabled := _EXPOSURE_OF_DISABLED.search(message):
-        # dbt names our generated file, in which nothing is to be corrected.
-        recipe, model = disabled.groups()
-        return RunnerError(
-            f"the recipe {recipe} takes from the dbt model {model}, which is disabled",
-            hint="enable it, or take it out of the recipe; then run the same command again",
-        )
     return RunnerError(
         f"dbt {arguments[0]} failed: {essence(message)}",
         hint=f"correct it and try `{command} --target {settings.target}` until it passes; "

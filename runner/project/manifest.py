@@ -164,6 +164,8 @@ class Manifest:
         columns, and every macro, dbt's own included.
     digests
         The same for each of them, by dbt's unique id such as `model.shop.user_activity`.
+    disabled
+        Names of the dbt models that dbt has disabled.
     """
 
     path: Path
@@ -172,6 +174,7 @@ class Manifest:
     spines: Mapping[str, Spine]
     sha256: str
     digests: Mapping[str, str] = field(default_factory=dict)
+    disabled: frozenset[str] = frozenset()
 
 
 def load_manifest(path: Path) -> Manifest:
@@ -197,7 +200,13 @@ def load_manifest(path: Path) -> Manifest:
         spines={node["name"]: _spine(node) for node in models if "spine_data" in node["fqn"][:-1]},
         sha256=_digest(meaning),
         digests={key: _digest(value) for key, value in meaning.items()},
+        disabled=_disabled(content) - {node["name"] for node in models},
     )
+
+
+def _disabled(content: dict[str, Any]) -> frozenset[str]:
+    nodes = (node for nodes in (content.get("disabled") or {}).values() for node in nodes)
+    return frozenset(node["name"] for node in nodes if node["resource_type"] == "model")
 
 
 def _meaning(content: dict[str, Any]) -> dict[str, Any]:

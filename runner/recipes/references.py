@@ -45,7 +45,9 @@ def _spine_problems(recipe: Recipe, manifest: Manifest) -> Iterator[Problem]:
     spine = manifest.spines.get(recipe.spine)
     if spine is None:
         problem = f"no dbt model {recipe.spine!r} in a folder spine_data"
-        yield _unknown(("spine",), problem, recipe.spine, manifest.spines)
+        yield _disabled(("spine",), recipe.spine, manifest) or _unknown(
+            ("spine",), problem, recipe.spine, manifest.spines
+        )
     elif recipe.label in spine.labels:
         yield from _label_problems(recipe, spine)
     elif recipe.label in spine.columns:
@@ -84,7 +86,7 @@ def _feature_problems(recipe: Recipe, manifest: Manifest) -> Iterator[Problem]:
         mart, path = manifest.marts.get(view), ("features", i)
         if mart is None:
             problem = f"no dbt model {view!r} in a folder feature_mart"
-            yield _unknown(path, problem, view, manifest.marts)
+            yield _disabled(path, view, manifest) or _unknown(path, problem, view, manifest.marts)
             continue
         yield from _column_problems(path, mart, name)
         if not mart.online:
@@ -165,6 +167,13 @@ def _override_problems(recipe: Recipe, manifest: Manifest) -> Iterator[Problem]:
         if name not in {"*", *known}:
             problem = f"{view} has no feature {name!r}"
             yield _unknown(("feature_overrides", i), problem, name, known)
+
+
+def _disabled(path: KeyPath, name: str, manifest: Manifest) -> Problem | None:
+    if name not in manifest.disabled:
+        return None
+    hint = "enable it in dbt (`enabled: true`), or take it out of the recipe"
+    return Problem(path, f"the dbt model {name!r} is disabled in dbt", hint)
 
 
 def _unknown(path: KeyPath, problem: str, name: str, known: Collection[str]) -> Problem:

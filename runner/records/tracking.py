@@ -28,6 +28,7 @@ from runner.modelling.champion import CHAMPION, version_with
 from runner.records.run_record import Training, write_artifacts
 from runner.records.trial_runs import record_trials
 from runner.servers.tracking_server import require_tracking_server
+from runner.wording import did_you_mean
 
 if TYPE_CHECKING:
     from runner.project.manifest import Spine
@@ -170,6 +171,27 @@ def promote(client: MlflowClient, name: str, version: str) -> None:
 def _interface(recipe: Recipe, spine: Spine) -> str:
     keys = ", ".join(f"{key} {spine.columns[key].dtype}" for key in sorted(spine.join_keys))
     return f"{recipe.task} of {recipe.label} by {keys}"
+
+
+def require_model(client: MlflowClient, name: str) -> None:
+    """Raise unless a model of that name is registered.
+
+    Raises
+    ------
+    RunnerError
+        With the nearest name that is, and all of them.
+    """
+    try:
+        client.get_registered_model(name)
+    except MlflowException as err:
+        if err.error_code not in {"RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"}:
+            raise
+        names = sorted(model.name for model in client.search_registered_models())
+        raise RunnerError(
+            f"no model {name!r} is registered{did_you_mean(name, names)}",
+            hint=f"registered models: {', '.join(names) or 'none yet'}; `runner train` with a "
+            "recipe registers one",
+        ) from err
 
 
 def versions_of(client: MlflowClient, name: str) -> list[ModelVersion]:

@@ -260,9 +260,9 @@ def test_predictions_of_wrong_files_are_refused_and_nothing_is_written(shop, tmp
         "predict", "recipes/rf.yaml", str(keys), "-o", out
     )
     keys.write_text("user_id,category_id\n1,two\n")
-    assert "user_id int64, category_id int64" in shop.refused(
-        "predict", "recipes/rf.yaml", str(keys), "-o", out
-    )
+    told = shop.refused("predict", "recipes/rf.yaml", str(keys), "-o", out)
+    assert "category_id in row 1: expected int64, got 'two'" in told
+    assert "user_id int64, category_id int64" in told
     for taken in ("prediction", "probability_1"):
         keys.write_text(f"user_id,category_id,{taken}\n1,2,3\n")
         assert f"has a column '{taken}', which the predictions would have too" in shop.refused(

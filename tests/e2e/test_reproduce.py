@@ -156,4 +156,4 @@ def test_what_was_undone_is_reproduced_again(shop):
 
 
 def test_a_run_that_is_none_is_refused(shop):
-    assert "MLflow has no nothing@champion" in shop.refused("reproduce", "nothing@champion")
+    assert "no model 'nothing' is registered" in shop.refused("reproduce", "nothing@champion")

@@ -99,15 +99,26 @@ def test_a_feature_that_the_sql_no_longer_has_is_not_right_by_an_old_manifest(pr
 
 
 def test_a_dbt_model_that_recipes_take_from_and_that_is_disabled_is_told(project):
+    project.runner("check")
     sql = project.root / "dbt_project/models/feature_mart/user_category_affinity.sql"
     text = sql.read_text()
     sql.write_text("{{ config(enabled=false) }}" + text)
     try:
-        told = project.refused("check")
+        first, second = (project.run("runner", "check") for _ in range(2))
+        bare = project.run("dbt", "parse", "--target", "local")
+        exposures = (project.root / "dbt_project/models/_generated/exposures.yml").read_text()
     finally:
         sql.write_text(text)
-    assert re.search(r"recipe \w+ takes from the dbt model user_category_affinity, which", told)
-    assert "enable it, or take it out of the recipe" in told
+    assert first.returncode == second.returncode == 1
+    assert first.stdout == second.stdout
+    problem = "features[2]: the dbt model 'user_category_affinity' is disabled in dbt\n"
+    assert f"recipes/rf.yaml:9:54: {problem}" in first.stdout
+    assert "hint: enable it in dbt (`enabled: true`), or take it out of" in first.stdout
+    assert "recipes/spend.yaml: right\n" in first.stdout
+    assert bare.returncode == 0, bare.stdout
+    assert "recipe_spend" in exposures
+    assert "recipe_rf" not in exposures
+    project.runner("check")  # enabled again
 
 
 def test_a_project_without_recipes_is_told(project):

@@ -358,8 +358,11 @@ def test_materialize_names_the_mart_that_does_not_exist(project: OnlineProject) 
     manifest.path.write_text(json.dumps(nodes))
     wrong = _runner("materialize", "activty")
     assert wrong.exit_code == 1
-    assert "no feature mart 'activty'" in wrong.stderr
-    assert "choose one of activity" in wrong.stderr
+    assert "(did you mean 'activity'?)" in wrong.stderr
+    assert "feature marts: activity, archive;" in wrong.stderr
+    unlike = _runner("online", "get", "nope", "user_id=1")
+    assert "did you mean" not in unlike.stderr
+    assert "feature marts: activity, archive;" in unlike.stderr
     assert "`online: false`" in _runner("materialize", "archive").stderr
     everything = _runner("materialize")
     assert everything.exit_code == 0

@@ -399,10 +399,13 @@ def test_what_does_not_exist_cannot_be_promoted(training, versions):
     with pytest.raises(RunnerError, match="m has no version 9") as refused:
         promotion.promote(training.settings, "m", "9")
     assert refused.value.hint == "versions: 1, 2, 3"
-    with pytest.raises(RunnerError, match="nobody has no challenger"):
-        promotion.promote(training.settings, "nobody", None)
-    with pytest.raises(RunnerError, match="nobody has no champion"):
-        promotion.rollback(training.settings, "nobody")
+    for unknown in (
+        lambda: promotion.promote(training.settings, "nobody", None),
+        lambda: promotion.rollback(training.settings, "nobody"),
+    ):
+        with pytest.raises(RunnerError, match="no model 'nobody' is registered") as refused:
+            unknown()
+        assert refused.value.hint.startswith("registered models: m; ")
 
 
 def test_a_version_that_cannot_be_served_is_not_promoted(training, versions):
@@ -452,7 +455,8 @@ def test_the_table_has_every_metric_and_of_the_rest_what_differs():
         ("m", "neither a model's version nor a run"),
         ("m/9", "MLflow has no m/9"),
         ("m@nobody", "MLflow has no m@nobody"),
-        ("o'x@champion", "MLflow has no o'x@champion"),
+        ("o'x@champion", 'no model "o\'x" is registered'),
+        ("M@champion", r"no model 'M' is registered \(did you mean 'm'\?\)"),
         ("0" * 32, "MLflow has no 000"),
     ],
 )

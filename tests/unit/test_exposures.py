@@ -1,5 +1,6 @@
 """Exposures are generated from recipes, and never stand in dbt's way."""
 
+import json
 import os
 
 import pytest
@@ -59,6 +60,16 @@ def test_a_recipe_that_is_gone_or_wrong_or_names_a_dbt_model_that_is_gone_has_no
     (project.root / "recipes" / "wrong.yaml").write_text("nonsense: 1\n")
     assert set(written(project)) == {"recipe_rf", "endpoint_rf"}
     (project.root / "sql" / "marts" / "activity.sql").unlink()
+    assert written(project) == {}
+
+
+@pytest.mark.parametrize("name", ["activity", "spine_y"])
+def test_a_recipe_of_a_dbt_model_that_is_disabled_has_none(project, name):
+    off = [{"name": name, "resource_type": "model"}]
+    known = {"nodes": {}, "macros": {}, "disabled": {f"model.shop.{name}": off}}
+    path = project.manifest_path
+    path.parent.mkdir()
+    path.write_text(json.dumps({"metadata": {"project_name": "shop"}, **known}))
     assert written(project) == {}
 
 
