@@ -251,6 +251,8 @@ def train(recipe: Recipe, target: Target = None) -> None:
         name = trained.registered_model_name
         if trained.champion:
             console.note(f"look at both: runner compare {name}@champion {name}@challenger")
+        else:
+            console.note(f"to serve it all the same: runner promote {recipe}")
     else:
         console.result("It is the champion now.")
         console.note(f"next: runner materialize {recipe}, then runner serve {recipe}")
@@ -522,6 +524,11 @@ def predict(
     settings = load_settings(target)
     written = predict_rows(settings, _model_name(model), source, output)
     console.result(f"{written.rows:,} predictions of {written.model} in {output}")
+    if written.bare_rows:
+        console.warn(
+            f"{written.bare_rows:,} of {written.rows:,} rows have no value in any feature at their "
+            "time: unknown entities, or event_timestamps before there was data"
+        )
 
 
 @app.command()
@@ -675,8 +682,8 @@ def _show_champion(name: str, champion: str, before: str) -> None:
     if champion == before:
         console.result(f"{name} version {champion} is the champion already.")
         return
-    was = f"version {before}" if before else "none"
-    console.result(f"{name} version {champion} is the champion now; it was {was}.")
+    was = f"it was version {before}" if before else "there was none"
+    console.result(f"{name} version {champion} is the champion now; {was}.")
 
 
 def _model_name(model: str) -> str:

@@ -115,6 +115,7 @@ def champions(settings: Settings) -> str:
 def _require_marts(settings: Settings, champion: str, bundle: Bundle) -> None:
     """Raise RunnerError if dbt or the warehouse has no more what the champion's features are in."""
     from runner.features.warehouse import open_mart
+    from runner.modelling.served_version import require_features
 
     if not settings.manifest_path.is_file():
         return
@@ -122,15 +123,8 @@ def _require_marts(settings: Settings, champion: str, bundle: Bundle) -> None:
     adapter = "bigquery" if settings.target == "cloud" else "postgres"
     if any(mart.adapter_type != adapter for mart in marts.values()):
         return
+    require_features(bundle, marts, champion)
     for view in sorted({feature.view for feature in bundle.features}):
-        known = {column.name for column in marts[view].features} if view in marts else set()
-        gone = [f.feature for f in bundle.features if f.view == view and f.feature not in known]
-        if gone:
-            raise RunnerError(
-                f"{champion} takes {view}:{gone[0]}, which dbt does not have",
-                hint="bring it back and run `dbt build`, or train a version without it and "
-                "`runner promote` that",
-            )
         try:
             with open_mart(settings, marts[view]):
                 pass

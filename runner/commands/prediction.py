@@ -7,6 +7,7 @@ for equal features.
 from __future__ import annotations
 
 import difflib
+import functools
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ from pathlib import Path
 
 import pandas as pd
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.csv
 import pyarrow.parquet as pq
 
@@ -21,7 +23,7 @@ from runner import console
 from runner.commands.prediction_file import read_entities, require_keys
 from runner.errors import RunnerError
 from runner.features.store import open_store, spine_query
-from runner.modelling.served_version import load_version
+from runner.modelling.served_version import load_version, require_features
 from runner.project.manifest import load_manifest
 from runner.servers.local_servers import require_servers
 from runner.settings import Settings
@@ -31,10 +33,17 @@ from serving.scoring import Model
 
 @dataclass(frozen=True)
 class Written:
-    """How many predictions of which model version were written."""
+    """How many predictions of which model version were written.
+
+    Attributes
+    ----------
+    bare_rows
+        Rows without a value in any feature: unknown entities, or times before there was data.
+    """
 
     model: str
     rows: int
+    bare_rows: int
 
 
 def predict(settings: Settings, name: str, source: str, output: Path) -> Written:
@@ -53,7 +62,8 @@ def predict(settings: Settings, name: str, source: str, output: Path) -> Written
     Raises
     ------
     RunnerError
-        If the source is not what is expected, or the model has no champion.
+        If the source is not what is expected, the model has no champion, or dbt has no more a
+        feature that it takes.
     """
     if output.suffix not in {".parquet", ".csv"} or not output.parent.is_dir():
         raise RunnerError(
@@ -62,13 +72,15 @@ def predict(settings: Settings, name: str, source: str, output: Path) -> Written
         )
     require_servers(settings)
     model, version = load_version(settings, f"models:/{name}@champion")
+    marts = load_manifest(settings.manifest_path).marts
+    require_features(model.bundle, marts, f"{name} version {version}")
     entity_df = _entities(settings, model.bundle, source)
     store = open_store(settings)
     references = [f"{feature.view}:{feature.feature}" for feature in model.bundle.features]
     job = store.get_historical_features(
         entity_df=entity_df, features=references, full_feature_names=True
     )
-    rows = 0
+    rows = bare_rows = 0
     with (
         console.bar(f"predict with {name} version {version}", None) as bar,
         job.to_arrow_batches() as reader,
@@ -77,8 +89,15 @@ def predict(settings: Settings, name: str, source: str, output: Path) -> Written
         for batch in reader:
             write(_scored(model, pa.Table.from_batches([batch])))
             rows += batch.num_rows
+            bare_rows += _bare(model, batch)
             bar.advance(batch.num_rows)
-    return Written(f"{name} version {version}", rows)
+    return Written(f"{name} version {version}", rows, bare_rows)
+
+
+def _bare(model: Model, batch: pa.RecordBatch) -> int:
+    """Return how many rows have no feature at all."""
+    nulls = [pc.is_null(batch.column(feature.name)) for feature in model.bundle.features]
+    return int(pc.sum(functools.reduce(pc.and_, nulls)).as_py() or 0)
 
 
 def _scored(model: Model, table: pa.Table) -> pa.Table:

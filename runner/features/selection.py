@@ -22,7 +22,7 @@ def select_marts(settings: Settings, chosen: Sequence[str]) -> list[FeatureMart]
     Raises
     ------
     RunnerError
-        If there is no such mart, or it is not online.
+        If there is no such mart, or it is not online; if there is none at all.
     """
     manifest = load_manifest(settings.manifest_path)
     names: set[str] = set()
@@ -40,9 +40,14 @@ def select_marts(settings: Settings, chosen: Sequence[str]) -> list[FeatureMart]
                 f"{manifest.marts[name].file}: {name} has `online: false`",
                 hint="set meta.online to true and run `dbt parse` to copy it to the online store",
             )
-    return [
-        mart for name, mart in manifest.marts.items() if (name in names if chosen else mart.online)
-    ]
+    if not chosen:
+        names = {mart.name for mart in manifest.marts.values() if mart.online}
+    if not names:
+        raise RunnerError(
+            f"{manifest.path} has no feature mart for the online store",
+            hint="write one, or set its meta.online to true; then run `dbt build`",
+        )
+    return [mart for name, mart in manifest.marts.items() if name in names]
 
 
 def _recipe_views(path: Path) -> set[str]:

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
+from runner.errors import RunnerError
+from runner.project.manifest import FeatureMart
 from runner.settings import Settings
-from serving.bundle import read_bundle
+from serving.bundle import Bundle, read_bundle
 from serving.registry import open_source
 from serving.scoring import Model, load_model
 
@@ -22,3 +26,28 @@ def load_version(settings: Settings, model_uri: str) -> tuple[Model, str]:
     version = origin.resolve()
     with origin.bundle(version) as folder:
         return load_model(read_bundle(folder, version.bundle_sha256)), version.version
+
+
+def require_features(bundle: Bundle, marts: Mapping[str, FeatureMart], model: str) -> None:
+    """Return if dbt still has every feature that the bundle's model takes.
+
+    Parameters
+    ----------
+    marts
+        dbt's feature marts by name.
+    model
+        How to name the model version.
+
+    Raises
+    ------
+    RunnerError
+        Naming the first that is gone.
+    """
+    for feature in bundle.features:
+        mart = marts.get(feature.view)
+        if mart is None or all(column.name != feature.feature for column in mart.features):
+            raise RunnerError(
+                f"{model} takes {feature.view}:{feature.feature}, which dbt does not have",
+                hint="bring it back and run `dbt build`, or train a version without it and "
+                "`runner promote` that",
+            )

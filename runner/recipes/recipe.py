@@ -299,7 +299,7 @@ def _no_file(path: Path) -> RunnerError:
     meant = f" (did you mean {same[0]!r}?)" if same else did_you_mean(str(path), there)
     return RunnerError(
         f"{path}: a folder, not a recipe" if path.is_dir() else f"{path}: no such file{meant}",
-        hint=f"recipes there: {', '.join(there) or 'none'}; docs/recipe.md shows one",
+        hint=f"recipes there: {', '.join(there) or 'none'}; `runner new NAME` writes one",
     )
 
 

@@ -288,6 +288,21 @@ def test_predictions_of_wrong_files_are_refused_and_nothing_is_written(shop, tmp
     assert [path.name for path in tmp_path.iterdir()] == ["keys.csv"]
 
 
+def test_a_feature_that_dbt_has_no_more_is_named_before_anything_is_predicted(shop, tmp_path):
+    keys, out = tmp_path / "keys.csv", str(tmp_path / "out.parquet")
+    keys.write_text("user_id,category_id\n1,2\n")
+    manifest = shop.settings.manifest_path
+    before = manifest.read_text()
+    manifest.write_text(before.replace("views_7d", "views_of_week"))
+    try:
+        told = shop.refused("predict", "recipes/rf.yaml", str(keys), "-o", out)
+    finally:
+        manifest.write_text(before)
+    assert "category_purchase_rf version" in told
+    assert "takes user_activity:views_7d, which dbt does not have" in told
+    assert [path.name for path in tmp_path.iterdir()] == ["keys.csv"]
+
+
 def test_a_model_without_a_champion_is_named(shop):
     told = shop.refused("predict", "nobody", "spine_user_spend")
     assert "'nobody'" in told

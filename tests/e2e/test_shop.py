@@ -124,9 +124,11 @@ def test_an_http_prediction_equals_the_batch_prediction_of_the_same_instant(
     )
     keys.loc[len(keys)] = [999_999_999, 1]
     keys.to_csv(tmp_path / "keys.csv", index=False)
-    shop.runner(
-        "predict", "recipes/rf.yaml", str(tmp_path / "keys.csv"), "-o", str(tmp_path / "p.csv")
+    done = shop.run(
+        *("runner", "predict", "recipes/rf.yaml"),
+        *(str(tmp_path / "keys.csv"), "-o", str(tmp_path / "p.csv")),
     )
+    assert f"1 of {len(keys):,} rows have no value in any feature" in " ".join(done.stderr.split())
     batch = pd.read_csv(tmp_path / "p.csv")
     answer = serving.post("/predict", {"entity_rows": keys.to_dict("records")})
     online = [row["probabilities"]["1"] for row in answer["predictions"]]

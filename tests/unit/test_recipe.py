@@ -769,7 +769,7 @@ def test_a_missing_recipe_is_looked_for_beside_it(folder):
         load_recipe(folder / "rff.yaml")
     there = folder / "rf.yaml"
     assert refused.value.message.endswith(f"rff.yaml: no such file (did you mean '{there}'?)")
-    assert refused.value.hint == f"recipes there: {there}; docs/recipe.md shows one"
+    assert refused.value.hint == f"recipes there: {there}; `runner new NAME` writes one"
     with pytest.raises(RunnerError, match=r"no such file$") as refused:
         load_recipe(folder / "none" / "rf.yaml")
     assert "recipes there: none" in refused.value.hint
