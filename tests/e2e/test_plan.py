@@ -30,6 +30,7 @@ def test_a_trained_shop_is_well(shop):
     found = {finding["check"]: finding for finding in json.loads(done.stdout)}
     # Whatever listens at port 8000 of the machine that tests is not the tests' business.
     assert [f for f in found.values() if not f["is_ok"] and f["check"] != "port 8000"] == []
-    assert found["champions"]["told"] == "intact: category_purchase_rf version 1"
+    # Another module may have trained the other recipe in the same shop.
+    assert found["champions"]["told"].startswith("intact: category_purchase_rf version 1")
     assert "user_activity" in found["Feast's registry"]["told"]
     assert found["MLflow"]["told"].endswith(": 1 registered models")
