@@ -13,9 +13,9 @@ from runner.errors import RunnerError
 from runner.features.point_in_time.columns import Column
 from runner.features.point_in_time.indexes import NOT_INDEXED, check_indexes, index_advice
 from runner.features.point_in_time.model import Feature, View
+from serving.feast_format import DUMMY_KEY
 
 EVENT_TIMESTAMP = "event_timestamp"
-_DUMMY_ENTITY = "__dummy_id"
 _TIMES = ("timestamptz", "timestamp", "date")
 
 
@@ -166,7 +166,7 @@ class SourceColumns:
 def join_keys(view: Any, columns: SourceColumns) -> Iterable[tuple[str, Column]]:
     """Return the view's pairs (name of the key in the spine, source column)."""
     for entity in view.entity_columns:
-        if entity.name != _DUMMY_ENTITY:
+        if entity.name != DUMMY_KEY:
             spine_key = view.projection.join_key_map.get(entity.name, entity.name)
             yield spine_key, columns.of(entity.name)
 
