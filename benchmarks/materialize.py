@@ -261,7 +261,8 @@ def _floor(_folder: Path, env: dict[str, str]) -> Any:
 
 
 def _fields(view: str) -> list[bytes]:
-    from runner.features.online.format import field_hash, time_field
+    from runner.features.online.format import field_hash
+    from serving.feast_format import time_field
 
     return [time_field(view), *(field_hash(view, feature) for feature in _FEATURES)]
 

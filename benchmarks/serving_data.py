@@ -107,7 +107,7 @@ def _write_models(folder: Path, pipeline: Any, X: pd.DataFrame) -> None:
 
 
 def _feature(view: str, name: str) -> dict[str, Any]:
-    from feast.infra.online_stores.helpers import _mmh3
+    from runner.features.online.format import field_hash
 
     return {
         "name": f"{view}__{name}",
@@ -116,5 +116,5 @@ def _feature(view: str, name: str) -> dict[str, Any]:
         "dtype": "float64",
         "join_keys": ["user_id"],
         "ttl_seconds": TTL.total_seconds(),
-        "redis_field": _mmh3(f"{view}:{name}").hex(),
+        "redis_field": field_hash(view, name).hex(),
     }

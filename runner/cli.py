@@ -537,9 +537,16 @@ def serve(
         str, typer.Argument(help="A recipe, or the name of a registered model.", show_default=False)
     ],
     host: Annotated[
-        str, typer.Option(help="Address to listen on. Beyond loopback API keys are required.")
-    ] = "127.0.0.1",
-    port: Annotated[int, typer.Option(help="TCP port.", min=0, max=65535)] = 8000,
+        str | None,
+        typer.Option(
+            help="Address to listen on. Beyond loopback API keys are required.",
+            show_default="SERVING_HOST, else 127.0.0.1",
+        ),
+    ] = None,
+    port: Annotated[
+        int | None,
+        typer.Option(help="TCP port.", min=0, max=65535, show_default="SERVING_PORT, else 8000"),
+    ] = None,
     target: Target = None,
 ) -> None:
     """Answer HTTP predictions with the champion and the online features in Redis.

@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import os
+import sys
 
 from serving.errors import ServingError
-from serving.server import exit_with, run
 from serving.settings import ServingSettings
 
 
 def main() -> None:
     """Serve until told to stop; an expected failure is one error and one hint."""
     try:
+        from serving.server import run  # may refuse the installed uvicorn
+
         run(ServingSettings.from_env(os.environ))
     except ServingError as err:
-        exit_with(err.message, err.hint)
+        hint = f"hint: {err.hint}\n" if err.hint else ""
+        sys.stderr.write(f"error: {err.message}\n{hint}")
+        raise SystemExit(1) from None
     except KeyboardInterrupt:
         raise SystemExit(130) from None
 

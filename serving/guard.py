@@ -10,6 +10,7 @@ import secrets
 import time
 import traceback
 from collections.abc import Awaitable, Callable, Iterable, Mapping, MutableMapping, Sequence
+from functools import lru_cache
 from hashlib import sha256
 from http import HTTPStatus
 from typing import Any, NamedTuple, Protocol
@@ -27,13 +28,14 @@ Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 App = Callable[[Scope, Receive, Send], Awaitable[None]]
 Header = tuple[bytes, bytes]
-Reply = Callable[[int, Sequence[Header], bytes], None]
+Reply = Callable[[int, Sequence[Header], bytes], bool]
 
 PROBES = frozenset({"/health", "/ready"})
 OPEN_PATHS = PROBES | {"/docs"}
 OPEN_FOLDER = "/docs/assets/"
 ROUTES = frozenset({"/predict", "/model", "/metrics", "/openapi.json"}) | OPEN_PATHS
 _REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{1,64}")
+_HOST = re.compile(rb"(\[[^\]]*\]|[^:]*)(?::[0-9]*)?")
 _CLIENT_CLOSED = 499
 
 
@@ -57,13 +59,13 @@ class Lifecycle:
 class ApiKeys:
     """Decides who may ask. Compared in constant time; several keys allow rotation.
 
-    Without any key only requests that arrive at a loopback address are answered, whatever the
-    server was told to listen on.
+    Without any key only requests that arrive at a loopback address and ask for one are answered,
+    whatever the server was told to listen on. A page of another site may have its own name point at
+    this machine (DNS rebinding); the browser then sends that name as `Host`.
     """
 
     def __init__(self, keys: Iterable[str]) -> None:
         self._digests = [sha256(key.encode()).digest() for key in keys]
-        self._loopback: dict[str, bool] = {}
 
     def check(self, scope: Scope) -> None:
         """Return if the request may pass.
@@ -77,7 +79,7 @@ class ApiKeys:
         if path in OPEN_PATHS or path.startswith(OPEN_FOLDER):
             return
         if not self._digests:
-            self._check_loopback(scope)
+            _check_loopback(scope)
             return
         given = sha256(_credential(scope)).digest()
         known = False
@@ -88,13 +90,28 @@ class ApiKeys:
                 "send one of the server's API keys as X-API-Key or Bearer token"
             )
 
-    def _check_loopback(self, scope: Scope) -> None:
-        host = (scope.get("server") or ("", 0))[0]
-        allowed = self._loopback.get(host)
-        if allowed is None:
-            allowed = self._loopback[host] = is_loopback(host)
-        if not allowed:
-            raise ForbiddenError("without API keys this server answers on loopback only")
+
+def _check_loopback(scope: Scope) -> None:
+    if not is_loopback((scope.get("server") or ("", 0))[0]):
+        raise ForbiddenError("without API keys this server answers on loopback only")
+    if not _names_loopback(_host(scope)):
+        raise ForbiddenError(
+            "without API keys this server answers only as localhost, 127.0.0.1 or [::1]"
+        )
+
+
+def _host(scope: Scope) -> bytes:
+    for name, value in scope["headers"]:
+        if name == b"host":
+            return bytes(value)
+    return b"localhost" if scope["http_version"] == "1.0" else b""  # later versions require it
+
+
+@lru_cache(maxsize=64)
+def _names_loopback(host: bytes) -> bool:
+    """Return whether a `Host` header, with or without a port, can only mean this machine."""
+    found = _HOST.fullmatch(host)
+    return found is not None and is_loopback(found[1].strip(b"[]").decode("latin-1").lower())
 
 
 def _credential(scope: Scope) -> bytes:
@@ -177,7 +194,10 @@ class Guard:
         return (scope["method"], scope["path"]) in self._endpoints and not self.draining
 
     def answer(self, scope: Scope, body: bytes, reply: Reply) -> None:
-        """Answer a request that has come whole; `reply` is called once, now or later."""
+        """Answer a request that has come whole.
+
+        `reply` is called once, now or later; it returns whether the client is still there.
+        """
         started = time.perf_counter()
         request_id = self._request_id(scope)
 
@@ -186,8 +206,10 @@ class Guard:
                 answer = json_answer(200, content.result())
             except Exception as err:
                 answer = self._told(err, request_id)
-            reply(answer.status, [*answer.headers, (b"x-request-id", request_id)], answer.body)
-            self._note(scope, answer.status, time.perf_counter() - started, request_id)
+            headers = [*answer.headers, (b"x-request-id", request_id)]
+            sent = reply(answer.status, headers, answer.body)
+            status = answer.status if sent else _CLIENT_CLOSED
+            self._note(scope, status, time.perf_counter() - started, request_id)
 
         try:
             self._keys.check(scope)

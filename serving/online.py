@@ -1,23 +1,17 @@
-"""Read features from the online store in Feast's own Redis format, without Feast.
-
-A hash per entity key: its name is the serialized entity key (version 3) followed by the project;
-its fields are 4-byte hashes of `<view>:<feature>` holding a `ValueProto`, and `_ts:<view>` holding
-the row's event time as a `Timestamp`. Source: feast/infra/key_encoding_utils.py and
-feast/infra/online_stores/{helpers,redis}.py, feast 0.67.
-"""
+"""Read features from the online store in Feast's own Redis format, without Feast."""
 
 from __future__ import annotations
 
-import struct
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from operator import itemgetter
 from typing import Any
 
 from serving.bundle import Bundle, EntityKey, Feature
 from serving.errors import InvalidEntityRowError, InvalidOnlineValueError
-from serving.values import DECODERS, decode_timestamp
+from serving.feast_format import key_prefix, number_head, string_key, time_field
+from serving.values import DECODERS, UNREADABLE, decode_timestamp
 
 PRESENT = "present"
 NULL = "null"
@@ -25,13 +19,11 @@ MISSING = "missing"
 EXPIRED = "expired"
 STATUSES = (PRESENT, NULL, MISSING, EXPIRED)
 
-# feast.types.ValueType
-_STRING, _INT32, _INT64, _UNIX_TIMESTAMP = 2, 3, 4, 8
-# The entity key, with value "", of a view without entities (feast.feature_view.DUMMY_ENTITY_ID).
-_DUMMY_ENTITY = "__dummy_id"
-_UNREADABLE = (ValueError, IndexError, struct.error)
 INT32_RANGE = range(-(2**31), 2**31)
 INT64_RANGE = range(-(2**63), 2**63)
+_INT32, _INT64, _TIMESTAMP = map(number_head, ("int32", "int64", "timestamp"))
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_SECOND = timedelta(seconds=1)
 
 
 class OnlineRow:
@@ -118,7 +110,7 @@ class OnlineFormat:
         Raises
         ------
         InvalidOnlineValueError
-            If a value is not of the type that the model was trained with.
+            If a value is not of the type that the model was trained with, or its time is no time.
         """
         parts = []
         for group, reply in zip(self._groups, replies, strict=True):
@@ -167,13 +159,10 @@ class _Group:
         self._views = []
         for view, members in by_view.items():
             self._views.append(_view(len(fields), members))
-            fields += [f"_ts:{view}".encode(), *(feature.redis_field for feature in members)]
+            fields += [time_field(view), *(feature.redis_field for feature in members)]
         self.features = [feature for members in by_view.values() for feature in members]
         self._join_keys = join_keys
-        names = join_keys or (_DUMMY_ENTITY,)
-        self._head = struct.pack("<I", len(names)) + b"".join(map(_key_name, names))
-        if not join_keys:
-            self._head += _encode_string("")
+        self._head = key_prefix(join_keys) + (b"" if join_keys else string_key(""))
         self._project = bundle.feast_project.encode()
         self._start = b"*%d\r\n$5\r\nHMGET\r\n$" % (len(fields) + 2)
         self._end = b"\r\n" + b"".join(b"$%d\r\n%b\r\n" % (len(name), name) for name in fields)
@@ -193,7 +182,14 @@ class _Group:
                 statuses += view.missing
                 ages += view.nothing
                 continue
-            age = now - decode_timestamp(time)
+            try:
+                age = now - decode_timestamp(time)
+            except UNREADABLE as err:
+                name = view.features[0].view
+                raise InvalidOnlineValueError(
+                    f"the online store's event time of {name} is not a time",
+                    hint=f"run `runner materialize --full {name}`",
+                ) from err
             ages += [age] * len(view.nothing)
             if view.ttl is not None and age > view.ttl:
                 values += view.nothing
@@ -212,7 +208,7 @@ def _decode_view(
             None if data is None else decode(data)
             for decode, data in zip(view.decoders, fields, strict=True)
         ]
-    except _UNREADABLE as err:
+    except UNREADABLE as err:
         raise _wrong_value(view, fields) from err
     values += decoded
     if None not in decoded:
@@ -238,7 +234,7 @@ def _wrong_value(view: _View, fields: Sequence[bytes | None]) -> InvalidOnlineVa
 def _readable(decode: Callable[[bytes], Any], data: bytes) -> bool:
     try:
         decode(data)
-    except _UNREADABLE:
+    except UNREADABLE:
         return False
     return True
 
@@ -257,35 +253,29 @@ def _view(time_at: int, features: Sequence[Feature]) -> _View:
     )
 
 
-def _key_name(name: str) -> bytes:
-    raw = name.encode()
-    return struct.pack("<II", _STRING, len(raw)) + raw
-
-
 def _encode_int64(value: Any) -> bytes:
     if type(value) is not int or value not in INT64_RANGE:
         raise ValueError
-    return struct.pack("<IIq", _INT64, 8, value)
+    return _INT64 + value.to_bytes(8, "little", signed=True)
 
 
 def _encode_int32(value: Any) -> bytes:
     if type(value) is not int or value not in INT32_RANGE:
         raise ValueError
-    return struct.pack("<IIi", _INT32, 4, value)
+    return _INT32 + value.to_bytes(4, "little", signed=True)
 
 
 def _encode_string(value: Any) -> bytes:
     if not isinstance(value, str):
         raise TypeError
-    raw = value.encode()
-    return struct.pack("<II", _STRING, len(raw)) + raw
+    return string_key(value)
 
 
 def _encode_timestamp(value: Any) -> bytes:
     moment = datetime.fromisoformat(value)
     if moment.tzinfo is None:
         raise ValueError
-    return struct.pack("<IIq", _UNIX_TIMESTAMP, 8, int(moment.timestamp()))
+    return _TIMESTAMP + ((moment - _EPOCH) // _SECOND).to_bytes(8, "little", signed=True)
 
 
 _KEY_ENCODERS: dict[str, Callable[[Any], bytes]] = {

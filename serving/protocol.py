@@ -4,10 +4,14 @@ ASGI costs a task, three messages and a timer per request, a sixth of its proces
 whose last byte was in what the connection has just received needs none of them: it is handed to
 `Guard.answer` at once, and its answer is one write. Whatever else may happen on a connection
 (uploads in pieces, pipelining, `Expect`, HTTP/1.0, a client that does not read) goes the usual way.
+
+uvicorn waits for a request's header for ever; here a connection that does not send one in time is
+closed.
 """
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 from functools import partial
 from typing import Any, cast
@@ -18,23 +22,53 @@ from uvicorn.protocols.http.httptools_impl import (
     RequestResponseCycle,
 )
 
+from serving.errors import ConfigurationError
 from serving.guard import Guard, Header, Scope
+
+if not hasattr(HttpToolsProtocol, "_start_asgi_task"):
+    raise ConfigurationError(
+        "this version of uvicorn has no HttpToolsProtocol._start_asgi_task, which serving needs",
+        hint="install the version in requirements.lock",
+    )
 
 
 class ShortWayProtocol(HttpToolsProtocol):
-    """One connection."""
+    """One connection.
+
+    Attributes
+    ----------
+    header_seconds
+        How long a whole header may take from the connection's, or a later request's, first byte.
+    """
+
+    header_seconds = 10.0
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._guard = cast("Guard", self.app)
         self._receiving = False
         self._begun: RequestResponseCycle | None = None
+        self._header_timer: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """Wait for the first header."""
+        super().connection_made(transport)
+        self._await_header()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Wait no more."""
+        self._header_came()
+        super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
         """Take in bytes; answer the request that they end."""
         self._receiving = True
         super().data_received(data)
         self._receiving = False
+        if self.cycle is None or self.cycle.response_complete:  # type: ignore[redundant-expr]
+            self._await_header()
+        elif self._header_timer is not None:
+            self._header_came()
         cycle, self._begun = self._begun, None
         if cycle is None:
             return
@@ -52,11 +86,23 @@ class ShortWayProtocol(HttpToolsProtocol):
         else:
             super()._start_asgi_task(cycle, app)
 
+    def _await_header(self) -> None:
+        """Close the connection unless a header is whole in time; more of its bytes do not help."""
+        if self._header_timer is None:
+            self._header_timer = self.loop.call_later(
+                self.header_seconds, self.timeout_keep_alive_handler
+            )
+
+    def _header_came(self) -> None:
+        if self._header_timer is not None:
+            self._header_timer.cancel()
+            self._header_timer = None
+
     def _reply(
         self, cycle: RequestResponseCycle, status: int, headers: Sequence[Header], body: bytes
-    ) -> None:
+    ) -> bool:
         if cycle.disconnected:
-            return
+            return False
         lines = [STATUS_LINE[status]]
         lines += [b"%b: %b\r\n" % header for header in (*cycle.default_headers, *headers)]
         if self._guard.draining:
@@ -68,3 +114,4 @@ class ShortWayProtocol(HttpToolsProtocol):
         if not cycle.keep_alive:
             self.transport.close()
         self.on_response_complete()
+        return True

@@ -66,13 +66,7 @@ def _tls(options: dict[str, str]) -> ssl.SSLContext:
         raise ConfigurationError(
             f"REDIS_URL: ssl_ca_certs={ca} cannot be read", hint="name a PEM file"
         ) from err
-    if options.get("ssl_check_hostname", "").lower() in {
-        "0",
-        "f",
-        "false",
-        "n",
-        "no",
-    }:  # redis-py's
+    if options.get("ssl_check_hostname", "").upper() in _FALSE:
         context.check_hostname = False
     return context
 

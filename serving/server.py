@@ -144,9 +144,3 @@ def _log_uvicorn() -> None:
     logger = logging.getLogger("uvicorn.error")
     logger.handlers = [_JsonHandler(logging.WARNING)]
     logger.propagate = False
-
-
-def exit_with(message: str, hint: str) -> None:
-    """Tell an expected failure the way `runner` does, and exit with 1."""
-    sys.stderr.write(f"error: {message}\nhint: {hint}\n" if hint else f"error: {message}\n")
-    raise SystemExit(1)

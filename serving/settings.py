@@ -5,10 +5,12 @@ from __future__ import annotations
 import ipaddress
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 
 from serving.errors import ConfigurationError
 
 _SHORTEST_KEY = 16
+_COUNTS = range(1, 2**31)
 
 
 @dataclass(frozen=True)
@@ -60,17 +62,19 @@ class ServingSettings:
             tracking_uri=env.get("MLFLOW_TRACKING_URI", ""),
             redis_url=_required(env, "REDIS_URL", "redis://127.0.0.1:6379/0"),
             host=env.get("SERVING_HOST") or cls.host,
-            port=int(_number(env, "SERVING_PORT", cls.port)),
+            port=_whole(env, "SERVING_PORT", cls.port, range(65_536)),
             api_keys=_api_keys(env),
             limits=Limits(
-                body_bytes=int(_number(env, "SERVING_MAX_BODY_BYTES", Limits.body_bytes)),
-                rows=int(_number(env, "SERVING_MAX_ROWS", Limits.rows)),
-                concurrency=int(_number(env, "SERVING_MAX_CONCURRENCY", Limits.concurrency)),
-                seconds=_number(env, "SERVING_TIMEOUT_SECONDS", Limits.seconds),
+                body_bytes=_whole(env, "SERVING_MAX_BODY_BYTES", Limits.body_bytes),
+                rows=_whole(env, "SERVING_MAX_ROWS", Limits.rows),
+                concurrency=_whole(env, "SERVING_MAX_CONCURRENCY", Limits.concurrency),
+                seconds=_seconds(env, "SERVING_TIMEOUT_SECONDS", Limits.seconds),
             ),
-            redis_seconds=_number(env, "SERVING_REDIS_TIMEOUT_SECONDS", cls.redis_seconds),
-            reload_seconds=_number(env, "SERVING_RELOAD_SECONDS", cls.reload_seconds),
-            drain_seconds=_number(env, "SERVING_DRAIN_SECONDS", cls.drain_seconds),
+            redis_seconds=_seconds(env, "SERVING_REDIS_TIMEOUT_SECONDS", cls.redis_seconds),
+            reload_seconds=_seconds(
+                env, "SERVING_RELOAD_SECONDS", cls.reload_seconds, or_zero=True
+            ),
+            drain_seconds=_seconds(env, "SERVING_DRAIN_SECONDS", cls.drain_seconds, or_zero=True),
         )
         if not settings.api_keys and not is_loopback(settings.host):
             raise ConfigurationError(
@@ -80,6 +84,7 @@ class ServingSettings:
         return settings
 
 
+@lru_cache(maxsize=64)  # asked for every request
 def is_loopback(host: str) -> bool:
     """Return whether `host` can only be reached from this machine."""
     if host == "localhost":
@@ -96,7 +101,23 @@ def _required(env: Mapping[str, str], name: str, example: str) -> str:
     return env[name]
 
 
-def _number(env: Mapping[str, str], name: str, default: float) -> float:
+def _whole(env: Mapping[str, str], name: str, default: int, allowed: range = _COUNTS) -> int:
+    text = env.get(name)
+    if not text:
+        return default
+    try:
+        value = int(text)
+    except ValueError:
+        value = -1
+    if value not in allowed:
+        raise ConfigurationError(
+            f"{name}={text!r} is not a whole number from {allowed[0]} to {allowed[-1]}",
+            hint=f"unset it to use {default}",
+        )
+    return value
+
+
+def _seconds(env: Mapping[str, str], name: str, default: float, *, or_zero: bool = False) -> float:
     text = env.get(name)
     if not text:
         return default
@@ -104,9 +125,10 @@ def _number(env: Mapping[str, str], name: str, default: float) -> float:
         value = float(text)
     except ValueError:
         value = -1.0
-    if not 0 <= value < float("inf"):
+    if not 0 <= value < float("inf") or (value == 0 and not or_zero):
+        wanted = "of zero or more" if or_zero else "above zero"
         raise ConfigurationError(
-            f"{name}={text!r} is not a number of zero or more", hint=f"unset it to use {default}"
+            f"{name}={text!r} is not a number {wanted}", hint=f"unset it to use {default}"
         )
     return value
 

@@ -1,7 +1,8 @@
 """Decode Feast's `ValueProto` and protobuf's `Timestamp`: a tag, then the value.
 
-A decoder returns None for NULL (an empty message, or `null_val`) and raises ValueError for a value
-of another type. Source: feast/types/Value.proto; protobuf.dev/programming-guides/encoding.
+A decoder returns None for NULL (an empty message, or `null_val`), and raises one of UNREADABLE for
+a value of another type or one that is cut off. Source: feast/types/Value.proto;
+protobuf.dev/programming-guides/encoding.
 """
 
 from __future__ import annotations
@@ -11,9 +12,15 @@ from collections.abc import Callable
 from functools import lru_cache
 from typing import Any
 
+UNREADABLE = (ValueError, IndexError, struct.error)
+"""What decoding raises for bytes that are not what they should be."""
+
 _NULL_TAG = b"\x98\x01"  # field 19, varint
 _SIGN = 1 << 63
 _WRAP = 1 << 64
+# The years 1 to 9999, but for the last second, which a fraction may round up to the year 10000.
+_TIMES = range(-62_135_596_800, 253_402_300_799)
+_NANOS = range(1_000_000_000)
 _double = struct.Struct("<d").unpack_from
 _float = struct.Struct("<f").unpack_from
 
@@ -29,6 +36,10 @@ def decode_timestamp(data: bytes) -> float:
             seconds = _signed(number)
         elif tag == 0x10:
             nanos = _signed(number)
+        else:
+            raise ValueError("not a Timestamp")
+    if seconds not in _TIMES or nanos not in _NANOS:
+        raise ValueError("not a time of the years 1 to 9999")
     return seconds + nanos / 1e9
 
 
@@ -38,14 +49,15 @@ def _varint(data: bytes, position: int) -> tuple[int, int]:
     if byte < 0x80:
         return byte, position + 1
     number = byte & 0x7F
-    shift = 7
-    while True:
+    for shift in range(7, 63, 7):
         position += 1
         byte = data[position]
         number |= (byte & 0x7F) << shift
         if byte < 0x80:
             return number, position + 1
-        shift += 7
+    if data[position + 1] != 1:  # a tenth byte holds the sign, and nothing else
+        raise ValueError("a number of more than 64 bits")
+    return number | _SIGN, position + 2
 
 
 def _signed(number: int) -> int:
@@ -93,7 +105,9 @@ def _decode_float(data: bytes) -> float | None:
 def _decode_string(data: bytes) -> str | None:
     if data and data[0] == 0x12:
         length, start = _varint(data, 1)
-        return data[start : start + length].decode()
+        if len(data) != start + length:
+            raise ValueError("a text that is cut off")
+        return data[start:].decode()
     _require_null(data)
     return None
 

@@ -8,8 +8,10 @@ import sys
 from runner.settings import Settings
 
 
-def serve(settings: Settings, name: str, host: str, port: int) -> None:
+def serve(settings: Settings, name: str, host: str | None, port: int | None) -> None:
     """Become the prediction API of the registered model's champion; does not return.
+
+    Without a host or port the environment's `SERVING_HOST` and `SERVING_PORT` say where.
 
     The process is replaced, so nothing that runner imported stays in the server's memory.
     """
@@ -17,7 +19,9 @@ def serve(settings: Settings, name: str, host: str, port: int) -> None:
         **settings.env,
         "MLFLOW_TRACKING_URI": settings.mlflow_tracking_uri,
         "SERVING_MODEL": f"models:/{name}@champion",
-        "SERVING_HOST": host,
-        "SERVING_PORT": str(port),
     }
+    if host is not None:
+        env["SERVING_HOST"] = host
+    if port is not None:
+        env["SERVING_PORT"] = str(port)
     os.execve(sys.executable, [sys.executable, "-m", "serving"], env)  # noqa: S606  (no shell)

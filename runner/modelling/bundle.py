@@ -24,13 +24,13 @@ import onnx
 import onnxruntime
 import pandas as pd
 import skops.io
-from feast.infra.online_stores.helpers import _mmh3
 from skl2onnx import to_onnx
 from skl2onnx.common.data_types import FloatTensorType, StringTensorType
 from sklearn.base import is_classifier
 from sklearn.pipeline import Pipeline
 
 from runner.errors import RunnerError
+from runner.features.online.format import field_hash
 from runner.features.store import Feature
 from runner.modelling.boosters import teach_skl2onnx
 from runner.modelling.fitted_model import calibration_of, threshold_of, uncalibrated
@@ -318,7 +318,7 @@ def _feature(feature: Feature, recipe: Recipe) -> dict[str, Any]:
         "dtype": feature.dtype,
         "join_keys": sorted(mart.join_keys),
         "ttl_seconds": _seconds(mart.ttl),
-        "redis_field": _mmh3(feature.reference).hex(),
+        "redis_field": field_hash(mart.name, feature.name).hex(),
         "description": feature.description,
         "overridable": recipe.is_overridable(feature.reference),
     }

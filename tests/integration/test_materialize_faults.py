@@ -287,6 +287,12 @@ def test_a_cluster_of_three_works(tmp_path: Path, database: PostgresAddress) -> 
         report = project.materialize(0)[0]
         assert report.removed > 0
         assert project.online() == project.expected(0)
+        key = redis_key(mart, {"user_id": 7})
+        for no_time in (b"\x08", b"\x08\xff", b"\x08" + b"\xff" * 8 + b"\x01"):
+            with project.redis() as client:
+                client.hset(key, "_ts:v", no_time)
+            materialize(project.settings, [mart], as_of=at(0), full=True)
+            assert project.online() == project.expected(0)
         moved: list[str] = []
 
         def move_once(view: str, _rows: int) -> None:

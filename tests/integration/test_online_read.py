@@ -11,12 +11,14 @@ from typing import Any
 
 import pytest
 from feast import FeatureStore
+from feast.protos.feast.types.Value_pb2 import Value
 from typer.testing import CliRunner
 
 from runner.cli import app
 from runner.errors import RunnerError
 from runner.features.definitions import feast_objects
 from runner.features.online.audit import FeatureAudit, audit
+from runner.features.online.format import field_hash
 from runner.features.online.materialize import materialize
 from runner.features.online.values import get_online, parse_entity
 from runner.features.store import open_store
@@ -183,6 +185,39 @@ def test_a_value_of_another_type_names_the_feature_and_the_way_out(
     with pytest.raises(RunnerError, match="v:seen_at is not timestamp") as caught:
         get_online(project.settings, mart, {"id": 1})
     assert caught.value.hint == "run `runner materialize --full v`"
+
+
+@pytest.mark.parametrize("broken", ["_ts:activity", "orders", "score", "device"])
+def test_what_is_cut_off_is_told_by_get_and_audit_and_mended_by_a_full_run(
+    project: OnlineProject, broken: str
+) -> None:
+    mart = _activity(project)
+    project.write_manifest()
+    recipe = project.settings.root / "recipes" / "good.yaml"
+    recipe.parent.mkdir()
+    recipe.write_text(_RECIPE.format(features='"activity:*"'))
+    _materialize(project)
+    key = redis_key(mart, {"user_id": 1})
+    field = broken.encode() if broken.startswith("_ts") else field_hash("activity", broken)
+    with project.redis() as client:
+        stored = client.hgetall(key)
+        client.hset(key, field, stored[field][:-1])  # type: ignore[index,call-overload]
+        for command in (("online", "get", "activity", "user_id=1"), ("audit", str(recipe))):
+            done = _runner(*command)
+            assert done.exit_code == 1
+            assert "error: the online store's activity:" in done.stderr
+            assert "hint: run `runner materialize --full activity`" in done.stderr
+        materialize(project.settings, project.marts, full=True)
+        assert client.hgetall(key) == stored
+
+
+def test_feasts_own_null_beside_other_times_is_null(project: OnlineProject) -> None:
+    mart = project.mart("v", {"id": "int64"}, {"seen_at": "timestamp"})
+    fields = serialized(mart, {"event_timestamp": _ago(1), "seen_at": None})
+    fields[field_hash("v", "seen_at")] = Value(unix_timestamp_val=-(2**63)).SerializeToString()
+    with project.redis() as client:
+        client.hset(redis_key(mart, {"id": 1}), mapping=fields)  # type: ignore[arg-type]
+    assert get_online(project.settings, mart, {"id": 1}).values[0].status == "null"
 
 
 @pytest.mark.parametrize(

@@ -137,6 +137,17 @@ def test_a_stored_value_of_another_type_fails_its_row_only(
     assert predict(client, bad, strict=True).status_code == 503
 
 
+def test_a_stored_time_that_is_no_time_fails_its_row_only(
+    client: httpx.Client, store: OnlineStore
+) -> None:
+    name = store.write("user_activity", {"user_id": 61}, {"orders_7d": 1, "is_active": True})
+    store.client.hset(name, "_ts:user_activity", b"\x08\xff")
+    bad = {"user_id": 61, "category_id": "toys"}
+    answers = predict(client, bad, KNOWN).json()["predictions"]
+    assert answers[0]["error"]["code"] == "invalid_online_value"
+    assert answers[1]["prediction"] == 0
+
+
 def test_a_value_beyond_float32_fails_its_row_only(
     tmp_path: Path, redis_server: RedisAddress, store: OnlineStore
 ) -> None:

@@ -330,7 +330,7 @@ def test_a_request_in_flight_at_sigterm_is_answered(store: Store, bundle: Path) 
         body = b'{"entity_rows":[{"user_id":1,"category_id":"toys"}]}'
         with socket.create_connection((host, int(port)), timeout=20) as sock:
             sock.sendall(
-                b"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+                b"POST /predict HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
                 b"Content-Length: %d\r\n\r\n" % len(body)
             )
             with server.client() as client:

@@ -43,7 +43,7 @@ def _connection(server: Serving) -> Iterator[socket.socket]:
 
 def _request(user_id: int, *headers: str, path: str = "/predict", version: str = "1.1") -> bytes:
     body = json.dumps({"entity_rows": [{"user_id": user_id, "category_id": "toys"}]})
-    head = [f"POST {path} HTTP/{version}", "Host: x", "Content-Type: application/json"]
+    head = [f"POST {path} HTTP/{version}", "Host: localhost", "Content-Type: application/json"]
     head += [f"Content-Length: {len(body)}", *headers, "", body]
     return "\r\n".join(head).encode()
 

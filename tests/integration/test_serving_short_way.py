@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -17,17 +18,20 @@ from serving.metrics import Metrics
 from serving.protocol import ShortWayProtocol
 
 BODY = b'{"a": 1}'
-HEAD = b"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Length: 8\r\n"
+HEAD = b"POST /predict HTTP/1.1\r\nHost: localhost\r\nContent-Length: 8\r\n"
 WHOLE = HEAD + b"\r\n" + BODY
 
 Streams = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 
 
 class _Short:
+    held = False
+
     def begin(self, _scope: Any, body: bytes) -> asyncio.Future[Any]:
-        answer = asyncio.get_running_loop().create_future()
-        answer.set_result({"way": "short", "body": body.decode()})
-        return answer
+        self.answer = asyncio.get_running_loop().create_future()
+        if not self.held:
+            self.answer.set_result({"way": "short", "body": body.decode()})
+        return self.answer
 
 
 async def _usual(_scope: Any, receive: Any, send: Any) -> None:
@@ -44,13 +48,16 @@ class _Server:
     def __init__(self) -> None:
         self.lifecycle = Lifecycle()
         self.log = AccessLog()
+        self.endpoint = _Short()
+        self.metrics = Metrics()
+        self.header_seconds = ShortWayProtocol.header_seconds
         guard = Guard(
             _usual,
             keys=ApiKeys([]),
-            metrics=Metrics(),
+            metrics=self.metrics,
             access_log=self.log,
             lifecycle=self.lifecycle,
-            endpoints={("POST", "/predict"): _Short()},
+            endpoints={("POST", "/predict"): self.endpoint},
         )
         self.config = uvicorn.Config(
             guard, proxy_headers=False, log_config=None, ws="none", lifespan="off"
@@ -60,13 +67,17 @@ class _Server:
     def protocol(self) -> ShortWayProtocol:
         state = ServerState()
         made = ShortWayProtocol(config=self.config, server_state=state, app_state={})
+        made.header_seconds = self.header_seconds
         self.protocols.append(made)
         return made
 
 
-def _ask(talk: Callable[[_Server, Streams], Awaitable[list[str]]]) -> list[str]:
+def _ask(
+    talk: Callable[[_Server, Streams], Awaitable[list[str]]], header_seconds: float = 10.0
+) -> list[str]:
     async def run() -> list[str]:
         server = _Server()
+        server.header_seconds = header_seconds
         server.config.load()
         loop = asyncio.get_running_loop()
         listener = await loop.create_server(server.protocol, "127.0.0.1", 0)
@@ -169,3 +180,95 @@ def test_while_the_server_drains_every_request_takes_the_usual_way() -> None:
         return [await _way(reader)]
 
     assert _ask(talk) == ["usual"]
+
+
+@pytest.mark.parametrize("sent", [b"", HEAD[:-1]], ids=["nothing", "half a header"])
+def test_a_connection_that_sends_no_whole_header_is_closed(sent: bytes) -> None:
+    async def talk(_server: _Server, streams: Streams) -> list[str]:
+        reader, writer = streams
+        writer.write(sent)
+        return [(await reader.read()).decode()]
+
+    assert _ask(talk, header_seconds=0.01) == [""]
+
+
+def test_a_header_byte_by_byte_has_no_more_time() -> None:
+    async def talk(server: _Server, streams: Streams) -> list[str]:
+        reader, writer = streams
+        writer.write(HEAD)
+        with suppress(ConnectionError):  # a byte may be on its way when the server closes
+            while not reader.at_eof():
+                writer.write(b"X")
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(0.001):
+                        await reader.read(1)
+        return []
+
+    assert _ask(talk, header_seconds=0.05) == []
+
+
+@pytest.mark.parametrize("sent", [HEAD, b"\r\n"], ids=["half a header", "an empty line"])
+def test_a_later_request_has_the_same_time_for_its_header(sent: bytes) -> None:
+    async def talk(server: _Server, streams: Streams) -> list[str]:
+        reader, writer = streams
+        writer.write(WHOLE)
+        ways = [await _way(reader)]
+        server.protocols[0].header_seconds = 0
+        writer.write(WHOLE)  # needs no more time than it takes to arrive
+        ways.append(await _way(reader))
+        writer.write(sent)
+        return [*ways, (await reader.read()).decode()]
+
+    assert _ask(talk) == ["short", "short", ""]
+
+
+def test_a_body_has_more_time_than_a_header() -> None:
+    async def talk(server: _Server, streams: Streams) -> list[str]:
+        reader, writer = streams
+        writer.write(WHOLE)
+        ways = [await _way(reader)]
+        first = server.protocols[0].cycle
+        server.protocols[0].header_seconds = 0
+        writer.write(WHOLE[:-1])
+        while server.protocols[0].cycle is first:
+            await asyncio.sleep(0)
+        await asyncio.sleep(0)  # a timer that was set would be due
+        writer.write(WHOLE[-1:])
+        return [*ways, await _way(reader)]
+
+    assert _ask(talk) == ["short", "usual"]
+
+
+def test_a_client_that_has_gone_is_counted_and_logged_as_such(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    async def talk(server: _Server, streams: Streams) -> list[str]:
+        _, writer = streams
+        server.endpoint.held = True
+        writer.write(WHOLE)
+        while not (server.protocols and server.protocols[0].cycle):
+            await asyncio.sleep(0)
+        writer.close()
+        while not server.protocols[0].cycle.disconnected:
+            await asyncio.sleep(0)
+        server.endpoint.answer.set_result({})
+        while not server.metrics.requests:
+            await asyncio.sleep(0)
+        return [f"{route} {status}" for route, status in server.metrics.requests]
+
+    assert _ask(talk) == ["/predict 499"]
+    assert json.loads(capsys.readouterr().err)["status"] == 499
+
+
+def test_an_answer_has_more_time_than_a_header() -> None:
+    async def talk(server: _Server, streams: Streams) -> list[str]:
+        reader, writer = streams
+        server.endpoint.held = True
+        writer.write(WHOLE)
+        while not (server.protocols and server.protocols[0].cycle):
+            await asyncio.sleep(0)
+        answer = {"way": "short", "body": BODY.decode()}
+        asyncio.get_running_loop().call_later(0.6, server.endpoint.answer.set_result, answer)
+        return [await _way(reader)]
+
+    assert _ask(talk, header_seconds=0.5) == ["short"]

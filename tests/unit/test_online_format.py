@@ -23,8 +23,8 @@ from runner.features.online.format import (
     encode_times,
     encode_values,
     field_hash,
-    time_field,
 )
+from serving.feast_format import time_field
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _INT32 = st.integers(-(2**31), 2**31 - 1)

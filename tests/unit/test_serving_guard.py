@@ -44,7 +44,8 @@ def _ask(app: Any, **scope: Any) -> list[Any]:
             "type": "http",
             "method": "GET",
             "path": "/model",
-            "headers": [(b"x-request-id", b"mine")],
+            "http_version": "1.1",
+            "headers": [(b"x-request-id", b"mine"), (b"host", b"localhost:8000")],
             "server": ("127.0.0.1", 80),
         }
         await guard(request | scope, receive, send)
@@ -108,6 +109,44 @@ def test_without_keys_only_loopback_is_answered(server: Any) -> None:
         raise AssertionError
 
     assert _ask(app, server=server)[0]["status"] == 403
+
+
+async def _ok(scope: Any, receive: Any, send: Any) -> None:
+    await send({"type": "http.response.start", "status": 200, "headers": []})
+
+
+@pytest.mark.parametrize(
+    "host",
+    ["localhost", "LOCALHOST:80", "127.0.0.1", "127.8.8.8:65535", "[::1]", "[::1]:8000"],
+)
+def test_without_keys_a_request_for_a_loopback_name_is_answered(host: str) -> None:
+    assert _ask(_ok, headers=[(b"host", host.encode())])[0]["status"] == 200
+
+
+@pytest.mark.parametrize(
+    "host",
+    [
+        *("evil.example", "evil.example:8000", "127.0.0.1.evil.example", "localhost.evil.example"),
+        *("192.0.2.1", "[2001:db8::1]:80", "", "[]", ":80", "localhost:80:80", "localhost@evil"),
+        "\xff",
+    ],
+)
+def test_without_keys_a_request_for_another_name_is_refused(host: str) -> None:
+    """Else a page whose name was made to point here could read what it is answered."""
+    start, body = _ask(_ok, headers=[(b"host", host.encode())])
+    assert start["status"] == 403
+    assert json.loads(body["body"])["error"] == {
+        "code": "forbidden",
+        "message": "without API keys this server answers only as localhost, 127.0.0.1 or [::1]",
+        "request_id": json.loads(body["body"])["error"]["request_id"],
+    }
+
+
+def test_without_keys_only_http_1_0_may_leave_the_host_out() -> None:
+    statuses = [
+        _ask(_ok, headers=[], http_version=version)[0]["status"] for version in ("1.0", "1.1")
+    ]
+    assert statuses == [200, 403]
 
 
 def test_what_is_not_http_is_passed_on() -> None:

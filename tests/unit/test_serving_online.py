@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import hiredis
+import pyarrow as pa
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
+from runner.features.online.format import KeyFormat
 from serving.bundle import Bundle, EntityKey, Feature, read_bundle
 from serving.errors import InvalidEntityRowError, InvalidOnlineValueError
 from serving.online import OnlineFormat, OnlineRow
@@ -128,18 +131,23 @@ def test_an_int32_key_is_named_as_feast_names_it(bundle: Bundle, value: int) -> 
     assert _parsed(command)[1] == expected + b"shop"
 
 
-@given(st.datetimes(timezones=st.timezones()).filter(lambda moment: moment.year > 1))
+@example(datetime(1969, 12, 31, 23, 59, 58, 1, tzinfo=UTC))
+@given(st.datetimes(timezones=st.timezones()).filter(lambda moment: 1 < moment.year < 9999))
 def test_a_timestamp_key_is_named_as_feast_names_it(bundle: Bundle, moment: Any) -> None:
     from feast.infra.key_encoding_utils import serialize_entity_key
     from feast.protos.feast.types.EntityKey_pb2 import EntityKey as Key
     from feast.protos.feast.types.Value_pb2 import Value
 
-    value = Value(unix_timestamp_val=int(moment.timestamp()))
+    seconds = (moment - datetime(1970, 1, 1, tzinfo=UTC)) // timedelta(seconds=1)
+    value = Value(unix_timestamp_val=seconds)
     expected = serialize_entity_key(
         Key(join_keys=["k"], entity_values=[value]), entity_key_serialization_version=3
     )
     (command,) = _with_key(bundle, "timestamp").commands({"k": moment.isoformat()})
     assert _parsed(command)[1] == expected + b"shop"
+    column = pa.array([moment.astimezone(UTC)], pa.timestamp("us", "UTC"))
+    written = KeyFormat("shop", {"k": "timestamp"}).encode({"k": column}, 1)
+    assert [_parsed(command)[1]] == written
 
 
 def test_a_view_without_entities_is_read_from_feasts_dummy_entity(bundle: Bundle) -> None:
@@ -228,10 +236,37 @@ def test_a_stored_value_of_another_type_is_an_error_that_names_the_feature(bundl
         _read(bundle, _user(0, age=value_proto("string", "x")), [None, None])
 
 
-@pytest.mark.parametrize("broken", [b"\x20", b"\x20\xff"])
+@pytest.mark.parametrize("broken", [b"\x20", b"\x20\xff", b"\x20" + b"\xff" * 9 + b"\x02"])
 def test_a_cut_off_value_is_an_error(bundle: Bundle, broken: bytes) -> None:
-    with pytest.raises(InvalidOnlineValueError):
+    with pytest.raises(InvalidOnlineValueError, match="age is not int64"):
         _read(bundle, _user(0, age=broken), [None, None])
+
+
+def test_a_cut_off_text_is_an_error(bundle: Bundle) -> None:
+    with pytest.raises(InvalidOnlineValueError, match="country is not string"):
+        _read(bundle, _user(0, country=value_proto("string", "Nepal")[:-1]), [None, None])
+
+
+@pytest.mark.parametrize(
+    "broken",
+    [
+        b"\x08",
+        b"\x08\xff",
+        b"\x08" + b"\xff" * 2_000 + b"\x01",
+        b"\x08" + b"\xff" * 8 + b"\x01",
+        b"\x10" + b"\xff" * 8 + b"\x01",
+        b"yesterday",
+    ],
+    ids=["empty", "cut off", "endless", "too late", "no nanoseconds", "text"],
+)
+def test_an_event_time_that_is_no_time_is_an_error_that_names_the_view(
+    bundle: Bundle, broken: bytes
+) -> None:
+    user = _user(0)
+    user[3] = broken
+    with pytest.raises(InvalidOnlineValueError, match="event time of user_activity is") as caught:
+        _read(bundle, user, [None, None])
+    assert caught.value.hint == "run `runner materialize --full user_activity`"
 
 
 def test_features_listed_out_of_their_views_come_in_the_bundles_order(bundle: Bundle) -> None:

@@ -49,9 +49,21 @@ def test_every_variable_is_read() -> None:
     [
         ({"SERVING_MODEL": ""}, "SERVING_MODEL is not set"),
         ({"REDIS_URL": ""}, "REDIS_URL is not set"),
-        ({"SERVING_PORT": "http"}, "SERVING_PORT='http' is not a number"),
-        ({"SERVING_PORT": "-1"}, "SERVING_PORT='-1' is not a number of zero or more"),
-        ({"SERVING_MAX_ROWS": "nan"}, "SERVING_MAX_ROWS='nan' is not a number"),
+        *(
+            ({"SERVING_PORT": port}, f"SERVING_PORT='{port}' is not a whole number from 0 to 65535")
+            for port in ("http", "-1", "80.9", "70000")
+        ),
+        *(
+            ({f"SERVING_MAX_{what}": text}, f"SERVING_MAX_{what}='{text}' is not a whole number")
+            for what in ("ROWS", "CONCURRENCY", "BODY_BYTES")
+            for text in ("nan", "0", "1.5", "-1")
+        ),
+        *(
+            ({f"SERVING_{what}": text}, f"SERVING_{what}='{text}' is not a number above zero")
+            for what in ("TIMEOUT_SECONDS", "REDIS_TIMEOUT_SECONDS")
+            for text in ("nan", "inf", "0", "-1", "soon")
+        ),
+        ({"SERVING_DRAIN_SECONDS": "-1"}, "SERVING_DRAIN_SECONDS='-1' is not a number of zero or"),
         ({"SERVING_HOST": "0.0.0.0"}, "refusing to listen on 0.0.0.0 without an API key"),
         ({"SERVING_HOST": "::"}, "refusing to listen on :: without an API key"),
         ({"SERVING_HOST": "shop.example"}, "refusing to listen on shop.example"),
@@ -93,8 +105,14 @@ def test_a_plain_redis_url_is_only_pinged() -> None:
     )
 
 
-def test_rediss_means_tls() -> None:
-    assert RedisAddress.from_url("rediss://store:6380").tls is not None
+@pytest.mark.parametrize(
+    ("option", "checks"),
+    [("", True), ("?ssl_check_hostname=true", True), ("?ssl_check_hostname=No", False)],
+)
+def test_rediss_means_tls(option: str, checks: bool) -> None:
+    tls = RedisAddress.from_url(f"rediss://store:6380{option}").tls
+    assert tls is not None
+    assert tls.check_hostname is checks
 
 
 @pytest.mark.parametrize(

@@ -1,9 +1,6 @@
 r"""Feast's Redis format, encoded column by column: Arrow arrays in, RESP fragments out.
 
-A hash per entity key: its name is the serialized entity key (version 3) followed by the project;
-its fields are 4-byte hashes of `<view>:<feature>` holding a `ValueProto`, and `_ts:<view>` holding
-the row's event time as a `Timestamp`. Source: feast/infra/key_encoding_utils.py and
-feast/infra/online_stores/{helpers,redis}.py, feast 0.67.
+`serving.feast_format` says what that is.
 
 Every encoder returns one `bytes` per row, already framed as a RESP bulk string (`$<length>\r\n…`)
 behind a constant `head`. A protobuf object per value would cost 10 times as much; fixed-width
@@ -15,6 +12,7 @@ timestamp as the number -2^63 when its batch has any other; here it is always em
 
 from __future__ import annotations
 
+import math
 import struct
 from collections.abc import Callable, Mapping, Sequence
 
@@ -24,29 +22,18 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from serving.feast_format import NUMBER_KEYS, STRING_KEY, key_prefix, number_head, string_key
+from serving.values import UNREADABLE, decode_timestamp
+
 Fragments = list[bytes]
 Bytes = npt.NDArray[np.uint8]
 
-# feast.types.ValueType of the types that may be entity keys
-_STRING, _INT32, _INT64, _UNIX_TIMESTAMP = 2, 3, 4, 8
-_FIXED_KEYS = {
-    "int32": (_INT32, "<i4"),
-    "int64": (_INT64, "<i8"),
-    "timestamp": (_UNIX_TIMESTAMP, "<i8"),
-}
-# Feast's stand-in for views without entities
-_DUMMY_KEY = "__dummy_id"
 _END = b"\r\n"
 
 
 def field_hash(view: str, feature: str) -> bytes:
     """Return the 4-byte hash field of a feature."""
     return struct.pack("<I", mmh3.hash(f"{view}:{feature}", signed=False))
-
-
-def time_field(view: str) -> bytes:
-    """Return the hash field of a view's event time."""
-    return f"_ts:{view}".encode()
 
 
 def bulk(data: bytes) -> bytes:
@@ -72,14 +59,13 @@ class KeyFormat:
     def __init__(self, project: str, dtypes: Mapping[str, str]) -> None:
         self.names = sorted(dtypes)  # Feast orders join keys by name
         self._dtypes = [dtypes[name] for name in self.names]
-        written = self.names or [_DUMMY_KEY]
-        self.prefix = struct.pack("<I", len(written)) + b"".join(map(_key_name, written))
+        self.prefix = key_prefix(self.names)
         self._suffix = project.encode()
 
     def encode(self, columns: Mapping[str, pa.Array], n_rows: int) -> Fragments:
         """Return the Redis key of each row; join keys must not be null."""
         if not self.names:
-            return [self.prefix + _string_key("") + self._suffix] * n_rows
+            return [self.prefix + string_key("") + self._suffix] * n_rows
         parts = [
             _encode_key(columns[name], dtype)
             for name, dtype in zip(self.names, self._dtypes, strict=True)
@@ -112,31 +98,20 @@ class KeyFormat:
         return tuple(values[: len(self.names)]) if at == end else None
 
 
-def _key_name(name: str) -> bytes:
-    raw = name.encode()
-    return struct.pack("<II", _STRING, len(raw)) + raw
-
-
-def _string_key(value: str) -> bytes:
-    return _key_name(value)
-
-
 def _encode_key(array: pa.Array, dtype: str) -> Fragments:
     if dtype == "string":
-        return [_string_key(value) for value in array.to_pylist()]
-    kind, width = _FIXED_KEYS[dtype]
-    numbers = (_seconds(array) if dtype == "timestamp" else array.to_numpy()).astype(width)
-    head = struct.pack("<II", kind, numbers.itemsize)
+        return [string_key(value) for value in array.to_pylist()]
+    head, (_, step) = number_head(dtype), NUMBER_KEYS[dtype]
+    numbers = (_seconds(array) if dtype == "timestamp" else array.to_numpy()).astype(f"<i{step}")
     # Not through _rows: a key may end in zero bytes, which numpy's S type drops.
-    body, step = numbers.tobytes(), numbers.itemsize
+    body = numbers.tobytes()
     return [head + body[at : at + step] for at in range(0, len(body), step)]
 
 
 def _decode_key(kind: int, data: bytes, dtype: str) -> int | str | None:
     if dtype == "string":
-        return _text(data) if kind == _STRING else None
-    expected, width = _FIXED_KEYS[dtype]
-    if kind != expected or len(data) != int(width[-1]):
+        return _text(data) if kind == STRING_KEY else None
+    if (kind, len(data)) != NUMBER_KEYS[dtype]:
         return None
     return int.from_bytes(data, "little", signed=True)
 
@@ -161,6 +136,14 @@ def encode_times(times: pa.Array) -> Fragments:
     for part, numbers in ((second_part, seconds), (nano_part, nanos)):
         part[numbers == 0] = b""  # proto3 leaves out what is zero
     return [first + second for first, second in zip(second_part, nano_part, strict=True)]
+
+
+def stored_time(data: bytes) -> float:
+    """Return a stored event time as Unix seconds; one that cannot be read is older than any."""
+    try:
+        return decode_timestamp(data)
+    except UNREADABLE:
+        return -math.inf
 
 
 # --- feature values ---

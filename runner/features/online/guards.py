@@ -21,10 +21,10 @@ from typing import Any, NamedTuple
 import pyarrow as pa
 
 from runner.features.online.connection import OnlineConnection, Pipeline, pack
-from runner.features.online.format import bulk, encode_times, time_field
+from runner.features.online.format import bulk, encode_times, stored_time
 from runner.features.online.scripts import CREATED, KEEP_ALIVE, KEPT, LOOK, LOST, WRITE
 from runner.features.online.state import Lease
-from serving.values import decode_timestamp
+from serving.feast_format import time_field
 
 # A transaction of 128 rows keeps the server from its readers for 1 to 2 ms.
 _ROWS = 128
@@ -200,10 +200,8 @@ class TransactionGuard(Guard):
         self._sent.append(_Sent(wire, chunk, stored.count(None)))
 
     def _may_replace(self, old: bytes, new: bytes) -> bool:
-        stored = decode_timestamp(old)
-        return stored <= decode_timestamp(new) or (
-            self._until is not None and stored <= self._until
-        )
+        stored = stored_time(old)
+        return stored <= stored_time(new) or (self._until is not None and stored <= self._until)
 
     def _count(self, wire: Any, chunk: _Chunk, fresh: int) -> None:
         for _ in range(1 + len(chunk.keys) + (self._ttl is not None)):

@@ -16,6 +16,7 @@ LOST, KEPT, REPLACED, CREATED = -1, 0, 1, 2
 # ARGV: token, key ttl in seconds (0: none), Timestamp up to which a newer stored value gives way
 # ('': none does), time field, Timestamp, then fields and values.
 # A varint is decoded into a double: exact below 2^53, and times are. A tenth byte means negative.
+# What is cut off, or after the year 9999, is no time: it is older than any.
 WRITE = (
     _FENCE
     + """
@@ -27,6 +28,7 @@ local function decode(data)
     repeat
       at = at + 1
       local byte = data:byte(at)
+      if not byte then return {-math.huge, 0} end
       local digit = byte % 128
       count = count + 1
       if count < 10 then
@@ -38,6 +40,7 @@ local function decode(data)
     at = at + 1
     parts[field] = count == 10 and -complement - 1 or value
   end
+  if parts[1] > 253402300798 then return {-math.huge, 0} end
   return parts
 end
 local function newer(a, b)

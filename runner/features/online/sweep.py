@@ -8,9 +8,8 @@ from typing import NamedTuple
 
 from runner.features.mart_snapshot import MartSnapshot
 from runner.features.online.connection import OnlineConnection, pack
-from runner.features.online.format import field_hash
+from runner.features.online.format import field_hash, stored_time
 from runner.features.online.writer import ViewWriter
-from serving.values import decode_timestamp
 
 _BATCH_KEYS = 5_000
 
@@ -64,7 +63,7 @@ def _stored(
             _Stored(key, values, seen)
             for key, seen in zip(keys, times, strict=True)
             if seen is not None
-            and decode_timestamp(seen) <= as_of.timestamp()
+            and stored_time(seen) <= as_of.timestamp()
             and (values := writer.keys.decode(key)) is not None
         ]
         if len(waiting) >= size:

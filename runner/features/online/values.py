@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -11,13 +11,15 @@ import pyarrow as pa
 
 from runner.errors import RunnerError
 from runner.features.online.connection import OnlineConnection, connect, load_online_config, pack
-from runner.features.online.format import KeyFormat, field_hash, time_field
+from runner.features.online.format import KeyFormat, field_hash
 from runner.project.manifest import FeatureMart
 from runner.settings import Settings
+from serving.feast_format import time_field
 from serving.online import EXPIRED, MISSING, NULL, PRESENT
-from serving.values import DECODERS, decode_timestamp
+from serving.values import DECODERS, UNREADABLE, decode_timestamp
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_NULL_TIME = -(2**63)  # what Feast itself writes for a NULL beside other times
 _ARROW_TYPES = {
     "int64": pa.int64(),
     "int32": pa.int32(),
@@ -112,18 +114,18 @@ class OnlineReader:
         if moment is None:
             return OnlineRow(None, {})
         values = {
-            column.name: self._decode(column.name, column.dtype, data)
+            column.name: self._decode(_READERS[column.dtype], data, column.name, column.dtype)
             for column, data in zip(self._mart.features, stored, strict=True)
             if data is not None
         }
-        return OnlineRow(_EPOCH + timedelta(seconds=decode_timestamp(moment)), values)
+        return OnlineRow(self._decode(_event_time, moment, "event time", "a time"), values)
 
-    def _decode(self, feature: str, dtype: str, data: bytes) -> Any:
+    def _decode(self, read: Callable[[bytes], Any], data: bytes, what: str, dtype: str) -> Any:
         try:
-            return _timestamp(data) if dtype == "timestamp" else DECODERS[dtype](data)
-        except (ValueError, IndexError) as err:
+            return read(data)
+        except (*UNREADABLE, OverflowError) as err:  # a time may be out of Python's years
             raise RunnerError(
-                f"the online store's {self._mart.name}:{feature} is not {dtype}",
+                f"the online store's {self._mart.name}:{what} is not {dtype}",
                 hint=f"run `runner materialize --full {self._mart.name}`",
             ) from err
 
@@ -216,4 +218,11 @@ def _timestamp(data: bytes) -> datetime | None:
         raise ValueError
     # The same varint as an int64's, under its own tag.
     seconds = DECODERS["int64"](b"\x20" + data[1:])
-    return _EPOCH + timedelta(seconds=seconds)
+    return None if seconds == _NULL_TIME else _EPOCH + timedelta(seconds=seconds)
+
+
+def _event_time(data: bytes) -> datetime:
+    return _EPOCH + timedelta(seconds=decode_timestamp(data))
+
+
+_READERS: Mapping[str, Callable[[bytes], Any]] = {**DECODERS, "timestamp": _timestamp}

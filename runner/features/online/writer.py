@@ -18,12 +18,12 @@ from runner.features.online.format import (
     encode_values,
     field_hash,
     join_rows,
-    time_field,
 )
 from runner.features.online.guards import Guard, ScriptGuard, Tally, TransactionGuard
 from runner.features.online.scripts import LOST, REMOVE
 from runner.features.online.state import Lease
 from runner.project.manifest import FeatureMart
+from serving.feast_format import time_field
 
 
 class ViewWriter:

@@ -8,9 +8,9 @@ from typing import Any
 
 from runner.errors import RunnerError
 from runner.features.point_in_time.model import Column, View
+from serving.feast_format import DUMMY_KEY
 
 EVENT_TIMESTAMP = "event_timestamp"
-_DUMMY_ENTITY = "__dummy_id"
 # Names the kind of a column's type: `integer`, `text`, or the type itself.
 KindOf = Callable[[Column], str]
 
@@ -72,7 +72,7 @@ class SourceColumns:
 def join_keys(view: Any, columns: SourceColumns) -> Iterable[tuple[str, Column]]:
     """Return the view's pairs (name of the key in the spine, source column)."""
     for entity in view.entity_columns:
-        if entity.name != _DUMMY_ENTITY:
+        if entity.name != DUMMY_KEY:
             spine_key = view.projection.join_key_map.get(entity.name, entity.name)
             yield spine_key, columns.of(entity.name)
 

@@ -1,0 +1,42 @@
+"""How Feast names what it keeps in Redis: said once, for whoever reads or writes it.
+
+A hash per entity key: its name is the serialized entity key (version 3) followed by the project;
+its fields are 4-byte hashes of `<view>:<feature>` holding a `ValueProto`, and `_ts:<view>` holding
+the row's event time as a `Timestamp`. Source: feast/infra/key_encoding_utils.py and
+feast/infra/online_stores/{helpers,redis}.py, feast 0.67.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Mapping, Sequence
+
+DUMMY_KEY = "__dummy_id"
+"""The join key, with value "", of a view without entities (feast.feature_view.DUMMY_ENTITY_ID)."""
+STRING_KEY = 2
+"""Feast's number of a text among the types of entity keys (feast.types.ValueType)."""
+NUMBER_KEYS: Mapping[str, tuple[int, int]] = {"int32": (3, 4), "int64": (4, 8), "timestamp": (8, 8)}
+"""By dtype: Feast's number of that type, and its width in bytes. A time is whole Unix seconds,
+floored."""
+
+
+def key_prefix(join_keys: Sequence[str]) -> bytes:
+    """Return what the names of all hashes with these join keys, sorted or none, begin with."""
+    names = join_keys or (DUMMY_KEY,)
+    return struct.pack("<I", len(names)) + b"".join(map(string_key, names))
+
+
+def string_key(text: str) -> bytes:
+    """Return one text within a hash's name."""
+    raw = text.encode()
+    return struct.pack("<II", STRING_KEY, len(raw)) + raw
+
+
+def number_head(dtype: str) -> bytes:
+    """Return what stands before a number's own little-endian bytes within a hash's name."""
+    return struct.pack("<II", *NUMBER_KEYS[dtype])
+
+
+def time_field(view: str) -> bytes:
+    """Return the field of a view's event time."""
+    return f"_ts:{view}".encode()
