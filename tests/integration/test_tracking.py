@@ -2,6 +2,8 @@
 
 import dataclasses
 import json
+import re
+import subprocess
 from datetime import timedelta
 from pathlib import Path
 
@@ -24,6 +26,8 @@ from runner.modelling.training_data import Rows, table_digest
 from runner.project.manifest import Column
 from runner.records import tracking
 from runner.records.recorded_run import read_run
+from runner.records.run_record import git_commit
+from runner.settings import Settings
 from serving.bundle import read_bundle
 from serving.errors import BundleError
 from serving.scoring import Predictions, load_model
@@ -61,6 +65,17 @@ def test_a_recorded_training_becomes_a_version_and_then_the_champion(client, tra
     assert client.get_registered_model("m").aliases == {}
     tracking.promote(client, "m", version)
     assert client.get_model_version_by_alias("m", "champion").run_id == run_id
+
+
+def test_the_commit_is_git_s_and_where_git_cannot_tell_that_of_the_image(tmp_path, monkeypatch):
+    image, other = (Settings("local", tmp_path, env) for env in ({"GIT_COMMIT": "abc"}, {}))
+    assert (git_commit(image), git_commit(other)) == ("abc", "not a git checkout")
+    for arguments in (["init"], ["commit", "--allow-empty", "--message", "x"]):
+        who = ["-c", "user.name=x", "-c", "user.email=x@example.com"]
+        subprocess.run(["git", *who, *arguments], cwd=tmp_path, check=True)
+    assert re.fullmatch("[0-9a-f]{40}", git_commit(image))
+    monkeypatch.setenv("PATH", "")
+    assert (git_commit(image), git_commit(other)) == ("abc", "git is not installed")
 
 
 def test_the_run_names_its_dataset(client, training, folder):
