@@ -1,5 +1,5 @@
 # Everything the pipeline needs, and nothing that the lock does not name.
-#   docker build -t recipe-runner:local .
+#   docker build -t recipe-runner:local --build-arg GIT_COMMIT=$(git rev-parse HEAD) .
 #   docker run --rm recipe-runner:local --help
 FROM python:3.12-slim
 
@@ -20,8 +20,14 @@ RUN printf '#!/bin/sh\nexec python -m runner "$@"\n' > /usr/local/bin/runner \
     && chmod 755 /usr/local/bin/runner
 
 COPY . .
-# What the tools write into: dbt, MLflow, and whatever a user of `runner` makes.
-RUN mkdir -p mlruns target logs data && chown -R runner:runner mlruns target logs data
+# What the tools write into: dbt, MLflow, exposures, and whatever a user of `runner` makes.
+RUN mkdir -p mlruns target logs data dbt_project/models/_generated \
+    && chown -R runner:runner mlruns target logs data dbt_project/models/_generated
+
+# What a training records as its commit: git and .git stay out of the image. Last, for it is another
+# one each time.
+ARG GIT_COMMIT
+ENV GIT_COMMIT=$GIT_COMMIT
 
 USER runner
 EXPOSE 8000

@@ -13,7 +13,7 @@ from runner.errors import RunnerError
 from runner.modelling.champion import CHAMPION, version_with
 from runner.modelling.served_version import load_version
 from runner.records import tracking
-from runner.records.tracking import CHALLENGER, CHAMPION_SINCE
+from runner.records.tracking import CHALLENGER, CHAMPION_UNTIL
 
 if TYPE_CHECKING:
     from runner.settings import Settings
@@ -45,17 +45,16 @@ def promote(settings: Settings, name: str, number: str | None) -> tuple[str, str
     _require(client, name, wanted)
     present = _version(version_with(client, name, CHAMPION))
     load_version(settings, f"models:/{name}/{wanted}")
-    if present != wanted:
-        tracking.promote(client, name, wanted)
-        write_exposures(settings, ask_registry=True)
+    tracking.promote(client, name, wanted)  # of the champion too: it ends what was interrupted
+    write_exposures(settings, ask_registry=True)
     return wanted, present
 
 
 def rollback(settings: Settings, name: str) -> tuple[str, str]:
     """Make the champion before the present one the champion again.
 
-    The present one loses its tag `champion_since` and gets `rolled_back_at`: a later rollback does
-    not return to it.
+    The present one gets the tag `rolled_back_at` and none that says it was the champion: a later
+    rollback does not return to it.
 
     Returns
     -------
@@ -76,24 +75,23 @@ def rollback(settings: Settings, name: str) -> tuple[str, str]:
         raise RunnerError(
             f"{name} has no champion to roll back", hint=f"run `runner promote {name} VERSION`"
         )
-    since = present.tags.get(CHAMPION_SINCE, "9999")
     earlier = [
         version
         for version in tracking.versions_of(client, name)
-        if version.version != present.version and version.tags.get(CHAMPION_SINCE, "9999") < since
+        if version.version != present.version and CHAMPION_UNTIL in version.tags
     ]
     if not earlier:
         raise RunnerError(
             f"{name} had no champion before version {present.version}",
             hint=f"choose a version yourself: runner promote {name} VERSION",
         )
-    before = str(max(earlier, key=lambda version: version.tags[CHAMPION_SINCE]).version)
+    before = str(max(earlier, key=lambda version: version.tags[CHAMPION_UNTIL]).version)
     load_version(settings, f"models:/{name}/{before}")
-    client.set_registered_model_alias(name, CHAMPION, before)
+    if CHAMPION_UNTIL in present.tags:  # it was the champion more than once
+        client.delete_model_version_tag(name, str(present.version), CHAMPION_UNTIL)
     now = datetime.now(UTC).isoformat()
     client.set_model_version_tag(name, str(present.version), "rolled_back_at", now)
-    if CHAMPION_SINCE in present.tags:
-        client.delete_model_version_tag(name, str(present.version), CHAMPION_SINCE)
+    client.set_registered_model_alias(name, CHAMPION, before)
     write_exposures(settings, ask_registry=True)
     return before, str(present.version)
 

@@ -74,7 +74,7 @@ def reproduce(settings: Settings, reference: str) -> Reproduction:
 
     table, reason = _join_again(settings, recorded)
     manifest = _manifest_now(settings, joined=table is not None)
-    code = told.code_lines(recorded, git_commit(settings.root), manifest)
+    code = told.code_lines(recorded, git_commit(settings), manifest)
     data = told.data_lines(recorded, table)
     results = told.score_lines(recorded, _fit_again(recorded))
     return Reproduction(

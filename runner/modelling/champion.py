@@ -21,6 +21,7 @@ from mlflow import MlflowClient
 from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 
+from runner.errors import RunnerError
 from runner.features.store import NULLABLE
 from runner.modelling.bootstrap import (
     RESAMPLES,
@@ -44,6 +45,7 @@ if TYPE_CHECKING:
     from runner.settings import Settings
 
 CHAMPION = "champion"
+_NUMBERS = {"int64", "int32", "float64", "float32", "bool"}  # serving.scoring: each is a float32
 
 
 @dataclass(frozen=True)
@@ -127,8 +129,9 @@ def compare_with_champion(
     """Return whether the contender beats the present champion on the same test rows.
 
     Rows up to the champion's own `test_from` are left out: it may have seen them in training.
-    A champion that cannot be scored (a feature is gone, its files changed) is not beaten either;
-    the refusal says why, and `runner promote` is left to decide.
+    A champion that cannot be scored (a feature is gone or of another type, dbt fails for its marts,
+    its files changed) is not beaten either; the refusal says why, and `runner promote` is left to
+    decide.
     """
     champion = version_with(client, contender.name, CHAMPION)
     if champion is None:
@@ -143,7 +146,7 @@ def compare_with_champion(
         columns = _columns(store, contender.spine, table, model.bundle, missing)
         old = predicted(model.score(columns), _classes(model.bundle))
         return _judge(contender, str(champion.version), old, table, unseen)
-    except (ServingError, _NotComparableError) as err:
+    except (RunnerError, ServingError, _NotComparableError) as err:
         refusal = f"the champion (version {champion.version}) cannot be compared: {err}"
         return Comparison(str(champion.version), refusal)
 
@@ -173,14 +176,18 @@ def _missing(manifest: Manifest, table: pa.Table, bundle: Bundle) -> list[Bundle
     Raises
     ------
     _NotComparableError
-        If dbt does not have one of them either.
+        If dbt does not have one of the champion's features any more, or as text where it was a
+        number, or the like. A number of another type is the same model input.
     """
-    missing = [feature for feature in bundle.features if feature.name not in table.column_names]
-    for feature in missing:
-        mart = manifest.marts.get(feature.view)
-        if mart is None or feature.feature not in {known.name for known in mart.features}:
-            raise _NotComparableError(f"dbt has no {feature.view}:{feature.feature} any more")
-    return missing
+    for feature in bundle.features:
+        mart, name = manifest.marts.get(feature.view), f"{feature.view}:{feature.feature}"
+        dtypes = {column.name: column.dtype for column in mart.features} if mart else {}
+        if feature.feature not in dtypes:
+            raise _NotComparableError(f"dbt has no {name} any more")
+        dtype = dtypes[feature.feature]
+        if dtype != feature.dtype and not {dtype, feature.dtype} <= _NUMBERS:
+            raise _NotComparableError(f"{name} was {feature.dtype} and is {dtype} now")
+    return [feature for feature in bundle.features if feature.name not in table.column_names]
 
 
 def _columns(

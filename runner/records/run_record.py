@@ -82,7 +82,7 @@ class Training:
     def lineage(self) -> dict[str, Any]:
         """Where the model comes from: code, SQL and data."""
         return {
-            "git_commit": git_commit(self.settings.root),
+            "git_commit": git_commit(self.settings),
             "dbt_project": self.manifest.project_name,
             "dbt_manifest_sha256": self.manifest.sha256,
             "dataset_sha256": table_digest(self.data.table),
@@ -247,16 +247,20 @@ def _example(key: Any) -> Any:
     return key.isoformat() if isinstance(key, datetime) else key
 
 
-def git_commit(root: Path) -> str:
-    """Return the commit of the project's folder, marked when it has uncommitted changes."""
+def git_commit(settings: Settings) -> str:
+    """Return the commit of the project's folder, marked when it has uncommitted changes.
+
+    Where git cannot tell, as in the container image, it is what GIT_COMMIT says.
+    """
+    told = settings.env.get("GIT_COMMIT", "")
     if shutil.which("git") is None:
-        return "git is not installed"
-    git = ["git", "-C", str(root)]
+        return told or "git is not installed"
+    git = ["git", "-C", str(settings.root)]
     commit = subprocess.run(
         [*git, "rev-parse", "HEAD"], capture_output=True, text=True, check=False
     )
     if commit.returncode:
-        return "not a git checkout"
+        return told or "not a git checkout"
     status = subprocess.run(
         [*git, "status", "--porcelain"], capture_output=True, text=True, check=False
     )

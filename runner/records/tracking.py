@@ -1,7 +1,9 @@
 """MLflow: runs, the registry's versions and the champion alias.
 
-A version is created when its run is completely recorded, and the alias is moved last: a process
-killed at any moment leaves no version and no alias, only a run that never finished.
+A version is created when its run is completely recorded, and an alias is moved last. A process
+killed before `register` leaves a run without a version; one killed between `register` and the end
+of `award` leaves a whole version without an alias, which `runner promote NAME VERSION` can still
+make the champion.
 """
 
 from __future__ import annotations
@@ -36,7 +38,7 @@ if TYPE_CHECKING:
     from runner.settings import Settings
 
 CHALLENGER = "challenger"
-CHAMPION_SINCE = "champion_since"
+CHAMPION_UNTIL = "champion_until"
 _INTERFACE_TAG = "serving_interface"
 
 
@@ -159,13 +161,18 @@ def award(client: MlflowClient, training: Training, version: str) -> tuple[str, 
 def promote(client: MlflowClient, name: str, version: str) -> None:
     """Make `version` the champion: the one that serving and `runner predict` use.
 
-    The version's tag `champion_since` (ISO 8601, UTC) is the history that `rollback` goes back in.
+    The tag `champion_until` (ISO 8601, UTC) of the champions before is the history that `rollback`
+    goes back in.
     """
-    client.set_model_version_tag(name, version, CHAMPION_SINCE, datetime.now(UTC).isoformat())
+    present = version_with(client, name, CHAMPION)
+    if present is not None and str(present.version) != version:
+        # While it is the champion: wherever this stops, no version has the tag that never was one.
+        now = datetime.now(UTC).isoformat()
+        client.set_model_version_tag(name, str(present.version), CHAMPION_UNTIL, now)
+    client.set_registered_model_alias(name, CHAMPION, version)
     challenger = version_with(client, name, CHALLENGER)
     if challenger is not None and str(challenger.version) == version:
         client.delete_registered_model_alias(name, CHALLENGER)
-    client.set_registered_model_alias(name, CHAMPION, version)
 
 
 def _interface(recipe: Recipe, spine: Spine) -> str:

@@ -2,13 +2,17 @@
 
 import dataclasses
 import json
+import re
+import subprocess
 from datetime import timedelta
 from pathlib import Path
 
 import mlflow
 import numpy as np
+import pyarrow as pa
 import pytest
 import yaml
+from mlflow import MlflowClient
 from sklearn.metrics import log_loss
 
 from runner.commands import promotion
@@ -19,12 +23,15 @@ from runner.modelling.bundle import served_predictions
 from runner.modelling.champion import NO_CHAMPION, Contender, compare_with_champion, score_intervals
 from runner.modelling.split import split_by_time
 from runner.modelling.training_data import Rows, table_digest
+from runner.project.manifest import Column
 from runner.records import tracking
 from runner.records.recorded_run import read_run
+from runner.records.run_record import git_commit
+from runner.settings import Settings
 from serving.bundle import read_bundle
 from serving.errors import BundleError
 from serving.scoring import Predictions, load_model
-from tests.modelling import FEATURES, REGRESSOR, SPINE, make_recipe, rows
+from tests.modelling import FEATURES, MART, REGRESSOR, SPINE, make_recipe, rows
 from tests.trainings import train
 
 
@@ -58,6 +65,17 @@ def test_a_recorded_training_becomes_a_version_and_then_the_champion(client, tra
     assert client.get_registered_model("m").aliases == {}
     tracking.promote(client, "m", version)
     assert client.get_model_version_by_alias("m", "champion").run_id == run_id
+
+
+def test_the_commit_is_git_s_and_where_git_cannot_tell_that_of_the_image(tmp_path, monkeypatch):
+    image, other = (Settings("local", tmp_path, env) for env in ({"GIT_COMMIT": "abc"}, {}))
+    assert (git_commit(image), git_commit(other)) == ("abc", "not a git checkout")
+    for arguments in (["init"], ["commit", "--allow-empty", "--message", "x"]):
+        who = ["-c", "user.name=x", "-c", "user.email=x@example.com"]
+        subprocess.run(["git", *who, *arguments], cwd=tmp_path, check=True)
+    assert re.fullmatch("[0-9a-f]{40}", git_commit(image))
+    monkeypatch.setenv("PATH", "")
+    assert (git_commit(image), git_commit(other)) == ("abc", "git is not installed")
 
 
 def test_the_run_names_its_dataset(client, training, folder):
@@ -228,10 +246,53 @@ def test_a_champion_whose_files_changed_is_not_loaded_and_not_replaced(client, t
 def test_a_champion_whose_feature_is_gone_from_dbt_is_not_replaced(client, training, champion):
     table = training.data.table.drop_columns(["activity__value"])
     data = dataclasses.replace(training.data, table=table)
-    gone = dataclasses.replace(training.manifest, marts={})
+    columns = {name: column for name, column in MART.columns.items() if name != "value"}
+    marts = {"activity": dataclasses.replace(MART, columns=columns)}
+    gone = dataclasses.replace(training.manifest, marts=marts)
     other = dataclasses.replace(training, data=data, manifest=gone)
     refusal = compared(client, other, perfect(training)).refusal
     assert "dbt has no activity:value any more" in refusal
+
+
+def retyped(training, name, dtype, column=None):
+    """Return the training where dbt has the feature in another type; no column: it has none."""
+    columns = {**MART.columns, name: Column(name, dtype, "")}
+    mart = dataclasses.replace(MART, columns=columns)
+    table = training.data.table.drop_columns([f"activity__{name}"])
+    if column is not None:
+        table = table.append_column(f"activity__{name}", column)
+    return dataclasses.replace(
+        training,
+        data=dataclasses.replace(training.data, table=table),
+        manifest=dataclasses.replace(training.manifest, marts={"activity": mart}),
+    )
+
+
+@pytest.mark.parametrize("is_joined", [True, False])
+@pytest.mark.parametrize(
+    ("name", "was", "dtype", "value"),
+    [("value", "float64", "string", "much"), ("country", "string", "int64", 49)],
+)
+def test_a_champion_whose_feature_has_another_type_is_not_replaced(
+    client, training, champion, name, was, dtype, value, is_joined
+):
+    column = pa.array([value] * 400) if is_joined else None
+    refusal = compared(client, retyped(training, name, dtype, column), perfect(training)).refusal
+    assert f"activity:{name} was {was} and is {dtype} now" in refusal
+
+
+def test_a_number_of_another_type_is_compared(client, training, champion):
+    orders = training.data.table["activity__orders_7d"].cast(pa.float64())
+    again = retyped(training, "orders_7d", "float64", orders)
+    assert compared(client, again).metrics["champion_difference"] == 0
+
+
+def test_a_champion_whose_marts_dbt_cannot_build_is_not_replaced(client, training, champion):
+    table = training.data.table.drop_columns(["activity__value"])
+    other = dataclasses.replace(training, data=dataclasses.replace(training.data, table=table))
+    comparison = compared(client, other, perfect(training))  # there is no dbt model `activity`
+    assert "(version 1) cannot be compared: dbt build failed" in comparison.refusal
+    assert comparison.version == "1"
 
 
 def test_only_rows_that_the_champion_cannot_have_seen_are_compared(client, training, champion):
@@ -393,6 +454,87 @@ def test_a_rollback_does_not_return_to_what_was_rolled_back(training, versions):
     assert promotion.rollback(training.settings, "m") == ("1", "3")
     with pytest.raises(RunnerError, match="m had no champion before version 1"):
         promotion.rollback(training.settings, "m")
+
+
+@pytest.fixture
+def one_run(client, training, folder):
+    """As `versions`, of one run: quicker."""
+    run_id, digest = tracking.record(client, training, folder)
+    for _ in range(3):
+        tracking.register(client, run_id, digest, training)
+    tracking.promote(client, "m", "1")
+    client.set_registered_model_alias("m", "challenger", "3")
+    return client
+
+
+class Interruption:
+    """Ctrl-C in place of the registry's n-th write, counted from 0, until it came."""
+
+    def __init__(self, monkeypatch, at):
+        self.writes_left, self.monkeypatch = at, monkeypatch
+        for name in (
+            *("set_model_version_tag", "delete_model_version_tag"),
+            *("set_registered_model_alias", "delete_registered_model_alias"),
+        ):
+            monkeypatch.setattr(MlflowClient, name, self.counted(getattr(MlflowClient, name)))
+
+    def counted(self, write):
+        def counting(*arguments):
+            self.writes_left -= 1
+            if self.writes_left < 0:
+                raise KeyboardInterrupt
+            return write(*arguments)
+
+        return counting
+
+    def of(self, command, *arguments):
+        with pytest.raises(KeyboardInterrupt):
+            command(*arguments)
+        self.monkeypatch.undo()
+
+
+@pytest.mark.parametrize("at", [0, 1, 2])
+def test_a_rollback_knows_whether_an_interrupted_promotion_made_a_champion(
+    training, one_run, monkeypatch, at
+):
+    settings = training.settings
+    Interruption(monkeypatch, at).of(promotion.promote, settings, "m", "3")
+    champion = aliases(one_run)["champion"]
+    assert champion == ("3" if at == 2 else "1")
+    promotion.promote(settings, "m", "2")
+    assert promotion.rollback(settings, "m") == (champion, "2")
+
+
+@pytest.mark.parametrize("at", [1, 2])
+def test_a_rollback_is_right_while_a_former_champion_is_promoted_again(
+    training, one_run, monkeypatch, at
+):
+    settings = training.settings
+    promotion.promote(settings, "m", "2")
+    one_run.set_registered_model_alias("m", "challenger", "1")
+    Interruption(monkeypatch, at).of(promotion.promote, settings, "m", "1")
+    assert promotion.rollback(settings, "m") == (("1", "2") if at == 1 else ("2", "1"))
+
+
+@pytest.mark.parametrize("at", [0, 1, 2])
+def test_a_rollback_that_was_interrupted_is_run_again(training, one_run, monkeypatch, at):
+    settings = training.settings
+    for version in ("3", "2", "3"):
+        promotion.promote(settings, "m", version)
+    Interruption(monkeypatch, at).of(promotion.rollback, settings, "m")
+    assert aliases(one_run)["champion"] == "3"
+    assert promotion.rollback(settings, "m") == ("2", "3")
+    assert promotion.rollback(settings, "m") == ("1", "2")
+
+
+def test_a_promotion_that_was_interrupted_is_ended_by_running_it_again(
+    training, one_run, monkeypatch
+):
+    Interruption(monkeypatch, 2).of(promotion.promote, training.settings, "m", None)
+    assert aliases(one_run) == {"champion": "3", "challenger": "3"}
+    promotion.promote(training.settings, "m", None)
+    assert aliases(one_run) == {"champion": "3"}
+    assert promotion.rollback(training.settings, "m") == ("1", "3")
 
 
 def test_what_does_not_exist_cannot_be_promoted(training, versions):

@@ -59,6 +59,7 @@ bq() { record bq "$@"; }
 curl() { record curl "$@"; }
 env() { record env "$@"; }
 openssl() { echo 0123456789abcdef; }
+git() { echo 0123456789abcdef; }
 CHANNEL=projects/p/notificationChannels/1
 """
 
@@ -188,6 +189,21 @@ def test_the_mlflow_server_starts_with_the_options_shown():
 # What the blocks make and use
 
 
+def test_the_image_is_built_with_its_commit_and_under_its_name():
+    submit = re.search(r"^gcloud builds submit (.*)", SCRIPT, re.MULTILINE)[1]
+    build = (ROOT / re.search(r"--config=(\S+)", submit)[1]).read_text()
+    given = re.search(r"--substitutions=(\S+=\$\(git rev-parse HEAD\))", submit)[1]
+    values = dict(item.split("=") for item in given.split(","))
+    assert values == {"_IMAGE": "$IMAGE", "_GIT_COMMIT": "$(git rev-parse HEAD)"}
+    # Cloud Build refuses substitutions that the file does not use, and leaves none in it.
+    assert set(re.findall(r"\$(_\w+)", build)) == values.keys()
+    [step] = yaml.safe_load(build)["steps"]
+    assert step["args"] == [
+        *("build", "--build-arg", "GIT_COMMIT=$_GIT_COMMIT", "--tag", "$_IMAGE", ".")
+    ]
+    assert yaml.safe_load(build)["images"] == ["$_IMAGE"]
+
+
 def test_the_datasets_are_those_that_doctor_looks_for():
     made = re.search(r"for d in (raw_events [^;]*);", SCRIPT)[1].split()
     assert tuple(made) == DATASETS
@@ -212,7 +228,7 @@ def test_files_of_secrets_are_mounted_where_they_are_looked_for():
     mounted = set(re.findall(r"[,=](/[\w./-]+)=[a-z-]+:latest", SCRIPT))
     looked_for = set(re.findall(r"ssl_ca_certs=(/[\w./-]+)", SCRIPT))
     looked_for |= set(re.findall(r"MLFLOW_AUTH_CONFIG_PATH=([^,\s]+)", SCRIPT))
-    looked_for |= set(re.findall(r"--config=(\S+)", SCRIPT))
+    looked_for |= set(re.findall(r"--config=(/\S+)", SCRIPT))
     looked_for |= {_collector()["authorization"]["credentials_file"]}
     assert mounted == looked_for
 

@@ -2,21 +2,34 @@
 
 from __future__ import annotations
 
+import importlib.util
 import re
+import shlex
+import subprocess
 from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
 import pytest
+import typer.main
 import yaml
 from dotenv import dotenv_values
 
+from examples.shop.__main__ import generate
+from runner.cli import app
+from runner.commands.exposures import FOLDER
+from serving.settings import ServingSettings
+
 ROOT = Path(__file__).parents[2]
 LOCAL = dotenv_values(ROOT / "profiles" / "local.env", interpolate=False)
-COMPOSE: dict[str, Any] = yaml.safe_load((ROOT / "docker-compose.local.yml").read_text())
+COMPOSE_FILE = (ROOT / "docker-compose.local.yml").read_text()
+COMPOSE: dict[str, Any] = yaml.safe_load(COMPOSE_FILE)
 SERVICES: dict[str, Any] = COMPOSE["services"]
 DOCKERFILE = re.sub(r"\\\n\s*", "", (ROOT / "Dockerfile").read_text()).splitlines()
 INSTRUCTIONS = [line.split(maxsplit=1) for line in DOCKERFILE if line[:1] not in {"", "#"}]
+# Every command in the comments, continued lines joined.
+SHOWN = re.findall(r"^#   (\S.*)", COMPOSE_FILE.replace("\\\n#", ""), re.MULTILINE)
+EXECUTED = [line.split(" exec pipeline ")[1] for line in SHOWN if " exec pipeline " in line]
 
 
 def resolved(value: str, env: dict[str, str] | None = None) -> str:
@@ -78,7 +91,79 @@ def test_the_pipeline_gets_every_variable_and_finds_the_servers_by_name() -> Non
         "PGHOST": "postgres",
         "PGPORT": "5432",
         "REDIS_URL": "redis://redis:6379/0",
+        "SERVING_API_KEYS": "",
     }
+
+
+def test_the_comments_load_train_materialize_and_serve_in_this_order() -> None:
+    names = [line.split()[1] if line.startswith("runner ") else line for line in EXECUTED]
+    assert names == ["python -m examples.shop", "train", "materialize", "serve"]
+    [up] = [line for line in SHOWN if re.search(r" up( |$)", line)]
+    assert SHOWN.index(up) < min(SHOWN.index(line) for line in SHOWN if " exec " in line)
+
+
+@pytest.mark.parametrize("line", EXECUTED)
+def test_every_command_in_the_comments_is_one_and_in_the_image(line: str) -> None:
+    program, *arguments = shlex.split(line)
+    if program == "python":
+        assert arguments.pop(0) == "-m"
+        assert importlib.util.find_spec(arguments[0])
+        assert not ignored(arguments[0].partition(".")[0])
+        loader = typer.Typer()
+        loader.command()(generate)
+        typer.main.get_command(loader).make_context(arguments[0], arguments[1:])
+        return
+    assert program == "runner"
+    command = typer.main.get_command(app).commands[arguments[0]]  # type: ignore[attr-defined]
+    command.make_context(arguments[0], arguments[1:])  # reads them, and runs nothing
+    recipes = [argument for argument in arguments if argument.endswith(".yaml")]
+    assert all((ROOT / recipe).is_file() for recipe in recipes)
+
+
+def test_the_server_in_the_comments_may_listen_where_they_say_and_is_asked_there() -> None:
+    [serve] = [line for line in EXECUTED if line.startswith("runner serve ")]
+    command = typer.main.get_command(app).commands["serve"]  # type: ignore[attr-defined]
+    said = command.make_context("serve", shlex.split(serve)[2:]).params
+    [made] = [line for line in SHOWN if line.startswith("export SERVING_API_KEYS=")]
+    key = subprocess.run(
+        ["bash", "-c", f"{made}; printf %s $SERVING_API_KEYS"], capture_output=True, check=True
+    ).stdout.decode()
+    passed = SERVICES["pipeline"]["environment"]
+    env = {name: resolved(value, {"SERVING_API_KEYS": key}) for name, value in passed.items()}
+    env |= {"SERVING_MODEL": "models:/m@champion", "SERVING_HOST": said["host"]}
+    settings = ServingSettings.from_env(env)  # refuses an address beyond loopback without a key
+    assert settings.api_keys == (key,)
+    [port] = SERVICES["pipeline"]["ports"]
+    address, _, inside = resolved(port).rpartition(":")
+    assert (settings.host, inside) == ("0.0.0.0", str(said["port"]))
+    assert f"curl {address}/predict" in SHOWN[-1]
+    assert 'X-API-Key: $SERVING_API_KEYS"' in SHOWN[-1]
+
+
+def test_the_image_tells_a_training_the_commit_that_it_was_built_from() -> None:
+    arguments = SERVICES["pipeline"]["build"]["args"]
+    assert resolved(arguments["GIT_COMMIT"], {"GIT_COMMIT": "abc"}) == "abc"
+    assert "export GIT_COMMIT=$(git rev-parse HEAD)" in SHOWN
+    assert INSTRUCTIONS.index(["ARG", "GIT_COMMIT"]) < INSTRUCTIONS.index(
+        ["ENV", "GIT_COMMIT=$GIT_COMMIT"]
+    )
+    built = re.search(r"^#   docker build (.*)", (ROOT / "Dockerfile").read_text(), re.MULTILINE)
+    assert built
+    assert "--build-arg GIT_COMMIT=$(git rev-parse HEAD)" in built[1]
+
+
+def test_runner_can_write_its_exposures_in_the_image_and_over_the_read_only_folder() -> None:
+    project = yaml.safe_load((ROOT / "dbt_project.yml").read_text())
+    folder = f"{project['model-paths'][0]}/{FOLDER}"
+    assert "./dbt_project:/app/dbt_project:ro" in SERVICES["pipeline"]["volumes"]
+    user = re.search(r"useradd .*--uid (\d+) runner", "\n".join(DOCKERFILE))
+    assert user
+    assert SERVICES["pipeline"]["tmpfs"] == [f"/app/{folder}:uid={user[1]},gid={user[1]}"]
+    [made] = [value for name, value in INSTRUCTIONS if name == "RUN" and "mkdir -p" in value]
+    assert folder in made.partition("&&")[0]
+    assert folder in made.partition("&& chown -R runner:runner ")[2]
+    # Docker cannot make the folder there: it comes with every checkout.
+    assert (ROOT / folder / ".gitignore").is_file()
 
 
 def test_server_data_live_under_data() -> None:
