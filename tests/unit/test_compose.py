@@ -135,7 +135,7 @@ def test_the_server_in_the_comments_may_listen_where_they_say_and_is_asked_there
     assert settings.api_keys == (key,)
     [port] = SERVICES["pipeline"]["ports"]
     address, _, inside = resolved(port).rpartition(":")
-    assert (settings.host, inside) == ("0.0.0.0", str(said["port"]))
+    assert (settings.host, inside) == ("0.0.0.0", str(settings.port))
     assert f"curl {address}/predict" in SHOWN[-1]
     assert 'X-API-Key: $SERVING_API_KEYS"' in SHOWN[-1]
 
