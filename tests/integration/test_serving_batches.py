@@ -48,7 +48,8 @@ def _ask(tmp_path_factory: pytest.TempPathFactory, redis_server: RedisAddress) -
     store.client.set(entity_key({"user_id": 400}), "not a hash")
     folder = tmp_path_factory.mktemp("bundle")
     write_linear_bundle(folder)
-    return _asks(folder, redis_server.url)
+    yield _asks(folder, redis_server.url)
+    store.client.flushall()  # other modules have users of the same numbers
 
 
 def _asks(folder: Path, redis_url: str) -> Any:
