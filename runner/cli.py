@@ -679,9 +679,9 @@ def _show_servers(states: list[ServerStatus]) -> None:
     shared = [variables[server.name] for server in states if server.other_project]
     if shared:
         console.note(
-            "hint: `runner down` of the other project stops what is shared; for a server of this "
-            f"project's own set {' and '.join(shared)} in profiles/local.env to a free port, then "
-            "`runner up`"
+            "hint: `runner down` of the other project stops what is shared; for servers of this "
+            f"project's own set {' and '.join(shared)} in profiles/local.env, with free ports, "
+            "then `runner up`"
         )
 
 

@@ -143,9 +143,10 @@ class Batches:
             async with asyncio.timeout(self._seconds):
                 wanted = self._look_up(loaded, batch)
                 replies = await self._read(list(wanted.commands))
-                long = len(wanted.rows) >= _LONG_ROWS and _inline(loaded, len(wanted.rows))
+                rows = self._read_rows(loaded, wanted.rows, replies)
+                long = len(rows) >= _LONG_ROWS and _inline(loaded, len(rows))
                 async with self._turn if long else nullcontext():
-                    await self._predict(loaded, self._read_rows(loaded, wanted.rows, replies))
+                    await self._predict(loaded, rows)
                     _finish(loaded, batch)
                     if long:
                         await asyncio.sleep(0)

@@ -35,7 +35,7 @@ OPEN_PATHS = PROBES | {"/docs"}
 OPEN_FOLDER = "/docs/assets/"
 ROUTES = frozenset({"/predict", "/model", "/metrics", "/openapi.json"}) | OPEN_PATHS
 _REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{1,64}")
-_HOST = re.compile(rb"(\[[^\]]*\]|[^:]*)(?::[0-9]*)?")
+_HOST = re.compile(r"(?:\[([0-9a-f:]+)\]|([^:\[\]]+?)\.?)(?::[0-9]*)?")
 _CLIENT_CLOSED = 499
 
 
@@ -110,8 +110,8 @@ def _host(scope: Scope) -> bytes:
 @lru_cache(maxsize=64)
 def _names_loopback(host: bytes) -> bool:
     """Return whether a `Host` header, with or without a port, can only mean this machine."""
-    found = _HOST.fullmatch(host)
-    return found is not None and is_loopback(found[1].strip(b"[]").decode("latin-1").lower())
+    found = _HOST.fullmatch(host.decode("latin-1").lower())
+    return found is not None and is_loopback(found[1] or found[2])
 
 
 def _credential(scope: Scope) -> bytes:

@@ -227,7 +227,8 @@ def _wrong_value(view: _View, fields: Sequence[bytes | None]) -> InvalidOnlineVa
     )
     return InvalidOnlineValueError(
         f"the online store's {wrong.view}:{wrong.feature} is not {wrong.dtype}",
-        hint="run `runner materialize` with the definitions the model was trained with",
+        hint=f"run `runner materialize --full {wrong.view}` with the definitions that the model "
+        "was trained with",
     )
 
 

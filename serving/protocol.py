@@ -48,25 +48,41 @@ class ShortWayProtocol(HttpToolsProtocol):
         self._guard = cast("Guard", self.app)
         self._receiving = False
         self._begun: RequestResponseCycle | None = None
+        self._in_header = False
         self._header_timer: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Wait for the first header."""
         super().connection_made(transport)
-        self._await_header()
+        self._await_header(self.header_seconds)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Wait no more."""
         self._header_came()
         super().connection_lost(exc)
 
+    def on_message_begin(self) -> None:
+        """Note that a header has begun."""
+        super().on_message_begin()
+        self._in_header = True
+
+    def on_headers_complete(self) -> None:
+        """Note that it is whole."""
+        self._in_header = False
+        super().on_headers_complete()
+
     def data_received(self, data: bytes) -> None:
         """Take in bytes; answer the request that they end."""
         self._receiving = True
         super().data_received(data)
         self._receiving = False
-        if self.cycle is None or self.cycle.response_complete:  # type: ignore[redundant-expr]
-            self._await_header()
+        if self._in_header:
+            self._await_header(self.header_seconds)
+        elif self.cycle is None:
+            pass  # the first header is awaited already
+        elif self.cycle.response_complete:
+            # What came belongs to no request that waits, but uvicorn counts on one no more.
+            self._await_header(self.timeout_keep_alive)
         elif self._header_timer is not None:
             self._header_came()
         cycle, self._begun = self._begun, None
@@ -86,12 +102,10 @@ class ShortWayProtocol(HttpToolsProtocol):
         else:
             super()._start_asgi_task(cycle, app)
 
-    def _await_header(self) -> None:
+    def _await_header(self, seconds: float) -> None:
         """Close the connection unless a header is whole in time; more of its bytes do not help."""
         if self._header_timer is None:
-            self._header_timer = self.loop.call_later(
-                self.header_seconds, self.timeout_keep_alive_handler
-            )
+            self._header_timer = self.loop.call_later(seconds, self.timeout_keep_alive_handler)
 
     def _header_came(self) -> None:
         if self._header_timer is not None:

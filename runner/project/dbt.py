@@ -113,9 +113,10 @@ def run(settings: Settings, arguments: list[str], progress: Progress) -> list[di
             _end(process)
             raise
     if process.returncode:
-        if of_disabled := _EXPOSURE_OF_DISABLED.search("\n".join(events.errors)):
-            # Our own file stands in dbt's way, and without it dbt will know what is disabled.
-            (settings.root / of_disabled[1]).unlink()
+        of_disabled = _EXPOSURE_OF_DISABLED.search("\n".join(events.errors))
+        if of_disabled and (ours := settings.root / of_disabled[1]).is_file():
+            # It stands in dbt's way, and without it dbt will know what is disabled.
+            ours.unlink()
             return run(settings, arguments, progress)
         raise _failure(settings, arguments, events)
     return _results(settings, events.invocation_id)

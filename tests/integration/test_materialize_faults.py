@@ -17,6 +17,7 @@ from typing import Any
 
 import pytest
 import redis
+from google.protobuf.timestamp_pb2 import Timestamp
 
 from runner.errors import RunnerError
 from runner.features.online import state as online_state
@@ -288,7 +289,10 @@ def test_a_cluster_of_three_works(tmp_path: Path, database: PostgresAddress) -> 
         assert report.removed > 0
         assert project.online() == project.expected(0)
         key = redis_key(mart, {"user_id": 7})
-        for no_time in (b"\x08", b"\x08\xff", b"\x08" + b"\xff" * 8 + b"\x01"):
+        later = Timestamp(seconds=int(at(1).timestamp()), nanos=2 * 10**9).SerializeToString()
+        of_another_type = b"\x09" + later[1:]
+        cut_off, far_away = (b"\x08", b"\x08\xff"), b"\x08" + b"\xff" * 8 + b"\x01"
+        for no_time in (*cut_off, far_away, later, of_another_type):
             with project.redis() as client:
                 client.hset(key, "_ts:v", no_time)
             materialize(project.settings, [mart], as_of=at(0), full=True)

@@ -207,8 +207,12 @@ def test_a_header_byte_by_byte_has_no_more_time() -> None:
     assert _ask(talk, header_seconds=0.05) == []
 
 
-@pytest.mark.parametrize("sent", [HEAD, b"\r\n"], ids=["half a header", "an empty line"])
-def test_a_later_request_has_the_same_time_for_its_header(sent: bytes) -> None:
+@pytest.mark.parametrize(
+    ("sent", "limit"),
+    [(HEAD, "header_seconds"), (b"\r\n", "timeout_keep_alive")],
+    ids=["half a header", "an empty line"],
+)
+def test_a_later_request_has_limited_time_for_its_header(sent: bytes, limit: str) -> None:
     async def talk(server: _Server, streams: Streams) -> list[str]:
         reader, writer = streams
         writer.write(WHOLE)
@@ -216,10 +220,28 @@ def test_a_later_request_has_the_same_time_for_its_header(sent: bytes) -> None:
         server.protocols[0].header_seconds = 0
         writer.write(WHOLE)  # needs no more time than it takes to arrive
         ways.append(await _way(reader))
+        setattr(server.protocols[0], limit, 0)
         writer.write(sent)
         return [*ways, (await reader.read()).decode()]
 
     assert _ask(talk) == ["short", "short", ""]
+
+
+def test_a_body_that_comes_after_its_answer_does_not_hurry_the_next_request() -> None:
+    async def talk(server: _Server, streams: Streams) -> list[str]:
+        reader, writer = streams
+        refused = WHOLE.replace(b"localhost", b"elsewhere")
+        writer.write(refused[:-1])
+        assert (await reader.readuntil(b"}}")).startswith(b"HTTP/1.1 403 ")
+        server.protocols[0].header_seconds = 0
+        writer.write(refused[-1:])
+        await writer.drain()
+        for _ in range(100):  # a timer that was set would be due
+            await asyncio.sleep(0)
+        writer.write(WHOLE)
+        return [await _way(reader)]
+
+    assert _ask(talk) == ["short"]
 
 
 def test_a_body_has_more_time_than_a_header() -> None:

@@ -158,3 +158,15 @@ def test_its_macros_are_those_of_the_shop(ours, theirs):
     )
     assert len(macros) >= 3
     assert [macro for macro in macros if macro not in shop] == []
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "profiles.yml",
+        "feature_repo/feature_store.yaml",
+        "examples/movielens/feature_repo/feature_store.yaml",
+    ],
+)
+def test_a_bare_dbt_and_feast_read_the_profiles_and_no_copy_of_them(path: str) -> None:
+    assert (REPOSITORY / path).is_symlink()

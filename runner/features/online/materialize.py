@@ -167,6 +167,7 @@ class _Copy:
         self._state = state
         self._progress = progress
         self._definition = definition_digest(snapshot.mart)
+        self._features = tuple(column.name for column in snapshot.mart.features)
         self._writer = ViewWriter(
             run.connection,
             snapshot.mart,
@@ -177,19 +178,18 @@ class _Copy:
         )
 
     def drop_features(self) -> list[str]:
-        """Remove the features that the last run wrote and dbt has no more; return their names."""
-        last, mart = self._state.watermark, self._snapshot.mart
-        known = {column.name for column in mart.features}
-        dropped = [name for name in (last.features if last else ()) if name not in known]
+        """Remove the features that earlier runs wrote and dbt has no more; return their names."""
+        dropped = sorted(self._state.features - set(self._features))
         if dropped:
-            drop_features(self._run.connection, self._writer, mart.name, dropped)
+            view = self._snapshot.mart.name
+            drop_features(self._run.connection, self._lease, self._writer, view, dropped)
         return dropped
 
     def run(self, *, full: bool, started: float) -> ViewReport:
         """Copy the view; `started` is when, by `time.perf_counter`."""
         since = None if full else self._continues()
         was_dirty = self._state.is_dirty
-        self._state.begin(self._as_of)
+        self._state.begin(self._as_of, self._features)
         removed = 0
         if since is None:
             removed = self._sweep()
@@ -207,7 +207,7 @@ class _Copy:
             entities=entities,
             kept_newer=tally.kept,
             definition=self._definition,
-            features=tuple(column.name for column in self._snapshot.mart.features),
+            features=self._features,
         )
         self._state.complete(watermark, self._run.config.key_ttl_seconds)
         return ViewReport(

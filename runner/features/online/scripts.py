@@ -16,14 +16,15 @@ LOST, KEPT, REPLACED, CREATED = -1, 0, 1, 2
 # ARGV: token, key ttl in seconds (0: none), Timestamp up to which a newer stored value gives way
 # ('': none does), time field, Timestamp, then fields and values.
 # A varint is decoded into a double: exact below 2^53, and times are. A tenth byte means negative.
-# What is cut off, or after the year 9999, is no time: it is older than any.
+# What is no Timestamp of the years up to 9999 is no time: it is older than any.
 WRITE = (
     _FENCE
     + """
 local function decode(data)
   local parts, at = {0, 0}, 1
   while at <= #data do
-    local field = math.floor(data:byte(at) / 8)
+    local tag = data:byte(at)
+    if tag ~= 8 and tag ~= 16 then return {-math.huge, 0} end
     local value, complement, scale, count = 0, 0, 1, 0
     repeat
       at = at + 1
@@ -38,9 +39,11 @@ local function decode(data)
       end
     until byte < 128
     at = at + 1
-    parts[field] = count == 10 and -complement - 1 or value
+    parts[tag / 8] = count == 10 and -complement - 1 or value
   end
-  if parts[1] > 253402300798 then return {-math.huge, 0} end
+  if parts[1] > 253402300798 or parts[2] < 0 or parts[2] > 999999999 then
+    return {-math.huge, 0}
+  end
   return parts
 end
 local function newer(a, b)

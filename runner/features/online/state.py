@@ -5,13 +5,14 @@ Both lie in Redis beside the data, so that a flushed store starts from scratch a
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
 import os
 import threading
 import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from datetime import datetime
@@ -59,12 +60,18 @@ class Watermark:
 
 
 class ViewState:
-    """The watermark of one view, and whether a run has begun since without ending."""
+    """The watermark of one view, and whether a run has begun since without ending.
+
+    Attributes
+    ----------
+    features
+        Names of the features that runs have written, complete or not.
+    """
 
     def __init__(self, connection: OnlineConnection, project: str, view: str) -> None:
         self._client = connection.client
         self._key = f"runner:materialize:{project}:{view}"
-        self.watermark, self.started = self._load()
+        self.watermark, self.started, self.features = self._load()
 
     @property
     def is_dirty(self) -> bool:
@@ -76,9 +83,10 @@ class ViewState:
         known = [self.started, self.watermark.as_of if self.watermark else None]
         return max(filter(None, known), default=None)
 
-    def begin(self, as_of: datetime) -> None:
-        """Note that contents may from now on be of `as_of`."""
-        self._client.hset(self._key, "started", as_of.isoformat())
+    def begin(self, as_of: datetime, features: Sequence[str]) -> None:
+        """Note that contents may from now on be of `as_of`, and have these features."""
+        written = json.dumps(list(features))
+        self._client.hset(self._key, mapping={"started": as_of.isoformat(), "features": written})
 
     def complete(self, watermark: Watermark, ttl: int | None) -> None:
         """Move the watermark; the data must be in."""
@@ -90,13 +98,14 @@ class ViewState:
                 pipe.expire(self._key, ttl)
             pipe.execute()
 
-    def _load(self) -> tuple[Watermark | None, datetime | None]:
+    def _load(self) -> tuple[Watermark | None, datetime | None, set[str]]:
         raw = self._client.hgetall(self._key)
         started = raw.get(b"started")
-        watermark = raw.get(b"watermark")
+        watermark = _parse(raw[b"watermark"]) if b"watermark" in raw else None
         return (
-            _parse(watermark) if watermark else None,
+            watermark,
             datetime.fromisoformat(started.decode()) if started else None,
+            {*(watermark.features if watermark else ()), *json.loads(raw.get(b"features", "[]"))},
         )
 
 
@@ -110,7 +119,8 @@ def _parse(content: bytes) -> Watermark:
     fields: dict[str, Any] = json.loads(content)
     fields["as_of"] = datetime.fromisoformat(fields["as_of"])
     fields["features"] = tuple(fields.get("features", ()))
-    return Watermark(**fields)
+    known = {field.name for field in dataclasses.fields(Watermark)}  # a later version may have more
+    return Watermark(**{name: value for name, value in fields.items() if name in known})
 
 
 class Lease:

@@ -9,6 +9,7 @@ from typing import NamedTuple
 from runner.features.mart_snapshot import MartSnapshot
 from runner.features.online.connection import OnlineConnection, pack
 from runner.features.online.format import field_hash, stored_time
+from runner.features.online.state import Lease
 from runner.features.online.writer import ViewWriter
 
 _BATCH_KEYS = 5_000
@@ -33,14 +34,16 @@ def sweep(
 
 
 def drop_features(
-    connection: OnlineConnection, writer: ViewWriter, view: str, names: Sequence[str]
+    connection: OnlineConnection, lease: Lease, writer: ViewWriter, view: str, names: Sequence[str]
 ) -> None:
     """Remove features from every entity of the view, of whatever time.
 
     The view's time goes on for the others: whoever still reads these would take them for fresh.
     """
     fields = [field_hash(view, name) for name in names]
-    for keys in connection.scan(writer.keys.prefix, _BATCH_KEYS):
+    for found in connection.scan(writer.keys.prefix, _BATCH_KEYS):
+        lease.renew()
+        keys = [key for key in found if writer.keys.decode(key) is not None]  # not other projects'
         connection.ask([pack(b"HDEL", key, *fields) for key in keys], keys)
 
 
