@@ -5,6 +5,9 @@ Nothing heavy is imported here: `runner --help` must not wait for feast, mlflow 
 
 from __future__ import annotations
 
+import os
+import sys
+import threading
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -704,4 +707,13 @@ def _model_name(model: str) -> str:
 
 def main() -> None:
     """Run the command line."""
-    app()
+    try:
+        app()
+    except SystemExit as ended:
+        if ended.code and threading.active_count() > 1:
+            # A thread still imports what is not needed any more. Python's own end would cut it off
+            # anywhere and may crash over what it then says, instead of the exit code.
+            sys.stdout.flush()
+            sys.stderr.flush()
+            os._exit(ended.code if isinstance(ended.code, int) else 1)
+        raise
