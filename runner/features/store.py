@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 import pyarrow as pa
 from feast import FeatureStore
+from feast.errors import FeastError
 from feast.infra.offline_stores.offline_store import RetrievalJob
 from feast.infra.offline_stores.offline_utils import get_offline_store_from_config
 from feast.repo_config import RepoConfig
@@ -70,7 +71,13 @@ def recipe_features(recipe: Recipe, manifest: Manifest) -> list[Feature]:
 
 
 def open_store(settings: Settings) -> FeatureStore:
-    """Return Feast's store for the settings' target; exports the connection variables first."""
+    """Return Feast's store for the settings' target; exports the connection variables first.
+
+    Raises
+    ------
+    RunnerError
+        If there is no feature_store yaml, or Feast cannot make a store of it.
+    """
     settings.export()
     if not settings.feature_store_yaml.is_file():
         raise RunnerError(
@@ -80,9 +87,15 @@ def open_store(settings: Settings) -> FeatureStore:
     registry = settings.env.get("FEAST_REGISTRY", "")
     if registry.startswith("gs://"):
         require_bucket(registry)
-    return FeatureStore(
-        repo_path=str(settings.feature_repo), fs_yaml_file=settings.feature_store_yaml
-    )
+    try:
+        return FeatureStore(
+            repo_path=str(settings.feature_repo), fs_yaml_file=settings.feature_store_yaml
+        )
+    except FeastError as err:
+        raise RunnerError(
+            f"{settings.feature_store_yaml}: {err}",
+            hint="`runner init DIR` writes one with the types that this version has",
+        ) from err
 
 
 def apply_recipe(store: FeatureStore, manifest: Manifest, recipe: Recipe) -> None:
