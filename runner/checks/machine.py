@@ -15,7 +15,7 @@ from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 
 from runner.errors import RunnerError
-from runner.settings import Settings, missing_variables
+from runner.settings import Settings, missing_variables, read_env_file
 
 _DISTRIBUTION = "recipe-runner"
 _PORT = 8000
@@ -31,7 +31,10 @@ def variables(settings: Settings) -> str:
             f"{', '.join(missing)} not set",
             hint=f"add {'=…, '.join(missing)}=… to {settings.env_file}, or to the environment",
         )
-    return f"all set, from {settings.env_file} and the environment"
+    stated = read_env_file(settings.env_file)
+    other = [name for name, value in stated.items() if settings.env.get(name, value) != value]
+    differs = f"; the environment has another {', '.join(other)}" if other else ""
+    return f"all set, from {settings.env_file} and the environment{differs}"
 
 
 def packages(_: Settings) -> str:

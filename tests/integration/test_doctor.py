@@ -351,3 +351,12 @@ def test_help_says_that_it_changes_nothing() -> None:
         check=True,
     )
     assert "changes nothing" in done.stdout
+
+
+def test_what_the_environment_has_otherwise_than_the_profile_is_named(tmp_path):
+    (tmp_path / "profiles").mkdir()
+    (tmp_path / "profiles/local.env").write_text("PGHOST=here\nPGDATABASE=mine\nPGUSER=me\n")
+    names = ("PGHOST", "PGPORT", "PGUSER", "PGPASSWORD", "PGDATABASE", "REDIS_URL")
+    env = dict.fromkeys(names, "x") | {"PGHOST": "here", "MLFLOW_TRACKING_URI": "sqlite:///m.db"}
+    told = machine.variables(Settings("local", tmp_path, env))
+    assert told.endswith("; the environment has another PGDATABASE, PGUSER")
