@@ -179,7 +179,7 @@ class TestUpAndDown:
             done = CliRunner().invoke(cli.app, [command])
             assert done.exit_code == 0
             assert done.stdout.count(f"started by the project in {running.root}\n") == 2
-            hint = "set PGPORT and REDIS_URL in profiles/local.env to a free port"
+            hint = "set PGPORT and REDIS_URL in profiles/local.env, with free ports"
             assert [hint in line for line in done.stderr.splitlines()] == [True]
         own = changed(bare_project, REDIS_URL=running.env["REDIS_URL"])
         assert [one.other_project for one in up(own)] == [None, running.root]
