@@ -42,6 +42,8 @@ def check(address: RedisAddress) -> str | None:
     try:
         told = login(address)
     except (exceptions.RedisError, UnicodeError) as error:
+        if not _listens(address):  # it ended while it was asked, as one that was killed may do
+            return None
         raise RunnerError(
             f"what listens at {where} does not answer as Redis: {error}",
             hint="set REDIS_URL to a free port in profiles/local.env, or end what uses this one "
