@@ -207,7 +207,6 @@ class _Copy:
             entities=entities,
             kept_newer=tally.kept,
             definition=self._definition,
-            features=self._features,
         )
         self._state.complete(watermark, self._run.config.key_ttl_seconds)
         return ViewReport(

@@ -5,7 +5,6 @@ Both lie in Redis beside the data, so that a flushed store starts from scratch a
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
 import json
 import os
@@ -46,8 +45,6 @@ class Watermark:
         How many values it left because they were newer than the mart's.
     definition
         Digest of the view's features and types.
-    features
-        Their names; empty in a watermark of an earlier version of this program.
     """
 
     as_of: datetime
@@ -56,7 +53,6 @@ class Watermark:
     entities: int
     kept_newer: int
     definition: str
-    features: tuple[str, ...] = ()
 
 
 class ViewState:
@@ -92,7 +88,7 @@ class ViewState:
         """Move the watermark; the data must be in."""
         content = json.dumps({**asdict(watermark), "as_of": watermark.as_of.isoformat()})
         with self._client.pipeline(transaction=True) as pipe:
-            pipe.delete(self._key)
+            pipe.hdel(self._key, "started")
             pipe.hset(self._key, "watermark", content)
             if ttl is not None:
                 pipe.expire(self._key, ttl)
@@ -101,11 +97,11 @@ class ViewState:
     def _load(self) -> tuple[Watermark | None, datetime | None, set[str]]:
         raw = self._client.hgetall(self._key)
         started = raw.get(b"started")
-        watermark = _parse(raw[b"watermark"]) if b"watermark" in raw else None
+        watermark = raw.get(b"watermark")
         return (
-            watermark,
+            _parse(watermark) if watermark else None,
             datetime.fromisoformat(started.decode()) if started else None,
-            {*(watermark.features if watermark else ()), *json.loads(raw.get(b"features", "[]"))},
+            set(json.loads(raw.get(b"features", "[]"))),
         )
 
 
@@ -117,10 +113,7 @@ def definition_digest(mart: FeatureMart) -> str:
 
 def _parse(content: bytes) -> Watermark:
     fields: dict[str, Any] = json.loads(content)
-    fields["as_of"] = datetime.fromisoformat(fields["as_of"])
-    fields["features"] = tuple(fields.get("features", ()))
-    known = {field.name for field in dataclasses.fields(Watermark)}  # a later version may have more
-    return Watermark(**{name: value for name, value in fields.items() if name in known})
+    return Watermark(**{**fields, "as_of": datetime.fromisoformat(fields["as_of"])})
 
 
 class Lease:
