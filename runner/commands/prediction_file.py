@@ -14,17 +14,11 @@ import pyarrow.csv
 import pyarrow.parquet as pq
 
 from runner.errors import RunnerError
+from runner.features.mart_snapshot import KEY_TYPES
 from runner.features.store import NULLABLE
 from runner.project.manifest import EVENT_TIMESTAMP
 from runner.wording import show
 from serving.bundle import Bundle
-
-_KEY_TYPES = {
-    "int64": pa.int64(),
-    "int32": pa.int32(),
-    "string": pa.string(),
-    "timestamp": pa.timestamp("us", "UTC"),
-}
 
 
 def read_entities(bundle: Bundle, path: Path) -> pd.DataFrame:
@@ -37,7 +31,7 @@ def read_entities(bundle: Bundle, path: Path) -> pd.DataFrame:
     RunnerError
         Naming the file and, where one is wrong, the column, its first wrong row and value.
     """
-    keys = {key.name: _KEY_TYPES[key.dtype] for key in bundle.entity_keys}
+    keys = {key.name: KEY_TYPES[key.dtype] for key in bundle.entity_keys}
     try:
         table = _read(path, keys)
     except OSError as err:

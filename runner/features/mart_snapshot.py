@@ -17,6 +17,13 @@ from runner.project.manifest import FeatureMart
 
 EVENT_TIME = "_event_time"
 CHANGED = "_changed"
+KEY_TYPES = {
+    "int64": pa.int64(),
+    "int32": pa.int32(),
+    "string": pa.string(),
+    "timestamp": pa.timestamp("us", "UTC"),
+}
+"""Arrow's type of each dtype that a join key may have."""
 
 
 class MartSnapshot(Protocol):

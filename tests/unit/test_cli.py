@@ -20,6 +20,26 @@ def test_help_waits_for_nothing_heavy():
     assert HEAVY & set(done.stdout.split()) == set()
 
 
+def test_what_a_thread_still_does_is_not_heard_of_when_a_command_was_refused():
+    code = """
+import atexit, sys, threading
+from runner import cli
+ending = threading.Event()
+def work():
+    ending.wait()
+    raise ImportError("cut off in the middle")
+thread = threading.Thread(target=work, daemon=True)
+thread.start()
+atexit.register(lambda: (ending.set(), thread.join()))  # Python takes down what the thread uses
+sys.argv = ["runner", "nope"]
+cli.main()
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert "No such command" in done.stderr
+    assert "cut off" not in done.stderr
+
+
 def test_the_version_is_shown():
     done = CliRunner().invoke(cli.app, ["--version"])
     assert done.stdout.strip() == f"runner {__version__}"

@@ -10,6 +10,7 @@ from typing import Any
 import pyarrow as pa
 
 from runner.errors import RunnerError
+from runner.features.mart_snapshot import KEY_TYPES
 from runner.features.online.connection import OnlineConnection, connect, load_online_config, pack
 from runner.features.online.format import KeyFormat, field_hash
 from runner.project.manifest import FeatureMart
@@ -20,12 +21,6 @@ from serving.values import DECODERS, UNREADABLE, decode_timestamp
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _NULL_TIME = -(2**63)  # what Feast itself writes for a NULL beside other times
-_ARROW_TYPES = {
-    "int64": pa.int64(),
-    "int32": pa.int32(),
-    "string": pa.string(),
-    "timestamp": pa.timestamp("us", "UTC"),
-}
 _EXAMPLES = {
     "int64": "a whole number",
     "int32": "a whole number below 2^31",
@@ -98,9 +93,7 @@ class OnlineReader:
     def redis_keys(self, entities: Sequence[EntityKey]) -> list[bytes]:
         """Return the Redis key of each entity."""
         columns = {
-            name: pa.array(
-                [e[name] for e in entities], _ARROW_TYPES[self._mart.columns[name].dtype]
-            )
+            name: pa.array([e[name] for e in entities], KEY_TYPES[self._mart.columns[name].dtype])
             for name in self._mart.join_keys
         }
         return self.keys.encode(columns, len(entities))
@@ -198,7 +191,7 @@ def _key_value(key: str, text: str, dtype: str) -> Any:
             return text
         if dtype == "timestamp":
             return _aware(datetime.fromisoformat(text))
-        return pa.scalar(int(text), _ARROW_TYPES[dtype]).as_py()
+        return pa.scalar(int(text), KEY_TYPES[dtype]).as_py()
     except (ValueError, OverflowError) as err:
         raise RunnerError(
             f"{key}={text} is not {_EXAMPLES[dtype]}", hint=f"{key} has type {dtype}"
