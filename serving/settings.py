@@ -62,7 +62,7 @@ class ServingSettings:
             tracking_uri=env.get("MLFLOW_TRACKING_URI", ""),
             redis_url=_required(env, "REDIS_URL", "redis://127.0.0.1:6379/0"),
             host=env.get("SERVING_HOST") or cls.host,
-            port=_whole(env, "SERVING_PORT", cls.port, range(65_536)),
+            port=serving_port(env),
             api_keys=_api_keys(env),
             limits=Limits(
                 body_bytes=_whole(env, "SERVING_MAX_BODY_BYTES", Limits.body_bytes),
@@ -99,6 +99,17 @@ def _required(env: Mapping[str, str], name: str, example: str) -> str:
     if not env.get(name):
         raise ConfigurationError(f"{name} is not set", hint=f"set it, such as {name}={example}")
     return env[name]
+
+
+def serving_port(env: Mapping[str, str]) -> int:
+    """Return the port that the environment names, or the usual one.
+
+    Raises
+    ------
+    ConfigurationError
+        If it is none.
+    """
+    return _whole(env, "SERVING_PORT", ServingSettings.port, range(65_536))
 
 
 def _whole(env: Mapping[str, str], name: str, default: int, allowed: range = _COUNTS) -> int:

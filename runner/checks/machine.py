@@ -16,9 +16,9 @@ from packaging.specifiers import SpecifierSet
 
 from runner.errors import RunnerError
 from runner.settings import Settings, missing_variables, read_env_file
+from serving.settings import serving_port
 
 _DISTRIBUTION = "recipe-runner"
-_PORT = 8000
 _FOLDERS = ("data", "mlruns", "target", "logs")
 _LEAST_FREE = 2**30
 
@@ -101,25 +101,26 @@ def disk(settings: Settings) -> str:
     return f"{settings.root} can be written, {free / 2**30:,.1f} GiB free"
 
 
-def serving_port(_: Settings) -> str:
+def port(settings: Settings) -> str:
     """See that the port of `runner serve` is free, or that it is serving there."""
+    wanted = serving_port(settings.env)
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
-            probe.bind(("127.0.0.1", _PORT))
+            probe.bind(("127.0.0.1", wanted))
         except OSError:
-            return _who_listens()
-    return "free for `runner serve`"
+            return _who_listens(wanted)
+    return f"{wanted} is free for `runner serve`"
 
 
-def _who_listens() -> str:
+def _who_listens(port: int) -> str:
     try:
-        with urlopen(f"http://127.0.0.1:{_PORT}/openapi.json", timeout=2) as answer:
+        with urlopen(f"http://127.0.0.1:{port}/openapi.json", timeout=2) as answer:
             if b'"/predict"' in answer.read():
-                return "`runner serve` answers"
+                return f"`runner serve` answers at {port}"
     except (URLError, OSError):
         pass
     raise RunnerError(
-        f"another program listens at 127.0.0.1:{_PORT}",
-        hint=f"end it, or serve elsewhere: `runner serve RECIPE --port {_PORT + 1}`",
+        f"another program listens at 127.0.0.1:{port}",
+        hint=f"end it, or serve elsewhere: `runner serve RECIPE --port {port + 1}`",
     )

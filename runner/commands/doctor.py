@@ -63,7 +63,7 @@ _BEGIN = [
 _END = [
     Check("MLflow", tools.mlflow, ("MLFLOW_TRACKING_URI",)),
     Check("champions", tools.champions, after=("MLflow", "PostgreSQL", "BigQuery jobs")),
-    Check("port 8000", machine.serving_port),
+    Check("serving port", machine.port),
 ]
 _LOCAL = [
     Check("PostgreSQL", postgres.server, _POSTGRES),

@@ -79,7 +79,7 @@ def problems(found: dict[str, Finding]) -> dict[str, tuple[str, str]]:
     return {
         name: (finding.told, finding.hint)
         for name, finding in found.items()
-        if not finding.is_ok and name != "port 8000"
+        if not finding.is_ok and name != "serving port"
     }
 
 

@@ -19,7 +19,6 @@ from typer.testing import CliRunner
 
 from runner import cli
 from runner.checks import machine
-from runner.checks.machine import serving_port
 from runner.commands.doctor import Finding, diagnose
 from runner.errors import RunnerError
 from runner.project import dbt
@@ -79,11 +78,11 @@ def _address(address: PostgresAddress) -> dict[str, str]:
 
 
 def problems(found: dict[str, Finding]) -> dict[str, tuple[str, str]]:
-    # Whatever listens at port 8000 of the machine that tests is not the tests' business.
+    # Whatever listens at the serving port of the machine that tests is not the tests' business.
     return {
         name: (finding.told, finding.hint)
         for name, finding in found.items()
-        if not finding.is_ok and name != "port 8000"
+        if not finding.is_ok and name != "serving port"
     }
 
 
@@ -299,17 +298,15 @@ def test_a_package_of_another_version_is_told(
     assert hint == "run `make install`"
 
 
-def test_another_program_at_the_port_of_serving_is_told(
-    monkeypatch: pytest.MonkeyPatch, root: Path
-) -> None:
-    settings = Settings("local", root, {})
+def test_another_program_at_the_port_of_serving_is_told(root: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
-        monkeypatch.setattr("runner.checks.machine._PORT", server.getsockname()[1])
-        with pytest.raises(RunnerError, match="another program listens") as refused:
-            serving_port(settings)
-    assert "runner serve RECIPE --port" in refused.value.hint
-    monkeypatch.setattr("runner.checks.machine._PORT", free_port())
-    assert serving_port(settings) == "free for `runner serve`"
+        taken = server.getsockname()[1]
+        with pytest.raises(RunnerError, match=f"another program listens at .*:{taken}$") as refused:
+            machine.port(Settings("local", root, {"SERVING_PORT": str(taken)}))
+    assert f"runner serve RECIPE --port {taken + 1}" in refused.value.hint
+    free = str(free_port())
+    told = machine.port(Settings("local", root, {"SERVING_PORT": free}))
+    assert told == f"{free} is free for `runner serve`"
 
 
 def test_a_disk_that_cannot_be_written_is_told(
