@@ -18,18 +18,16 @@ from runner.features.bigquery.order import with_order
 from runner.features.bigquery.session import Session, quoted_table
 from runner.features.bigquery.types import TIMES, family, utc
 from runner.features.point_in_time.entity_frame import free_name, split_frame
-from runner.features.point_in_time.model import Column, EntityRows, Feature, Spine, View
+from runner.features.point_in_time.model import Column, EntityRows, Spine, View
 from runner.features.point_in_time.plan import (
     EVENT_TIMESTAMP,
     SourceColumns,
     check_key_types,
     check_names,
     common_keys,
-    declared_type,
     event_timestamp_of,
-    join_keys,
     strip_semicolon,
-    ttl_of,
+    view_of,
 )
 from runner.sql import quote_bigquery as quote
 
@@ -60,35 +58,21 @@ def plan_views(
     knowledge_time: bool,
 ) -> list[View]:
     """Return one `View` per pair (Feast feature view, names of its features)."""
-    return [
-        _plan_view(session, view, names, full_feature_names, knowledge_time)
-        for view, names in requested
-    ]
-
-
-def _plan_view(
-    session: Session, view: Any, names: list[str], full_feature_names: bool, knowledge_time: bool
-) -> View:
-    source = source_of(view.batch_source)
-    columns = source_columns(session, view.batch_source, source)
-    name = view.projection.name_to_use()
-    created = view.batch_source.created_timestamp_column
-    fields = {feature.name: feature for feature in view.features}
-    prefix = f"{name}__" if full_feature_names else ""
-    return View(
-        name=name,
-        source=source,
-        keys=tuple(join_keys(view, columns)),
-        timestamp=columns.at(view.batch_source.timestamp_field),
-        created=columns.at(created) if created else None,
-        features=tuple(
-            Feature(columns.of(n), declared_type(fields.get(n)), f"{prefix}{n}") for n in names
-        ),
-        tie_break=tuple(columns.of(n) for n in fields),
-        ttl=ttl_of(view),
-        knowledge_time=knowledge_time,
-        is_indexed=False,
-    )
+    views = []
+    for view, names in requested:
+        source = source_of(view.batch_source)
+        columns = source_columns(session, view.batch_source, source)
+        views.append(
+            view_of(
+                view,
+                names,
+                source,
+                columns,
+                full_feature_names=full_feature_names,
+                knowledge_time=knowledge_time,
+            )
+        )
+    return views
 
 
 def query_rows(session: Session, query: str, views: Sequence[View]) -> EntityRows:

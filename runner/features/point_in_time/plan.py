@@ -7,7 +7,7 @@ from datetime import timedelta
 from typing import Any
 
 from runner.errors import RunnerError
-from runner.features.point_in_time.model import Column, View
+from runner.features.point_in_time.model import Column, Feature, View
 from serving.feast_format import DUMMY_KEY
 
 EVENT_TIMESTAMP = "event_timestamp"
@@ -75,6 +75,44 @@ def join_keys(view: Any, columns: SourceColumns) -> Iterable[tuple[str, Column]]
         if entity.name != DUMMY_KEY:
             spine_key = view.projection.join_key_map.get(entity.name, entity.name)
             yield spine_key, columns.of(entity.name)
+
+
+def view_of(
+    view: Any,
+    names: Sequence[str],
+    source: str,
+    columns: SourceColumns,
+    *,
+    full_feature_names: bool,
+    knowledge_time: bool,
+) -> View:
+    """Return a Feast feature view as the join sees it, as if its source had no index.
+
+    Parameters
+    ----------
+    names
+        Of its features that are asked for.
+    source, columns
+        What stands behind `from`, and its columns.
+    """
+    name, data_source = view.projection.name_to_use(), view.batch_source
+    created = data_source.created_timestamp_column
+    features = {feature.name: feature for feature in view.features}
+    prefix = f"{name}__" if full_feature_names else ""
+    return View(
+        name=name,
+        source=source,
+        keys=tuple(join_keys(view, columns)),
+        timestamp=columns.at(data_source.timestamp_field),
+        created=columns.at(created) if created else None,
+        features=tuple(
+            Feature(columns.of(n), declared_type(features.get(n)), f"{prefix}{n}") for n in names
+        ),
+        tie_break=tuple(columns.of(n) for n in features),
+        ttl=ttl_of(view),
+        knowledge_time=knowledge_time,
+        is_indexed=False,
+    )
 
 
 def check_names(names: Sequence[str], views: Sequence[View]) -> None:

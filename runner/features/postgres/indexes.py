@@ -52,9 +52,6 @@ class IndexCheck:
     rules_out_ties: bool
 
 
-NOT_INDEXED = IndexCheck(is_usable=False, rules_out_ties=False)
-
-
 def check_indexes(
     connection: psycopg.Connection,
     table: str,

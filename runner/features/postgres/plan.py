@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 from typing import Any
 
 import psycopg
 
 from runner import console
 from runner.errors import RunnerError
-from runner.features.point_in_time.model import Column, Feature, View
+from runner.features.point_in_time.model import Column, View
 from runner.features.point_in_time.plan import (
     SourceColumns,
-    declared_type,
-    join_keys,
     strip_semicolon,
-    ttl_of,
+    view_of,
 )
-from runner.features.postgres.indexes import NOT_INDEXED, check_indexes, index_advice
+from runner.features.postgres.indexes import check_indexes, index_advice
 from runner.features.postgres.types import column_of
 
 
@@ -56,51 +55,33 @@ def plan_views(
     knowledge_time: bool,
 ) -> list[View]:
     """Return one `View` per pair (Feast feature view, names of its features)."""
-    return [
-        _plan_view(connection, view, names, full_feature_names, knowledge_time)
-        for view, names in requested
-    ]
+    views = []
+    for view, names in requested:
+        source = source_of(view.batch_source)
+        columns = source_columns(connection, view.batch_source, source)
+        planned = view_of(
+            view,
+            names,
+            source,
+            columns,
+            full_feature_names=full_feature_names,
+            knowledge_time=knowledge_time,
+        )
+        is_table = not source.startswith("(")
+        views.append(_with_index(connection, planned) if is_table else planned)
+    return views
 
 
-def _plan_view(
-    connection: psycopg.Connection,
-    view: Any,
-    names: list[str],
-    full_feature_names: bool,
-    knowledge_time: bool,
-) -> View:
-    source = source_of(view.batch_source)
-    columns = source_columns(connection, view.batch_source, source)
-    name = view.projection.name_to_use()
-    timestamp = columns.at(view.batch_source.timestamp_field)
-    created_name = view.batch_source.created_timestamp_column
-    created = columns.at(created_name) if created_name else None
-    keys = tuple(join_keys(view, columns))
-    check = NOT_INDEXED
-    if not source.startswith("("):
-        visible_created = created.name if created and knowledge_time else None
-        key_columns = [column.name for _, column in keys]
-        index = (source, key_columns, timestamp.name, visible_created)
-        check = check_indexes(connection, *index)
-        advice = None if check.is_usable else index_advice(connection, *index)
-        if advice:
-            console.warn(f"{advice[0]}; {advice[1]}")
-    features = {feature.name: feature for feature in view.features}
-    prefix = f"{name}__" if full_feature_names else ""
-    return View(
-        name=name,
-        source=source,
-        keys=keys,
-        timestamp=timestamp,
-        created=created,
-        features=tuple(
-            Feature(columns.of(n), declared_type(features.get(n)), f"{prefix}{n}") for n in names
-        ),
-        tie_break=() if check.rules_out_ties else tuple(columns.of(n) for n in features),
-        ttl=ttl_of(view),
-        knowledge_time=knowledge_time,
-        is_indexed=check.is_usable,
-    )
+def _with_index(connection: psycopg.Connection, view: View) -> View:
+    """Return the view of a table with what its indexes allow; advises one where it has none."""
+    created = view.created.name if view.created and view.knowledge_time else None
+    index = (view.source, [column.name for _, column in view.keys], view.timestamp.name, created)
+    check = check_indexes(connection, *index)
+    advice = None if check.is_usable else index_advice(connection, *index)
+    if advice:
+        console.warn(f"{advice[0]}; {advice[1]}")
+    tie_break = () if check.rules_out_ties else view.tie_break
+    return replace(view, tie_break=tie_break, is_indexed=check.is_usable)
 
 
 def source_columns(connection: psycopg.Connection, data_source: Any, source: str) -> SourceColumns:
