@@ -34,9 +34,9 @@ import psutil
 import psycopg
 import redis
 
-from runner.project.manifest import Column, FeatureMart
+from runner.project.manifest import FeatureMart, MartColumn
 from runner.servers import postgres_server, redis_server
-from runner.settings import PostgresAddress, RedisAddress, Settings
+from runner.settings import LocalRedis, PostgresAddress, Settings
 
 PROJECT = "bench"
 DAYS = 30
@@ -226,7 +226,7 @@ def _measure(how: str, folder: str, env: dict[str, str]) -> dict[str, float]:
 
 
 def _ours(folder: Path, env: dict[str, str]) -> Any:
-    from runner.features.online.materialize import materialize
+    from runner.online.materialize import materialize
 
     settings = Settings(target="local", root=folder, env=env)
     marts = [_mart(view) for view in VIEWS]
@@ -261,8 +261,8 @@ def _floor(_folder: Path, env: dict[str, str]) -> Any:
 
 
 def _fields(view: str) -> list[bytes]:
-    from runner.features.online.format import field_hash
-    from serving.feast_format import time_field
+    from contract.feast_format import time_field
+    from runner.online.redis_encoding import field_hash
 
     return [time_field(view), *(field_hash(view, feature) for feature in _FEATURES)]
 
@@ -285,7 +285,7 @@ def _stock(folder: Path, env: dict[str, str], latest: bool = False) -> Any:
     from feast.value_type import ValueType
 
     types = {"int64": Int64, "float64": Float64, "string": String, "bool": Bool}
-    address = RedisAddress(env["REDIS_URL"])
+    address = LocalRedis(env["REDIS_URL"])
     store = FeatureStore(
         config=RepoConfig(
             project=PROJECT,
@@ -347,7 +347,7 @@ def _mart(view: str) -> FeatureMart:
         tags=(),
         compiled_code=None,
         entities={"user": "user_id"},
-        columns={name: Column(name, dtype, "") for name, dtype in columns.items()},
+        columns={name: MartColumn(name, dtype, "") for name, dtype in columns.items()},
         ttl=None,
         timestamp_field="event_timestamp",
         created_timestamp_column="created_at",
@@ -414,7 +414,7 @@ def _servers(redis_binary: Path | None) -> Iterator[tuple[PostgresAddress, str, 
         f"project: {PROJECT}\nonline_store: {{key_ttl_seconds: 86400}}\n"
     )
     address = PostgresAddress("127.0.0.1", _free_port(), "runner", "runner", "bench")
-    online = RedisAddress(f"redis://127.0.0.1:{_free_port()}/0")
+    online = LocalRedis(f"redis://127.0.0.1:{_free_port()}/0")
     try:
         postgres_server.start(
             address, folder / "postgres", options=postgres_server.THROWAWAY_OPTIONS

@@ -28,7 +28,7 @@ CATEGORIES = 5
 SPINE = "select row_id, user_id, category_id, event_timestamp, label from bench.spine"
 STORES = {
     "stock": "postgres",
-    "ours": "runner.features.postgres.offline_store.PointInTimePostgreSQLOfflineStore",
+    "ours": "runner.warehouse.postgres.offline_store.PointInTimePostgreSQLOfflineStore",
 }
 
 _FEATURES = """

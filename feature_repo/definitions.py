@@ -5,7 +5,7 @@
 
 from pathlib import Path
 
-from runner.features.definitions import feast_objects
+from runner.feature_store.feast_objects import feast_objects
 from runner.project.manifest import load_manifest
 from runner.recipes.recipe import load_recipe
 

@@ -424,8 +424,8 @@ def materialize(
     whose newest row is older than the view's ttl, disappear. Safe to repeat, to interrupt and to
     run twice at a time. Feast and `feast serve` read the result.
     """
-    from runner.features.online.materialize import materialize as copy_marts
-    from runner.features.selection import select_marts
+    from runner.feature_store.selection import select_marts
+    from runner.online.materialize import materialize as copy_marts
     from runner.servers.local_servers import require_servers
 
     settings = load_settings(target)
@@ -474,8 +474,8 @@ def audit(
     Per feature: *mismatch* another value, *missing* only offline has one, *extra* only Redis has
     one, *stale* it was right when it was materialized. Exits with 1 if anything differs.
     """
-    from runner.features.online.audit import audit as audit_recipe
-    from runner.features.online.report import audit_columns, audit_json, audit_rows
+    from runner.commands.online_report import audit_columns, audit_json, audit_rows
+    from runner.online.audit import audit as audit_recipe
     from runner.project.manifest import load_manifest
     from runner.recipes.recipe import load_recipe
     from runner.recipes.references import check_references
@@ -640,9 +640,9 @@ def online_get(
     A status is *present*, *null*, *missing* (not stored) or *expired* (older than the view's ttl:
     shown here, withheld from predictions).
     """
-    from runner.features.online.report import answer_json, answer_rows, answer_title
-    from runner.features.online.values import get_online, parse_entity
-    from runner.features.selection import select_marts
+    from runner.commands.online_report import answer_json, answer_rows, answer_title
+    from runner.feature_store.selection import select_marts
+    from runner.online.reader import get_online, parse_entity
     from runner.servers.local_servers import require_servers
 
     settings = load_settings(target)

@@ -52,7 +52,7 @@ class PostgresAddress:
 
 
 @dataclass(frozen=True)
-class RedisAddress:
+class LocalRedis:
     """A Redis-protocol server, from `REDIS_URL`."""
 
     url: str = field(repr=False)
@@ -128,9 +128,9 @@ class Settings:
         )
 
     @property
-    def redis(self) -> RedisAddress:
+    def redis(self) -> LocalRedis:
         """The online store."""
-        return RedisAddress(self.env["REDIS_URL"])
+        return LocalRedis(self.env["REDIS_URL"])
 
     @property
     def mlflow_tracking_uri(self) -> str:

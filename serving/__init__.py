@@ -1,4 +1,4 @@
 """Serve a registered model's predictions from its serving bundle over HTTP.
 
-Stands alone: imports neither runner, feast, mlflow, scikit-learn nor dbt.
+Stands on `contract` alone: imports neither runner, feast, mlflow, scikit-learn nor dbt.
 """

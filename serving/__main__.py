@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 import sys
 
-from serving.errors import ServingError
-from serving.settings import ServingSettings
+from contract.serving_errors import ServingError
+from contract.serving_settings import ServingSettings
 
 
 def main() -> None:

@@ -15,24 +15,24 @@ from pydantic import BaseModel
 from starlette.exceptions import HTTPException
 from starlette.routing import Route
 
-from serving import docs_page
-from serving.champion import Champion
-from serving.errors import HttpError
-from serving.guard import ApiKeys, Guard, Lifecycle
+from contract.model_registry import open_source
+from contract.redis_address import RedisAddress
+from contract.serving_settings import Limits, ServingSettings
+from serving.champion_watch import ChampionWatch
+from serving.features.online_client import OnlineStoreClient
+from serving.http import docs_page
+from serving.http.guard import ApiKeys, Lifecycle, RequestGuard
+from serving.http.openapi import describe_predict
+from serving.http.predict import PredictEndpoint
+from serving.http_errors import HttpError
 from serving.logs import AccessLog
 from serving.metrics import Metrics
-from serving.online_client import OnlineStoreClient
-from serving.openapi import describe_predict
-from serving.predict import PredictEndpoint
-from serving.redis_address import RedisAddress
-from serving.registry import open_source
-from serving.settings import Limits, ServingSettings
 
 
 class State(TypedDict):
     """What the endpoints share, as `request.state`."""
 
-    champion: Champion
+    champion: ChampionWatch
     online_store: OnlineStoreClient
     metrics: Metrics
     lifecycle: Lifecycle
@@ -75,14 +75,14 @@ class ModelInfo(BaseModel):
 
 
 def create_app(
-    champion: Champion,
+    champion: ChampionWatch,
     online_store: OnlineStoreClient,
     metrics: Metrics,
     *,
     limits: Limits,
     api_keys: Sequence[str] = (),
     lifecycle: Lifecycle,
-) -> Guard:
+) -> RequestGuard:
     """Return the app; its lifespan connects to the online store and watches the registry."""
     access_log = AccessLog()
 
@@ -110,7 +110,7 @@ def create_app(
         return describe_predict(document, bundle, limits.rows, secured=bool(api_keys))
 
     app.openapi = openapi  # type: ignore[method-assign] # FastAPI's documented way to extend it
-    return Guard(
+    return RequestGuard(
         app,
         keys=ApiKeys(api_keys),
         metrics=metrics,
@@ -120,13 +120,13 @@ def create_app(
     )
 
 
-def app_from_env() -> Guard:
+def app_from_env() -> RequestGuard:
     """Return the app of the environment's settings, for `uvicorn --factory`."""
     settings = ServingSettings.from_env(os.environ)
     return build(settings, Lifecycle())
 
 
-def build(settings: ServingSettings, lifecycle: Lifecycle) -> Guard:
+def build(settings: ServingSettings, lifecycle: Lifecycle) -> RequestGuard:
     """Return the app with its model loaded.
 
     Raises
@@ -136,7 +136,7 @@ def build(settings: ServingSettings, lifecycle: Lifecycle) -> Guard:
     """
     metrics = Metrics()
     source = open_source(settings.model_uri, settings.tracking_uri, os.environ)
-    champion = Champion(source, metrics, settings.reload_seconds)
+    champion = ChampionWatch(source, metrics, settings.reload_seconds)
     champion.refresh()
     address = RedisAddress.from_url(settings.redis_url)
     online_store = OnlineStoreClient(address, settings.redis_seconds)
@@ -197,7 +197,7 @@ async def ready(request: Request) -> JSONResponse:
 
 async def model(request: Request) -> ModelInfo:
     """Return the model that answers now, with the recipe, metrics and lineage of its training."""
-    champion: Champion = request.state.champion
+    champion: ChampionWatch = request.state.champion
     loaded = champion.current
     bundle = loaded.bundle
     return ModelInfo(

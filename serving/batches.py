@@ -16,20 +16,19 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import nullcontext
 from typing import Any, NamedTuple
 
-from serving.champion import Champion, Loaded
-from serving.errors import (
+from contract.scoring import Predictions
+from contract.serving_errors import InvalidOnlineValueError, PredictionError, ServingError
+from serving.champion_watch import ChampionWatch
+from serving.features.online import OnlineRow
+from serving.features.online_client import OnlineStoreClient
+from serving.features.overrides import overridden
+from serving.http_errors import (
     InvalidEntityRowError,
     InvalidFeatureOverrideError,
-    InvalidOnlineValueError,
-    PredictionError,
     RequestTimeoutError,
-    ServingError,
 )
+from serving.loaded import Loaded
 from serving.metrics import Metrics
-from serving.online import OnlineRow
-from serving.online_client import OnlineStoreClient
-from serving.overrides import overridden
-from serving.scoring import Predictions
 
 _INLINE_ROWS = 128
 """More rows are scored in a thread, so that one large request does not hold up the others."""
@@ -99,7 +98,7 @@ class Batches:
     """
 
     def __init__(
-        self, champion: Champion, online: OnlineStoreClient, metrics: Metrics, seconds: float
+        self, champion: ChampionWatch, online: OnlineStoreClient, metrics: Metrics, seconds: float
     ) -> None:
         self._champion = champion
         self._online = online

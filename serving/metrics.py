@@ -19,11 +19,12 @@ from prometheus_client.core import (
     Metric,
 )
 
-from serving.online import PRESENT, OnlineRow
-from serving.overrides import OVERRIDDEN
+from contract.view_layout import PRESENT
+from serving.features.online import OnlineRow
+from serving.features.overrides import OVERRIDDEN
 
 if TYPE_CHECKING:
-    from serving.champion import Loaded
+    from serving.loaded import Loaded
 
 _LATENCY = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)
 _AGE = (60.0, 600.0, 3_600.0, 21_600.0, 86_400.0, 259_200.0, 604_800.0, 2_592_000.0)

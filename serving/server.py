@@ -16,12 +16,12 @@ from types import FrameType
 
 import uvicorn
 
+from contract.serving_errors import ConfigurationError
+from contract.serving_settings import ServingSettings
 from serving.app import build
-from serving.errors import ConfigurationError
-from serving.guard import Lifecycle
+from serving.http.guard import Lifecycle
+from serving.http.protocol import ShortWayProtocol
 from serving.logs import log
-from serving.protocol import ShortWayProtocol
-from serving.settings import ServingSettings
 
 _BACKLOG = 2048
 _KEEP_ALIVE_SECONDS = 75  # longer than the usual load balancer's, which then closes first

@@ -18,7 +18,7 @@ from hypothesis import settings
 
 from runner.servers import postgres_server, redis_server
 from runner.servers.postgres_server import check
-from runner.settings import PostgresAddress, RedisAddress
+from runner.settings import LocalRedis, PostgresAddress
 
 _DEBIAN_POSTGRES = Path("/usr/lib/postgresql/15/bin")
 # A deadline measures the machine, not the code.
@@ -144,10 +144,10 @@ def _postgres_server(
 
 
 @pytest.fixture(scope="session", name="redis_server")
-def _redis_server(server_folder: Path, redis_binary: Path | None) -> Iterator[RedisAddress]:
+def _redis_server(server_folder: Path, redis_binary: Path | None) -> Iterator[LocalRedis]:
     """A Redis-protocol server of this worker's own; its keys are shared by its tests."""
     data = server_folder / "redis"
-    address = RedisAddress(f"redis://127.0.0.1:{free_port()}/0")
+    address = LocalRedis(f"redis://127.0.0.1:{free_port()}/0")
     redis_server.start(address, data, binary=redis_binary)
     yield address
     redis_server.stop(data)
@@ -179,7 +179,7 @@ def module_database(new_database: Callable[[], PostgresAddress]) -> PostgresAddr
 
 
 @pytest.fixture
-def redis_url(redis_server: RedisAddress) -> str:
+def redis_url(redis_server: LocalRedis) -> str:
     """The URL of an empty Redis."""
     with redis.Redis.from_url(redis_server.url) as client:
         client.flushall()

@@ -12,7 +12,7 @@ from feast.infra.offline_stores.contrib.postgres_offline_store.postgres_source i
 
 from runner.settings import PostgresAddress
 
-OURS = "runner.features.postgres.offline_store.PointInTimePostgreSQLOfflineStore"
+OURS = "runner.warehouse.postgres.offline_store.PointInTimePostgreSQLOfflineStore"
 STOCK = "postgres"
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from runner.features.online.materialize import materialize
+from runner.online.materialize import materialize
 from runner.project.manifest import FeatureMart
 from runner.settings import Settings
 from tests.instants import at

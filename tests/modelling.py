@@ -5,9 +5,9 @@ import textwrap
 import numpy as np
 import pyarrow as pa
 
-from runner.features.store import Feature
+from runner.feature_store.store import RecipeFeature
 from runner.modelling.model_inputs import model_inputs
-from runner.project.manifest import Column, FeatureMart, Spine
+from runner.project.manifest import FeatureMart, MartColumn, Spine
 from runner.recipes.recipe import load_recipe
 
 CLASSIFIER = (
@@ -15,7 +15,7 @@ CLASSIFIER = (
 )
 REGRESSOR = "sklearn.ensemble.RandomForestRegressor, init_args: {n_estimators: 5, random_state: 0}"
 COLUMNS = {
-    name: Column(name, dtype, f"The {name}.")
+    name: MartColumn(name, dtype, f"The {name}.")
     for name, dtype in (
         ("user_id", "int64"),
         ("event_timestamp", "timestamp"),
@@ -48,7 +48,7 @@ MART = FeatureMart(
 )
 SPINE = Spine(name="spine_y", schema="spine_data", alias="spine_y", labels={}, **COMMON)
 FEATURES = [
-    Feature(MART, name, COLUMNS[name].dtype, "")
+    RecipeFeature(MART, name, COLUMNS[name].dtype, "")
     for name in ("orders_7d", "value", "is_member", "country")
 ]
 

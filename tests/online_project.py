@@ -22,8 +22,8 @@ from feast.value_type import ValueType
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from runner.duration import format_duration
-from runner.features.online.materialize import ViewReport, materialize
-from runner.project.manifest import Column, FeatureMart, Manifest, load_manifest
+from runner.online.materialize import ViewReport, materialize
+from runner.project.manifest import FeatureMart, Manifest, MartColumn, load_manifest
 from runner.settings import PostgresAddress, Settings
 from tests.instants import at
 
@@ -178,7 +178,7 @@ def empty_mart(
         tags=(),
         compiled_code=None,
         entities={key: key for key in keys},
-        columns={column: Column(column, dtype, "") for column, dtype in columns.items()},
+        columns={column: MartColumn(column, dtype, "") for column, dtype in columns.items()},
         ttl=ttl,
         timestamp_field="event_timestamp",
         created_timestamp_column="created_at" if created else None,

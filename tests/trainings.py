@@ -4,16 +4,16 @@ from datetime import UTC, datetime, timedelta
 
 import pyarrow as pa
 
+from runner.lineage.column_lineage import Lineage, LineageColumn
 from runner.modelling.bootstrap import Interval
-from runner.modelling.bundle import class_list, served_model, served_predictions
-from runner.modelling.champion import NO_CHAMPION, Contender
+from runner.modelling.contender import NO_CHAMPION, Contender
 from runner.modelling.evaluation import evaluate
 from runner.modelling.fitted_model import fit_model
 from runner.modelling.slices import score_slices
 from runner.modelling.split import split_by_time
 from runner.modelling.training_data import Rows, TrainingData, split_rows
-from runner.modelling.tuning import tune
-from runner.project.column_lineage import Column, Lineage
+from runner.modelling.tuning_search import tune
+from runner.packaging.bundle_writer import class_list, served_model, served_predictions
 from runner.project.manifest import Manifest
 from runner.records.run_record import Training
 from runner.settings import Settings
@@ -22,9 +22,9 @@ from tests.modelling import FEATURES, MART, SPINE, feature_table, rows
 START = datetime(2026, 1, 1, tzinfo=UTC)
 # orders_7d is known to come from a raw column; of the others nothing is known.
 COLUMNS = Lineage(
-    {Column("activity", "orders_7d"): (Column("raw_data.orders", "id"),)},
+    {LineageColumn("activity", "orders_7d"): (LineageColumn("raw_data.orders", "id"),)},
     frozenset({"raw_data.orders"}),
-    {Column("activity", "value"): "it is not SQL"},
+    {LineageColumn("activity", "value"): "it is not SQL"},
 )
 
 

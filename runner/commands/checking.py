@@ -14,8 +14,8 @@ from runner.commands.exposures import write_exposures
 from runner.errors import CombinedError, RunnerError
 from runner.project import dbt
 from runner.project.manifest import Manifest, load_manifest
-from runner.recipes.errors import problems_of
 from runner.recipes.estimators import argument_problems
+from runner.recipes.problems import problems_of
 from runner.recipes.recipe import Recipe, load_recipe, require_recipes
 from runner.recipes.references import manifest_problems
 from runner.recipes.yaml_source import Problem, load_yaml

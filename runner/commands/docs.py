@@ -14,8 +14,8 @@ from typing import Any
 from runner import console
 from runner.commands.exposures import write_exposures
 from runner.commands.lineage import compiled_lineage
+from runner.lineage.column_lineage import Lineage, LineageColumn, described_columns, relation_of
 from runner.project import dbt
-from runner.project.column_lineage import Column, Lineage, described_columns, relation_of
 from runner.settings import Settings
 
 _FILES = ("index.html", "catalog.json")
@@ -52,7 +52,7 @@ def annotate(manifest: dict[str, Any], lineage: Lineage) -> None:
         if node["resource_type"] != "model":
             continue
         for key, name in described_columns(node).items():
-            described, column = node["columns"][key], Column(relation_of(node), name)
+            described, column = node["columns"][key], LineageColumn(relation_of(node), name)
             if column not in lineage.parents:
                 continue
             raw, gaps = lineage.raw_columns(column), lineage.gaps(column)

@@ -11,7 +11,7 @@ from functools import partial
 from typing import NamedTuple
 from urllib.parse import unquote, urlsplit
 
-from runner.checks import bigquery, machine, postgres, tools
+from runner.commands.checks import bigquery, machine, postgres, tools
 from runner.errors import RunnerError
 from runner.failures import explain
 from runner.settings import Settings, missing_variables, read_env_file

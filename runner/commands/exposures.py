@@ -112,8 +112,8 @@ def _champions(settings: Settings, recipes: list[Recipe]) -> dict[str, dict[str,
     uri = settings.mlflow_tracking_uri
     if uri.startswith("sqlite:///") and not Path(uri.removeprefix("sqlite:///")).is_file():
         return {}
-    from runner.modelling.champion import CHAMPION, version_with
     from runner.records import tracking
+    from runner.records.aliases import CHAMPION, version_with
 
     client = tracking.connect(settings)
     found: dict[str, dict[str, Any]] = {}

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 from runner import console
 from runner.errors import RunnerError
+from runner.lineage.column_lineage import Lineage, LineageColumn, load_column_lineage
 from runner.project import dbt
-from runner.project.column_lineage import Column, Lineage, load_column_lineage
 from runner.project.manifest import Manifest, load_manifest
 from runner.recipes.recipe import Recipe, all_recipes, load_recipe
 from runner.recipes.references import check_references
@@ -49,9 +49,9 @@ class User:
     name: str
     model: str
     aliases: tuple[str, ...]
-    columns: dict[Column, str]
+    columns: dict[LineageColumn, str]
 
-    def uses(self, columns: Iterable[Column]) -> dict[Column, str]:
+    def uses(self, columns: Iterable[LineageColumn]) -> dict[LineageColumn, str]:
         """Return those of `columns` that it takes."""
         return {column: self.columns[column] for column in columns if column in self.columns}
 
@@ -76,7 +76,7 @@ class Answer:
     """
 
     what: str
-    starts: tuple[Column, ...]
+    starts: tuple[LineageColumn, ...]
     lineage: Lineage
     recipes: tuple[User, ...]
     versions: tuple[User, ...]
@@ -88,7 +88,7 @@ class Answer:
         return _is_recipe(self.what)
 
     @property
-    def downstream(self) -> tuple[Column, ...]:
+    def downstream(self) -> tuple[LineageColumn, ...]:
         """What was asked for and every column that depends on it, each once."""
         found = (c for start in self.starts for c in self.lineage.downstream(start))
         return tuple(dict.fromkeys(found))
@@ -153,22 +153,22 @@ def compiled_lineage(settings: Settings, progress: dbt.Progress) -> tuple[Lineag
     return load_column_lineage(settings.manifest_path), load_manifest(settings.manifest_path)
 
 
-def recipe_columns(recipe: Recipe, manifest: Manifest) -> dict[Column, str]:
+def recipe_columns(recipe: Recipe, manifest: Manifest) -> dict[LineageColumn, str]:
     """Return column → `feature`, `label`, `key` or `time` for all that the recipe takes."""
-    found: dict[Column, str] = {}
+    found: dict[LineageColumn, str] = {}
     for reference in recipe.features:
         view, _, name = reference.partition(":")
         mart = manifest.marts[view]
         names = [column.name for column in mart.features if name in {"*", column.name}]
-        found |= {Column(view, each): "feature" for each in names}
-        found |= {Column(view, key): "key" for key in mart.join_keys}
+        found |= {LineageColumn(view, each): "feature" for each in names}
+        found |= {LineageColumn(view, key): "key" for key in mart.join_keys}
         times = filter(None, (mart.timestamp_field, mart.created_timestamp_column))
-        found |= {Column(view, time): "time" for time in times}
+        found |= {LineageColumn(view, time): "time" for time in times}
     spine = manifest.spines[recipe.spine]
-    found |= {Column(spine.name, key): "key" for key in spine.join_keys}
+    found |= {LineageColumn(spine.name, key): "key" for key in spine.join_keys}
     return found | {
-        Column(spine.name, "event_timestamp"): "time",
-        Column(spine.name, recipe.label): "label",
+        LineageColumn(spine.name, "event_timestamp"): "time",
+        LineageColumn(spine.name, recipe.label): "label",
     }
 
 
@@ -176,7 +176,7 @@ def _is_recipe(what: str) -> bool:
     return what.endswith((".yaml", ".yml"))
 
 
-def find_column(lineage: Lineage, what: str) -> Column:
+def find_column(lineage: Lineage, what: str) -> LineageColumn:
     """Return the column of that name; `view:feature` is understood too.
 
     Raises
@@ -186,7 +186,7 @@ def find_column(lineage: Lineage, what: str) -> Column:
     """
     asked = what.replace(":", ".")
     relation, _, name = asked.rpartition(".")
-    column = lineage.known(Column(relation, name))
+    column = lineage.known(LineageColumn(relation, name))
     if column in lineage.parents:
         return column
     for off in lineage.disabled & {asked, relation}:
@@ -267,16 +267,16 @@ def _versions(settings: Settings) -> _Versions:
     return users, unread
 
 
-def _bundle_columns(client: MlflowClient, run_id: str) -> dict[Column, str]:
+def _bundle_columns(client: MlflowClient, run_id: str) -> dict[LineageColumn, str]:
     with TemporaryDirectory() as folder:
         path = client.download_artifacts(run_id, "serving_bundle/serving.json", folder)
         bundle: dict[str, Any] = json.loads(Path(path).read_bytes())
-    found: dict[Column, str] = {}
+    found: dict[LineageColumn, str] = {}
     for feature in bundle["features"]:
-        found[Column(feature["view"], feature["feature"])] = "feature"
-        found |= {Column(feature["view"], key): "key" for key in feature["join_keys"]}
+        found[LineageColumn(feature["view"], feature["feature"])] = "feature"
+        found |= {LineageColumn(feature["view"], key): "key" for key in feature["join_keys"]}
     for names in bundle["lineage"].get("raw_columns", {}).values():
         for relation, _, name in (raw.rpartition(".") for raw in names):
-            found[Column(relation, name)] = "raw"
-    found[Column(bundle["recipe"]["spine"], bundle["label"]["name"])] = "label"
+            found[LineageColumn(relation, name)] = "raw"
+    found[LineageColumn(bundle["recipe"]["spine"], bundle["label"]["name"])] = "label"
     return found

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from runner.commands.lineage import Answer, User
-from runner.project.column_lineage import Column, Lineage
+from runner.lineage.column_lineage import Lineage, LineageColumn
 
 
 def as_text(answer: Answer) -> str:
@@ -58,7 +58,7 @@ def as_mermaid(answer: Answer) -> str:
     return "\n".join(lines)
 
 
-def _mermaid_names(answer: Answer, columns: Iterable[Column]) -> Iterator[str]:
+def _mermaid_names(answer: Answer, columns: Iterable[LineageColumn]) -> Iterator[str]:
     yield from map(str, columns)
     yield from (user.name for user in answer.recipes)
     yield from map(_shown, answer.versions)
@@ -93,7 +93,7 @@ def _recipe_sections(answer: Answer) -> dict[str, list[str]]:
     return sections
 
 
-def _origins(lineage: Lineage, column: Column) -> list[str]:
+def _origins(lineage: Lineage, column: LineageColumn) -> list[str]:
     """Return the raw columns that a column comes from, and whether there may be others."""
     raw = lineage.raw_columns(column)
     return [*raw, "what could not be resolved"] if lineage.gaps(column) else raw
@@ -123,12 +123,12 @@ def _raw_tables(answer: Answer) -> list[str]:
     return sorted({table for name in relations for table in answer.lineage.raw_tables(name)})
 
 
-def _upstream(answer: Answer) -> tuple[Column, ...]:
+def _upstream(answer: Answer) -> tuple[LineageColumn, ...]:
     found = (column for start in answer.starts for column in answer.lineage.upstream(start))
     return tuple(dict.fromkeys(found))
 
 
-def _edges(answer: Answer, columns: Iterable[Column]) -> dict[str, list[str]]:
+def _edges(answer: Answer, columns: Iterable[LineageColumn]) -> dict[str, list[str]]:
     parents = answer.lineage.parents
     return {str(c): [str(parent) for parent in parents[c]] for c in columns if parents.get(c)}
 
@@ -149,10 +149,10 @@ def _shown(version: User) -> str:
 
 
 def _tree(
-    column: Column,
-    edges: Mapping[Column, Iterable[Column]],
+    column: LineageColumn,
+    edges: Mapping[LineageColumn, Iterable[LineageColumn]],
     depth: int = 0,
-    seen: set[Column] | None = None,
+    seen: set[LineageColumn] | None = None,
 ) -> Iterator[str]:
     """Yield an indented line for all that is reached; what was shown is not unfolded again."""
     seen = set() if seen is None else seen

@@ -17,8 +17,9 @@ from typing import TYPE_CHECKING, Literal
 
 from runner import console
 from runner.bytes_billed import LEAST_BILLED, NOTHING_BILLED, Billed, over_limit
+from runner.commands.background_imports import importing
+from runner.commands.built_sql import checked_manifest, feature_marts
 from runner.commands.exposures import write_exposures
-from runner.commands.training import checked_manifest, feature_marts, importing
 from runner.errors import RunnerError
 from runner.project import dbt
 from runner.project.compiled import CompiledModel, compiled_models
@@ -31,8 +32,8 @@ from runner.settings import Settings
 if TYPE_CHECKING:
     from feast.repo_config import RepoConfig
 
-    from runner.features.bigquery.estimates import BigQueryEstimates
-    from runner.features.postgres.estimates import PostgresEstimates
+    from runner.warehouse.bigquery.estimates import BigQueryEstimates
+    from runner.warehouse.postgres.estimates import PostgresEstimates
 
     Warehouse = BigQueryEstimates | PostgresEstimates
 
@@ -120,7 +121,7 @@ def plan(settings: Settings, path: Path) -> Plan:
     price = _price_per_tib(settings)
     require_servers(settings)
     write_exposures(settings)  # now: one of a dbt model that is gone would stop dbt
-    queries = importing("runner.features.planned_queries")
+    queries = importing("runner.feature_store.planned_queries")
     with console.step("dbt: compile spine and feature marts") as step, queries:
         checked_manifest(settings, recipe, step.update)
         selected = [recipe.spine, *feature_marts(recipe)]
@@ -213,7 +214,7 @@ class _Planner:
         return step
 
     def _split(self, spine: Spine, label: str) -> Step:
-        from runner.features.planned_queries import split_query
+        from runner.feature_store.planned_queries import split_query
 
         return self._step(
             "split",
@@ -224,8 +225,8 @@ class _Planner:
         )
 
     def _join(self, manifest: Manifest, recipe: Recipe, marts: Sequence[FeatureMart]) -> Step:
-        from runner.features.planned_queries import join_query
-        from runner.features.store import recipe_features
+        from runner.feature_store.planned_queries import join_query
+        from runner.feature_store.store import recipe_features
 
         spine, features = manifest.spines[recipe.spine], recipe_features(recipe, manifest)
         reads = {relation.path: relation.name for relation in (spine, *marts)}
@@ -238,7 +239,7 @@ class _Planner:
         )
 
     def _materialize(self, mart: FeatureMart) -> Step:
-        from runner.features.planned_queries import newest_query
+        from runner.feature_store.planned_queries import newest_query
 
         return self._step(
             "materialize",
@@ -249,7 +250,7 @@ class _Planner:
 
     def _sweep(self, mart: FeatureMart) -> Step:
         """Return the search for stored entities that are gone, as many as the mart has rows."""
-        from runner.features.bigquery.mart import BigQueryMart, planned_look_up
+        from runner.warehouse.bigquery.mart import BigQueryMart, planned_look_up
 
         step = self._step(
             "sweep",
@@ -305,15 +306,15 @@ class _Planner:
 
 @contextmanager
 def _planner(settings: Settings) -> Iterator[_Planner]:
-    from runner.features.planned_queries import load_config
+    from runner.feature_store.planned_queries import load_config
 
     config = load_config(settings)
     if settings.target == "cloud":
-        from runner.features.bigquery.estimates import BigQueryEstimates
+        from runner.warehouse.bigquery.estimates import BigQueryEstimates
 
         yield _Planner(settings, BigQueryEstimates(config.offline_store), config)
         return
-    from runner.features.postgres.estimates import open_estimates
+    from runner.warehouse.postgres.estimates import open_estimates
 
     with open_estimates(settings.postgres) as warehouse:
         yield _Planner(settings, warehouse, config)

@@ -19,16 +19,16 @@ import pyarrow.compute as pc
 import pyarrow.csv
 import pyarrow.parquet as pq
 
+from contract.bundle import Bundle
+from contract.scoring import Model
 from runner import console
 from runner.commands.prediction_file import read_entities, require_keys
 from runner.errors import RunnerError
-from runner.features.store import open_store, spine_query
-from runner.modelling.served_version import load_version, require_features
+from runner.feature_store.store import open_store, spine_query
+from runner.packaging.served_version import load_version, require_features
 from runner.project.manifest import load_manifest
 from runner.servers.local_servers import require_servers
 from runner.settings import Settings
-from serving.bundle import Bundle
-from serving.scoring import Model
 
 
 @dataclass(frozen=True)

@@ -13,12 +13,12 @@ import pyarrow.compute as pc
 import pyarrow.csv
 import pyarrow.parquet as pq
 
+from contract.bundle import Bundle
 from runner.errors import RunnerError
-from runner.features.mart_snapshot import KEY_TYPES
-from runner.features.store import NULLABLE
+from runner.feature_store.store import NULLABLE
 from runner.project.manifest import EVENT_TIMESTAMP
+from runner.warehouse.mart_snapshot import KEY_TYPES
 from runner.wording import show
-from serving.bundle import Bundle
 
 
 def read_entities(bundle: Bundle, path: Path) -> pd.DataFrame:

@@ -10,9 +10,9 @@ from mlflow.entities.model_registry import ModelVersion
 
 from runner.commands.exposures import write_exposures
 from runner.errors import RunnerError
-from runner.modelling.champion import CHAMPION, version_with
-from runner.modelling.served_version import load_version
+from runner.packaging.served_version import load_version
 from runner.records import tracking
+from runner.records.aliases import CHAMPION, version_with
 from runner.records.tracking import CHALLENGER, CHAMPION_UNTIL
 
 if TYPE_CHECKING:

@@ -10,7 +10,8 @@ from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from runner import console
-from runner.commands.training import build_sql, let_threads_sleep
+from runner.commands.background_imports import let_threads_sleep
+from runner.commands.built_sql import build_sql
 from runner.errors import RunnerError
 from runner.project import dbt
 from runner.project.manifest import Manifest, load_manifest
@@ -91,7 +92,7 @@ def reproduce(settings: Settings, reference: str) -> Reproduction:
 
 def _join_again(settings: Settings, recorded: RecordedRun) -> tuple[pa.Table | None, str]:
     """Return the run's rows as dbt and Feast join them now, or None and why they cannot."""
-    from runner.features.store import apply_views, open_store, recipe_features, training_table
+    from runner.feature_store.store import apply_views, open_store, recipe_features, training_table
 
     recipe = recorded.recipe
     try:

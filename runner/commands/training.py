@@ -2,11 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
-import os
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -14,14 +9,12 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 from runner import console
-from runner.bytes_billed import Billed, read_bill
+from runner.bytes_billed import read_bill
+from runner.commands.background_imports import importing
+from runner.commands.built_sql import build_sql
 from runner.commands.exposures import write_exposures
-from runner.errors import RunnerError
-from runner.project import dbt
-from runner.project.column_lineage import load_column_lineage
-from runner.project.manifest import Manifest, load_manifest
-from runner.recipes.recipe import Recipe, load_recipe
-from runner.recipes.references import check_references
+from runner.lineage.column_lineage import load_column_lineage
+from runner.recipes.recipe import load_recipe
 from runner.servers.local_servers import require_servers
 from runner.servers.tracking_server import require_tracking_server
 from runner.settings import Settings
@@ -32,10 +25,10 @@ if TYPE_CHECKING:
 # What training needs after dbt, in the order it needs it. Together they take as long to import
 # as dbt takes to build, so they are imported meanwhile.
 _HEAVY = (
-    "runner.features.store",
+    "runner.feature_store.store",
     "runner.modelling.training_data",
     "runner.modelling.fitted_model",
-    "runner.modelling.tuning",
+    "runner.modelling.tuning_search",
     "runner.modelling.evaluation",
     "runner.modelling.slices",
     "runner.records.tracking",
@@ -91,14 +84,15 @@ def train(settings: Settings, path: Path) -> TrainingResult:
         manifest, billed = build_sql(settings, recipe)
         columns = load_column_lineage(manifest.path)  # now: another dbt may write it later
 
-    from runner.features.store import apply_recipe, open_store, recipe_features, spine_job
-    from runner.modelling.bundle import class_list, served_model, served_predictions
-    from runner.modelling.champion import Contender, compare_with_champion, score_intervals
+    from runner.commands.champion_comparison import compare_with_champion
+    from runner.feature_store.store import apply_recipe, open_store, recipe_features, spine_job
+    from runner.modelling.contender import Contender, score_intervals
     from runner.modelling.evaluation import evaluate
     from runner.modelling.fitted_model import fit_model
     from runner.modelling.slices import score_slices, summaries
     from runner.modelling.training_data import load_training_data, split_labels
-    from runner.modelling.tuning import tune
+    from runner.modelling.tuning_search import tune
+    from runner.packaging.bundle_writer import class_list, served_model, served_predictions
     from runner.recipes.estimators import build_estimator, fitting
     from runner.records import tracking
     from runner.records.run_record import Training
@@ -183,60 +177,3 @@ def train(settings: Settings, path: Path) -> TrainingResult:
         refusals=refusals,
         champion=comparison.version,
     )
-
-
-def build_sql(settings: Settings, recipe: Recipe) -> tuple[Manifest, dict[str, Billed]]:
-    """Run `dbt build` for the recipe's spine and feature marts; return what dbt then knows.
-
-    And what it was billed, as `dbt.build` returns it.
-
-    A name that dbt does not know would select nothing and pass, so names are checked before.
-    """
-    with console.step("dbt: build spine and feature marts") as step:
-        manifest = checked_manifest(settings, recipe, step.update)
-        marts = feature_marts(recipe)
-        billed = dbt.build(settings, [recipe.spine, *marts], step.update)
-        manifest = load_manifest(settings.manifest_path)
-        check_references(recipe, manifest)
-        step.update(f"{recipe.spine}, {', '.join(marts)}")
-    return manifest, billed
-
-
-def feature_marts(recipe: Recipe) -> list[str]:
-    """Return the names of the feature marts that the recipe's features stand in."""
-    return sorted({reference.partition(":")[0] for reference in recipe.features})
-
-
-def checked_manifest(settings: Settings, recipe: Recipe, progress: dbt.Progress) -> Manifest:
-    """Return what dbt knows of the project, read anew where the recipe does not fit it."""
-    try:
-        manifest = load_manifest(settings.manifest_path)
-        check_references(recipe, manifest)
-    except RunnerError:
-        # The manifest may be older than the SQL: let dbt read the project before judging.
-        dbt.run(settings, ["parse"], progress)
-        manifest = load_manifest(settings.manifest_path)
-        check_references(recipe, manifest)
-    return manifest
-
-
-def let_threads_sleep() -> None:
-    """Keep OpenMP's idle threads from spinning; to be called before scikit-learn is imported."""
-    # By default they spin while they wait for each other: gradient boosting on 86,553 rows took
-    # 57 s on a busy machine, 7 s with this.
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-
-
-@contextmanager
-def importing(*modules: str) -> Iterator[None]:
-    """Import `modules` in the background while the body runs, and wait for them after it."""
-    let_threads_sleep()
-
-    def work() -> None:
-        for module in modules:
-            importlib.import_module(module)
-
-    thread = threading.Thread(target=work, daemon=True)
-    thread.start()
-    yield
-    thread.join()

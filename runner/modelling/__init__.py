@@ -1,1 +1,1 @@
-"""From training rows to a judged ML model: split, fit, tune, calibrate, score, bundle."""
+"""From training rows to a judged ML model: split, fit, tune, calibrate, score."""

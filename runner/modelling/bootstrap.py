@@ -17,8 +17,8 @@ from sklearn.base import BaseEstimator, ClassifierMixin, RegressorMixin
 from sklearn.exceptions import UndefinedMetricWarning
 from sklearn.metrics import get_scorer
 
+from contract.scoring import Predictions
 from runner.modelling.resampled_scores import Numbers, resampled_score
-from serving.scoring import Predictions
 
 RESAMPLES = 500
 SEED = 0

@@ -16,10 +16,10 @@ import numpy.typing as npt
 import pyarrow as pa
 from sklearn.exceptions import UndefinedMetricWarning
 
+from contract.scoring import Predictions
 from runner import console
 from runner.modelling.bootstrap import Interval, RowNumbers, predicted, score_interval
-from runner.modelling.champion import Contender, entity_numbers
-from serving.scoring import Predictions
+from runner.modelling.contender import Contender, entity_numbers
 
 if TYPE_CHECKING:
     from runner.recipes.recipe import Recipe

@@ -16,7 +16,7 @@ import pyarrow.compute as pc
 from feast import FeatureStore
 
 from runner.errors import RunnerError
-from runner.features.store import Feature, training_table
+from runner.feature_store.store import RecipeFeature, training_table
 from runner.modelling.model_inputs import InputColumn, model_inputs
 from runner.modelling.split import TimeSplit, TooFewRowsError, split_by_time
 from runner.project.manifest import EVENT_TIMESTAMP, Spine
@@ -76,7 +76,7 @@ class TrainingData:
 
 
 def load_training_data(
-    store: FeatureStore, recipe: Recipe, spine: Spine, features: list[Feature]
+    store: FeatureStore, recipe: Recipe, spine: Spine, features: list[RecipeFeature]
 ) -> TrainingData:
     """Return the recipe's training rows, each feature as it was knowable at its timestamp.
 

@@ -62,7 +62,7 @@ _SPINE_KEYS = {"entities", "labels", "owner"}
 
 
 @dataclass(frozen=True)
-class Column:
+class MartColumn:
     """A column of a dbt model: its name, type (`int64`, `float64`, `string` …) and description."""
 
     name: str
@@ -97,7 +97,7 @@ class Relation:
     owner: str
     tags: tuple[str, ...]
     entities: Mapping[str, str]
-    columns: Mapping[str, Column]
+    columns: Mapping[str, MartColumn]
     compiled_code: str | None
     adapter_type: str = field(default="postgres", kw_only=True)
 
@@ -134,7 +134,7 @@ class FeatureMart(Relation):
     online: bool
 
     @property
-    def features(self) -> tuple[Column, ...]:
+    def features(self) -> tuple[MartColumn, ...]:
         """Every column that is neither a join key nor a timestamp of the join."""
         others = {*self.join_keys, self.timestamp_field, self.created_timestamp_column}
         return tuple(column for column in self.columns.values() if column.name not in others)
@@ -308,7 +308,7 @@ def _meta(node: dict[str, Any], known: set[str]) -> dict[str, Any]:
     return meta
 
 
-def _column(node: dict[str, Any], column: dict[str, Any]) -> Column:
+def _column(node: dict[str, Any], column: dict[str, Any]) -> MartColumn:
     declared = (column.get("data_type") or "").strip().lower()
     base = declared.split("(")[0].strip()
     if base not in _DTYPES:
@@ -318,7 +318,7 @@ def _column(node: dict[str, Any], column: dict[str, Any]) -> Column:
             "cannot hold",
             f"use one of {', '.join(sorted(_DTYPES))}",
         )
-    return Column(column["name"], _DTYPES[base], " ".join(column["description"].split()))
+    return MartColumn(column["name"], _DTYPES[base], " ".join(column["description"].split()))
 
 
 def _require(node: dict[str, Any], relation: Relation, column: str, where: str) -> None:

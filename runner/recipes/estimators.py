@@ -39,7 +39,7 @@ class AllowedEstimator:
     accepts_nan
         Whether it takes missing numbers as they are.
     onnx
-        Whether skl2onnx converts it, or `runner.modelling.boosters` has it do so; the others are
+        Whether skl2onnx converts it, or `runner.packaging.boosters` has it do so; the others are
         served in the skops format.
     extra
         Whether `module` is no part of scikit-learn, but a package of its own that the extra of the

@@ -12,10 +12,10 @@ from pydantic import (
     model_validator,
 )
 
-from runner.recipes.errors import refuse
 from runner.recipes.estimators import THRESHOLD_SCORERS
+from runner.recipes.part import Part, PositiveDuration
+from runner.recipes.problems import refuse
 from runner.recipes.rules import threshold_problems
-from runner.recipes.types import Part, PositiveDuration
 
 
 class Calibration(Part):

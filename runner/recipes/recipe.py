@@ -22,9 +22,10 @@ from pydantic import (
 )
 
 from runner.errors import RunnerError
-from runner.recipes.errors import problems_of, refuse
 from runner.recipes.estimators import ESTIMATORS, SCORERS, Task
+from runner.recipes.part import Duration, Identifier, Name, Part, PositiveDuration
 from runner.recipes.probabilities import Calibration, DecisionThreshold
+from runner.recipes.problems import problems_of, refuse
 from runner.recipes.rules import (
     REFERENCE,
     SLICE,
@@ -39,7 +40,6 @@ from runner.recipes.rules import (
     tuned_argument_problems,
 )
 from runner.recipes.tuning import Tuning
-from runner.recipes.types import Duration, Identifier, Name, Part, PositiveDuration
 from runner.recipes.yaml_source import KeyPath, YamlSource, load_yaml
 from runner.wording import did_you_mean
 

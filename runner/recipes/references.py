@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator
 
 from runner.duration import format_duration
-from runner.project.manifest import Column, FeatureMart, Manifest, Spine
+from runner.project.manifest import FeatureMart, Manifest, MartColumn, Spine
 from runner.recipes.recipe import Recipe
 from runner.recipes.yaml_source import KeyPath, Problem
 from runner.wording import did_you_mean
@@ -134,7 +134,7 @@ def _slice_problems(recipe: Recipe, manifest: Manifest) -> Iterator[Problem]:
     for i, name in enumerate(recipe.slices):
         path, (view, _, feature) = ("slices", i), name.partition(":")
         relation: Spine | FeatureMart | None = manifest.spines.get(recipe.spine)
-        columns: Collection[Column] = relation.columns.values() if relation else ()
+        columns: Collection[MartColumn] = relation.columns.values() if relation else ()
         if feature:
             relation = manifest.marts.get(view)
             columns = relation.features if relation else ()

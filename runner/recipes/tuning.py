@@ -14,9 +14,9 @@ from pydantic import (
     model_validator,
 )
 
-from runner.recipes.errors import refuse
+from runner.recipes.part import Part, PositiveDuration
+from runner.recipes.problems import refuse
 from runner.recipes.rules import DISTRIBUTION_KEYS, distribution_problems, search_space_problems
-from runner.recipes.types import Part, PositiveDuration
 
 _BOUNDS = {"minItems": 2, "maxItems": 2}
 

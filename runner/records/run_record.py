@@ -21,24 +21,24 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from sklearn.pipeline import Pipeline
 
+from contract.bundle import read_bundle
+from contract.scoring import load_model
 from runner.bytes_billed import Billed, as_metrics, read_bill
-from runner.features.store import Feature
+from runner.feature_store.store import RecipeFeature
+from runner.lineage.column_lineage import Lineage, LineageColumn
 from runner.modelling.bootstrap import Interval
-from runner.modelling.bundle import ServedModel, class_list, write_bundle
-from runner.modelling.champion import Comparison
+from runner.modelling.contender import Comparison
 from runner.modelling.environment import environment, extras
 from runner.modelling.evaluation import Evaluation
 from runner.modelling.fitted_model import threshold_metric, uncalibrated
 from runner.modelling.plots import draw_plots
 from runner.modelling.slices import Slice, markdown
 from runner.modelling.training_data import TrainingData, table_digest
-from runner.modelling.tuning import Tuned
-from runner.project.column_lineage import Column, Lineage
+from runner.modelling.tuning_search import Tuned
+from runner.packaging.bundle_writer import ServedModel, class_list, write_bundle
 from runner.project.manifest import EVENT_TIMESTAMP, Manifest, Spine
 from runner.recipes.recipe import Recipe
 from runner.settings import Settings
-from serving.bundle import read_bundle
-from serving.scoring import load_model
 
 BUNDLE = "serving_bundle"
 ENVIRONMENT = "environment.json"
@@ -65,7 +65,7 @@ class Training:
     recipe: Recipe
     feast_project: str
     spine: Spine
-    features: list[Feature]
+    features: list[RecipeFeature]
     data: TrainingData
     tuned: Tuned
     pipeline: Pipeline
@@ -95,7 +95,8 @@ class Training:
     def _raw_columns(self) -> dict[str, Any]:
         """Feature → the raw columns it is computed from, and what could not be told of them."""
         columns = {
-            f.reference: self.columns.known(Column(f.mart.name, f.name)) for f in self.features
+            f.reference: self.columns.known(LineageColumn(f.mart.name, f.name))
+            for f in self.features
         }
         gaps: dict[str, str] = {}
         for column in columns.values():

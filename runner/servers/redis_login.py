@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qs, urlsplit
 
+from contract.redis_refusal import certificate_hint
 from runner.errors import RunnerError
-from runner.settings import RedisAddress
-from serving.redis_refusal import certificate_hint
+from runner.settings import LocalRedis
 
 if TYPE_CHECKING:
     import redis
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 _ANSWER_SECONDS = 5
 
 
-def login(address: RedisAddress) -> dict[str, Any]:
+def login(address: LocalRedis) -> dict[str, Any]:
     """Return what the server tells of itself; nothing if the account may not ask.
 
     Raises
@@ -50,7 +50,7 @@ def login(address: RedisAddress) -> dict[str, Any]:
         raise told from error
 
 
-def info(address: RedisAddress, section: str = "server") -> dict[str, Any]:
+def info(address: LocalRedis, section: str = "server") -> dict[str, Any]:
     """Return what the server tells of itself, without a second try; raises redis-py's errors.
 
     Parameters
@@ -68,7 +68,7 @@ def info(address: RedisAddress, section: str = "server") -> dict[str, Any]:
             return {}
 
 
-def told_data(address: RedisAddress) -> Path | None:
+def told_data(address: LocalRedis) -> Path | None:
     """Return the folder that the server says it works in; None if it does not tell us."""
     from redis import exceptions
 
@@ -79,7 +79,7 @@ def told_data(address: RedisAddress) -> Path | None:
         return None
 
 
-def _client(address: RedisAddress) -> redis.Redis:
+def _client(address: LocalRedis) -> redis.Redis:
     import redis
     from redis.backoff import NoBackoff
     from redis.retry import Retry
@@ -92,7 +92,7 @@ def _client(address: RedisAddress) -> redis.Redis:
     )
 
 
-def _tls_problem(address: RedisAddress, where: str, error: Exception) -> RunnerError | None:
+def _tls_problem(address: LocalRedis, where: str, error: Exception) -> RunnerError | None:
     """Return what is wrong between TLS and plain text; None if it is something else."""
     cause = error.__cause__ or error.__context__
     url = urlsplit(address.url)
@@ -121,7 +121,7 @@ def _tls_problem(address: RedisAddress, where: str, error: Exception) -> RunnerE
     return None
 
 
-def _speaks_tls(address: RedisAddress) -> bool:
+def _speaks_tls(address: LocalRedis) -> bool:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname = False
     context.verify_mode = ssl.CERT_NONE  # nothing is said after the handshake

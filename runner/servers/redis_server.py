@@ -11,7 +11,7 @@ from urllib.parse import unquote, urlsplit
 from runner.errors import RunnerError
 from runner.servers import processes
 from runner.servers.redis_login import info, login
-from runner.settings import RedisAddress
+from runner.settings import LocalRedis
 
 if TYPE_CHECKING:
     import psutil
@@ -26,7 +26,7 @@ def embedded_binary() -> Path:
     return next(programs, Path("valkey-server"))
 
 
-def check(address: RedisAddress) -> str | None:
+def check(address: LocalRedis) -> str | None:
     """Return the server's name and version if we can log in; None if nothing listens.
 
     Raises
@@ -58,7 +58,7 @@ def check(address: RedisAddress) -> str | None:
     return f"Redis {told.get('redis_version', '')}".strip()
 
 
-def _listens(address: RedisAddress) -> bool:
+def _listens(address: LocalRedis) -> bool:
     if urlsplit(address.url).scheme == "unix":
         return True
     try:
@@ -78,7 +78,7 @@ def running(data: Path) -> psutil.Process | None:
     return None
 
 
-def pid_at(address: RedisAddress, data: Path) -> int | None:
+def pid_at(address: LocalRedis, data: Path) -> int | None:
     """Return the process id of the server in `data` if it listens at `address`, else None."""
     from redis import exceptions
 
@@ -91,7 +91,7 @@ def pid_at(address: RedisAddress, data: Path) -> int | None:
         return None
 
 
-def start(address: RedisAddress, data: Path, *, binary: Path | None = None) -> psutil.Process:
+def start(address: LocalRedis, data: Path, *, binary: Path | None = None) -> psutil.Process:
     """Return a ready server at `address` that keeps its keys in `data`.
 
     Parameters
@@ -118,7 +118,7 @@ def stop(data: Path) -> bool:
     return True
 
 
-def _is_ready(address: RedisAddress) -> bool:
+def _is_ready(address: LocalRedis) -> bool:
     from redis import exceptions
 
     try:
@@ -128,7 +128,7 @@ def _is_ready(address: RedisAddress) -> bool:
     return True
 
 
-def _configuration(address: RedisAddress, data: Path) -> str:
+def _configuration(address: LocalRedis, data: Path) -> str:
     """Return the configuration; it goes through a pipe, as it may hold a password."""
     url = urlsplit(address.url)
     if url.scheme != "redis":

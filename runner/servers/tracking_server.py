@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from contract.mlflow_http import MlflowServer
 from runner.settings import Settings
-from serving.mlflow_http import MlflowServer
 
 
 def require_tracking_server(settings: Settings) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 import redis
 from google.cloud import bigquery
 
-from runner.features.online.materialize import ViewReport, materialize
+from runner.online.materialize import ViewReport, materialize
 from runner.project.manifest import FeatureMart
 from runner.settings import Settings
 from tests.instants import at
@@ -39,7 +39,7 @@ provider: local
 entity_key_serialization_version: 3
 registry: registry.db
 offline_store:
-  type: runner.features.bigquery.offline_store.PointInTimeBigQueryOfflineStore
+  type: runner.warehouse.bigquery.offline_store.PointInTimeBigQueryOfflineStore
   dataset: {{dataset}}
 online_store: {{{{type: redis, key_ttl_seconds: 86400}}}}
 """

@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 from feast import BigQuerySource, FeatureStore, RepoConfig
 from google.cloud import bigquery
 
-OURS = "runner.features.bigquery.offline_store.PointInTimeBigQueryOfflineStore"
+OURS = "runner.warehouse.bigquery.offline_store.PointInTimeBigQueryOfflineStore"
 _ARROW = {
     "INT64": pa.int64(),
     "STRING": pa.string(),

@@ -22,8 +22,8 @@ from google.cloud.bigquery import client as client_module
 from google.cloud.bigquery_storage_v1 import BigQueryReadClient
 
 from runner.errors import RunnerError
-from runner.features.bigquery.offline_store import PointInTimeBigQueryOfflineStoreConfig
-from runner.features.bigquery.session import Session
+from runner.warehouse.bigquery.offline_store import PointInTimeBigQueryOfflineStoreConfig
+from runner.warehouse.bigquery.session import BigQuerySession
 from tests.cloud.bigquery_stores import feast_store, fill, source
 
 pytestmark = [pytest.mark.cloud, pytest.mark.timeout(900)]
@@ -229,7 +229,7 @@ def test_an_upload_is_never_in_memory_as_a_whole(
     client: bigquery.Client, dataset: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(client_module, "_DEFAULT_CHUNKSIZE", 2**20)  # 100 of them otherwise
-    session = Session(PointInTimeBigQueryOfflineStoreConfig(dataset=dataset))
+    session = BigQuerySession(PointInTimeBigQueryOfflineStoreConfig(dataset=dataset))
     name = session.upload_name()
     keys = np.random.default_rng(7).integers(2**62, size=2**21)  # 16 MiB that do not compress
     rows = pa.table({"a": keys})

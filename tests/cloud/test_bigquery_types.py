@@ -14,7 +14,7 @@ from feast.value_type import ValueType
 from google.cloud import bigquery
 
 from runner.errors import RunnerError
-from runner.features.bigquery.offline_store import PointInTimeBigQueryOfflineStore
+from runner.warehouse.bigquery.offline_store import PointInTimeBigQueryOfflineStore
 from tests.cloud.bigquery_stores import feast_store, source
 
 pytestmark = [pytest.mark.cloud, pytest.mark.timeout(900)]

@@ -14,11 +14,11 @@ from feast.repo_config import load_repo_config
 from google.cloud import bigquery, bigquery_storage
 
 from runner.errors import RunnerError
-from runner.features.bigquery.estimates import BigQueryEstimates
-from runner.features.bigquery.mart import _is_partitioned_by_day, planned_look_up
-from runner.features.online.materialize import FULL, INCREMENTAL, SUPERSEDED, materialize
-from runner.features.warehouse import open_mart
+from runner.online.materialize import FULL, INCREMENTAL, SUPERSEDED, materialize
 from runner.project.manifest import FeatureMart
+from runner.warehouse.bigquery.estimates import BigQueryEstimates
+from runner.warehouse.bigquery.mart import _is_partitioned_by_day, planned_look_up
+from runner.warehouse.open_mart import open_mart
 from tests.cloud.bigquery_project import BigQueryProject
 from tests.instants import NOW, at
 from tests.online_project import redis_key

@@ -15,14 +15,15 @@ from typer.testing import CliRunner
 
 from runner import cli
 from runner.bytes_billed import LIMIT, Billed
+from runner.commands.built_sql import build_sql
 from runner.commands.plan import Plan, plan, require_affordable
-from runner.commands.training import build_sql, train
+from runner.commands.training import train
 from runner.errors import RunnerError
-from runner.features.bigquery.mart import BigQueryMart
-from runner.features.store import open_store, point_in_time_table, recipe_features
+from runner.feature_store.store import open_store, point_in_time_table, recipe_features
 from runner.project.manifest import load_manifest
 from runner.recipes.recipe import load_recipe
 from runner.settings import Settings, load_settings
+from runner.warehouse.bigquery.mart import BigQueryMart
 from tests.cloud.bigquery_stores import load_arrow
 from tests.demanded_limit import demanded_limit
 from tests.emulators.bigquery import Emulator

@@ -14,14 +14,14 @@ from urllib.parse import quote
 import pytest
 from typer.testing import CliRunner
 
+from contract.model_registry import open_source
+from contract.serving_errors import RegistryError, ServingError
 from runner.cli import app
 from runner.errors import RunnerError
-from runner.features.online.materialize import materialize
-from runner.features.store import open_store
+from runner.feature_store.store import open_store
+from runner.online.materialize import materialize
 from runner.servers.tracking_server import require_tracking_server
 from runner.settings import PostgresAddress, Settings
-from serving.errors import RegistryError, ServingError
-from serving.registry import open_source
 from tests.conftest import free_port
 from tests.emulators.certificates import Certificate, make_certificate
 from tests.emulators.gcs import BUCKET, CloudStorage, cloud_storage

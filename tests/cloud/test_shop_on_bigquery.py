@@ -29,14 +29,14 @@ from examples.shop.simulation import simulate
 from examples.shop.tables import raw_tables
 from runner.commands.prediction import predict
 from runner.commands.training import TrainingResult, train
-from runner.features.online.audit import audit
-from runner.features.online.materialize import materialize
-from runner.features.store import apply_recipe, open_store, recipe_features, training_table
+from runner.feature_store.store import apply_recipe, open_store, recipe_features, training_table
 from runner.modelling.training_data import table_digest
+from runner.online.audit import audit
+from runner.online.materialize import materialize
 from runner.project.manifest import Manifest, load_manifest
 from runner.recipes.recipe import load_recipe
 from runner.records import tracking
-from runner.settings import PostgresAddress, RedisAddress, load_settings
+from runner.settings import LocalRedis, PostgresAddress, load_settings
 from tests.conftest import copy_folder
 from tests.emulators.bigquery import Emulator
 from tests.online_project import stored_hashes
@@ -115,7 +115,7 @@ def project(
     client: bigquery.Client,
     emulator: Emulator,
     module_database: PostgresAddress,
-    redis_server: RedisAddress,
+    redis_server: LocalRedis,
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Project:
     root = tmp_path_factory.mktemp("shop")

@@ -11,7 +11,7 @@ from google.cloud import bigquery
 
 from runner.commands.doctor import diagnose
 from runner.commands.plan import plan
-from runner.features.registry_bucket import require_bucket
+from runner.feature_store.registry_bucket import require_bucket
 from runner.servers.redis_login import login
 from runner.servers.tracking_server import require_tracking_server
 from runner.settings import Settings, load_settings

@@ -19,12 +19,12 @@ import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 
-from runner.features.store import open_store, point_in_time_table, recipe_features
+from contract.bundle import read_bundle
+from contract.model_registry import open_source
+from runner.feature_store.store import open_store, point_in_time_table, recipe_features
 from runner.modelling.model_inputs import model_inputs
 from runner.project.manifest import load_manifest
 from runner.recipes.recipe import load_recipe
-from serving.bundle import read_bundle
-from serving.registry import open_source
 from tests.conftest import free_port
 from tests.e2e.conftest import REPOSITORY
 from tests.http_process import wait_for_http

@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from runner.settings import PostgresAddress, RedisAddress
+from runner.settings import LocalRedis, PostgresAddress
 from tests.e2e.conftest import REPOSITORY, copy_project
 
 PAGE = (REPOSITORY / "docs" / "recipe.md").read_text()
@@ -30,7 +30,7 @@ def project(tmp_path_factory):
     return copy_project(
         tmp_path_factory.mktemp("check"),
         PostgresAddress("127.0.0.1", 1, "nobody", "unused", "none"),
-        RedisAddress("redis://127.0.0.1:1/0"),
+        LocalRedis("redis://127.0.0.1:1/0"),
     )
 
 

@@ -18,7 +18,7 @@ import redis as redis_py
 from typer.testing import CliRunner
 
 from runner import cli
-from runner.checks import machine
+from runner.commands.checks import machine
 from runner.commands.doctor import Finding, diagnose
 from runner.errors import RunnerError
 from runner.project import dbt
@@ -291,7 +291,7 @@ def test_a_package_of_another_version_is_told(
     real = metadata.version
     versions = {"feast": "0.1", "redis": "99"}
     monkeypatch.setattr(
-        "runner.checks.machine.version", lambda name: versions.get(name) or real(name)
+        "runner.commands.checks.machine.version", lambda name: versions.get(name) or real(name)
     )
     told, hint = problems(look())["packages"]
     assert told == "feast 0.1, not <0.68,>=0.67; redis 99, not <9,>=5"
@@ -315,7 +315,7 @@ def test_a_disk_that_cannot_be_written_is_told(
     def full(**_: object) -> None:
         raise OSError(30, "Read-only file system")
 
-    monkeypatch.setattr("runner.checks.machine.TemporaryFile", full)
+    monkeypatch.setattr("runner.commands.checks.machine.TemporaryFile", full)
     told, hint = problems(look())["disk"]
     assert told.endswith("cannot be written: Read-only file system")
     assert hint.startswith("give yourself the folder")

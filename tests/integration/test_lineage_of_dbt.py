@@ -8,7 +8,7 @@ import pytest
 from runner.commands.docs import annotate
 from runner.commands.lineage import compiled_lineage, find_column
 from runner.errors import RunnerError
-from runner.project.column_lineage import Column
+from runner.lineage.column_lineage import LineageColumn
 from runner.settings import read_settings
 from tests.small_project import write_project
 
@@ -84,25 +84,33 @@ def lineage(settings):
 
 
 def test_an_ephemeral_dbt_model_and_a_version_are_steps_of_the_way(lineage):
-    assert lineage.parents[Column("top", "level")] == (Column("level.v2", "level"),)
-    assert lineage.parents[Column("level.v2", "level")] == (Column("between", "doubled"),)
-    assert lineage.raw_columns(Column("top", "level")) == ["raw_data.readings.amount"]
-    below = lineage.downstream(Column("between", "doubled"))
+    assert lineage.parents[LineageColumn("top", "level")] == (LineageColumn("level.v2", "level"),)
+    assert lineage.parents[LineageColumn("level.v2", "level")] == (
+        LineageColumn("between", "doubled"),
+    )
+    assert lineage.raw_columns(LineageColumn("top", "level")) == ["raw_data.readings.amount"]
+    below = lineage.downstream(LineageColumn("between", "doubled"))
     assert set(map(str, below[1:])) == {"level.v2.level", "top.level"}
 
 
 def test_a_snapshot_tells_where_its_times_come_from(lineage):
-    assert lineage.parents[Column("top", "since")] == (Column("kept", "dbt_valid_from"),)
-    assert lineage.raw_columns(Column("top", "since")) == ["raw_data.readings.event_timestamp"]
+    assert lineage.parents[LineageColumn("top", "since")] == (
+        LineageColumn("kept", "dbt_valid_from"),
+    )
+    assert lineage.raw_columns(LineageColumn("top", "since")) == [
+        "raw_data.readings.event_timestamp"
+    ]
 
 
 def test_a_seed_is_raw(lineage):
-    [rate] = lineage.raw_columns(Column("top", "rate"))
+    [rate] = lineage.raw_columns(LineageColumn("top", "rate"))
     assert rate.endswith(".rates.rate")
 
 
 def test_a_disabled_source_that_is_read_all_the_same_is_told(lineage):
-    assert lineage.gaps(Column("top", "x")) == {"raw_data.old.x": "raw_data.old is disabled in dbt"}
+    assert lineage.gaps(LineageColumn("top", "x")) == {
+        "raw_data.old.x": "raw_data.old is disabled in dbt"
+    }
     assert lineage.disabled == {"raw_data.old", "off"}
 
 

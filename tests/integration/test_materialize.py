@@ -17,16 +17,16 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from runner.errors import RunnerError
-from runner.features.online.materialize import (
+from runner.online.materialize import (
     FULL,
     INCREMENTAL,
     SUPERSEDED,
     _prefetched,
     materialize,
 )
-from runner.features.postgres.mart import open_postgres_mart
-from runner.project.manifest import Column, FeatureMart
+from runner.project.manifest import FeatureMart, MartColumn
 from runner.settings import PostgresAddress
+from runner.warehouse.postgres.mart import open_postgres_mart
 from tests.instants import NOW, at
 from tests.online_project import OnlineProject, redis_key, serialized
 
@@ -301,7 +301,7 @@ def test_a_new_feature_is_written_for_every_entity(
     project.insert(users, _row(1, -3, 1))
     project.materialize(-1)
     project.sql.execute("alter table feature_mart.user_activity add column device text default 'a'")
-    columns = {**users.columns, "device": Column("device", "string", "")}
+    columns = {**users.columns, "device": MartColumn("device", "string", "")}
     project.marts[0] = dataclasses.replace(users, columns=columns)
     assert project.materialize(0)[0].mode == FULL
     assert project.online() == project.expected(0)

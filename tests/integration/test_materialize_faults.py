@@ -20,10 +20,10 @@ import redis
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from runner.errors import RunnerError
-from runner.features.online import state as online_state
-from runner.features.online.connection import connect, load_online_config
-from runner.features.online.materialize import SUPERSEDED, materialize
-from runner.features.online.state import Lease, holding
+from runner.online import state as online_state
+from runner.online.connection import connect, load_online_config
+from runner.online.materialize import SUPERSEDED, materialize
+from runner.online.state import Lease, holding
 from runner.project.manifest import FeatureMart
 from runner.settings import PostgresAddress
 from tests import materialize_process

@@ -16,12 +16,12 @@ from typer.testing import CliRunner
 
 from runner.cli import app
 from runner.errors import RunnerError
-from runner.features.definitions import feast_objects
-from runner.features.online.audit import FeatureAudit, audit
-from runner.features.online.format import field_hash
-from runner.features.online.materialize import materialize
-from runner.features.online.values import get_online, parse_entity
-from runner.features.store import open_store
+from runner.feature_store.feast_objects import feast_objects
+from runner.feature_store.store import open_store
+from runner.online.audit import FeatureAudit, audit
+from runner.online.materialize import materialize
+from runner.online.reader import get_online, parse_entity
+from runner.online.redis_encoding import field_hash
 from runner.project.manifest import FeatureMart, Manifest
 from runner.recipes.recipe import load_recipe
 from runner.settings import PostgresAddress

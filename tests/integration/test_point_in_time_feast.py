@@ -22,11 +22,11 @@ from feast.types import Float64, Int64, String
 from feast.value_type import ValueType
 
 from runner.errors import RunnerError
-from runner.features.postgres.offline_store import (
+from runner.settings import PostgresAddress
+from runner.warehouse.postgres.offline_store import (
     PointInTimePostgreSQLOfflineStore,
     PointInTimePostgreSQLOfflineStoreConfig,
 )
-from runner.settings import PostgresAddress
 from tests.feast_stores import OURS, STOCK, feast_store, source
 
 DAY = timedelta(days=1)

@@ -20,9 +20,9 @@ from feast.types import Int64
 from feast.value_type import ValueType
 
 from runner.errors import RunnerError
-from runner.features.point_in_time.arrow_order import BLOCK_ROWS
-from runner.features.postgres.arrow_transport import connect
 from runner.settings import PostgresAddress
+from runner.warehouse.join.arrow_order import BLOCK_ROWS
+from runner.warehouse.postgres.session import connect
 from tests.feast_stores import feast_store, source
 
 REPOSITORY = Path(__file__).resolve().parents[2]

@@ -16,13 +16,13 @@ from sklearn.impute import SimpleImputer
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 
-from runner.settings import RedisAddress
-from serving import redis_address
+from contract import redis_address
+from contract.model_registry import FolderSource
+from runner.settings import LocalRedis
 from serving.batches import Batches, PredictRequest
-from serving.champion import Champion
+from serving.champion_watch import ChampionWatch
+from serving.features.online_client import OnlineStoreClient
 from serving.metrics import Metrics
-from serving.online_client import OnlineStoreClient
-from serving.registry import FolderSource
 from tests.serving_bundles import (
     OnlineStore,
     entity_key,
@@ -40,7 +40,7 @@ TURN: Any = object()
 
 
 @pytest.fixture(name="ask", scope="module")
-def _ask(tmp_path_factory: pytest.TempPathFactory, redis_server: RedisAddress) -> Any:
+def _ask(tmp_path_factory: pytest.TempPathFactory, redis_server: LocalRedis) -> Any:
     """A function that asks requests, all in one turn unless told; returns outcomes and metrics."""
     store = OnlineStore(redis_server.url)
     for user_id in range(300):
@@ -55,7 +55,7 @@ def _ask(tmp_path_factory: pytest.TempPathFactory, redis_server: RedisAddress) -
 def _asks(folder: Path, redis_url: str) -> Any:
     async def ask(requests: list[PredictRequest], give_up: int | None) -> tuple[Outcomes, Metrics]:
         metrics = Metrics()
-        champion = Champion(FolderSource(folder), metrics, 0)
+        champion = ChampionWatch(FolderSource(folder), metrics, 0)
         champion.refresh()
         online = OnlineStoreClient(redis_address.RedisAddress.from_url(redis_url), 5)
         await online.start()
@@ -139,13 +139,13 @@ def test_a_request_that_was_given_up_leaves_the_others_their_answers(ask: Ask) -
     assert _sample(metrics, "serving_rows_total") == 2
 
 
-def test_large_requests_have_a_turn_each(tmp_path: Path, redis_server: RedisAddress) -> None:
+def test_large_requests_have_a_turn_each(tmp_path: Path, redis_server: LocalRedis) -> None:
     write_linear_bundle(tmp_path)
     turns: list[int] = []
 
     async def count() -> None:
         """Count the turns of the event loop; note in which one each request was answered."""
-        champion = Champion(FolderSource(tmp_path), metrics := Metrics(), 0)
+        champion = ChampionWatch(FolderSource(tmp_path), metrics := Metrics(), 0)
         champion.refresh()
         online = OnlineStoreClient(redis_address.RedisAddress.from_url(redis_server.url), 5)
         await online.start()
@@ -170,7 +170,7 @@ def test_large_requests_are_answered_beside_small_ones(ask: Ask) -> None:
 
 
 def test_a_row_that_the_model_cannot_take_fails_only_who_asked_for_it(
-    tmp_path: Path, redis_server: RedisAddress
+    tmp_path: Path, redis_server: LocalRedis
 ) -> None:
     numbers, texts = (tensor["columns"] for tensor in inputs_of(manifest()))
     store = OnlineStore(redis_server.url)

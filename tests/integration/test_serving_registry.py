@@ -12,10 +12,10 @@ from typing import Any
 
 import pytest
 
-from serving.bundle import read_bundle
-from serving.champion import load
-from serving.errors import BundleError, ConfigurationError, RegistryError
-from serving.registry import FolderSource, Source, local_folder, open_source
+from contract.bundle import read_bundle
+from contract.model_registry import FolderSource, Source, local_folder, open_source
+from contract.serving_errors import BundleError, ConfigurationError, RegistryError
+from serving.loaded import load
 from tests.conftest import free_port
 from tests.emulators.mlflow_server import mlflow_server
 from tests.serving_bundles import register, write_linear_bundle

@@ -12,10 +12,10 @@ import pytest
 import uvicorn
 from uvicorn.server import ServerState
 
-from serving.guard import ApiKeys, Guard, Lifecycle, json_answer, send_answer
+from serving.http.guard import ApiKeys, Lifecycle, RequestGuard, json_answer, send_answer
+from serving.http.protocol import ShortWayProtocol
 from serving.logs import AccessLog
 from serving.metrics import Metrics
-from serving.protocol import ShortWayProtocol
 
 BODY = b'{"a": 1}'
 HEAD = b"POST /predict HTTP/1.1\r\nHost: localhost\r\nContent-Length: 8\r\n"
@@ -51,7 +51,7 @@ class _Server:
         self.endpoint = _Short()
         self.metrics = Metrics()
         self.header_seconds = ShortWayProtocol.header_seconds
-        guard = Guard(
+        guard = RequestGuard(
             _usual,
             keys=ApiKeys([]),
             metrics=self.metrics,

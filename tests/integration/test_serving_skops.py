@@ -15,10 +15,10 @@ from sklearn.linear_model import LinearRegression, LogisticRegression
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import FunctionTransformer, OneHotEncoder, StandardScaler
 
+from contract.bundle import read_bundle
+from contract.scoring import Model, load_model
+from contract.serving_errors import BundleError
 from runner.recipes.estimators import ESTIMATORS
-from serving.bundle import read_bundle
-from serving.errors import BundleError
-from serving.scoring import Model, load_model
 from tests.serving_bundles import inputs_of, manifest, write_bundle
 
 NUMBERS = inputs_of(manifest())[0]["columns"]

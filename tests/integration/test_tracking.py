@@ -15,22 +15,23 @@ import yaml
 from mlflow import MlflowClient
 from sklearn.metrics import log_loss
 
+from contract.bundle import read_bundle
+from contract.scoring import Predictions, load_model
+from contract.serving_errors import BundleError
 from runner.commands import promotion
+from runner.commands.champion_comparison import compare_with_champion
 from runner.commands.model_comparison import Row, compare, table
 from runner.commands.reproduction import _fit_again
 from runner.errors import RunnerError
-from runner.modelling.bundle import served_predictions
-from runner.modelling.champion import NO_CHAMPION, Contender, compare_with_champion, score_intervals
+from runner.modelling.contender import NO_CHAMPION, Contender, score_intervals
 from runner.modelling.split import split_by_time
 from runner.modelling.training_data import Rows, table_digest
-from runner.project.manifest import Column
+from runner.packaging.bundle_writer import served_predictions
+from runner.project.manifest import MartColumn
 from runner.records import tracking
 from runner.records.recorded_run import read_run
 from runner.records.run_record import git_commit
 from runner.settings import Settings
-from serving.bundle import read_bundle
-from serving.errors import BundleError
-from serving.scoring import Predictions, load_model
 from tests.modelling import FEATURES, MART, REGRESSOR, SPINE, make_recipe, rows
 from tests.trainings import train
 
@@ -256,7 +257,7 @@ def test_a_champion_whose_feature_is_gone_from_dbt_is_not_replaced(client, train
 
 def retyped(training, name, dtype, column=None):
     """Return the training where dbt has the feature in another type; no column: it has none."""
-    columns = {**MART.columns, name: Column(name, dtype, "")}
+    columns = {**MART.columns, name: MartColumn(name, dtype, "")}
     mart = dataclasses.replace(MART, columns=columns)
     table = training.data.table.drop_columns([f"activity__{name}"])
     if column is not None:

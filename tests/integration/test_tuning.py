@@ -18,13 +18,13 @@ import pytest
 from sklearn.metrics import roc_auc_score
 
 from runner.errors import RunnerError
-from runner.modelling import tuning
+from runner.modelling import tuning_search as tuning
 from runner.modelling.evaluation import evaluate
 from runner.modelling.folds import time_folds
 from runner.modelling.pipeline import fit_pipeline
 from runner.modelling.study import Study
 from runner.modelling.training_data import Rows
-from runner.modelling.tuning import NOT_TUNED, study_name, tune
+from runner.modelling.tuning_search import NOT_TUNED, study_name, tune
 from runner.recipes.recipe import load_recipe
 from runner.records import tracking
 from runner.records.recorded_run import read_run
@@ -158,7 +158,7 @@ import sys
 from pathlib import Path
 from tests.integration.test_tuning import searching
 from tests.trainings import project, training_data
-from runner.modelling.tuning import tune
+from runner.modelling.tuning_search import tune
 
 folder = Path(sys.argv[1])
 tune(project(folder), searching(folder / sys.argv[2], 6), training_data())

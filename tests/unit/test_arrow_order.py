@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from runner.features.point_in_time.arrow_order import in_spine_order
+from runner.warehouse.join.arrow_order import in_spine_order
 
 
 def _batches(numbers: list[int], size: int) -> list[pa.RecordBatch]:

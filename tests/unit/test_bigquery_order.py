@@ -3,7 +3,7 @@
 import pytest
 
 from runner.errors import RunnerError
-from runner.features.bigquery.order import with_order
+from runner.warehouse.bigquery.order import with_order
 
 NAMES = ["id", "at", "Label"]
 

@@ -12,8 +12,8 @@ from sklearn.pipeline import make_pipeline
 from xgboost import XGBClassifier, XGBRegressor
 
 from runner.errors import RunnerError
-from runner.modelling.boosters import teach_skl2onnx
-from runner.modelling.bundle import TOLERANCE, served_model
+from runner.packaging.boosters import teach_skl2onnx
+from runner.packaging.bundle_writer import TOLERANCE, served_model
 
 ROWS = 1_200
 QUICK = {"n_estimators": 30, "n_jobs": 1, "random_state": 0}
@@ -161,6 +161,6 @@ def test_what_does_not_prove_equal_is_refused_too(monkeypatch):
     served = served_model(pipeline, frame)
     assert served.format == "onnx"
     assert served.proof.startswith("ONNX equals the XGBRegressor pipeline within ")
-    monkeypatch.setattr("runner.modelling.boosters._XGBOOST_LINKS", {"reg:squarederror": "exp"})
+    monkeypatch.setattr("runner.packaging.boosters._XGBOOST_LINKS", {"reg:squarederror": "exp"})
     with pytest.raises(RunnerError, match="XGBRegressor cannot be served: "):
         served_model(pipeline, frame)

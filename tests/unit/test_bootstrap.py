@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import roc_auc_score
 
+from contract.scoring import Predictions
 from runner.modelling.bootstrap import (
     RESAMPLES,
     paired_interval,
@@ -11,7 +12,6 @@ from runner.modelling.bootstrap import (
     resamples,
     score_interval,
 )
-from serving.scoring import Predictions
 
 
 def model(scores):

@@ -12,16 +12,16 @@ import typer
 import typer.main
 import yaml
 
+from contract.model_registry import FolderSource
+from contract.serving_settings import Limits, ServingSettings
+from contract.view_layout import EXPIRED, MISSING, STATUSES
 from examples.shop.__main__ import generate
-from runner.checks.bigquery import DATASETS
 from runner.cli import app
+from runner.commands.checks.bigquery import DATASETS
 from runner.recipes.recipe import load_recipe
-from serving.champion import Champion
-from serving.guard import PROBES, ROUTES
+from serving.champion_watch import ChampionWatch
+from serving.http.guard import PROBES, ROUTES
 from serving.metrics import Metrics
-from serving.online import EXPIRED, MISSING, STATUSES
-from serving.registry import FolderSource
-from serving.settings import Limits, ServingSettings
 from tests.serving_bundles import write_linear_bundle
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -104,7 +104,7 @@ def _assigned():
 
 def test_every_variable_is_read_by_our_code_or_by_mlflow():
     ours = _sources(
-        *(ROOT / name for name in ("runner", "serving", "profiles", "dbt_project", "Dockerfile"))
+        *(ROOT / name for name in "contract runner serving profiles dbt_project Dockerfile".split())
     )
     mlflow = _package("mlflow")
     theirs = _sources(
@@ -273,7 +273,7 @@ def exposed(tmp_path_factory):
     folder = tmp_path_factory.mktemp("bundle")
     write_linear_bundle(folder)
     metrics = Metrics()
-    Champion(FolderSource(folder), metrics, 0).refresh()
+    ChampionWatch(FolderSource(folder), metrics, 0).refresh()
     metrics.request("/predict", 200, 0.1)
     metrics.row_errors["invalid_entity_row"] += 1
     found = {}

@@ -2,8 +2,8 @@
 
 import pytest
 
-from runner.project.column_lineage import Column, column_lineage
-from runner.project.query_columns import Query, Unresolved
+from runner.lineage.column_lineage import LineageColumn, column_lineage
+from runner.lineage.query_columns import Query, Unresolved
 
 KNOWN = {("s", "k"): ["a", "b"]}  # of every other table the columns are not known
 
@@ -68,30 +68,30 @@ def shop(request):
 
 
 def test_a_feature_is_followed_through_staging_to_its_raw_column(shop):
-    assert shop.raw_columns(Column("mart", "spend")) == ["raw_data.orders.amount"]
-    assert shop.parents[Column("mart", "spend")] == (Column("stg", "amount_usd"),)
+    assert shop.raw_columns(LineageColumn("mart", "spend")) == ["raw_data.orders.amount"]
+    assert shop.parents[LineageColumn("mart", "spend")] == (LineageColumn("stg", "amount_usd"),)
 
 
 def test_a_raw_column_is_followed_to_everything_made_of_it(shop):
-    found = shop.downstream(Column("raw_data.orders", "amount"))
+    found = shop.downstream(LineageColumn("raw_data.orders", "amount"))
     assert set(map(str, found[1:])) == {"stg.amount_usd", "mart.spend"}
 
 
 def test_a_column_that_only_filters_is_no_origin_but_its_table_has_readers(shop):
-    found = shop.downstream(Column("raw_data.orders", "status"))
+    found = shop.downstream(LineageColumn("raw_data.orders", "status"))
     assert set(map(str, found[1:])) == {"stg.status"}
     assert shop.readers("raw_data.orders") == ["mart", "stg"]
 
 
 def test_a_count_of_rows_comes_from_the_rows_it_counts(shop):
-    assert shop.raw_columns(Column("mart", "orders_7d")) == ["raw_data.orders.*"]
+    assert shop.raw_columns(LineageColumn("mart", "orders_7d")) == ["raw_data.orders.*"]
     assert not shop.unresolved
 
 
 def test_a_table_that_dbt_does_not_know_is_said_to_be_unknown():
     found = lineage(node("mart", "select x as y from other.place"))
-    assert found.raw_columns(Column("mart", "y")) == []
-    assert found.gaps(Column("mart", "y")) == {
+    assert found.raw_columns(LineageColumn("mart", "y")) == []
+    assert found.gaps(LineageColumn("mart", "y")) == {
         "other.place.x": "dbt does not know the table other.place"
     }
 
@@ -109,18 +109,18 @@ def test_a_table_that_dbt_does_not_know_is_said_to_be_unknown():
 )
 def test_a_dbt_model_that_cannot_be_read_is_said_so(more, reason):
     found = lineage(node("mart", **{"columns": {"y": {"name": "y"}}, **more}))
-    assert reason in found.unresolved[Column("mart", "y")]
+    assert reason in found.unresolved[LineageColumn("mart", "y")]
 
 
 def test_a_described_column_that_the_sql_does_not_have_is_said_so():
     found = lineage(node("mart", "select 1 as x", columns={"y": {"name": "y"}}))
-    assert found.unresolved[Column("mart", "y")] == "its SQL has no column y"
+    assert found.unresolved[LineageColumn("mart", "y")] == "its SQL has no column y"
 
 
 def test_an_incremental_model_that_filters_by_its_own_table_is_understood():
     sql = "select id from raw_data.orders where at > (select max(at) from shop.mart.inc)"
     found = lineage(node("inc", sql.replace("raw_data.", "shop.raw_data.")))
-    assert found.raw_columns(Column("inc", "id")) == ["raw_data.orders.id"]
+    assert found.raw_columns(LineageColumn("inc", "id")) == ["raw_data.orders.id"]
 
 
 def test_an_ephemeral_dbt_model_lies_between_like_any_other():
@@ -134,10 +134,10 @@ def test_an_ephemeral_dbt_model_lies_between_like_any_other():
             parents=["model.sums"],
         ),
     )
-    assert found.parents[Column("mart", "total")] == (Column("sums", "total"),)
-    assert found.parents[Column("mart", "n")] == (Column("sums", "*"),)
-    assert found.raw_columns(Column("mart", "total")) == ["raw_data.orders.amount"]
-    assert Column("mart", "total") in found.downstream(Column("sums", "total"))
+    assert found.parents[LineageColumn("mart", "total")] == (LineageColumn("sums", "total"),)
+    assert found.parents[LineageColumn("mart", "n")] == (LineageColumn("sums", "*"),)
+    assert found.raw_columns(LineageColumn("mart", "total")) == ["raw_data.orders.amount"]
+    assert LineageColumn("mart", "total") in found.downstream(LineageColumn("sums", "total"))
     assert not found.unresolved
 
 
@@ -161,10 +161,10 @@ def snapshot(sql, mart, **config):
 def test_a_snapshot_has_the_columns_of_its_sql_and_the_times_that_dbt_adds(sql, mart):
     found = snapshot(sql, mart, strategy="timestamp", updated_at="changed")
     for name in TIMES:
-        assert found.raw_columns(Column("mart", name)) == ["raw_data.orders.changed"]
-    assert found.raw_columns(Column("mart", "amount")) == ["raw_data.orders.amount"]
-    assert found.gaps(Column("mart", "amount")) == {}
-    assert found.gaps(Column("mart", "dbt_scd_id")) == {
+        assert found.raw_columns(LineageColumn("mart", name)) == ["raw_data.orders.changed"]
+    assert found.raw_columns(LineageColumn("mart", "amount")) == ["raw_data.orders.amount"]
+    assert found.gaps(LineageColumn("mart", "amount")) == {}
+    assert found.gaps(LineageColumn("mart", "dbt_scd_id")) == {
         "past.dbt_scd_id": "dbt's snapshot computes it"
     }
 
@@ -182,7 +182,9 @@ def test_a_snapshot_has_the_columns_of_its_sql_and_the_times_that_dbt_adds(sql, 
 )
 def test_times_of_a_snapshot_that_are_no_column_are_said_to_be_computed(config):
     found = snapshot("select * from shop.raw_data.orders", "since", **config)
-    assert found.gaps(Column("mart", "since")) == {"past.since": "dbt's snapshot computes it"}
+    assert found.gaps(LineageColumn("mart", "since")) == {
+        "past.since": "dbt's snapshot computes it"
+    }
 
 
 def test_versions_of_a_dbt_model_are_told_apart():
@@ -199,8 +201,8 @@ def test_versions_of_a_dbt_model_are_told_apart():
         },
         node("top", "select x from shop.mart.mart_v2"),
     )
-    assert found.raw_columns(Column("mart.v1", "x")) == ["raw_data.orders.a"]
-    assert found.parents[Column("top", "x")] == (Column("mart.v2", "x"),)
+    assert found.raw_columns(LineageColumn("mart.v1", "x")) == ["raw_data.orders.a"]
+    assert found.parents[LineageColumn("top", "x")] == (LineageColumn("mart.v2", "x"),)
 
 
 def test_a_seed_is_raw():
@@ -208,7 +210,7 @@ def test_a_seed_is_raw():
         node("rates", kind="seed", schema="raw_data"),
         node("mart", "select rate from shop.raw_data.rates", parents=["seed.rates"]),
     )
-    assert found.raw_columns(Column("mart", "rate")) == ["raw_data.rates.rate"]
+    assert found.raw_columns(LineageColumn("mart", "rate")) == ["raw_data.rates.rate"]
     assert found.readers("raw_data.rates") == ["mart"]
 
 
@@ -217,8 +219,8 @@ def test_raw_tables_of_one_name_in_two_databases_are_told_apart():
         node("orders_too", kind="seed", schema="raw_data", alias="orders", database="archive"),
         node("mart", "select a.x, b.y from shop.raw_data.orders a join archive.raw_data.orders b"),
     )
-    assert found.raw_columns(Column("mart", "x")) == ["shop.raw_data.orders.x"]
-    assert found.raw_columns(Column("mart", "y")) == ["archive.raw_data.orders.y"]
+    assert found.raw_columns(LineageColumn("mart", "x")) == ["shop.raw_data.orders.x"]
+    assert found.raw_columns(LineageColumn("mart", "y")) == ["archive.raw_data.orders.y"]
 
 
 def test_what_dbt_has_disabled_has_no_columns_and_is_said_to_be_disabled():
@@ -234,9 +236,11 @@ def test_what_dbt_has_disabled_has_no_columns_and_is_said_to_be_disabled():
             },
         }
     )
-    assert found.gaps(Column("mart", "x")) == {"raw_data.old.x": "raw_data.old is disabled in dbt"}
+    assert found.gaps(LineageColumn("mart", "x")) == {
+        "raw_data.old.x": "raw_data.old is disabled in dbt"
+    }
     assert found.disabled == {"raw_data.old", "off"}
-    assert Column("off", "x") not in found.parents
+    assert LineageColumn("off", "x") not in found.parents
 
 
 def test_what_takes_all_of_a_raw_table_may_have_more_columns_than_are_named():

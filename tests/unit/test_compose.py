@@ -15,10 +15,10 @@ import typer.main
 import yaml
 from dotenv import dotenv_values
 
+from contract.serving_settings import ServingSettings
 from examples.shop.__main__ import generate
 from runner.cli import app
 from runner.commands.exposures import FOLDER
-from serving.settings import ServingSettings
 
 ROOT = Path(__file__).parents[2]
 LOCAL = dotenv_values(ROOT / "profiles" / "local.env", interpolate=False)

@@ -10,8 +10,8 @@ import typer.main
 import yaml
 
 from runner.cli import app
-from runner.recipes.errors import keys_of
 from runner.recipes.estimators import argument_problems
+from runner.recipes.problems import keys_of
 from runner.recipes.recipe import Recipe, load_recipe
 from runner.recipes.yaml_source import load_yaml
 from tests.recipe_files import recipe_text
@@ -21,7 +21,16 @@ README = ROOT / "README.md"
 PAGES = [README, *sorted((ROOT / "docs").rglob("*.md"))]
 TOLD = [*PAGES, *sorted((ROOT / "examples").rglob("*.md")), ROOT / "runner/skeleton/README.md"]
 ABOUT_RECIPES = ("recipe", "tuning", "evaluation", "gates", "lineage", "reproduce")
-FOLDERS = ("dbt_project/", "runner/", "serving/", "recipes/", "examples/", "docs/", "profiles/")
+FOLDERS = (
+    "dbt_project/",
+    "runner/",
+    "contract/",
+    "serving/",
+    "recipes/",
+    "examples/",
+    "docs/",
+    "profiles/",
+)
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
@@ -36,7 +45,7 @@ def test_every_link_and_every_file_named_exists(page):
 
 SOURCES = {
     ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): path
-    for folder in ("runner", "serving")
+    for folder in ("contract", "runner", "serving")
     for path in (ROOT / folder).rglob("*.py")
     if "skeleton" not in path.parts
 }
@@ -44,7 +53,7 @@ SOURCES = {
 PACKAGES = "|".join({path.parent.name for path in SOURCES.values()} - {"project"})
 MODULES = "|".join({path.stem for path in SOURCES.values()})
 NAME = rf"`((?:{PACKAGES})(?:\.\w+)+|(?:{MODULES})\.[A-Z]\w+)(?:\(\))?`"
-FILE = r"(?<![\w./-])(?:(?:runner|serving|tests)/[\w/]+\.py|docs/[\w/-]+\.md)"
+FILE = r"(?<![\w./-])(?:(?:contract|runner|serving|tests)/[\w/]+\.py|docs/[\w/-]+\.md)"
 
 
 def is_ours(name):
@@ -71,11 +80,11 @@ def test_every_module_and_file_that_the_code_names_exists():
 
 
 def test_a_name_is_ours_by_its_end_only_if_something_has_it():
-    assert is_ours("runner.features.postgres.merge")
+    assert is_ours("runner.warehouse.postgres.merge")
     assert is_ours("postgres.merge")
-    assert is_ours("point_in_time.model.Column")
+    assert is_ours("join.join_parts.JoinColumn")
     assert not is_ours("postgres.merger")
-    assert not is_ours("point_in_time.model.Columns")
+    assert not is_ours("join.join_parts.JoinColumns")
 
 
 def test_every_command_is_in_the_readme():

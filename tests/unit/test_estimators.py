@@ -19,9 +19,10 @@ from sklearn.metrics import get_scorer
 from sklearn.neighbors import KNeighborsClassifier, KNeighborsRegressor
 from sklearn.utils import get_tags
 
+from contract.scoring import TRUSTED_TYPES
 from runner.errors import RunnerError
-from runner.modelling.boosters import teach_skl2onnx
 from runner.modelling.pipeline import fit_pipeline
+from runner.packaging.boosters import teach_skl2onnx
 from runner.recipes.estimators import (
     ESTIMATORS,
     SCORERS,
@@ -31,7 +32,6 @@ from runner.recipes.estimators import (
     wants_scaling,
 )
 from runner.recipes.recipe import load_recipe
-from serving.scoring import TRUSTED_TYPES
 from tests.recipe_files import recipe_text
 
 RANDOM = np.random.default_rng(0)

@@ -10,7 +10,7 @@ from runner.commands import exposures
 from runner.commands.docs import annotate
 from runner.commands.exposures import write_exposures
 from runner.errors import RunnerError
-from runner.project.column_lineage import Column, Lineage
+from runner.lineage.column_lineage import Lineage, LineageColumn
 from runner.settings import Settings
 from tests.modelling import make_recipe
 
@@ -141,12 +141,12 @@ def test_a_column_that_dbt_describes_ends_with_its_raw_columns():
     node = {"resource_type": "model", "name": "mart", "columns": columns}
     lineage = Lineage(
         {
-            Column("mart", "a"): (Column("raw.t", "x"), Column("raw.t", "y")),
-            Column("mart", "b"): (),
-            Column("mart", "c"): (),
+            LineageColumn("mart", "a"): (LineageColumn("raw.t", "x"), LineageColumn("raw.t", "y")),
+            LineageColumn("mart", "b"): (),
+            LineageColumn("mart", "c"): (),
         },
         frozenset({"raw.t"}),
-        {Column("mart", "b"): "it is not SQL"},
+        {LineageColumn("mart", "b"): "it is not SQL"},
     )
     annotate({"nodes": {"model.mart": node}}, lineage)
     assert columns["a"]["description"] == "The sum.\n\nFrom `raw.t.x`, `raw.t.y`."

@@ -8,9 +8,9 @@ import pytest
 import redis
 from mlflow.exceptions import MlflowException
 
+from contract.serving_errors import BundleError
 from runner.errors import RunnerError
 from runner.failures import explain
-from serving.errors import BundleError
 
 
 @pytest.mark.parametrize(

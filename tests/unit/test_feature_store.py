@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from runner.errors import RunnerError
-from runner.features.store import open_store
+from runner.feature_store.store import open_store
 from runner.settings import Settings
 
 TYPE = "runner.features.gone.OfflineStore"

@@ -15,13 +15,13 @@ from sklearn.calibration import CalibratedClassifierCV
 from sklearn.frozen import FrozenEstimator
 from sklearn.metrics import f1_score
 
+from contract.scoring import load_model
 from runner.errors import RunnerError
-from runner.modelling import bundle
 from runner.modelling.fitted_model import calibration_of, fit_model, threshold_of, uncalibrated
 from runner.modelling.pipeline import fit_pipeline
 from runner.modelling.plots import draw_plots
 from runner.modelling.training_data import Rows, TrainingData, split_labels
-from serving.scoring import load_model
+from runner.packaging import bundle_writer as bundle
 from tests.modelling import CLASSIFIER, SPINE, make_recipe, rows
 from tests.unit.test_modelling import written
 

@@ -4,7 +4,7 @@ import pytest
 
 from runner.commands.lineage import Answer, User, find_column
 from runner.commands.lineage_report import as_json, as_text
-from runner.project.column_lineage import Column, column_lineage
+from runner.lineage.column_lineage import LineageColumn, column_lineage
 from tests.unit.test_column_lineage import node
 
 ORDERS = node("orders", kind="source", schema="raw_data", identifier="orders")
@@ -40,20 +40,22 @@ def answer(*starts, recipe=False):
     ],
 )
 def test_a_column_that_is_not_wholly_known_says_so(column, upstream, raw):
-    told = as_text(answer(Column("mart", column)))
+    told = as_text(answer(LineageColumn("mart", column)))
     assert f"upstream\n  {upstream}\n\nraw columns\n  {raw}\n" in told
     assert told.endswith(GAP)
 
 
 def test_a_constant_is_told_from_what_is_not_known():
-    told = as_text(answer(Column("mart", "one")))
+    told = as_text(answer(LineageColumn("mart", "one")))
     assert "upstream\n  nothing: a constant\n\nraw columns\n  none\n" in told
     assert "could not be resolved" not in told
-    assert "upstream\n  not known\n" in as_text(answer(Column("py", "y")))
+    assert "upstream\n  not known\n" in as_text(answer(LineageColumn("py", "y")))
 
 
 def test_a_recipe_says_which_of_its_features_are_not_wholly_known():
-    told = as_text(answer(*(Column("mart", name) for name in ("y", "one", "a", "z")), recipe=True))
+    told = as_text(
+        answer(*(LineageColumn("mart", name) for name in ("y", "one", "a", "z")), recipe=True)
+    )
     assert "mart.y    what could not be resolved\n" in told
     assert "mart.one  a constant\n" in told
     assert "mart.a    raw_data.orders.a\n" in told
@@ -62,7 +64,7 @@ def test_a_recipe_says_which_of_its_features_are_not_wholly_known():
 
 
 def test_whoever_changes_a_raw_column_is_told_which_readers_are_not_known():
-    found = as_json(answer(Column("raw_data.orders", "a")))
+    found = as_json(answer(LineageColumn("raw_data.orders", "a")))
     assert set(found["downstream"]) == {"mart.a", "mart.z"}
     assert found["unresolved"] == {"py.*": "it is not SQL"}
 
@@ -78,7 +80,10 @@ def test_names_in_capitals_are_those_that_the_warehouse_does_not_tell_apart():
             "sources": {"source.orders": ORDERS},
         }
     )
-    roles = {Column("mart", "orderAmount"): "feature", Column("mart", "userId"): "key"}
+    roles = {
+        LineageColumn("mart", "orderAmount"): "feature",
+        LineageColumn("mart", "userId"): "key",
+    }
     recipe = User("recipes/x.yaml", "x", (), roles).named_as_in(found)
     [feature, key] = recipe.columns
     assert found.raw_columns(feature) == ["raw_data.orders.amount"]

@@ -10,13 +10,13 @@ import pytest
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.pipeline import Pipeline
 
+from contract.bundle import read_bundle
+from contract.scoring import load_model
 from runner.errors import RunnerError
-from runner.modelling import bundle
 from runner.modelling.evaluation import evaluate
 from runner.modelling.pipeline import build_pipeline
 from runner.modelling.plots import draw_plots
-from serving.bundle import read_bundle
-from serving.scoring import load_model
+from runner.packaging import bundle_writer as bundle
 from tests.modelling import CLASSIFIER, FEATURES, REGRESSOR, SPINE, make_recipe, rows
 
 

@@ -18,13 +18,13 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from runner.features.online.format import (
+from contract.feast_format import time_field
+from runner.online.redis_encoding import (
     KeyFormat,
     encode_times,
     encode_values,
     field_hash,
 )
-from serving.feast_format import time_field
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _INT32 = st.integers(-(2**31), 2**31 - 1)

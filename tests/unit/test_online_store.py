@@ -3,7 +3,7 @@
 import pytest
 from feast.infra.online_stores.redis import RedisOnlineStore
 
-from runner.features.online.online_store import EnvRedisOnlineStoreConfig, feast_connection_string
+from runner.online.online_store import EnvRedisOnlineStoreConfig, feast_connection_string
 
 
 @pytest.mark.parametrize(

@@ -4,34 +4,34 @@ from __future__ import annotations
 
 from datetime import timedelta
 
-from runner.features.point_in_time.model import Column, Feature, Spine, View
-from runner.features.postgres.sql import point_in_time_query
-from runner.features.postgres.types import interval
+from runner.warehouse.join.join_parts import JoinColumn, JoinFeature, JoinSpine, JoinView
+from runner.warehouse.postgres.join_sql import point_in_time_query
+from runner.warehouse.postgres.types import interval
 
-USER = Column("user_id", "int8")
-ORDERS = Column("orders_7d", "int8")
-SPINE = Spine(
+USER = JoinColumn("user_id", "int8")
+ORDERS = JoinColumn("orders_7d", "int8")
+SPINE = JoinSpine(
     query="select user_id, event_timestamp, label from spine_data.spine_purchase",
-    columns=(USER, Column("event_timestamp", "timestamptz"), Column("label", "bool")),
+    columns=(USER, JoinColumn("event_timestamp", "timestamptz"), JoinColumn("label", "bool")),
     timestamp="event_timestamp",
     row="spine_row",
 )
 
 
-def _view(**changes: object) -> View:
+def _view(**changes: object) -> JoinView:
     values = {
         "name": "user_activity",
         "source": "feature_mart.user_activity",
         "keys": (("user_id", USER),),
-        "timestamp": Column("event_timestamp", "timestamptz"),
-        "created": Column("created_at", "timestamptz"),
-        "features": (Feature(ORDERS, "INT64", "user_activity__orders_7d"),),
+        "timestamp": JoinColumn("event_timestamp", "timestamptz"),
+        "created": JoinColumn("created_at", "timestamptz"),
+        "features": (JoinFeature(ORDERS, "INT64", "user_activity__orders_7d"),),
         "tie_break": (),
         "ttl": timedelta(days=7),
         "knowledge_time": True,
         "is_indexed": True,
     }
-    return View(**{**values, **changes})  # type: ignore[arg-type]
+    return JoinView(**{**values, **changes})  # type: ignore[arg-type]
 
 
 BY_INDEX = """\
@@ -139,7 +139,11 @@ def test_where_ties_are_possible_the_equally_new_rows_are_compared() -> None:
 
 
 def test_types_without_an_order_are_compared_as_text_by_code_point() -> None:
-    columns = (Column("j", "json"), Column("t", "text", is_array=True), Column("n", "numeric"))
+    columns = (
+        JoinColumn("j", "json"),
+        JoinColumn("t", "text", is_array=True),
+        JoinColumn("n", "numeric"),
+    )
     sql = point_in_time_query(SPINE, [_view(tie_break=columns)], SPINE.columns, 1000)
     assert 'source."j"::text collate "C" desc nulls last' in sql
     assert 'source."t"::text[] collate "C" desc nulls last' in sql
@@ -153,7 +157,7 @@ def test_without_knowledge_time_a_missing_created_timestamp_is_oldest() -> None:
 
 
 def test_a_column_without_zone_is_compared_such_that_its_index_serves() -> None:
-    view = _view(timestamp=Column("event_timestamp", "timestamp"))
+    view = _view(timestamp=JoinColumn("event_timestamp", "timestamp"))
     sql = point_in_time_query(SPINE, [view], SPINE.columns, 1000)
     assert """source."event_timestamp" <= (spine."event_timestamp" at time zone 'UTC')""" in sql
 

@@ -4,9 +4,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from contract.bundle import read_bundle
 from runner.commands.prediction_file import read_entities
 from runner.errors import RunnerError
-from serving.bundle import read_bundle
 from tests.serving_bundles import write_linear_bundle
 
 

@@ -17,7 +17,6 @@ from hypothesis import strategies as st
 from pydantic import BaseModel, ValidationError
 
 from runner.errors import RunnerError
-from runner.recipes.errors import keys_of, part_in
 from runner.recipes.estimators import (
     ESTIMATORS,
     SCORERS,
@@ -25,8 +24,9 @@ from runner.recipes.estimators import (
     build_estimator,
     names_of,
 )
+from runner.recipes.keys_table import recipe_reference, renew
+from runner.recipes.problems import keys_of, part_in
 from runner.recipes.recipe import Recipe, load_recipe
-from runner.recipes.reference import recipe_reference, renew
 from runner.recipes.schema import recipe_schema
 from runner.recipes.yaml_source import load_yaml
 from tests.recipe_files import LINES, recipe_text
@@ -1066,7 +1066,7 @@ def test_the_table_of_keys_is_made_from_the_schema(tmp_path):
     page.write_text(DOCS.replace("| `label` | text |", "| `label` | by hand |"))
     assert page.read_text() != DOCS
     renew(page)
-    assert page.read_text() == DOCS, "python -m runner.recipes.reference docs/recipe.md"
+    assert page.read_text() == DOCS, "python -m runner.recipes.keys_table docs/recipe.md"
     assert DOCS.count(recipe_reference()) == 1
 
 

@@ -13,7 +13,7 @@ from hypothesis import given
 
 from runner.commands.checking import recipe_errors
 from runner.errors import RunnerError
-from runner.project.manifest import Column, FeatureMart, Manifest, Spine
+from runner.project.manifest import FeatureMart, Manifest, MartColumn, Spine
 from runner.recipes.recipe import load_recipe
 from runner.recipes.references import check_references
 from tests.recipe_files import recipe_text
@@ -21,7 +21,7 @@ from tests.unit.test_recipe import spoiled
 
 
 def columns(**dtypes):
-    return {name: Column(name, dtype, "") for name, dtype in dtypes.items()}
+    return {name: MartColumn(name, dtype, "") for name, dtype in dtypes.items()}
 
 
 def relation(name, folder, entities, **dtypes):

@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
+from contract.scoring import Predictions
 from runner.modelling import bootstrap
 from runner.modelling.bootstrap import predicted, resamples, row_counts
 from runner.modelling.resampled_scores import (
@@ -16,7 +17,6 @@ from runner.modelling.resampled_scores import (
     _OF_VALUES,
     resampled_score,
 )
-from serving.scoring import Predictions
 
 CLASSIFICATION = [*_OF_LABELS, *_OF_SHARES]
 

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from serving.bundle import read_bundle
-from serving.errors import BundleError
+from contract.bundle import read_bundle
+from contract.serving_errors import BundleError
 from tests.serving_bundles import manifest, write_bundle, write_linear_bundle
 
 

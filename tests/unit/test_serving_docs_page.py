@@ -7,14 +7,15 @@ from pathlib import Path
 
 import pytest
 
-from serving.errors import RESPONSES
+from serving.http_errors import RESPONSES
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "serving.md").read_text()
 VARIABLES = sorted(
     {
         name
-        for file in (ROOT / "serving").glob("*.py")
+        for folder in ("contract", "serving")
+        for file in (ROOT / folder).rglob("*.py")
         for name in re.findall(r'"((?:SERVING|MLFLOW_TRACKING)_[A-Z_]+)"', file.read_text())
     }
 )

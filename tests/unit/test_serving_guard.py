@@ -8,16 +8,17 @@ from typing import Any
 
 import pytest
 
+from contract.model_registry import ModelVersion
+from contract.redis_address import RedisAddress
+from contract.serving_errors import BundleError
+from contract.serving_settings import Limits
 from serving.app import create_app
-from serving.champion import Champion
-from serving.errors import BundleError, ModelNotReadyError
-from serving.guard import ApiKeys, Guard, Lifecycle
+from serving.champion_watch import ChampionWatch
+from serving.features.online_client import OnlineStoreClient
+from serving.http.guard import ApiKeys, Lifecycle, RequestGuard
+from serving.http_errors import ModelNotReadyError
 from serving.logs import AccessLog
 from serving.metrics import Metrics
-from serving.online_client import OnlineStoreClient
-from serving.redis_address import RedisAddress
-from serving.registry import ModelVersion
-from serving.settings import Limits
 
 
 def _ask(app: Any, **scope: Any) -> list[Any]:
@@ -32,7 +33,7 @@ def _ask(app: Any, **scope: Any) -> list[Any]:
 
     async def run() -> None:
         log = AccessLog()
-        guard = Guard(
+        guard = RequestGuard(
             app,
             keys=ApiKeys([]),
             metrics=Metrics(),
@@ -93,7 +94,7 @@ def test_a_failure_inside_fastapi_is_told_by_the_guard_too() -> None:
     registry = _Registry()
     metrics = Metrics()
     app = create_app(
-        Champion(registry, metrics, 0),  # no model is loaded
+        ChampionWatch(registry, metrics, 0),  # no model is loaded
         OnlineStoreClient(RedisAddress.from_url("redis://127.0.0.1:1"), 1),
         metrics,
         limits=Limits(),
@@ -191,8 +192,8 @@ def test_the_watch_outlives_whatever_a_registry_does(capsys: pytest.CaptureFixtu
 
     reasons: list[str] = []
 
-    async def run() -> Champion:
-        champion = Champion(registry, Metrics(), 0.001)
+    async def run() -> ChampionWatch:
+        champion = ChampionWatch(registry, Metrics(), 0.001)
         champion.start()
         while len(reasons) < 3:
             await asyncio.sleep(0)

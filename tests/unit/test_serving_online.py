@@ -13,11 +13,12 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from runner.features.online.format import KeyFormat
-from serving.bundle import Bundle, EntityKey, Feature, read_bundle
-from serving.errors import InvalidEntityRowError, InvalidOnlineValueError
-from serving.online import OnlineFormat, OnlineRow
-from serving.values import DECODERS, decode_timestamp
+from contract.bundle import Bundle, BundleFeature, BundleKey, read_bundle
+from contract.serving_errors import InvalidOnlineValueError
+from contract.values import DECODERS, decode_timestamp
+from runner.online.redis_encoding import KeyFormat
+from serving.features.online import OnlineFormat, OnlineRow
+from serving.http_errors import InvalidEntityRowError
 from tests.serving_bundles import (
     entity_key,
     redis_field,
@@ -113,7 +114,7 @@ def test_commands_name_the_hashes_that_feast_writes(
 def _with_key(bundle: Bundle, dtype: Any) -> OnlineFormat:
     feature = dataclasses.replace(bundle.features[0], join_keys=("k",))
     return OnlineFormat(
-        dataclasses.replace(bundle, entity_keys=(EntityKey("k", dtype),), features=(feature,))
+        dataclasses.replace(bundle, entity_keys=(BundleKey("k", dtype),), features=(feature,))
     )
 
 
@@ -271,7 +272,7 @@ def test_an_event_time_that_is_no_time_is_an_error_that_names_the_view(
 
 def test_features_listed_out_of_their_views_come_in_the_bundles_order(bundle: Bundle) -> None:
     order = [4, 2, 0, 3, 1]
-    shuffled: tuple[Feature, ...] = tuple(bundle.features[i] for i in order)
+    shuffled: tuple[BundleFeature, ...] = tuple(bundle.features[i] for i in order)
     online = OnlineFormat(dataclasses.replace(bundle, features=shuffled))
     by_both, by_user = map(_parsed, online.commands({"user_id": 1, "category_id": "a"}))
     stored = {

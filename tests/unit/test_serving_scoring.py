@@ -13,9 +13,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from serving.bundle import read_bundle
-from serving.errors import BundleError
-from serving.scoring import Model, class_labels, float_tensor, load_model, text_tensor
+from contract.bundle import read_bundle
+from contract.scoring import Model, class_labels, float_tensor, load_model, text_tensor
+from contract.serving_errors import BundleError
 from tests.serving_bundles import FEATURES, manifest, write_bundle, write_linear_bundle
 
 NAMES = [f"{view}__{feature}" for view, feature, *_ in FEATURES]

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from serving.errors import ConfigurationError
-from serving.redis_address import RedisAddress
-from serving.settings import ServingSettings
+from contract.redis_address import RedisAddress
+from contract.serving_errors import ConfigurationError
+from contract.serving_settings import ServingSettings
 
 BASE = {"SERVING_MODEL": "models:/m@champion", "REDIS_URL": "redis://127.0.0.1:6379/0"}
 KEY = "0123456789abcdef"

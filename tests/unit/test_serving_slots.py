@@ -4,7 +4,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from redis.crc import key_slot
 
-from serving.online_client import hash_slot
+from serving.features.online_client import hash_slot
 
 
 @given(st.binary(max_size=40) | st.text("{}ab", max_size=8).map(str.encode))

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from runner.errors import RunnerError
-from runner.settings import RedisAddress, Settings, find_root, load_settings
+from runner.settings import LocalRedis, Settings, find_root, load_settings
 
 LOCAL = """
 # comments and quotes are taken
@@ -124,14 +124,14 @@ def test_a_port_that_is_none_is_refused(project, monkeypatch, port):
     ],
 )
 def test_a_redis_url_says_host_port_and_password(url, host, port, password):
-    address = RedisAddress(url)
+    address = LocalRedis(url)
     assert (address.host, address.port, address.password) == (host, port, password)
 
 
 @pytest.mark.parametrize("port", ["abc", "65536", "-1"])
 def test_a_redis_url_with_a_wrong_port_is_refused(port):
     with pytest.raises(RunnerError, match="REDIS_URL"):
-        _ = RedisAddress(f"redis://cache:{port}/0").port
+        _ = LocalRedis(f"redis://cache:{port}/0").port
 
 
 def test_passwords_are_not_shown(project):

@@ -7,10 +7,10 @@ import pyarrow as pa
 import pytest
 from sklearn.metrics import roc_auc_score
 
+from contract.scoring import Predictions
 from runner.modelling.bootstrap import Interval
-from runner.modelling.champion import Contender
+from runner.modelling.contender import Contender
 from runner.modelling.slices import Slice, markdown, score_slices, summaries
-from serving.scoring import Predictions
 from tests.modelling import SPINE, make_recipe
 from tests.trainings import training_data
 

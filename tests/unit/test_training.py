@@ -4,7 +4,7 @@ import os
 
 import pytest
 
-from runner.commands.training import importing
+from runner.commands.background_imports import importing
 
 
 @pytest.mark.parametrize(("users_own", "policy"), [(None, "PASSIVE"), ("ACTIVE", "ACTIVE")])

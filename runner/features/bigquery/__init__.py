@@ -1,1 +1,1 @@
-"""Feature marts in BigQuery."""
+"""Former path of `runner.warehouse.bigquery`."""

@@ -1,1 +1,1 @@
-"""Feature marts and the point-in-time join in PostgreSQL."""
+"""Former path of `runner.warehouse.postgres`."""

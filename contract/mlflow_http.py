@@ -1,0 +1,132 @@
+"""The few calls of MLflow's REST API that serving needs, with the standard library."""
+
+from __future__ import annotations
+
+import base64
+import json
+import shutil
+from collections.abc import Mapping
+from http import HTTPStatus
+from http.client import HTTPException, HTTPResponse
+from pathlib import Path
+from typing import Any
+from urllib.error import HTTPError, URLError
+from urllib.parse import quote, urlencode
+from urllib.request import Request, urlopen
+
+from contract.bundle import MANIFEST
+from contract.serving_errors import BundleError, RegistryError
+
+_TIMEOUT = 10.0
+_REFUSALS = frozenset({HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN})
+
+
+class MlflowServer:
+    """An MLflow tracking server with its registry and, usually, its artifact proxy."""
+
+    def __init__(self, url: str, env: Mapping[str, str]) -> None:
+        self._url = url.rstrip("/")
+        self._headers = _credentials(env)
+
+    def require(self) -> None:
+        """Return if the server answers as MLflow and lets us in.
+
+        Raises
+        ------
+        RegistryError
+            If it does not.
+        """
+        if self.get("experiments/search", max_results="1") is None:
+            raise RegistryError(
+                f"what answers at {self._url} is not an MLflow server",
+                hint="check MLFLOW_TRACKING_URI",
+            )
+
+    def get(self, path: str, **query: str) -> dict[str, Any] | None:
+        """Return the answer of `GET /api/2.0/mlflow/<path>`, or None if there is no such thing.
+
+        Raises
+        ------
+        RegistryError
+            If the server does not answer, or answers otherwise.
+        """
+        try:
+            with self._open(f"/api/2.0/mlflow/{path}?{urlencode(query)}") as response:
+                answer: dict[str, Any] = json.load(response)
+        except HTTPError as err:
+            # An alias that does not exist is INVALID_PARAMETER_VALUE, a model RESOURCE_DOES_NOT_…
+            if err.code in {HTTPStatus.NOT_FOUND, HTTPStatus.BAD_REQUEST}:
+                return None
+            raise self._failed(err) from err
+        except (OSError, HTTPException, ValueError) as err:
+            raise self._failed(err) from err
+        return answer
+
+    def download(self, path: str, folder: Path) -> None:
+        """Save the bundle at the artifact path into `folder`; its digests are checked later.
+
+        Raises
+        ------
+        RegistryError
+            If the server does not answer.
+        BundleError
+            If the bundle is incomplete, or names a file outside its folder.
+        """
+        self._save(f"{path}/{MANIFEST}", folder / MANIFEST)
+        try:
+            names = [str(name) for name in json.loads((folder / MANIFEST).read_bytes())["files"]]
+        except (ValueError, KeyError, TypeError) as err:
+            raise BundleError(f"{path}/{MANIFEST}: not a manifest", hint="train again") from err
+        for name in names:
+            if Path(name).name != name:
+                raise BundleError(f"{path}: {name} is not a plain file name", hint="train again")
+            self._save(f"{path}/{name}", folder / name)
+
+    def _save(self, path: str, target: Path) -> None:
+        try:
+            with (
+                self._open(f"/api/2.0/mlflow-artifacts/artifacts/{quote(path)}") as response,
+                target.open("wb") as file,
+            ):
+                shutil.copyfileobj(response, file)
+        except HTTPError as err:
+            if err.code == HTTPStatus.NOT_FOUND:
+                raise BundleError(f"{path}: no such artifact", hint="train again") from err
+            raise self._failed(err) from err
+        except (OSError, HTTPException) as err:
+            raise self._failed(err) from err
+
+    def _open(self, path: str) -> HTTPResponse:
+        request = Request(self._url + path, headers=self._headers)  # noqa: S310 - http(s) only
+        response: HTTPResponse = urlopen(request, timeout=_TIMEOUT)  # noqa: S310 - likewise
+        return response
+
+    def _failed(self, err: Exception) -> RegistryError:
+        if isinstance(err, HTTPError) and err.code in _REFUSALS:
+            return RegistryError(
+                f"the MLflow server at {self._url} refuses the credentials "
+                f"({err.code} {HTTPStatus(err.code).phrase})",
+                hint="set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or "
+                "MLFLOW_TRACKING_TOKEN",
+            )
+        if isinstance(err, URLError) and not isinstance(err, HTTPError):
+            reason = err.reason.strerror if isinstance(err.reason, OSError) else None
+            return RegistryError(
+                f"the MLflow server at {self._url} does not answer: {reason or err.reason}",
+                hint="start it, or check MLFLOW_TRACKING_URI",
+            )
+        return RegistryError(
+            f"the MLflow server at {self._url} does not answer as expected ({err})",
+            hint="check MLFLOW_TRACKING_URI",
+        )
+
+
+def _credentials(env: Mapping[str, str]) -> dict[str, str]:
+    """Return the header that MLflow's own client would send."""
+    user, password = env.get("MLFLOW_TRACKING_USERNAME"), env.get("MLFLOW_TRACKING_PASSWORD")
+    if user and password:
+        pair = base64.b64encode(f"{user}:{password}".encode()).decode()
+        return {"Authorization": f"Basic {pair}"}
+    if token := env.get("MLFLOW_TRACKING_TOKEN"):
+        return {"Authorization": f"Bearer {token}"}
+    return {}

@@ -1,0 +1,170 @@
+"""The present champion scored on a new model's test rows, and whether the new one is better.
+
+Both are compared as they are or would be served, from the serving bundle: a model that is trained
+again on the same rows differs by exactly 0. Nothing is unpickled: the champion's files are held
+against the digests in the registry first, and read as ONNX or as a closed list of types.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+from feast import FeatureStore
+from mlflow import MlflowClient
+
+from contract.bundle import Bundle, BundleFeature
+from contract.scoring import Predictions
+from contract.serving_errors import ServingError
+from runner.errors import RunnerError
+from runner.feature_store.store import NULLABLE
+from runner.modelling.bootstrap import (
+    Interval,
+    RowNumbers,
+    paired_interval,
+    predicted,
+)
+from runner.modelling.contender import NO_CHAMPION, Comparison, Contender, entity_numbers
+from runner.modelling.training_data import TrainingData
+from runner.packaging.served_version import load_version
+from runner.project import dbt
+from runner.project.manifest import EVENT_TIMESTAMP, Manifest, Spine
+from runner.records.aliases import CHAMPION, version_with
+
+if TYPE_CHECKING:
+    from runner.settings import Settings
+
+_NUMBERS = {"int64", "int32", "float64", "float32", "bool"}  # contract.scoring: each is a float32
+
+
+def compare_with_champion(
+    settings: Settings,
+    client: MlflowClient,
+    store: FeatureStore,
+    manifest: Manifest,
+    contender: Contender,
+) -> Comparison:
+    """Return whether the contender beats the present champion on the same test rows.
+
+    Rows up to the champion's own `test_from` are left out: it may have seen them in training.
+    A champion that cannot be scored (a feature is gone or of another type, dbt fails for its marts,
+    its files changed) is not beaten either; the refusal says why, and `runner promote` is left to
+    decide.
+    """
+    champion = version_with(client, contender.name, CHAMPION)
+    if champion is None:
+        return NO_CHAMPION
+    try:
+        model, _ = load_version(settings, f"models:/{contender.name}/{champion.version}")
+        test_from = client.get_run(champion.run_id).data.params["test_from"]
+        table, unseen = _unseen(contender.data, datetime.fromisoformat(test_from))
+        missing = _missing(manifest, table, model.bundle)
+        if missing:  # their marts are not among those that were built for the contender
+            dbt.build(settings, sorted({feature.view for feature in missing}), lambda _: None)
+        columns = _columns(store, contender.spine, table, model.bundle, missing)
+        old = predicted(model.score(columns), _classes(model.bundle))
+        return _judge(contender, str(champion.version), old, table, unseen)
+    except (RunnerError, ServingError, _NotComparableError) as err:
+        refusal = f"the champion (version {champion.version}) cannot be compared: {err}"
+        return Comparison(str(champion.version), refusal)
+
+
+class _NotComparableError(Exception):
+    """There is no fair comparison; the message says why."""
+
+
+def _unseen(data: TrainingData, test_from: datetime) -> tuple[pa.Table, RowNumbers]:
+    """Return the test rows that neither model can have seen, and their numbers among all test rows.
+
+    Raises
+    ------
+    _NotComparableError
+        If there is none.
+    """
+    test = data.table.filter(pa.array(data.split.test))
+    rows = np.flatnonzero(pc.greater(test[EVENT_TIMESTAMP], pa.scalar(test_from)).to_numpy())
+    if not len(rows):
+        raise _NotComparableError(f"no test row is later than its own test_from, {test_from}")
+    return test.take(pa.array(rows)), rows
+
+
+def _missing(manifest: Manifest, table: pa.Table, bundle: Bundle) -> list[BundleFeature]:
+    """Return the champion's features that the new model does not have.
+
+    Raises
+    ------
+    _NotComparableError
+        If dbt does not have one of the champion's features any more, or as text where it was a
+        number, or the like. A number of another type is the same model input.
+    """
+    for feature in bundle.features:
+        mart, name = manifest.marts.get(feature.view), f"{feature.view}:{feature.feature}"
+        dtypes = {column.name: column.dtype for column in mart.features} if mart else {}
+        if feature.feature not in dtypes:
+            raise _NotComparableError(f"dbt has no {name} any more")
+        dtype = dtypes[feature.feature]
+        if dtype != feature.dtype and not {dtype, feature.dtype} <= _NUMBERS:
+            raise _NotComparableError(f"{name} was {feature.dtype} and is {dtype} now")
+    return [feature for feature in bundle.features if feature.name not in table.column_names]
+
+
+def _columns(
+    store: FeatureStore,
+    spine: Spine,
+    table: pa.Table,
+    bundle: Bundle,
+    missing: list[BundleFeature],
+) -> dict[str, pa.ChunkedArray]:
+    """Return the champion's features of the rows; those that are missing are joined."""
+    columns = {f.name: table[f.name] for f in bundle.features if f not in missing}
+    if missing:
+        keys = table.select([*spine.join_keys, EVENT_TIMESTAMP])
+        entity_df: pd.DataFrame = keys.to_pandas(types_mapper=NULLABLE.get)
+        joined = store.get_historical_features(
+            entity_df=entity_df,
+            features=[f"{feature.view}:{feature.feature}" for feature in missing],
+            full_feature_names=True,
+        ).to_arrow()
+        columns |= {feature.name: joined[feature.name] for feature in missing}
+    return columns
+
+
+def _classes(bundle: Bundle) -> list[object] | None:
+    return None if bundle.label.classes is None else list(bundle.label.classes)
+
+
+def _judge(
+    contender: Contender, version: str, old: object, table: pa.Table, rows: RowNumbers
+) -> Comparison:
+    everything = contender.predictions
+    shown = Predictions(
+        everything.labels[rows],
+        None if everything.probabilities is None else everything.probabilities[rows],
+    )
+    new = predicted(shown, contender.classes)
+    y, groups = contender.data.test.y[rows], entity_numbers(table, contender.spine)
+    try:
+        difference = paired_interval(contender.scorer, new, old, y, groups)
+    except ValueError as err:  # the scorer's: other classes, or one class in the common rows
+        raise _NotComparableError(str(err)) from err
+    said = (
+        f"{contender.scorer} differs by {_signed(difference)} from the champion's "
+        f"(version {version}) on the same {len(y):,} test rows"
+    )
+    metrics = {
+        "champion_difference": difference.value,
+        "champion_difference_low": difference.low,
+        "champion_difference_high": difference.high,
+        "n_champion_rows": float(len(y)),
+    }
+    refusal = "" if difference.low > 0 else f"{said}: not better by more than noise"
+    return Comparison(version, refusal, metrics)
+
+
+def _signed(difference: Interval) -> str:
+    low, high = f"{difference.low:+.4f}", f"{difference.high:+.4f}"
+    return f"{difference.value:+.4f} (95 % between {low} and {high})"

@@ -1,0 +1,116 @@
+"""Checks of the warehouse of the local target; see `runner.commands.doctor`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import psycopg
+
+from runner.errors import RunnerError
+from runner.project.manifest import FeatureMart, load_manifest
+from runner.servers import postgres_server
+from runner.settings import Settings
+from runner.sql import quote_table
+
+_REGISTRY = "feast_registry"
+_LEAST_VERSION = 15
+
+
+def server(settings: Settings) -> str:
+    """See that it answers, lets us log in and is new enough."""
+    address = settings.postgres
+    version = postgres_server.check(address)
+    if version is None:
+        raise RunnerError(
+            f"nothing listens at {address.host}:{address.port}",
+            hint="run `runner up`, or set PGHOST and PGPORT to a server that runs",
+        )
+    if int(version.split(".")[0]) < _LEAST_VERSION:
+        raise RunnerError(
+            f"version {version} at {address.host}:{address.port} is too old",
+            hint=f"use PostgreSQL {_LEAST_VERSION} or newer",
+        )
+    return f"{version} at {address.host}:{address.port}, database {address.database}"
+
+
+def schemas(settings: Settings) -> str:
+    """See that we may create tables in the schemas, and the schemas that are missing."""
+    names = sorted({mart.schema for mart in _relations(settings)} | {_REGISTRY})
+    with _connect(settings) as connection:
+        creates = "select has_database_privilege(current_database(), 'create')"
+        may_create = _value(connection, creates)
+        for name in names:
+            exists = _value(connection, "select to_regnamespace(quote_ident(%s)) is not null", name)
+            writable = may_create
+            if exists:
+                writable = _value(connection, "select has_schema_privilege(%s, 'create')", name)
+            if not writable:
+                raise RunnerError(
+                    f"user {settings.postgres.user} may not create "
+                    f"{'tables in the schema' if exists else 'the schema'} {name}",
+                    hint="let an administrator "
+                    + (
+                        f"`grant create, usage on schema {name} to {settings.postgres.user}`"
+                        if exists
+                        else f"`create schema {name} authorization {settings.postgres.user}`"
+                    ),
+                )
+    return f"{', '.join(names)} can be written"
+
+
+def indexes(settings: Settings) -> str:
+    """See that every big feature mart has the index that the point-in-time join descends."""
+    from runner.warehouse.postgres.indexes import check_indexes, index_advice
+
+    found = []
+    with _connect(settings) as connection:
+        for mart in _marts(settings):
+            table = quote_table(mart.schema, mart.alias)
+            if not _value(connection, "select to_regclass(%s) is not null", table):
+                continue
+            found.append(mart.name)
+            index = (table, mart.join_keys, mart.timestamp_field, mart.created_timestamp_column)
+            if not check_indexes(connection, *index).is_usable:
+                advice = index_advice(connection, *index)
+                if advice:
+                    raise RunnerError(advice[0], hint=f"{advice[1]} ({mart.file})")
+    return f"as the join needs them: {', '.join(found)}" if found else "no feature mart is built"
+
+
+def feast_registry(settings: Settings) -> str:
+    """See that Feast can read its registry."""
+    with _connect(settings) as connection:
+        # Feast would create what is missing; a check must not.
+        table = quote_table(_REGISTRY, "feature_views")
+        if not _value(connection, "select to_regclass(%s) is not null", table):
+            return "not there yet; the first `runner train` fills it"
+    from runner.feature_store.store import open_store
+
+    views = sorted(view.name for view in open_store(settings).list_feature_views())
+    return f"feature views: {', '.join(views) or 'none'}"
+
+
+@contextmanager
+def _connect(settings: Settings) -> Iterator[psycopg.Connection]:
+    with psycopg.connect(**settings.postgres.conninfo, autocommit=True) as connection:  # type: ignore[arg-type]
+        yield connection
+
+
+def _value(connection: psycopg.Connection, query: str, *values: Any) -> Any:
+    row = connection.execute(query.encode(), values).fetchone()
+    return row[0] if row else None
+
+
+def _marts(settings: Settings) -> list[FeatureMart]:
+    if not settings.manifest_path.is_file():
+        return []
+    return list(load_manifest(settings.manifest_path).marts.values())
+
+
+def _relations(settings: Settings) -> list[Any]:
+    if not settings.manifest_path.is_file():
+        return []
+    manifest = load_manifest(settings.manifest_path)
+    return [*manifest.marts.values(), *manifest.spines.values()]

@@ -1,0 +1,89 @@
+"""How online values and audits are shown: rows of a table, or JSON."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from runner.online.audit import FeatureAudit
+    from runner.online.reader import OnlineAnswer
+
+_KINDS = ("mismatch", "missing", "extra", "stale")
+_UNITS = ((86_400, "d"), (3_600, "h"), (60, "min"))
+
+
+def answer_title(answer: OnlineAnswer) -> str:
+    """Return the entity, its event time, age and time left in one line."""
+    entity = " ".join(f"{name}={value}" for name, value in answer.entity.items())
+    if answer.event_time is None or answer.age_seconds is None:
+        return f"{answer.view} {entity}: not in Redis"
+    parts = [f"event time {answer.event_time:%Y-%m-%d %H:%M:%S} UTC"]
+    parts.append(f"age {_duration(answer.age_seconds)}")
+    if answer.ttl_left_seconds is None:
+        parts.append("no ttl")
+    elif answer.ttl_left_seconds < 0:
+        parts.append(f"expired {_duration(-answer.ttl_left_seconds)} ago")
+    else:
+        parts.append(f"ttl left {_duration(answer.ttl_left_seconds)}")
+    if answer.key_ttl_seconds is not None:
+        parts.append(f"Redis keeps it {_duration(answer.key_ttl_seconds)}")
+    return f"{answer.view} {entity}: {', '.join(parts)}"
+
+
+def answer_rows(answer: OnlineAnswer) -> list[list[str]]:
+    """Return feature, value and status of each feature."""
+    return [[v.feature, "" if v.value is None else str(v.value), v.status] for v in answer.values]
+
+
+def answer_json(answer: OnlineAnswer) -> dict[str, Any]:
+    """Return the whole answer; times as ISO 8601, durations in seconds."""
+    moment = None if answer.event_time is None else answer.event_time.isoformat()
+    return {**asdict(answer), "event_time": moment}
+
+
+def audit_columns() -> list[str]:
+    """Return the titles of `audit_rows`."""
+    return ["feature", "entities", *_KINDS, "first difference"]
+
+
+def audit_rows(found: Sequence[FeatureAudit]) -> list[list[str]]:
+    """Return the counts per feature, and the first difference of each."""
+    return [
+        [
+            audited.feature.reference,
+            f"{audited.compared:,}",
+            *(f"{getattr(audited, kind):,}" for kind in _KINDS),
+            _first_difference(audited),
+        ]
+        for audited in found
+    ]
+
+
+def audit_json(found: Sequence[FeatureAudit]) -> list[dict[str, Any]]:
+    """Return the counts and examples per feature."""
+    return [
+        {
+            "feature": audited.feature.reference,
+            "entities": audited.compared,
+            **{kind: getattr(audited, kind) for kind in _KINDS},
+            "examples": [asdict(example) for example in audited.examples],
+        }
+        for audited in found
+    ]
+
+
+def _first_difference(audited: FeatureAudit) -> str:
+    if not audited.examples:
+        return ""
+    first = audited.examples[0]
+    entity = " ".join(f"{name}={value}" for name, value in first.entity.items())
+    return f"{entity}: online {first.online}, offline {first.offline}"
+
+
+def _duration(seconds: float) -> str:
+    for size, unit in _UNITS:
+        if seconds >= size:
+            return f"{seconds / size:.1f} {unit}"
+    return f"{seconds:.0f} s"

@@ -1,0 +1,171 @@
+"""The project's Feast feature store: open it, keep its registry in step with dbt, read rows."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+import pyarrow as pa
+from feast import FeatureStore
+from feast.errors import FeastError
+from feast.infra.offline_stores.offline_store import RetrievalJob
+from feast.infra.offline_stores.offline_utils import get_offline_store_from_config
+from feast.repo_config import RepoConfig
+
+from runner.errors import RunnerError
+from runner.feature_store.feast_objects import feast_objects, spine_source
+from runner.feature_store.registry_bucket import require_bucket
+from runner.project.manifest import EVENT_TIMESTAMP, FeatureMart, Manifest, Spine
+from runner.sql import quoted
+
+if TYPE_CHECKING:
+    from runner.recipes.recipe import Recipe
+    from runner.settings import Settings
+
+
+# What pandas must hold Arrow's types in, so that a null stays a null and an integer an integer.
+NULLABLE = {
+    pa.int64(): pd.Int64Dtype(),
+    pa.int32(): pd.Int32Dtype(),
+    pa.bool_(): pd.BooleanDtype(),
+    pa.string(): pd.StringDtype(),
+}
+
+
+@dataclass(frozen=True)
+class RecipeFeature:
+    """A feature of a recipe: its view, its name there, and its column in every frame."""
+
+    mart: FeatureMart
+    name: str
+    dtype: str
+    description: str
+
+    @property
+    def reference(self) -> str:
+        """Feast's reference, `view:feature`."""
+        return f"{self.mart.name}:{self.name}"
+
+    @property
+    def column(self) -> str:
+        """The column in training frames and model inputs, `view__feature`, as Feast writes it."""
+        return f"{self.mart.name}__{self.name}"
+
+
+def recipe_features(recipe: Recipe, manifest: Manifest) -> list[RecipeFeature]:
+    """Return the recipe's features in its own order, `view:*` spelled out, without repetition.
+
+    The recipe's references are taken to be checked (`check_references`).
+    """
+    features: dict[str, RecipeFeature] = {}
+    for reference in recipe.features:
+        view, _, name = reference.partition(":")
+        mart = manifest.marts[view]
+        for column in mart.features:
+            if name in {"*", column.name}:
+                feature = RecipeFeature(mart, column.name, column.dtype, column.description)
+                features[feature.reference] = feature
+    return list(features.values())
+
+
+def open_store(settings: Settings) -> FeatureStore:
+    """Return Feast's store for the settings' target; exports the connection variables first.
+
+    Raises
+    ------
+    RunnerError
+        If there is no feature_store yaml, or Feast cannot make a store of it.
+    """
+    settings.export()
+    if not settings.feature_store_yaml.is_file():
+        raise RunnerError(
+            f"{settings.feature_store_yaml}: no such file",
+            hint="copy it from the runner repository's profiles/ folder",
+        )
+    registry = settings.env.get("FEAST_REGISTRY", "")
+    if registry.startswith("gs://"):
+        require_bucket(registry)
+    try:
+        return FeatureStore(
+            repo_path=str(settings.feature_repo), fs_yaml_file=settings.feature_store_yaml
+        )
+    except FeastError as err:
+        raise RunnerError(
+            f"{settings.feature_store_yaml}: {err}",
+            hint="`runner init DIR` writes one with the types that this version has",
+        ) from err
+
+
+def apply_recipe(store: FeatureStore, manifest: Manifest, recipe: Recipe) -> None:
+    """Bring Feast's registry in step with dbt and this recipe; other recipes' services stay."""
+    store.apply(feast_objects(manifest, [recipe]), partial=True)
+
+
+def apply_views(store: FeatureStore, manifest: Manifest) -> None:
+    """Bring Feast's entities and feature views in step with dbt; every service stays."""
+    store.apply(feast_objects(manifest, []), partial=True)
+
+
+def spine_query(spine: Spine, columns: list[str]) -> str:
+    """Return the loader SQL: `columns` of the spine, in an order that does not change.
+
+    A table has no order of its own; without one, the same data would give another dataset digest
+    and another random forest.
+    """
+    order = dict.fromkeys([EVENT_TIMESTAMP, *spine.join_keys, *columns])
+    adapter = spine.adapter_type
+    path = [spine.schema, spine.alias]
+    if adapter == "bigquery":
+        path.insert(0, spine.database)
+    return (
+        f"select {', '.join(quoted(adapter, name) for name in columns)} "
+        f"from {quoted(adapter, *path)} "
+        f"order by {', '.join(quoted(adapter, name) for name in order)}"
+    )
+
+
+def spine_job(config: RepoConfig, spine: Spine, label: str) -> RetrievalJob:
+    """Return the job that reads a label and `event_timestamp` (UTC) of the spine, in no order."""
+    store = get_offline_store_from_config(config.offline_store)
+    source = spine_source(spine)
+    return store.pull_all_from_table_or_query(config, source, [], [label], EVENT_TIMESTAMP)
+
+
+def training_table(
+    store: FeatureStore,
+    spine: Spine,
+    features: list[RecipeFeature],
+    label: str,
+    others: Sequence[str] = (),
+) -> pa.Table:
+    """Return the training rows: entity keys, `event_timestamp`, label, then features.
+
+    Parameters
+    ----------
+    others
+        Further columns of the spine; they follow the label.
+
+    Returns
+    -------
+    pyarrow.Table of shape (n_spine_rows, n_keys + 2 + n_others + n_features)
+        Each feature as it was knowable at the row's `event_timestamp` (UTC); null where nothing
+        was known. As many rows as the spine, in the order of `spine_query`.
+    """
+    columns = list(dict.fromkeys([*spine.join_keys, EVENT_TIMESTAMP, label, *others]))
+    table = point_in_time_table(store, spine_query(spine, columns), features)
+    return table.select([*columns, *(feature.column for feature in features)])
+
+
+def point_in_time_table(
+    store: FeatureStore, entity_df: Any, features: list[RecipeFeature]
+) -> pa.Table:
+    """Return `entity_df` (SQL or DataFrame) with `features` joined as of `event_timestamp`."""
+    job = store.get_historical_features(
+        entity_df=entity_df,
+        features=[feature.reference for feature in features],
+        full_feature_names=True,
+    )
+    table: pa.Table = job.to_arrow()
+    return table

@@ -1,0 +1,1 @@
+"""Column lineage: from raw columns through compiled SQL to features."""

@@ -1,0 +1,1 @@
+"""The online store: written, read and audited in Feast's own format."""

@@ -1,0 +1,221 @@
+"""Read one view of entities from the online store, as any Feast client would find it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pyarrow as pa
+
+from contract.feast_format import time_field
+from contract.values import DECODERS, UNREADABLE, decode_timestamp
+from contract.view_layout import EXPIRED, MISSING, NULL, PRESENT
+from runner.errors import RunnerError
+from runner.online.connection import OnlineConnection, connect, load_online_config, pack
+from runner.online.redis_encoding import KeyFormat, field_hash
+from runner.project.manifest import FeatureMart
+from runner.settings import Settings
+from runner.warehouse.mart_snapshot import KEY_TYPES
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_NULL_TIME = -(2**63)  # what Feast itself writes for a NULL beside other times
+_EXAMPLES = {
+    "int64": "a whole number",
+    "int32": "a whole number below 2^31",
+    "timestamp": "an ISO 8601 time with its zone",
+}
+
+EntityKey = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class StoredRow:
+    """One entity's row of a view, as stored.
+
+    Attributes
+    ----------
+    event_time
+        When it became knowable; None: the entity is not stored.
+    values
+        Feature → exact value, None for NULL; a feature that is not stored is left out.
+    """
+
+    event_time: datetime | None
+    values: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class OnlineValue:
+    """A feature as a reader sees it: `status` is present, null, missing or expired."""
+
+    feature: str
+    value: Any
+    status: str
+
+
+@dataclass(frozen=True)
+class OnlineAnswer:
+    """One view of one entity.
+
+    Attributes
+    ----------
+    event_time, age_seconds
+        When the row became knowable, and how long ago; None: not stored.
+    ttl_left_seconds
+        Until the values expire; negative: they have; None: never, or not stored.
+    key_ttl_seconds
+        Until Redis drops the entity unless it is materialized again; None: never.
+    values
+        Every feature of the view.
+    """
+
+    view: str
+    entity: EntityKey
+    event_time: datetime | None
+    age_seconds: float | None
+    ttl_left_seconds: float | None
+    key_ttl_seconds: int | None
+    values: tuple[OnlineValue, ...]
+
+
+class OnlineReader:
+    """Reads rows of one view."""
+
+    def __init__(self, connection: OnlineConnection, mart: FeatureMart, project: str) -> None:
+        self._connection = connection
+        self._mart = mart
+        self.keys = KeyFormat(project, {key: mart.columns[key].dtype for key in mart.join_keys})
+        self._time = time_field(mart.name)
+        self._fields = [field_hash(mart.name, column.name) for column in mart.features]
+
+    def redis_keys(self, entities: Sequence[EntityKey]) -> list[bytes]:
+        """Return the Redis key of each entity."""
+        columns = {
+            name: pa.array([e[name] for e in entities], KEY_TYPES[self._mart.columns[name].dtype])
+            for name in self._mart.join_keys
+        }
+        return self.keys.encode(columns, len(entities))
+
+    def read(self, keys: Sequence[bytes]) -> list[StoredRow]:
+        """Return the row behind each Redis key."""
+        commands = [pack(b"HMGET", key, self._time, *self._fields) for key in keys]
+        return [self._row(*reply) for reply in self._connection.ask(commands, keys)]
+
+    def _row(self, moment: bytes | None, *stored: bytes | None) -> StoredRow:
+        if moment is None:
+            return StoredRow(None, {})
+        values = {
+            column.name: self._decode(_READERS[column.dtype], data, column.name, column.dtype)
+            for column, data in zip(self._mart.features, stored, strict=True)
+            if data is not None
+        }
+        return StoredRow(self._decode(_event_time, moment, "event time", "a time"), values)
+
+    def _decode(self, read: Callable[[bytes], Any], data: bytes, what: str, dtype: str) -> Any:
+        try:
+            return read(data)
+        except (*UNREADABLE, OverflowError) as err:  # a time may be out of Python's years
+            raise RunnerError(
+                f"the online store's {self._mart.name}:{what} is not {dtype}",
+                hint=f"run `runner materialize --full {self._mart.name}`",
+            ) from err
+
+
+def get_online(settings: Settings, mart: FeatureMart, entity: EntityKey) -> OnlineAnswer:
+    """Return what the online store holds of `entity` in the view of `mart`, and how old it is."""
+    config = load_online_config(settings)
+    with connect(settings, config) as connection:
+        reader = OnlineReader(connection, mart, config.project)
+        key = reader.redis_keys([entity])[0]
+        row = reader.read([key])[0]
+        key_ttl = connection.client.ttl(key)
+    now = datetime.now(UTC)
+    age = None if row.event_time is None else (now - row.event_time).total_seconds()
+    left = None if age is None or mart.ttl is None else mart.ttl.total_seconds() - age
+    return OnlineAnswer(
+        view=mart.name,
+        entity=entity,
+        event_time=row.event_time,
+        age_seconds=age,
+        ttl_left_seconds=left,
+        key_ttl_seconds=key_ttl if key_ttl >= 0 else None,
+        values=tuple(seen_values(mart, row, now)),
+    )
+
+
+def seen_values(mart: FeatureMart, row: StoredRow, now: datetime) -> list[OnlineValue]:
+    """Return the row's features as a reader at `now` sees them: expired values are not values."""
+    if row.event_time is None:
+        return [OnlineValue(column.name, None, MISSING) for column in mart.features]
+    expired = mart.ttl is not None and now - row.event_time > mart.ttl
+    return [_seen(column.name, row.values, expired=expired) for column in mart.features]
+
+
+def _seen(feature: str, values: Mapping[str, Any], *, expired: bool) -> OnlineValue:
+    if feature not in values:
+        return OnlineValue(feature, None, MISSING)
+    value = values[feature]
+    if expired:
+        return OnlineValue(feature, value, EXPIRED)
+    return OnlineValue(feature, value, NULL if value is None else PRESENT)
+
+
+def parse_entity(mart: FeatureMart, pairs: Sequence[str]) -> dict[str, Any]:
+    """Return the entity keys in `pairs` (`user_id=123`), each with its type.
+
+    Raises
+    ------
+    RunnerError
+        If a key is missing, unknown or not of its type.
+    """
+    usage = (
+        f"write {' '.join(f'{key}=…' for key in mart.join_keys)}"
+        if mart.join_keys
+        else (f"{mart.name} has no entities: leave the keys out")
+    )
+    given = {name: text for name, _, text in (pair.partition("=") for pair in pairs)}
+    unknown = [name for name in given if name not in mart.join_keys]
+    missing = [key for key in mart.join_keys if key not in given]
+    if unknown:
+        raise RunnerError(f"{unknown[0]!r} is not a join key of {mart.name}", hint=usage)
+    if missing:
+        raise RunnerError(f"{mart.name} needs the join key {missing[0]}", hint=usage)
+    return {key: _key_value(key, given[key], mart.columns[key].dtype) for key in mart.join_keys}
+
+
+def _key_value(key: str, text: str, dtype: str) -> Any:
+    try:
+        if dtype == "string":
+            return text
+        if dtype == "timestamp":
+            return _aware(datetime.fromisoformat(text))
+        return pa.scalar(int(text), KEY_TYPES[dtype]).as_py()
+    except (ValueError, OverflowError) as err:
+        raise RunnerError(
+            f"{key}={text} is not {_EXAMPLES[dtype]}", hint=f"{key} has type {dtype}"
+        ) from err
+
+
+def _aware(moment: datetime) -> datetime:
+    if moment.tzinfo is None:
+        raise ValueError
+    return moment
+
+
+def _timestamp(data: bytes) -> datetime | None:
+    if not data:
+        return None
+    if data[0] != 0x40:
+        raise ValueError
+    # The same varint as an int64's, under its own tag.
+    seconds = DECODERS["int64"](b"\x20" + data[1:])
+    return None if seconds == _NULL_TIME else _EPOCH + timedelta(seconds=seconds)
+
+
+def _event_time(data: bytes) -> datetime:
+    return _EPOCH + timedelta(seconds=decode_timestamp(data))
+
+
+_READERS: Mapping[str, Callable[[bytes], Any]] = {**DECODERS, "timestamp": _timestamp}

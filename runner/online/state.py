@@ -1,0 +1,216 @@
+"""What the online store knows about its own contents: a lease and a watermark per view.
+
+Both lie in Redis beside the data, so that a flushed store starts from scratch again.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import threading
+import time
+import uuid
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from datetime import datetime
+from typing import Any
+
+import redis
+
+from runner.errors import RunnerError
+from runner.online.connection import OnlineConnection, host_name
+from runner.online.scripts import RELEASE, RENEW
+from runner.project.manifest import FeatureMart
+
+_LEASE_SECONDS = 15.0
+_RENEWAL_SECONDS = 3.0
+_POLL_SECONDS = 0.05
+
+
+@dataclass(frozen=True)
+class Watermark:
+    """What the last complete run left in the store.
+
+    Attributes
+    ----------
+    as_of
+        The instant it materialized.
+    horizon, identity
+        The `horizon` and `identity` of the mart's snapshot then.
+    entities
+        How many entities the store holds.
+    kept_newer
+        How many values it left because they were newer than the mart's.
+    definition
+        Digest of the view's features and types.
+    """
+
+    as_of: datetime
+    horizon: int
+    identity: str
+    entities: int
+    kept_newer: int
+    definition: str
+
+
+class ViewState:
+    """The watermark of one view, and whether a run has begun since without ending.
+
+    Attributes
+    ----------
+    features
+        Names of the features that runs have written, complete or not.
+    """
+
+    def __init__(self, connection: OnlineConnection, project: str, view: str) -> None:
+        self._client = connection.client
+        self._key = f"runner:materialize:{project}:{view}"
+        self.watermark, self.started, self.features = self._load()
+
+    @property
+    def is_dirty(self) -> bool:
+        """True when a run has begun since the watermark and never ended."""
+        return self.started is not None
+
+    def newest_instant(self) -> datetime | None:
+        """Return the latest instant that any of the store's contents may be of."""
+        known = [self.started, self.watermark.as_of if self.watermark else None]
+        return max(filter(None, known), default=None)
+
+    def begin(self, as_of: datetime, features: Sequence[str]) -> None:
+        """Note that contents may from now on be of `as_of`, and have these features."""
+        written = json.dumps(list(features))
+        self._client.hset(self._key, mapping={"started": as_of.isoformat(), "features": written})
+
+    def complete(self, watermark: Watermark, ttl: int | None) -> None:
+        """Move the watermark; the data must be in."""
+        content = json.dumps({**asdict(watermark), "as_of": watermark.as_of.isoformat()})
+        with self._client.pipeline(transaction=True) as pipe:
+            pipe.hdel(self._key, "started")
+            pipe.hset(self._key, "watermark", content)
+            if ttl is not None:
+                pipe.expire(self._key, ttl)
+            pipe.execute()
+
+    def _load(self) -> tuple[Watermark | None, datetime | None, set[str]]:
+        raw = self._client.hgetall(self._key)
+        started = raw.get(b"started")
+        watermark = raw.get(b"watermark")
+        return (
+            _parse(watermark) if watermark else None,
+            datetime.fromisoformat(started.decode()) if started else None,
+            set(json.loads(raw.get(b"features", "[]"))),
+        )
+
+
+def definition_digest(mart: FeatureMart) -> str:
+    """Return a digest of what a stored row consists of."""
+    meaning = [sorted(mart.join_keys), [[c.name, c.dtype] for c in mart.features]]
+    return hashlib.sha256(json.dumps(meaning).encode()).hexdigest()
+
+
+def _parse(content: bytes) -> Watermark:
+    fields: dict[str, Any] = json.loads(content)
+    return Watermark(**{**fields, "as_of": datetime.fromisoformat(fields["as_of"])})
+
+
+class Lease:
+    """The right to write one view, held by one process at a time and kept alive while it works."""
+
+    def __init__(self, connection: OnlineConnection, project: str, view: str) -> None:
+        self._client = connection.client
+        self._view = view
+        self.key = f"runner:materialize:lease:{project}:{view}".encode()
+        self.token = f"{host_name()}/{os.getpid()}/{uuid.uuid4()}".encode()
+        self._renewed = 0.0
+
+    def acquire(self, waiting: Callable[[str], None]) -> None:
+        """Take the lease; waits for its holder, but not for one that died on this machine."""
+        told = False
+        while not self._try():
+            holder = self._client.get(self.key)
+            if holder is not None and _is_dead(holder):
+                self._client.eval(RELEASE, 1, self.key, holder)
+            elif holder is not None:
+                if not told:
+                    waiting(f"{self._view}: waiting for the run of {_readable(holder)}")
+                    told = True
+                time.sleep(_POLL_SECONDS)
+
+    def renew(self) -> None:
+        """Keep the lease; cheap to call often.
+
+        Raises
+        ------
+        RunnerError
+            If another run has taken it.
+        """
+        if time.monotonic() - self._renewed > 2 * _RENEWAL_SECONDS and not self._extend():
+            raise self.lost()
+
+    def keep(self, ended: threading.Event) -> None:
+        """Renew until `ended`: a query of the warehouse may take longer than a lease lasts."""
+        while not ended.wait(_RENEWAL_SECONDS):
+            try:
+                if not self._extend():
+                    return
+            except redis.RedisError:  # whoever writes meets it too, and tells it
+                continue
+
+    def release(self) -> None:
+        """Give the lease back."""
+        self._client.eval(RELEASE, 1, self.key, self.token)
+
+    def lost(self) -> RunnerError:
+        """Return the error for a lease that another run has taken."""
+        return RunnerError(
+            f"materializing {self._view} stopped: this process paused for longer than "
+            f"{_LEASE_SECONDS:.0f} s, and another run may have taken over",
+            hint="nothing to repair; run `runner materialize` again if that other run fails",
+        )
+
+    def _extend(self) -> bool:
+        kept = self._client.eval(RENEW, 1, self.key, self.token, int(_LEASE_SECONDS * 1000))
+        if kept:
+            self._renewed = time.monotonic()
+        return bool(kept)
+
+    def _try(self) -> bool:
+        taken = self._client.set(self.key, self.token, nx=True, px=int(_LEASE_SECONDS * 1000))
+        self._renewed = time.monotonic()
+        return bool(taken)
+
+
+@contextmanager
+def holding(lease: Lease, waiting: Callable[[str], None]) -> Iterator[Lease]:
+    """Hold `lease` for the block."""
+    lease.acquire(waiting)
+    ended = threading.Event()
+    keeper = threading.Thread(target=lease.keep, args=(ended,), daemon=True, name="lease")
+    keeper.start()
+    try:
+        yield lease
+    finally:
+        ended.set()
+        keeper.join()
+        lease.release()
+
+
+def _is_dead(holder: bytes) -> bool:
+    host, pid, _ = holder.decode().rsplit("/", 2)
+    if host != host_name():
+        return False
+    try:
+        os.kill(int(pid), 0)
+    except ProcessLookupError:
+        return True
+    except PermissionError:
+        return False
+    return False
+
+
+def _readable(holder: bytes) -> str:
+    host, pid, _ = holder.decode().rsplit("/", 2)
+    return f"process {pid} on {host}"

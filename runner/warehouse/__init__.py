@@ -1,0 +1,1 @@
+"""The warehouses: point-in-time joins and feature marts in PostgreSQL and BigQuery."""

@@ -1,0 +1,127 @@
+"""What `get_historical_features` and the pulls return: a query, and the ways to have its result."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from datetime import datetime
+from functools import cached_property
+from typing import Any
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+from feast.infra.offline_stores.offline_store import RetrievalJob, RetrievalMetadata
+
+from runner.warehouse.join.join_parts import EntityRows, JoinSpine
+
+# pandas' own integers and booleans have no null: an int64 column with one becomes float64, and
+# 2**53 + 1 becomes 2**53. Floats keep NumPy's type; there NULL and NaN are both NaN.
+_PANDAS_TYPES = {
+    pa.bool_(): pd.BooleanDtype(),
+    pa.int16(): pd.Int16Dtype(),
+    pa.int32(): pd.Int32Dtype(),
+    pa.int64(): pd.Int64Dtype(),
+}
+
+
+@dataclass(frozen=True)
+class Request:
+    """What to run and how to put its result together.
+
+    Attributes
+    ----------
+    query
+        Returns `row` (if any), then the columns of the answer.
+    row
+        The column that holds the spine row's number; None: the order means nothing.
+    upload
+        A temporary table to fill first: its name and rows.
+    beside
+        Columns that never left this process, to stand before those of the query, row by row.
+    """
+
+    query: str
+    row: str | None = None
+    upload: tuple[str, pa.Table] | None = None
+    beside: pa.Table | None = None
+
+
+class TimeRange(RetrievalMetadata):  # type: ignore[misc]  # Feast is untyped
+    """Feast's metadata of a retrieval; the time range is asked for only when somebody reads it."""
+
+    def __init__(
+        self, rows: EntityRows, features: list[str], limits: Callable[[JoinSpine], pa.Table]
+    ) -> None:
+        """Take `limits`, which asks the warehouse for the least and greatest time of a spine."""
+        self.features = features
+        self.keys = [name for name in rows.names if name != rows.spine.timestamp]
+        self._rows = rows
+        self._limits = limits
+
+    @property
+    def min_event_timestamp(self) -> datetime | None:
+        """The spine's earliest timestamp; None when it is empty."""
+        return self._range[0]
+
+    @property
+    def max_event_timestamp(self) -> datetime | None:
+        """The spine's latest timestamp; None when it is empty."""
+        return self._range[1]
+
+    @cached_property
+    def _range(self) -> tuple[datetime | None, datetime | None]:
+        spine, beside = self._rows.spine, self._rows.beside
+        if beside is not None:
+            limits = pc.min_max(beside.column(spine.timestamp)).as_py()
+            return limits["min"], limits["max"]
+        earliest, latest = self._limits(spine).to_pylist()[0].values()
+        return earliest, latest
+
+
+class ArrowRetrievalJob(RetrievalJob):  # type: ignore[misc]  # Feast is untyped
+    """A retrieval that runs when its result is asked for, every time anew, and comes as Arrow.
+
+    Attributes
+    ----------
+    on_progress
+        Called with the number of rows that have arrived since the last call.
+    """
+
+    _request: Request
+    on_progress: Callable[[int], None] | None = None
+
+    def _counted(self, reader: pa.RecordBatchReader) -> Iterator[pa.RecordBatch]:
+        for batch in reader:
+            if self.on_progress:
+                self.on_progress(batch.num_rows)
+            yield batch
+
+    def _to_df_internal(self, timeout: int | None = None) -> pd.DataFrame:
+        return to_pandas(self._to_arrow_internal(timeout))
+
+    def to_df(
+        self, validation_reference: Any | None = None, timeout: int | None = None
+    ) -> pd.DataFrame:
+        """Return the result as a DataFrame; integers and booleans have pandas' nullable types."""
+        return to_pandas(self.to_arrow(validation_reference, timeout))
+
+    def to_sql(self) -> str:
+        """Return the query. An uploaded DataFrame stands in it as a table that is gone."""
+        return self._request.query
+
+
+def joined(beside: pa.Table, batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+    """Return `batches`, each behind the rows of `beside` that belong to it."""
+    start = 0
+    for batch in batches:
+        own = beside.slice(start, batch.num_rows).combine_chunks()
+        start += batch.num_rows
+        columns = [*(column.chunk(0) for column in own.columns), *batch.columns]
+        yield pa.RecordBatch.from_arrays(columns, names=[*own.column_names, *batch.schema.names])
+
+
+def to_pandas(table: pa.Table) -> pd.DataFrame:
+    """Return `table` with pandas' nullable integers and booleans."""
+    frame: pd.DataFrame = table.to_pandas(types_mapper=_PANDAS_TYPES.get, split_blocks=True)
+    return frame

@@ -1,0 +1,134 @@
+"""An entity DataFrame, taken apart: what the join needs of it and what stays in this process."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from runner.errors import RunnerError
+from runner.warehouse.join.join_parts import JoinColumn, JoinView
+from runner.warehouse.join.view_plan import EVENT_TIMESTAMP, KindOf, check_names
+
+_ROW = "spine_row"
+_UTC = pa.timestamp("us", tz="UTC")
+
+
+@dataclass(frozen=True)
+class FrameParts:
+    """An entity DataFrame, taken apart.
+
+    Attributes
+    ----------
+    own
+        All of it, as Arrow, times in UTC.
+    names
+        Its columns.
+    keys
+        The join keys, with the types of the feature tables.
+    timestamp, row
+        Names of its time and of the row number.
+    uploaded
+        What the join needs of it: row number, join keys, time in microseconds.
+    """
+
+    own: pa.Table
+    names: tuple[str, ...]
+    keys: tuple[JoinColumn, ...]
+    timestamp: str
+    row: str
+    uploaded: pa.Table
+
+
+def split_frame(frame: pd.DataFrame, views: Sequence[JoinView], kind_of: KindOf) -> FrameParts:
+    """Return `frame` as what the join needs and what stays here.
+
+    Raises
+    ------
+    RunnerError
+        If a column is missing or cannot be what the feature table's key is.
+    """
+    names = tuple(map(str, frame.columns))
+    timestamp = _frame_timestamp(frame)
+    check_names(names, views)
+    own = _arrow(frame.assign(**{timestamp: _in_utc(frame[timestamp])}))
+    keys: dict[str, JoinColumn] = {}
+    for view in views:
+        for key, column in view.keys:
+            keys.setdefault(key, replace(column, name=key))
+    row = free_name(names, views)
+    uploaded = {row: pa.array(range(len(frame)), pa.int64())}
+    for key, column in keys.items():
+        uploaded[key] = _key(own.column(key), column, kind_of(column))
+    uploaded[timestamp] = _microseconds(own.column(timestamp))
+    return FrameParts(own, names, tuple(keys.values()), timestamp, row, pa.table(uploaded))
+
+
+def _frame_timestamp(frame: pd.DataFrame) -> str:
+    if EVENT_TIMESTAMP in frame.columns:
+        return EVENT_TIMESTAMP
+    times = [str(name) for name in frame.select_dtypes(["datetime", "datetimetz"]).columns]
+    if len(times) == 1:
+        return times[0]
+    raise RunnerError(
+        f"the entity DataFrame has no column {EVENT_TIMESTAMP}; it has "
+        f"{', '.join(map(str, frame.columns))}",
+        hint=f"add the time of each row as a datetime column named {EVENT_TIMESTAMP}",
+    )
+
+
+def _in_utc(times: pd.Series[Any]) -> pd.Series[Any]:
+    return pd.to_datetime(times, utc=True)
+
+
+def _arrow(frame: pd.DataFrame) -> pa.Table:
+    try:
+        table = pa.Table.from_pandas(frame, preserve_index=False)
+    except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
+        raise RunnerError(
+            f"the entity DataFrame has a column of mixed types: {error}",
+            hint="convert the column to one type, for instance with astype",
+        ) from error
+    return table.replace_schema_metadata(None)
+
+
+def _microseconds(times: pa.ChunkedArray) -> pa.ChunkedArray:
+    # Down, never towards zero: before 1970 that would be a microsecond into the future.
+    return pc.cast(pc.floor_temporal(times, unit="microsecond"), _UTC, safe=False)
+
+
+def _key(values: pa.ChunkedArray, column: JoinColumn, kind: str) -> pa.ChunkedArray:
+    """Return `values` in the type of the feature table's key, without loss."""
+    if pa.types.is_dictionary(values.type):
+        values = values.cast(values.type.value_type)
+    is_text = pa.types.is_string(values.type) or pa.types.is_large_string(values.type)
+    target = {"integer": pa.int64(), "text": pa.string()}.get(kind, values.type)
+    try:
+        if pa.types.is_null(values.type):
+            return values.cast(pa.string())
+        if kind in {"integer", "text"} and is_text != (kind == "text"):
+            raise _unfit(column, kind, f"it holds {values.type}")
+        return values.cast(target)
+    except pa.ArrowInvalid as error:
+        raise _unfit(column, kind, str(error)) from error
+
+
+def _unfit(column: JoinColumn, kind: str, reason: str) -> RunnerError:
+    return RunnerError(
+        f"join key {column.name} of the entity DataFrame does not fit the feature table's "
+        f"{column.type}: {reason}",
+        hint=f"convert {column.name} to {kind} values first",
+    )
+
+
+def free_name(names: Sequence[str], views: Sequence[JoinView]) -> str:
+    """Return a name for the row number that no column of the answer has."""
+    taken = {*names, *(feature.output for view in views for feature in view.features)}
+    name = _ROW
+    while name in taken:
+        name += "_"
+    return name

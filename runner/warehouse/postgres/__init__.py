@@ -1,0 +1,1 @@
+"""Feature marts and the point-in-time join in PostgreSQL."""

@@ -1,0 +1,103 @@
+"""The spine as the join sees it: a query, an uploaded DataFrame, or a range of time."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from datetime import datetime
+
+import pandas as pd
+import psycopg
+from psycopg import sql
+
+from runner.sql import quote
+from runner.warehouse.join.entity_frame import free_name, split_frame
+from runner.warehouse.join.join_parts import EntityRows, JoinColumn, JoinSpine, JoinView
+from runner.warehouse.join.view_plan import (
+    EVENT_TIMESTAMP,
+    check_key_types,
+    check_names,
+    common_keys,
+    event_timestamp_of,
+    strip_semicolon,
+)
+from runner.warehouse.postgres.join_plan import describe
+from runner.warehouse.postgres.types import TIMES, family, utc
+
+_UPLOAD = "entity_rows"
+
+
+def query_rows(connection: psycopg.Connection, query: str, views: Sequence[JoinView]) -> EntityRows:
+    """Return the spine that the SQL `query` selects.
+
+    Raises
+    ------
+    RunnerError
+        If the query is wrong, or a join key or the timestamp is missing.
+    """
+    query = strip_semicolon(query)
+    columns = describe(connection, f"select * from (\n{query}\n) as given", "the spine's SQL")
+    timestamp = event_timestamp_of(columns, TIMES)
+    names = tuple(column.name for column in columns)
+    check_names(names, views)
+    types = {column.name: column for column in columns}
+    check_key_types(types, views, family)
+    # A comparison across families (bigint = numeric) is right, but no index serves it.
+    served = [
+        replace(
+            view,
+            is_indexed=view.is_indexed
+            and all(family(types[key]) == family(column) for key, column in view.keys),
+        )
+        for view in views
+    ]
+    spine = JoinSpine(query, columns, timestamp, free_name(names, views))
+    return EntityRows(spine, served, names, returned=columns)
+
+
+def range_rows(
+    connection: psycopg.Connection, start: datetime, end: datetime, views: Sequence[JoinView]
+) -> EntityRows:
+    """Return the spine of every key and event timestamp that the views have from `start` to `end`.
+
+    Raises
+    ------
+    RunnerError
+        If the views have different join keys: then there is no common row.
+    """
+    keys = common_keys(views)
+    first, last = (sql.Literal(limit).as_string(connection) for limit in (start, end))
+    parts = [_range_part(view, first, last) for view in views]
+    order = ", ".join(map(quote, [EVENT_TIMESTAMP, *keys]))
+    return query_rows(connection, "\nunion\n".join(parts) + f"\norder by {order}", views)
+
+
+def _range_part(view: JoinView, first: str, last: str) -> str:
+    stamp = utc(f"source.{quote(view.timestamp.name)}", view.timestamp.type)
+    outputs = [f"source.{quote(column.name)} as {quote(key)}" for key, column in sorted(view.keys)]
+    outputs.append(f"{stamp} as {quote(EVENT_TIMESTAMP)}")
+    return (
+        f"select distinct {', '.join(outputs)} from {view.source} as source "
+        f"where {stamp} between {first}::timestamptz and {last}::timestamptz"
+    )
+
+
+def frame_rows(frame: pd.DataFrame, views: Sequence[JoinView]) -> EntityRows:
+    """Return the spine in `frame`: join keys and timestamps go up, everything else stays here.
+
+    Raises
+    ------
+    RunnerError
+        If a column is missing or cannot be what the feature table's key is.
+    """
+    parts = split_frame(frame, views, family)
+    spine = JoinSpine(
+        query=f'select * from pg_temp."{_UPLOAD}"',
+        columns=(*parts.keys, JoinColumn(parts.timestamp, "timestamptz")),
+        timestamp=parts.timestamp,
+        row=parts.row,
+        is_numbered=True,
+    )
+    return EntityRows(
+        spine, list(views), parts.names, upload=(_UPLOAD, parts.uploaded), beside=parts.own
+    )

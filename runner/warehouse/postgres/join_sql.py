@@ -1,0 +1,140 @@
+"""The text of a point-in-time join: pure functions from a plan to SQL a DBA can read.
+
+Each view is joined by one of two strategies:
+
+- by index (`lateral`), when there is one on (join keys, event timestamp). The spine is visited
+  in key order, so that neighbours share index and table pages: 1M rows and 2 views take 6.0 s,
+  against 16.5 s in the spine's own order;
+- by merge (`merge`), when there is none or the source is a query.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Sequence
+
+from runner.sql import quote
+from runner.warehouse.join.join_parts import JoinColumn, JoinSpine, JoinView, listed
+from runner.warehouse.postgres.lateral import lateral_join
+from runner.warehouse.postgres.merge import merge_ctes, merge_join
+from runner.warehouse.postgres.types import comparable, output, utc
+
+
+def point_in_time_query(
+    spine: JoinSpine, views: Sequence[JoinView], columns: Sequence[JoinColumn], block_rows: int
+) -> str:
+    """Return the SQL that joins `views` to `spine`: row number, `columns`, features.
+
+    Rows come in blocks of `block_rows`, the spine's first ones first: each block is visited in key
+    order, and the reader restores the order within it by row number. That spares the server
+    a sort of the wide result (2.2 of 8.3 s at 1M rows) and lets rows flow from the start.
+
+    Parameters
+    ----------
+    columns
+        Those of the spine's columns to return.
+    """
+    suffix = _free_suffix([view.source for view in views])
+    spine_alias = f"spine{suffix}"
+    ctes = [_spine_cte(spine, spine_alias)]
+    outputs = [f"{spine_alias}.{quote(spine.row)}"]
+    outputs += [_spine_output(column, spine, spine_alias) for column in columns]
+    joins = []
+    for number, view in enumerate(views, start=1):
+        alias = f"v{number}{suffix}"
+        for position, feature in enumerate(view.features, start=1):
+            name = quote(feature.output)
+            inner = name if view.is_indexed else f"feature_{position} as {name}"
+            outputs.append(f"{alias}.{inner}")
+        if view.is_indexed:
+            joins.append(lateral_join(view, spine, spine_alias, alias))
+        else:
+            ctes += merge_ctes(view, spine, spine_alias, alias)
+            joins.append(merge_join(spine, spine_alias, alias))
+    if all(view.is_indexed for view in views):
+        order = _visiting_order(spine, views, block_rows)
+        driver = f"(select * from {spine_alias} order by {order}) as {spine_alias}"
+    else:
+        driver = spine_alias
+        joins.append(f"order by {spine_alias}.{quote(spine.row)}")
+    return "\n".join(
+        ["with " + ",\n".join(ctes), "select", listed(outputs), f"from {driver}", *joins]
+    )
+
+
+def latest_query(
+    source: str,
+    keys: Sequence[JoinColumn],
+    features: Sequence[JoinColumn],
+    timestamps: Sequence[JoinColumn],
+    window: str,
+) -> str:
+    """Return the SQL for the newest row per key within `window`, by the join's own tie-break.
+
+    Parameters
+    ----------
+    keys, features, timestamps
+        Columns to return; `timestamps` are the event and perhaps the created timestamp.
+    window
+        A condition on the event timestamp.
+    """
+    newest = [f"source.{quote(timestamps[0].name)} desc"]
+    newest += [f"source.{quote(column.name)} desc nulls last" for column in timestamps[1:]]
+    newest += [f"{comparable(f'source.{quote(c.name)}', c)} desc nulls last" for c in features]
+    key_names = [f"source.{quote(key.name)}" for key in keys]
+    lines = [
+        f"select distinct on ({', '.join(key_names)})" if keys else "select",
+        listed(_plain_outputs([*keys, *features, *timestamps])),
+        f"from {source} as source",
+        f"where {window}",
+        f"order by {', '.join([*key_names, *newest])}",
+    ]
+    return "\n".join(lines if keys else [*lines, "limit 1"])
+
+
+def all_query(source: str, columns: Sequence[JoinColumn], window: str | None) -> str:
+    """Return the SQL for `columns` of every row within `window` (None: every row)."""
+    lines = ["select", listed(_plain_outputs(columns)), f"from {source} as source"]
+    return "\n".join([*lines, f"where {window}"] if window else lines)
+
+
+def _plain_outputs(columns: Sequence[JoinColumn]) -> list[str]:
+    return [output(f"source.{quote(c.name)}", c, None, c.name) for c in columns]
+
+
+def _spine_cte(spine: JoinSpine, alias: str) -> str:
+    row = quote(spine.row)
+    outputs = [row if spine.is_numbered else f"row_number() over () - 1 as {row}"]
+    for column in spine.columns:
+        name = quote(column.name)
+        is_naive = column.name == spine.timestamp and column.type != "timestamptz"
+        if is_naive:
+            outputs.append(f"{utc(name, column.type)} as {name}")
+        else:
+            outputs.append(f"{name}::{column.type} as {name}" if spine.is_numbered else name)
+    # The query is not indented: it may hold text over several lines.
+    select = f"    select\n{listed(outputs, 8)}\n    from (\n{spine.query}\n    ) as given"
+    return f"{alias} as (\n{select}\n)"
+
+
+def _spine_output(column: JoinColumn, spine: JoinSpine, alias: str) -> str:
+    name = quote(column.name)
+    if column.name == spine.timestamp:
+        return f"{alias}.{name}"
+    return output(f"{alias}.{name}", column, None, column.name)
+
+
+def _visiting_order(spine: JoinSpine, views: Sequence[JoinView], block_rows: int) -> str:
+    """Return the order by block, then by key, those first that most views share, then by time."""
+    counts = Counter(key for view in views for key, _ in view.keys)
+    keys = [quote(key) for key, _ in counts.most_common()]
+    return ", ".join([f"{quote(spine.row)} / {block_rows}", *keys, quote(spine.timestamp)])
+
+
+def _free_suffix(sources: Sequence[str]) -> str:
+    """Return what to add to our names so that a source's table cannot be taken for one of them."""
+    suffix = ""
+    while any(re.search(rf"\b(spine|v\d+){suffix}(_\w+)?\b", source) for source in sources):
+        suffix += "_"
+    return suffix

@@ -1,0 +1,181 @@
+"""A feature mart in PostgreSQL at one snapshot, read as Arrow batches."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from datetime import datetime
+from typing import Any
+
+import pyarrow as pa
+from adbc_driver_postgresql import dbapi
+from psycopg.conninfo import make_conninfo
+
+from runner.project.manifest import FeatureMart
+from runner.settings import PostgresAddress
+from runner.sql import quote, quote_table
+from runner.warehouse.mart_snapshot import missing_table
+from runner.warehouse.postgres.newest_rows import (
+    PostgresTable,
+    existing_sql,
+    newest_rows_sql,
+    sample_sql,
+)
+
+_BATCH_BYTES = 512 << 10  # small, so that writing begins soon after reading
+_HALF_OF_ALL_TRANSACTIONS = 2**31
+
+
+class PostgresMart:
+    """A feature mart over one read-only connection whose queries all see the same snapshot.
+
+    Its horizon is the transaction id below which every transaction had ended: PostgreSQL's own row
+    versions tell what was written since, so that a late row or a correction is found whatever its
+    timestamps say.
+    """
+
+    keys_at_once = 5_000
+
+    def __init__(self, connection: dbapi.Connection, mart: FeatureMart) -> None:
+        self._connection = connection
+        self.mart = mart
+        self.now: datetime = self._table("select transaction_timestamp() as now")["now"][0].as_py()
+        self._source = self._describe()
+        self.identity = self._source.identity
+        self.horizon = self._source.horizon
+
+    def knows_changes_since(self, horizon: int) -> bool:
+        """Tell whether the transaction ids since `horizon` can still be told apart."""
+        return 0 <= self.horizon - horizon < _HALF_OF_ALL_TRANSACTIONS
+
+    def newest_rows(
+        self, as_of: datetime, changed_since: tuple[int, datetime] | None
+    ) -> Iterator[pa.RecordBatch]:
+        """Return the newest valid row per entity; see `MartSnapshot`."""
+        return self.batches(self.newest_query(as_of, changed_since))
+
+    def newest_query(self, as_of: datetime, changed_since: tuple[int, datetime] | None) -> str:
+        """Return the SQL that `newest_rows` runs."""
+        return newest_rows_sql(self._source, as_of, changed_since)
+
+    def existing(self, as_of: datetime, keys: Sequence[Sequence[object]]) -> set[int]:
+        """Return which of `keys` have a valid row; see `MartSnapshot`."""
+        found = self._table(existing_sql(self._source, as_of, keys))
+        return set(found["position"].to_pylist())
+
+    def sample(self, size: int) -> list[dict[str, Any]]:
+        """Return the join keys of up to `size` entities, others at each call."""
+        rows: list[dict[str, Any]] = self._table(sample_sql(self._source, size)).to_pylist()
+        return rows
+
+    def batches(self, sql: str) -> Iterator[pa.RecordBatch]:
+        """Return the result of `sql` bit by bit; the server sends as fast as we read."""
+        with self._connection.cursor() as cursor:
+            cursor.adbc_statement.set_options(
+                **{"adbc.postgresql.batch_size_hint_bytes": str(_BATCH_BYTES)}
+            )
+            cursor.execute(sql)
+            yield from cursor.fetch_record_batch()
+
+    def cancel(self) -> None:
+        """Stop what the server is doing for us."""
+        self._connection.adbc_cancel()
+
+    def _table(self, sql: str, *, use_copy: bool = True) -> pa.Table:
+        """Return the whole result of `sql`; `use_copy` False for what is not a query."""
+        with self._connection.cursor() as cursor:
+            cursor.adbc_statement.set_options(**{"adbc.postgresql.use_copy": str(use_copy).lower()})
+            cursor.execute(sql)
+            return cursor.fetch_arrow_table()
+
+    def _describe(self) -> PostgresTable:
+        mart = self.mart
+        found = self._table(_describe_sql(mart)).to_pylist()
+        if not found:
+            raise missing_table(mart)
+        row = found[0]
+        is_table = row["kind"] in {"r", "p", "m"}
+        # An index reads `u` or `-`, then its columns.
+        indexes = [text.split("\x01") for text in row["indexes"]]
+        unique = [set(columns) for kind, *columns in indexes if kind == "u"]
+        times = {mart.timestamp_field, mart.created_timestamp_column}
+        return PostgresTable(
+            mart=mart,
+            identity=f"{row['database']}/{row['oid']}" if is_table else "",
+            horizon=row["horizon"],
+            key_order=_key_order(mart, [columns for _, *columns in indexes]),
+            has_ties=not any(columns <= {*mart.join_keys, *times} for columns in unique),
+            has_versions=not any(
+                columns <= {*mart.join_keys, mart.timestamp_field} for columns in unique
+            ),
+            rows=row["rows"],
+            history=self._history(row["rows"]),
+        )
+
+    def _history(self, rows: float) -> float | None:
+        mart = self.mart
+        if rows <= 0 or not mart.join_keys:
+            return None
+        keys = ", ".join(map(quote, mart.join_keys))
+        table = quote_table(mart.schema, mart.alias)
+        sql = f"explain (format json) select distinct {keys} from {table}"
+        plan = self._table(sql, use_copy=False)
+        entities: float = json.loads(plan.column(0)[0].as_py())[0]["Plan"]["Plan Rows"]
+        return rows / max(entities, 1)
+
+
+@contextmanager
+def open_postgres_mart(address: PostgresAddress, mart: FeatureMart) -> Iterator[PostgresMart]:
+    """Look at `mart` through a read-only, repeatable-read transaction.
+
+    Raises
+    ------
+    RunnerError
+        If its table does not exist.
+    """
+    with dbapi.connect(make_conninfo("", **address.conninfo), autocommit=True) as connection:
+        with connection.cursor() as cursor:
+            cursor.execute("set time zone 'UTC'")
+            cursor.execute("set jit = off")
+            cursor.execute("begin isolation level repeatable read read only")
+        yield PostgresMart(connection, mart)
+
+
+def _key_order(mart: FeatureMart, indexes: Sequence[Sequence[str]]) -> tuple[str, ...]:
+    """Return the join keys as an index orders them, if one goes on with the event timestamp."""
+    width = len(mart.join_keys)
+    for columns in indexes:
+        if set(columns[:width]) == set(mart.join_keys) and columns[width : width + 1] == [
+            mart.timestamp_field
+        ]:
+            return tuple(columns[:width])
+    return ()
+
+
+def _describe_sql(mart: FeatureMart) -> str:
+    table = f"'{quote_table(mart.schema, mart.alias)}'".replace("\\", "\\\\")
+    return f"""
+        select
+            class.relkind::text as kind,
+            class.oid::bigint as oid,
+            class.reltuples::float8 as rows,
+            (select oid::bigint from pg_database where datname = current_database()) as database,
+            pg_snapshot_xmin(pg_current_snapshot())::text::bigint as horizon,
+            array(
+                select
+                    case when index.indisunique and index.indimmediate then 'u' else '-' end
+                    || e'\\x01' || string_agg(attribute.attname, e'\\x01' order by part.n)
+                from pg_index as index
+                cross join lateral unnest(index.indkey::smallint[]) with ordinality as part(key, n)
+                join pg_attribute as attribute
+                    on attribute.attrelid = index.indrelid and attribute.attnum = part.key
+                where
+                    index.indrelid = class.oid and index.indisvalid
+                    and index.indpred is null and index.indexprs is null
+                    and part.n <= index.indnkeyatts
+                group by index.indexrelid, index.indisunique, index.indimmediate
+            ) as indexes
+        from pg_class as class
+        where class.oid = to_regclass({table})
+    """

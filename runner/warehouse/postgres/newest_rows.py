@@ -1,0 +1,247 @@
+"""PostgreSQL's SQL for what `mart_snapshot.MartSnapshot` tells of a feature mart.
+
+The order of rows is that of `postgres.join_sql`, text by code point.
+
+With an index on (join keys, event timestamp) the entities are found by jumping from key to key (a
+skip-scan), each then by one descent: history is not read. Without one, or where history is short,
+by `distinct on`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from textwrap import indent
+
+from runner.project.manifest import FeatureMart
+from runner.sql import quote, quote_table
+from runner.warehouse.mart_snapshot import CHANGED, EVENT_TIME, oldest_valid
+
+_TYPES = {
+    "int64": "bigint",
+    "int32": "integer",
+    "float64": "double precision",
+    "float32": "real",
+    "string": "text",
+    "bool": "boolean",
+    "timestamp": "timestamptz",
+}
+# Reading 5 rows in index order takes as long as jumping over them.
+_SHORT_HISTORY = 5
+
+
+@dataclass(frozen=True)
+class PostgresTable:
+    """How a feature mart stands in PostgreSQL at one snapshot.
+
+    Attributes
+    ----------
+    identity
+        Changes when dbt builds the table anew; empty for what is not a table.
+    horizon
+        Transaction id below which every transaction had ended.
+    key_order
+        Join keys in the order of an index on (join keys, event timestamp); empty without one.
+    has_ties
+        False when a unique index rules out two equally new rows.
+    has_versions
+        False when a unique index rules out two rows of one entity with one event timestamp.
+    rows
+        How many there are, as PostgreSQL estimates it; 0 or less: it has not looked yet.
+    history
+        Rows per entity, as PostgreSQL estimates it; None: it has not looked yet.
+    """
+
+    mart: FeatureMart
+    identity: str
+    horizon: int
+    key_order: tuple[str, ...]
+    has_ties: bool
+    has_versions: bool
+    rows: float
+    history: float | None
+
+    @property
+    def table(self) -> str:
+        """The quoted name."""
+        return quote_table(self.mart.schema, self.mart.alias)
+
+
+def newest_rows_sql(
+    source: PostgresTable, as_of: datetime, changed_since: tuple[int, datetime] | None
+) -> str:
+    """Return the SQL for the newest valid row per entity, as `MartSnapshot.newest_rows` says."""
+    mart = source.mart
+    # Of two versions of a row the older, which has not changed, is the newest once the newer one
+    # is deleted; and nothing in PostgreSQL tells of a deletion.
+    if changed_since is None or source.has_versions:
+        changed = "true"
+    else:
+        changed = _changed(mart, *changed_since)
+    outputs = [_output(mart, key) for key in mart.join_keys]
+    outputs += [f"source.{quote(mart.timestamp_field)}::timestamptz as {quote(EVENT_TIME)}"]
+    outputs += [f"{changed} as {quote(CHANGED)}"]
+    outputs += [_output(mart, column.name) for column in mart.features]
+    if not mart.join_keys:
+        return _newest(source, as_of, outputs, [])
+    if source.key_order and (source.history is None or source.history > _SHORT_HISTORY):
+        return _by_skip_scan(source, as_of, outputs)
+    return _by_distinct_on(source, as_of, outputs)
+
+
+def existing_sql(source: PostgresTable, as_of: datetime, keys: Sequence[Sequence[object]]) -> str:
+    """Return the SQL for which of `keys` have a valid row: column `position`, counted from 1."""
+    mart = source.mart
+    names = sorted(mart.join_keys)
+    where = _visible(mart, as_of)
+    if not names:
+        found = f"select from {source.table} as source where {' and '.join(where)}"
+        return f"select 1 as position where exists ({found})"
+    dtypes = [mart.columns[name].dtype for name in names]
+    given = ", ".join(_array([key[n] for key in keys], dtype) for n, dtype in enumerate(dtypes))
+    aliases = ", ".join(f"key_{n}" for n in range(len(names)))
+    match = [_is_key(name, f"given.key_{n}", dtypes[n]) for n, name in enumerate(names)]
+    return (
+        f"select given.position::integer as position\n"
+        f"from unnest({given}) with ordinality as given({aliases}, position)\n"
+        f"where exists (\n"
+        f"    select from {source.table} as source where {' and '.join([*match, *where])}\n"
+        f")"
+    )
+
+
+def sample_sql(source: PostgresTable, size: int) -> str:
+    """Return the SQL for the join keys of up to `size` entities, others at each call."""
+    mart = source.mart
+    outputs = [_output(mart, key) for key in mart.join_keys]
+    present = " and ".join(f"source.{quote(key)} is not null" for key in mart.join_keys)
+    chosen = ""
+    if source.identity and source.rows > 0:
+        # Rows, not entities, are drawn: enough of them that repetitions do not matter.
+        percent = 100 * min(1, 3 * size * max(source.history or 1, 1) / source.rows)
+        chosen = f" tablesample bernoulli ({percent})"
+    return (
+        f"select * from (\n"
+        f"    select distinct {', '.join(outputs)}\n"
+        f"    from {source.table} as source{chosen}\n    where {present}\n"
+        f") as entity\norder by random()\nlimit {size}"
+    )
+
+
+def _by_skip_scan(source: PostgresTable, as_of: datetime, outputs: Sequence[str]) -> str:
+    keys = ", ".join(map(quote, source.key_order))
+    present = " and ".join(f"{quote(key)} is not null" for key in source.key_order)
+    last = ", ".join(f"entity.{quote(key)}" for key in source.key_order)
+    match = [f"source.{quote(key)} = entity.{quote(key)}" for key in source.key_order]
+    newest = _newest(source, as_of, outputs, match)
+    return (
+        f"with recursive entity as (\n"
+        f"    (select {keys} from {source.table} where {present} order by {keys} limit 1)\n"
+        f"    union all\n"
+        f"    select following.* from entity cross join lateral (\n"
+        f"        select {keys} from {source.table} where ({keys}) > ({last})\n"
+        f"        order by {keys} limit 1\n"
+        f"    ) as following\n"
+        f")\n"
+        f"select newest.* from entity cross join lateral (\n{indent(newest, '    ')}\n) as newest"
+    )
+
+
+def _newest(
+    source: PostgresTable, as_of: datetime, outputs: Sequence[str], match: Sequence[str]
+) -> str:
+    """Return the SQL for the newest row that satisfies `match`.
+
+    `with ties` hands on only the equally new rows, so the sort by feature values has one row to
+    sort nearly always; it still costs 3 of 10 microseconds per entity.
+    """
+    mart = source.mart
+    where = " and ".join([*match, *_visible(mart, as_of)])
+    if not source.has_ties:
+        return (
+            f"select {', '.join(outputs)} from {source.table} as source\n"
+            f"where {where}\norder by {', '.join(_newest_first(mart))}\nlimit 1"
+        )
+    # xmin is a system column: `source.*` does not carry it.
+    xmin = "" if not source.identity else ", source.xmin"
+    return (
+        f"select {', '.join(outputs)}\nfrom (\n"
+        f"    select source.*{xmin} from {source.table} as source\n"
+        f"    where {where}\n"
+        f"    order by {', '.join(_newest_first(mart))}\n"
+        f"    fetch first 1 row with ties\n"
+        f") as source\n"
+        f"order by {', '.join(_tie_break(mart))}\nlimit 1"
+    )
+
+
+def _by_distinct_on(source: PostgresTable, as_of: datetime, outputs: Sequence[str]) -> str:
+    mart = source.mart
+    keys = [f"source.{quote(key)}" for key in mart.join_keys]
+    where = [f"{key} is not null" for key in keys] + _visible(mart, as_of)
+    order = [*keys, *_newest_first(mart), *(_tie_break(mart) if source.has_ties else [])]
+    return (
+        f"select distinct on ({', '.join(keys)}) {', '.join(outputs)}\n"
+        f"from {source.table} as source\nwhere {' and '.join(where)}\n"
+        f"order by {', '.join(order)}"
+    )
+
+
+def _changed(mart: FeatureMart, horizon: int, instant: datetime) -> str:
+    # Transaction ids count modulo 2^32: a row is later when it is less than half of that ahead.
+    ahead = f"(source.xmin::text::bigint - {horizon % 2**32}) & {2**32 - 1}"
+    changed = f"({ahead}) < {2**31}"
+    if mart.created_timestamp_column:
+        changed += f" or source.{quote(mart.created_timestamp_column)} > {_instant(instant)}"
+    return f"({changed})"
+
+
+def _visible(mart: FeatureMart, as_of: datetime) -> list[str]:
+    stamp = f"source.{quote(mart.timestamp_field)}"
+    found = [f"{stamp} <= {_instant(as_of)}"]
+    if oldest := oldest_valid(mart, as_of):
+        found.append(f"{stamp} >= {_instant(oldest)}")
+    if mart.created_timestamp_column:
+        found.append(f"source.{quote(mart.created_timestamp_column)} <= {_instant(as_of)}")
+    return found
+
+
+def _newest_first(mart: FeatureMart) -> list[str]:
+    columns = [mart.timestamp_field, *filter(None, [mart.created_timestamp_column])]
+    return [f"source.{quote(column)} desc" for column in columns]
+
+
+def _tie_break(mart: FeatureMart) -> list[str]:
+    return [
+        f"source.{quote(column.name)}{_collation(column.dtype)} desc nulls last"
+        for column in mart.features
+    ]
+
+
+def _collation(dtype: str) -> str:
+    return '::text collate "C"' if dtype == "string" else ""
+
+
+def _output(mart: FeatureMart, name: str) -> str:
+    return f"source.{quote(name)}::{_TYPES[mart.columns[name].dtype]} as {quote(name)}"
+
+
+def _instant(moment: datetime) -> str:
+    return f"'{moment.isoformat()}'::timestamptz"
+
+
+def _array(values: Sequence[object], dtype: str) -> str:
+    if dtype == "string":
+        escaped = (str(value).replace("\\", "\\\\").replace('"', '\\"') for value in values)
+        items = ",".join(f'"{text}"' for text in escaped).replace("'", "''")
+        return f"'{{{items}}}'::text[]"
+    numbers = ",".join(map(str, values))
+    return f"'{{{numbers}}}'::{'bigint' if dtype == 'timestamp' else _TYPES[dtype]}[]"
+
+
+def _is_key(name: str, given: str, dtype: str) -> str:
+    column = f"source.{quote(name)}"
+    if dtype == "timestamp":  # Feast's keys hold whole seconds
+        return f"{column} >= to_timestamp({given}) and {column} < to_timestamp({given} + 1)"
+    return f"{column} = {given}"

@@ -1,0 +1,98 @@
+"""What the PostgreSQL store returns: a query, and the ways to have its result."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pyarrow as pa
+from feast.infra.offline_stores.contrib.postgres_offline_store.postgres import (
+    PostgreSQLRetrievalJob,
+)
+from feast.infra.offline_stores.offline_store import RetrievalMetadata
+from feast.on_demand_feature_view import OnDemandFeatureView
+from feast.repo_config import RepoConfig
+from feast.saved_dataset import SavedDatasetStorage
+
+from runner.sql import quote
+from runner.warehouse.join.arrow_order import in_spine_order
+from runner.warehouse.join.arrow_retrieval_job import ArrowRetrievalJob, Request, joined
+from runner.warehouse.join.join_parts import JoinSpine
+from runner.warehouse.postgres.session import connect
+from runner.warehouse.postgres.types import utc
+
+
+class PointInTimeRetrievalJob(ArrowRetrievalJob, PostgreSQLRetrievalJob):  # type: ignore[misc]
+    """A retrieval from PostgreSQL."""
+
+    def __init__(
+        self,
+        request: Request,
+        config: RepoConfig,
+        *,
+        full_feature_names: bool = False,
+        on_demand_feature_views: list[OnDemandFeatureView] | None = None,
+        metadata: RetrievalMetadata | None = None,
+    ) -> None:
+        super().__init__(
+            request.query, config, full_feature_names, on_demand_feature_views, metadata
+        )
+        self._request = request
+
+    @contextmanager
+    def to_arrow_batches(self, timeout: int | None = None) -> Iterator[pa.RecordBatchReader]:
+        """Give a reader over the result, in order, with memory for a block of rows.
+
+        On-demand feature views are not applied; `to_arrow` applies them.
+        """
+        with connect(self.config.offline_store, timeout) as session:
+            if self._request.upload:
+                name, rows = self._request.upload
+                session.upload(rows, name)
+            with session.read(self._request.query) as reader:
+                yield self._in_order(reader)
+
+    def _in_order(self, reader: pa.RecordBatchReader) -> pa.RecordBatchReader:
+        request = self._request
+        batches = self._counted(reader)
+        if request.row is None:
+            return pa.RecordBatchReader.from_batches(reader.schema, batches)
+        schema = reader.schema.remove(reader.schema.get_field_index(request.row))
+        ordered = in_spine_order(batches, request.row)
+        if request.beside is not None:
+            ordered = joined(request.beside, ordered)
+            schema = pa.schema([*request.beside.schema, *schema])
+        return pa.RecordBatchReader.from_batches(schema, ordered)
+
+    def _to_arrow_internal(self, timeout: int | None = None) -> pa.Table:
+        with self.to_arrow_batches(timeout) as reader:
+            return reader.read_all()
+
+    def persist(
+        self,
+        storage: SavedDatasetStorage,
+        allow_overwrite: bool | None = False,
+        timeout: int | None = None,
+    ) -> None:
+        """Write the result to the table that `storage` names, batch by batch.
+
+        Raises
+        ------
+        RunnerError
+            If the table exists and `allow_overwrite` is False.
+        """
+        with (
+            self.to_arrow_batches(timeout) as reader,
+            connect(self.config.offline_store, timeout) as session,
+        ):
+            table = storage.postgres_options._table  # Feast offers no other way
+            session.store(reader, table, replace=bool(allow_overwrite))
+
+
+def spine_limits(config: RepoConfig, spine: JoinSpine) -> pa.Table:
+    """Return the earliest and the latest timestamp of `spine`, null where it is empty."""
+    column = next(c for c in spine.columns if c.name == spine.timestamp)
+    stamp = utc(quote(column.name), column.type)
+    query = f"select min({stamp}) as min, max({stamp}) as max from (\n{spine.query}\n) as given"
+    with connect(config.offline_store) as session, session.read(query) as reader:
+        return reader.read_all()

@@ -1,0 +1,179 @@
+"""Arrow in and out of PostgreSQL, through ADBC: binary COPY decoded in C, no Python per value.
+
+A session is read-only but for its own temporary tables, works in UTC, and ends with the process:
+a query whose client was killed stops within seconds, a temporary table goes with its session.
+Ctrl-C cancels the running query on the server.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from contextlib import closing, contextmanager
+from typing import Any
+
+import pyarrow as pa
+from adbc_driver_manager import Error as AdbcError
+from adbc_driver_postgresql import dbapi
+from psycopg.conninfo import make_conninfo
+
+from runner.errors import RunnerError
+from runner.sql import quote
+
+# The size of one batch, and with it the memory a stream needs beside what its reader keeps.
+BATCH_BYTES = 2 * 2**20
+_BATCH_OPTION = "adbc.postgresql.batch_size_hint_bytes"
+
+
+class PostgresSession:
+    """A read-only session; made by `connect`."""
+
+    def __init__(self, connection: Any, worker: ThreadPoolExecutor) -> None:
+        self._connection = connection
+        self._worker = worker
+
+    def upload(self, table: pa.Table, name: str) -> None:
+        """Copy `table` into a new temporary table `name` and gather its statistics."""
+
+        def work(cursor: Any) -> None:
+            cursor.execute("set transaction read write")
+            cursor.adbc_ingest(name, table, mode="create", temporary=True)
+            cursor.execute(f"analyze pg_temp.{quote(name)}")
+            self._connection.commit()
+
+        with self._connection.cursor() as cursor:
+            self._wait(cursor, self._worker.submit(work, cursor), "cannot upload the entity rows")
+
+    def store(self, reader: pa.RecordBatchReader, table: str, *, replace: bool) -> None:
+        """Write what `reader` gives to a new permanent table, which is all or nothing.
+
+        Raises
+        ------
+        RunnerError
+            If the table exists and `replace` is False.
+        """
+        schema, _, name = table.rpartition(".")
+        mode = "replace" if replace else "create"
+        with self._connection.cursor() as cursor, _failures(f"cannot write table {table}"):
+            cursor.execute("set transaction read write")
+            cursor.adbc_ingest(
+                _unquoted(name),
+                reader,
+                mode=mode,
+                db_schema_name=_unquoted(schema) if schema else None,
+            )
+            self._connection.commit()
+
+    @contextmanager
+    def read(self, query: str) -> Iterator[pa.RecordBatchReader]:
+        """Give a reader over the result of `query`; leaving early cancels the query."""
+        what = "the point-in-time query failed"
+
+        def start() -> Any:
+            cursor.adbc_statement.set_options(**{_BATCH_OPTION: str(BATCH_BYTES)})
+            cursor.execute(query)
+            return cursor.fetch_record_batch()
+
+        with self._connection.cursor() as cursor:
+            source = self._wait(cursor, self._worker.submit(start), what)
+            batches = self._prefetched(cursor, source, what)
+            with closing(batches):
+                yield pa.RecordBatchReader.from_batches(source.schema, batches)
+
+    def _prefetched(
+        self, cursor: Any, source: Any, what: str
+    ) -> Generator[pa.RecordBatch, None, None]:
+        """Yield `source`'s batches; the next one is decoded while the caller has the last."""
+        following = self._worker.submit(_next, source)
+        try:
+            while (batch := self._wait(cursor, following, what)) is not None:
+                following = self._worker.submit(_next, source)
+                yield batch
+        finally:
+            _cancel(cursor, following)
+
+    def _wait(self, cursor: Any, future: Future[Any], what: str) -> Any:
+        # ADBC turns Ctrl-C into an error of the driver. Waiting for a thread keeps it what it is.
+        try:
+            with _failures(what):
+                return future.result()
+        except KeyboardInterrupt:
+            _cancel(cursor, future)
+            raise
+
+
+def _cancel(cursor: Any, future: Future[Any]) -> None:
+    """End the query of `cursor` and wait until nothing uses it any more."""
+    while not future.done():
+        cursor.adbc_cancel()  # again, should the first have come before the query
+        wait([future], timeout=1)
+
+
+def _next(reader: Any) -> pa.RecordBatch | None:
+    try:
+        return reader.read_next_batch()
+    except StopIteration:
+        return None
+
+
+@contextmanager
+def connect(config: Any, timeout: int | None = None) -> Iterator[PostgresSession]:
+    """Open a session for Feast's PostgreSQL `config`.
+
+    Parameters
+    ----------
+    timeout
+        Seconds after which the server gives up on a statement; None: never.
+    """
+    with _failures(f"cannot reach PostgreSQL at {config.host}:{config.port}"):
+        connection = dbapi.connect(conninfo(config, timeout))
+    with connection, ThreadPoolExecutor(1, thread_name_prefix="arrow") as worker:
+        yield PostgresSession(connection, worker)
+
+
+def conninfo(config: Any, timeout: int | None = None) -> str:
+    """Return libpq's connection string for a read-only session of `config`."""
+    search_path = config.db_schema or "public"
+    if search_path != "public":
+        search_path += ",public"
+    settings = {
+        "search_path": search_path.replace(" ", ""),
+        "timezone": "UTC",
+        "datestyle": "ISO",
+        "default_transaction_read_only": "on",
+        "client_connection_check_interval": "2s",
+        "jit": "off",  # compiling takes longer than the joins of a few million rows gain
+        "work_mem": config.work_mem,
+        "statement_timeout": f"{timeout or 0}s",
+    }
+    return make_conninfo(
+        host=config.host,
+        port=config.port,
+        user=config.user,
+        password=config.password,
+        dbname=config.database,
+        sslmode=config.sslmode,
+        sslkey=config.sslkey_path,
+        sslcert=config.sslcert_path,
+        sslrootcert=config.sslrootcert_path,
+        keepalives_idle=config.keepalives_idle,
+        application_name="runner",
+        options=" ".join(f"-c {name}={value}" for name, value in settings.items()),
+    )
+
+
+def _unquoted(identifier: str) -> str:
+    if identifier.startswith('"'):
+        return identifier[1:-1].replace('""', '"')
+    return identifier
+
+
+@contextmanager
+def _failures(what: str) -> Iterator[None]:
+    try:
+        yield
+    except (AdbcError, OSError, pa.ArrowException) as error:
+        raise RunnerError(
+            f"{what}: {str(error).partition('Query was:')[0].strip()}",
+            hint="run `runner status` to see the servers, `job.to_sql()` to see the query",
+        ) from error

@@ -1,0 +1,1 @@
+"""Online features of a request: read from Redis, checked, overridden."""

@@ -1,0 +1,310 @@
+"""Read features from the online store in Feast's own Redis format, without Feast."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from operator import itemgetter
+from typing import Any
+
+from contract.bundle import Bundle, BundleFeature, BundleKey
+from contract.feast_format import key_prefix, number_head, string_key, time_field
+from contract.serving_errors import InvalidOnlineValueError
+from contract.values import DECODERS, UNREADABLE, decode_timestamp
+from contract.view_layout import EXPIRED, MISSING, NULL, PRESENT
+from serving.http_errors import InvalidEntityRowError
+
+INT32_RANGE = range(-(2**31), 2**31)
+INT64_RANGE = range(-(2**63), 2**63)
+_INT32, _INT64, _TIMESTAMP = map(number_head, ("int32", "int64", "timestamp"))
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_SECOND = timedelta(seconds=1)
+
+
+class OnlineRow:
+    """The features of one entity row, each list in the order of `bundle.features`.
+
+    Attributes
+    ----------
+    values
+        Exact values; None unless the status is `present`.
+    statuses
+        `present`; `null` = stored as NULL; `missing` = never stored; `expired` = older than ttl.
+    ages
+        Seconds since the row's event time, None where the row is missing.
+    """
+
+    __slots__ = ("ages", "statuses", "values")
+
+    def __init__(
+        self, values: Sequence[Any], statuses: Sequence[str], ages: Sequence[float | None]
+    ) -> None:
+        self.values = values
+        self.statuses = statuses
+        self.ages = ages
+
+
+class OnlineFormat:
+    """What one bundle asks the online store for, compiled once.
+
+    Views with equal join keys lie in one hash, so they are read by one command. Equal commands
+    within a request (one user, a hundred categories) are sent once.
+    """
+
+    def __init__(self, bundle: Bundle) -> None:
+        self._keys = [(key, _KEY_ENCODERS[key.dtype]) for key in bundle.entity_keys]
+        self._names = {key.name for key in bundle.entity_keys}
+        by_keys: dict[tuple[str, ...], list[int]] = {}
+        for position, feature in enumerate(bundle.features):
+            by_keys.setdefault(feature.join_keys, []).append(position)
+        self._groups = [
+            _Group(bundle, join_keys, [bundle.features[i] for i in positions])
+            for join_keys, positions in by_keys.items()
+        ]
+        # Groups list their features view by view; the model wants the bundle's order.
+        order = [feature.name for group in self._groups for feature in group.features]
+        wanted = [order.index(feature.name) for feature in bundle.features]
+        self._reorder = None if wanted == sorted(wanted) else itemgetter(*wanted)
+
+    def commands(self, entity_row: Any) -> list[bytes]:
+        """Return the packed commands that read one entity row, one per group of views.
+
+        Raises
+        ------
+        InvalidEntityRowError
+            Naming the key that is missing, unknown or of the wrong type.
+        """
+        if not isinstance(entity_row, dict):
+            raise InvalidEntityRowError("an entity row is an object of entity keys")
+        encoded = {}
+        for key, encode in self._keys:
+            try:
+                encoded[key.name] = encode(entity_row[key.name])
+            except KeyError:
+                raise InvalidEntityRowError(f"{key.name} is missing") from None
+            except (TypeError, ValueError):
+                raise InvalidEntityRowError(f"{key.name} must be {EXPECTED[key.dtype]}") from None
+        if len(entity_row) != len(encoded):
+            unknown = sorted(map(str, entity_row.keys() - self._names))
+            known = ", ".join(sorted(self._names))
+            raise InvalidEntityRowError(f"{unknown[0]!r} is not an entity key; those are {known}")
+        return [group.command(encoded) for group in self._groups]
+
+    def row(
+        self, replies: Sequence[Sequence[bytes | None]], now: float, cache: dict[int, OnlineRow]
+    ) -> OnlineRow:
+        """Return the features in one reply per group.
+
+        Parameters
+        ----------
+        now
+            Unix time in seconds that ages are measured at.
+        cache
+            Decoded replies of this request, by identity: rows may share them.
+
+        Raises
+        ------
+        InvalidOnlineValueError
+            If a value is not of the type that the model was trained with, or its time is no time.
+        """
+        parts = []
+        for group, reply in zip(self._groups, replies, strict=True):
+            part = cache.get(id(reply))
+            if part is None:
+                part = cache[id(reply)] = group.decode(reply, now)
+            parts.append(part)
+        whole = parts[0] if len(parts) == 1 else _join(parts)
+        if self._reorder is None:
+            return whole
+        return OnlineRow(
+            self._reorder(whole.values), self._reorder(whole.statuses), self._reorder(whole.ages)
+        )
+
+
+def _join(parts: Sequence[OnlineRow]) -> OnlineRow:
+    return OnlineRow(
+        [value for part in parts for value in part.values],
+        [status for part in parts for status in part.statuses],
+        [age for part in parts for age in part.ages],
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _View:
+    """Where one view's fields stand in a group's reply: its time, then its features."""
+
+    time_at: int
+    ttl: float | None
+    features: tuple[BundleFeature, ...]
+    decoders: tuple[Callable[[bytes], Any], ...]
+    present: tuple[str, ...]
+    missing: tuple[str, ...]
+    expired: tuple[str, ...]
+    nothing: tuple[None, ...]
+
+
+class _Group:
+    """The views with the same join keys, read by one HMGET."""
+
+    def __init__(
+        self, bundle: Bundle, join_keys: tuple[str, ...], features: list[BundleFeature]
+    ) -> None:
+        by_view: dict[str, list[BundleFeature]] = {}
+        for feature in features:
+            by_view.setdefault(feature.view, []).append(feature)
+        fields: list[bytes] = []
+        self._views = []
+        for view, members in by_view.items():
+            self._views.append(_view(len(fields), members))
+            fields += [time_field(view), *(feature.redis_field for feature in members)]
+        self.features = [feature for members in by_view.values() for feature in members]
+        self._join_keys = join_keys
+        self._head = key_prefix(join_keys) + (b"" if join_keys else string_key(""))
+        self._project = bundle.feast_project.encode()
+        self._start = b"*%d\r\n$5\r\nHMGET\r\n$" % (len(fields) + 2)
+        self._end = b"\r\n" + b"".join(b"$%d\r\n%b\r\n" % (len(name), name) for name in fields)
+
+    def command(self, encoded: Mapping[str, bytes]) -> bytes:
+        key = b"".join([self._head, *[encoded[name] for name in self._join_keys], self._project])
+        return b"".join([self._start, b"%d\r\n" % len(key), key, self._end])
+
+    def decode(self, reply: Sequence[bytes | None], now: float) -> OnlineRow:
+        values: list[Any] = []
+        statuses: list[str] = []
+        ages: list[float | None] = []
+        for view in self._views:
+            time = reply[view.time_at]
+            if time is None:
+                values += view.nothing
+                statuses += view.missing
+                ages += view.nothing
+                continue
+            try:
+                age = now - decode_timestamp(time)
+            except UNREADABLE as err:
+                name = view.features[0].view
+                raise InvalidOnlineValueError(
+                    f"the online store's event time of {name} is not a time",
+                    hint=f"run `runner materialize --full {name}`",
+                ) from err
+            ages += [age] * len(view.nothing)
+            if view.ttl is not None and age > view.ttl:
+                values += view.nothing
+                statuses += view.expired
+            else:
+                _decode_view(view, reply, values, statuses)
+        return OnlineRow(values, statuses, ages)
+
+
+def _decode_view(
+    view: _View, reply: Sequence[bytes | None], values: list[Any], statuses: list[str]
+) -> None:
+    fields = reply[view.time_at + 1 : view.time_at + 1 + len(view.features)]
+    try:
+        decoded = [
+            None if data is None else decode(data)
+            for decode, data in zip(view.decoders, fields, strict=True)
+        ]
+    except UNREADABLE as err:
+        raise _wrong_value(view, fields) from err
+    values += decoded
+    if None not in decoded:
+        statuses += view.present
+        return
+    for data, value in zip(fields, decoded, strict=True):
+        statuses.append(MISSING if data is None else NULL if value is None else PRESENT)
+
+
+def _wrong_value(view: _View, fields: Sequence[bytes | None]) -> InvalidOnlineValueError:
+    """Return the error that names the first feature whose value is not of its type."""
+    wrong = next(
+        feature
+        for feature, decode, data in zip(view.features, view.decoders, fields, strict=True)
+        if data is not None and not _readable(decode, data)
+    )
+    return InvalidOnlineValueError(
+        f"the online store's {wrong.view}:{wrong.feature} is not {wrong.dtype}",
+        hint=f"run `runner materialize --full {wrong.view}` with the definitions that the model "
+        "was trained with",
+    )
+
+
+def _readable(decode: Callable[[bytes], Any], data: bytes) -> bool:
+    try:
+        decode(data)
+    except UNREADABLE:
+        return False
+    return True
+
+
+def _view(time_at: int, features: Sequence[BundleFeature]) -> _View:
+    width = len(features)
+    return _View(
+        time_at=time_at,
+        ttl=features[0].ttl_seconds,
+        features=tuple(features),
+        decoders=tuple(DECODERS[feature.dtype] for feature in features),
+        present=(PRESENT,) * width,
+        missing=(MISSING,) * width,
+        expired=(EXPIRED,) * width,
+        nothing=(None,) * width,
+    )
+
+
+def _encode_int64(value: Any) -> bytes:
+    if type(value) is not int or value not in INT64_RANGE:
+        raise ValueError
+    return _INT64 + value.to_bytes(8, "little", signed=True)
+
+
+def _encode_int32(value: Any) -> bytes:
+    if type(value) is not int or value not in INT32_RANGE:
+        raise ValueError
+    return _INT32 + value.to_bytes(4, "little", signed=True)
+
+
+def _encode_string(value: Any) -> bytes:
+    if not isinstance(value, str):
+        raise TypeError
+    return string_key(value)
+
+
+def _encode_timestamp(value: Any) -> bytes:
+    moment = datetime.fromisoformat(value)
+    if moment.tzinfo is None:
+        raise ValueError
+    return _TIMESTAMP + ((moment - _EPOCH) // _SECOND).to_bytes(8, "little", signed=True)
+
+
+_KEY_ENCODERS: dict[str, Callable[[Any], bytes]] = {
+    "int64": _encode_int64,
+    "int32": _encode_int32,
+    "string": _encode_string,
+    "timestamp": _encode_timestamp,
+}
+EXPECTED = {
+    "int64": "an integer of 64 bits",
+    "int32": "an integer of 32 bits",
+    "string": "a string",
+    "timestamp": "an ISO 8601 time with its zone, such as 2026-01-31T12:00:00Z",
+}
+"""What each entity key dtype wants, in words."""
+
+
+def entity_key_schema(key: BundleKey) -> dict[str, Any]:
+    """Return the JSON Schema of one entity key, for OpenAPI."""
+    schema = dict(_SCHEMAS[key.dtype])
+    if key.description:
+        schema["description"] = key.description
+    if key.example is not None:
+        schema["examples"] = [key.example]
+    return schema
+
+
+_SCHEMAS: dict[str, dict[str, Any]] = {
+    "int64": {"type": "integer", "format": "int64", "minimum": -(2**63), "maximum": 2**63 - 1},
+    "int32": {"type": "integer", "format": "int32", "minimum": -(2**31), "maximum": 2**31 - 1},
+    "string": {"type": "string"},
+    "timestamp": {"type": "string", "format": "date-time"},
+}

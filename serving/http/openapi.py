@@ -1,0 +1,218 @@
+"""OpenAPI for `POST /predict`, with the real entity keys, features and classes of the bundle."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from contract.bundle import Bundle, BundleFeature
+from contract.serving_errors import ServingError
+from contract.view_layout import STATUSES
+from serving.features.online import entity_key_schema
+from serving.features.overrides import OVERRIDDEN
+from serving.http.guard import PROBES
+from serving.http_errors import RESPONSES, ForbiddenError, ModelNotReadyError, UnauthorizedError
+
+_VALUE_TYPES: dict[str, dict[str, Any]] = {
+    "int64": {"type": ["integer", "null"], "format": "int64"},
+    "int32": {"type": ["integer", "null"], "format": "int32"},
+    "float64": {"type": ["number", "null"]},
+    "float32": {"type": ["number", "null"]},
+    "bool": {"type": ["boolean", "null"]},
+    "string": {"type": ["string", "null"]},
+}
+_STATUS_DOCS = (
+    "present; null: stored as NULL; missing: never stored; expired: older than its ttl. "
+    "All but present count as missing for the model."
+)
+
+
+def describe_predict(
+    document: dict[str, Any], bundle: Bundle, max_rows: int, secured: bool
+) -> dict[str, Any]:
+    """Return the OpenAPI document with `POST /predict` as the bundle defines it.
+
+    Parameters
+    ----------
+    document
+        The document of the other endpoints, as FastAPI makes it; it is changed in place.
+    secured
+        Whether the server wants an API key.
+    """
+    components = document.setdefault("components", {})
+    components.setdefault("schemas", {}).update(
+        {
+            "EntityRow": _entity_row(bundle),
+            "PredictRequest": _request(bundle, max_rows),
+            "PredictResponse": _response(),
+            "Prediction": _prediction(bundle),
+            "RowError": _error_schema(["code", "message"]),
+            "Error": _error_schema(["code", "message", "request_id"]),
+        }
+    )
+    paths = document["paths"]
+    for probe in PROBES:
+        paths[probe]["get"]["security"] = []
+    paths["/model"]["get"]["responses"] |= _error_responses(
+        (UnauthorizedError, ForbiddenError, ModelNotReadyError)
+    )
+    document["paths"] = {"/predict": {"post": _operation(bundle)}} | paths
+    if secured:
+        components["securitySchemes"] = {
+            "ApiKey": {"type": "apiKey", "in": "header", "name": "X-API-Key"},
+            "Bearer": {"type": "http", "scheme": "bearer"},
+        }
+        document["security"] = [{"ApiKey": []}, {"Bearer": []}]
+    return document
+
+
+def _operation(bundle: Bundle) -> dict[str, Any]:
+    return {
+        "operationId": "predict",
+        "tags": ["prediction"],
+        "summary": f"Predict {bundle.label.name}",
+        "description": bundle.label.description,
+        "requestBody": {"required": True, "content": _json("PredictRequest")},
+        "responses": {
+            "200": {
+                "description": "One answer per entity row, in the order of the request.",
+                "content": _json("PredictResponse"),
+                "headers": _REQUEST_ID,
+            },
+            **_error_responses(RESPONSES),
+        },
+    }
+
+
+def _error_responses(errors: Sequence[type[ServingError]]) -> dict[str, Any]:
+    by_status: dict[int, list[str]] = {}
+    every: Sequence[type[ServingError]] = (*errors, ServingError)
+    for error in every:
+        by_status.setdefault(error.status, []).append(f"`{error.code}`: {_summary(error)}")
+    return {
+        str(status): {
+            "description": "\n\n".join(texts),
+            "content": _json("Error"),
+            "headers": _REQUEST_ID,
+        }
+        for status, texts in sorted(by_status.items())
+    }
+
+
+def _summary(error: type[ServingError]) -> str:
+    if error is ServingError:
+        return "A fault of the server; the log has it under the request id."
+    return str(error.__doc__)
+
+
+_REQUEST_ID = {
+    "X-Request-ID": {
+        "description": "The request's own id if it sent one, else one of ours; it is in the logs.",
+        "schema": {"type": "string"},
+    }
+}
+
+
+def _json(name: str) -> dict[str, Any]:
+    return {"application/json": {"schema": {"$ref": f"#/components/schemas/{name}"}}}
+
+
+def _object(properties: dict[str, Any], required: list[str], **more: Any) -> dict[str, Any]:
+    return {
+        "type": "object",
+        "properties": properties,
+        "required": required,
+        "additionalProperties": False,
+        **more,
+    }
+
+
+def _entity_row(bundle: Bundle) -> dict[str, Any]:
+    keys = {key.name: entity_key_schema(key) for key in bundle.entity_keys}
+    example = {key.name: key.example for key in bundle.entity_keys if key.example is not None}
+    more = {"examples": [example]} if len(example) == len(keys) else {}
+    return _object(keys, list(keys), description="The entity keys of one row.", **more)
+
+
+def _request(bundle: Bundle, max_rows: int) -> dict[str, Any]:
+    properties: dict[str, Any] = {
+        "entity_rows": {
+            "type": "array",
+            "items": {"$ref": "#/components/schemas/EntityRow"},
+            "minItems": 1,
+            "maxItems": max_rows,
+            "description": "The rows to predict for. A row in error does not fail the others.",
+        },
+        "include_features": {
+            "type": "boolean",
+            "default": False,
+            "description": "Also return the features used, with their status and age.",
+        },
+        "strict": {
+            "type": "boolean",
+            "default": False,
+            "description": "Fail the whole request when one row is in error.",
+        },
+    }
+    if overridable := {f.name: _override(f) for f in bundle.features if f.overridable}:
+        properties["feature_overrides"] = {
+            "type": ["array", "null"],
+            "items": _object(overridable, []) | {"type": ["object", "null"]},
+            "maxItems": max_rows,
+            "description": "For each entity row, in their order, the values that stand in for "
+            "those of the online store. A value of null counts as missing.",
+        }
+    return _object(properties, ["entity_rows"])
+
+
+def _override(feature: BundleFeature) -> dict[str, Any]:
+    return _VALUE_TYPES[feature.dtype] | {"description": feature.description}
+
+
+def _response() -> dict[str, Any]:
+    name_and_version = {"name": {"type": "string"}, "version": {"type": "string"}}
+    answers = [
+        {"$ref": "#/components/schemas/Prediction"},
+        {"$ref": "#/components/schemas/RowError"},
+    ]
+    properties = {
+        "model": _object(name_and_version, list(name_and_version)),
+        "predictions": {"type": "array", "items": {"oneOf": answers}},
+    }
+    return _object(properties, list(properties))
+
+
+def _prediction(bundle: Bundle) -> dict[str, Any]:
+    classes = bundle.label.classes
+    label: dict[str, Any] = {"type": "number"} if classes is None else {"enum": list(classes)}
+    properties: dict[str, Any] = {"prediction": label | {"description": bundle.label.description}}
+    required = ["prediction"]
+    if classes is not None:
+        names = [str(name) for name in classes]
+        share = {"type": "number", "minimum": 0, "maximum": 1.000001}
+        properties["probabilities"] = _object(dict.fromkeys(names, share), names)
+        required.append("probabilities")
+    features = {feature.name: _feature(feature) for feature in bundle.features}
+    properties["features"] = _object(
+        features, list(features), description="Only with `include_features`."
+    )
+    return _object(properties, required)
+
+
+def _feature(feature: BundleFeature) -> dict[str, Any]:
+    ttl = "" if feature.ttl_seconds is None else f" Expires after {feature.ttl_seconds:g} s."
+    statuses, docs = list(STATUSES), _STATUS_DOCS
+    if feature.overridable:
+        statuses.append(OVERRIDDEN)
+        docs += f" {OVERRIDDEN}: its value came with the request."
+    properties = {
+        "value": _VALUE_TYPES[feature.dtype],
+        "status": {"enum": statuses, "description": docs},
+        "age_seconds": {"type": ["number", "null"], "description": "Since its event time."},
+    }
+    return _object(properties, list(properties), description=f"{feature.description}{ttl}".strip())
+
+
+def _error_schema(fields: list[str]) -> dict[str, Any]:
+    error = _object({name: {"type": "string"} for name in fields}, fields)
+    return _object({"error": error}, ["error"])

@@ -1,0 +1,116 @@
+"""What the HTTP API refuses or cannot do, and the table of what its clients see."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from http import HTTPStatus
+
+from contract.serving_errors import (
+    InvalidOnlineValueError,
+    OnlineStoreUnavailableError,
+    PredictionError,
+    ServingError,
+)
+
+
+class InvalidRequestError(ServingError):
+    """The request as a whole cannot be read."""
+
+    status = 422
+    code = "invalid_request"
+
+
+class InvalidEntityRowError(ServingError):
+    """One entity row has a key that is missing, unknown or of the wrong type."""
+
+    status = 422
+    code = "invalid_entity_row"
+
+
+class InvalidFeatureOverrideError(ServingError):
+    """One row overrides a feature that may not be, or with a value of the wrong type."""
+
+    status = 422
+    code = "invalid_feature_override"
+
+
+class UnauthorizedError(ServingError):
+    """No API key, or not one of ours."""
+
+    status = 401
+    code = "unauthorized"
+
+
+class ForbiddenError(ServingError):
+    """Asked through a public address while no API key is configured."""
+
+    status = 403
+    code = "forbidden"
+
+
+class UnsupportedMediaTypeError(ServingError):
+    """The body is not declared as JSON."""
+
+    status = 415
+    code = "unsupported_media_type"
+
+
+class HttpError(ServingError):
+    """What the router refuses: an unknown path, or a method that a path does not take."""
+
+    def __init__(self, status: int, headers: Mapping[str, str]) -> None:
+        phrase = HTTPStatus(status).phrase
+        where = "; see /docs for the documentation, POST /predict for predictions"
+        super().__init__(phrase + where if status == HTTPStatus.NOT_FOUND else phrase)
+        self.status = status
+        self.code = phrase.lower().replace(" ", "_")
+        self.headers = headers
+
+
+class RequestTooLargeError(ServingError):
+    """Too many bytes or rows in one request."""
+
+    status = 413
+    code = "request_too_large"
+
+
+class TooManyRequestsError(ServingError):
+    """More requests at once than the server takes."""
+
+    status = 429
+    code = "too_many_requests"
+    retry_after = 1
+
+
+class ModelNotReadyError(ServingError):
+    """No model is loaded yet."""
+
+    status = 503
+    code = "model_not_ready"
+    retry_after = 1
+
+
+class RequestTimeoutError(ServingError):
+    """The answer was not ready in time."""
+
+    status = 503
+    code = "timeout"
+    retry_after = 1
+
+
+RESPONSES: tuple[type[ServingError], ...] = (
+    InvalidRequestError,
+    InvalidEntityRowError,
+    InvalidFeatureOverrideError,
+    UnauthorizedError,
+    ForbiddenError,
+    RequestTooLargeError,
+    UnsupportedMediaTypeError,
+    TooManyRequestsError,
+    OnlineStoreUnavailableError,
+    InvalidOnlineValueError,
+    ModelNotReadyError,
+    RequestTimeoutError,
+    PredictionError,
+)
+"""Every error that `POST /predict` may answer with; OpenAPI and the docs follow this table."""

@@ -1,0 +1,57 @@
+"""A model version ready to answer, with what is computed once per model."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from contract.bundle import Bundle, read_bundle
+from contract.model_registry import ModelVersion, Source
+from contract.scoring import Model, load_model
+from serving.features.online import OnlineFormat
+from serving.features.overrides import FeatureOverrides
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """A model ready to answer, with what is computed once per model.
+
+    Attributes
+    ----------
+    class_names
+        The keys of `probabilities`; empty for a regression.
+    """
+
+    name: str
+    version: ModelVersion
+    bundle: Bundle
+    model: Model
+    online: OnlineFormat
+    overrides: FeatureOverrides
+    class_names: tuple[str, ...]
+    loaded_at: datetime
+
+
+def load(source: Source, version: ModelVersion) -> Loaded:
+    """Return the version's model, its bundle checked.
+
+    Raises
+    ------
+    BundleError
+        If the bundle fails its check.
+    RegistryError
+        If it cannot be fetched.
+    """
+    with source.bundle(version) as folder:
+        bundle = read_bundle(folder, version.bundle_sha256)
+        model = load_model(bundle)
+    return Loaded(
+        name=version.name or bundle.registered_model_name,
+        version=version,
+        bundle=bundle,
+        model=model,
+        online=OnlineFormat(bundle),
+        overrides=FeatureOverrides(bundle),
+        class_names=tuple(map(str, bundle.label.classes or ())),
+        loaded_at=datetime.now(UTC),
+    )
