@@ -104,7 +104,10 @@ def _assigned():
 
 def test_every_variable_is_read_by_our_code_or_by_mlflow():
     ours = _sources(
-        *(ROOT / name for name in "contract runner serving profiles dbt_project Dockerfile".split())
+        *(
+            ROOT / name
+            for name in ["contract", "runner", "serving", "profiles", "dbt_project", "Dockerfile"]
+        )
     )
     mlflow = _package("mlflow")
     theirs = _sources(
