@@ -15,9 +15,11 @@ _DEFAULT_PORT = 6379
 class EnvRedisOnlineStoreConfig(RedisOnlineStoreConfig):  # type: ignore[misc]  # Feast is untyped
     """Feast's Redis configuration; `connection_string` defaults to `REDIS_URL`."""
 
-    type: Literal["runner.online.online_store.EnvRedisOnlineStore"] = (
-        "runner.online.online_store.EnvRedisOnlineStore"
-    )
+    type: Literal[
+        "runner.online.online_store.EnvRedisOnlineStore",
+        # Version 0.1 wrote this one.
+        "runner.features.online.online_store.EnvRedisOnlineStore",
+    ] = "runner.online.online_store.EnvRedisOnlineStore"
 
     @model_validator(mode="before")
     @classmethod

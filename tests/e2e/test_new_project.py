@@ -24,7 +24,7 @@ RECIPE = "recipes/reorder.yaml"
 def package(tmp_path_factory):
     """The package as a wheel holds it, unpacked."""
     folder = tmp_path_factory.mktemp("package")
-    for name in ("runner", "serving"):
+    for name in ("contract", "runner", "serving"):
         copy_folder(REPOSITORY / name, folder / "source" / name)
     for name in ("pyproject.toml", "README.md"):
         shutil.copy(REPOSITORY / name, folder / "source")

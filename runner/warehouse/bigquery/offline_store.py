@@ -66,9 +66,11 @@ class PointInTimeBigQueryOfflineStoreConfig(BigQueryOfflineStoreConfig):  # type
         A query that would be billed for more fails before it runs; None: no limit.
     """
 
-    type: Literal["runner.warehouse.bigquery.offline_store.PointInTimeBigQueryOfflineStore"] = (
-        "runner.warehouse.bigquery.offline_store.PointInTimeBigQueryOfflineStore"
-    )
+    type: Literal[
+        "runner.warehouse.bigquery.offline_store.PointInTimeBigQueryOfflineStore",
+        # Version 0.1 wrote this one.
+        "runner.features.bigquery.offline_store.PointInTimeBigQueryOfflineStore",
+    ] = "runner.warehouse.bigquery.offline_store.PointInTimeBigQueryOfflineStore"
     knowledge_time: bool = True
     maximum_bytes_billed: PositiveInt | None = None
 

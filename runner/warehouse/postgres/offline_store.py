@@ -75,9 +75,11 @@ class PointInTimePostgreSQLOfflineStoreConfig(PostgreSQLOfflineStoreConfig):  # 
         Memory for each sort of a retrieval, in PostgreSQL's own notation.
     """
 
-    type: Literal["runner.warehouse.postgres.offline_store.PointInTimePostgreSQLOfflineStore"] = (
-        "runner.warehouse.postgres.offline_store.PointInTimePostgreSQLOfflineStore"
-    )
+    type: Literal[
+        "runner.warehouse.postgres.offline_store.PointInTimePostgreSQLOfflineStore",
+        # Version 0.1 wrote this one.
+        "runner.features.postgres.offline_store.PointInTimePostgreSQLOfflineStore",
+    ] = "runner.warehouse.postgres.offline_store.PointInTimePostgreSQLOfflineStore"
     sslmode: str | None = "prefer"
     knowledge_time: bool = True
     work_mem: str = "64MB"
