@@ -100,4 +100,4 @@ def test_a_new_version_is_compared_with_the_recorded_champion(project):
     versions, aliases = project.registered(MODEL)
     assert (versions, set(aliases)) == (["1", "2"], {"challenger", "champion"})
     rows = json.loads(project.runner("compare", f"{MODEL}/1", f"{MODEL}/2", "--json"))
-    assert not [row for row in rows if row["differs"] and row["group"] == "feature"]
+    assert not [row for row in rows if row["differs"] and row["group"] == "features"]
