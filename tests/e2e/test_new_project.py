@@ -26,7 +26,7 @@ def package(tmp_path_factory):
     folder = tmp_path_factory.mktemp("package")
     for name in ("contract", "runner", "serving"):
         copy_folder(REPOSITORY / name, folder / "source" / name)
-    for name in ("pyproject.toml", "README.md"):
+    for name in ("pyproject.toml", "README.md", "LICENSE"):
         shutil.copy(REPOSITORY / name, folder / "source")
     wheel = [sys.executable, "-m", "pip", "wheel", "--no-deps", "--no-build-isolation", "-q"]
     subprocess.run([*wheel, "-w", folder, folder / "source"], check=True, timeout=300)
