@@ -12,9 +12,10 @@ from pathlib import Path
 from typing import Any
 from urllib.error import HTTPError, URLError
 from urllib.parse import quote, urlencode
-from urllib.request import Request, urlopen
+from urllib.request import Request
 
 from contract.bundle import MANIFEST
+from contract.mlflow_transport import certificate_hint, opener
 from contract.serving_errors import BundleError, RegistryError
 
 _TIMEOUT = 10.0
@@ -27,6 +28,7 @@ class MlflowServer:
     def __init__(self, url: str, env: Mapping[str, str]) -> None:
         self._url = url.rstrip("/")
         self._headers = _credentials(env)
+        self._opener = opener(env)
 
     def require(self) -> None:
         """Return if the server answers as MLflow and lets us in.
@@ -98,7 +100,7 @@ class MlflowServer:
 
     def _open(self, path: str) -> HTTPResponse:
         request = Request(self._url + path, headers=self._headers)  # noqa: S310 - http(s) only
-        response: HTTPResponse = urlopen(request, timeout=_TIMEOUT)  # noqa: S310 - likewise
+        response: HTTPResponse = self._opener.open(request, timeout=_TIMEOUT)
         return response
 
     def _failed(self, err: Exception) -> RegistryError:
@@ -108,6 +110,11 @@ class MlflowServer:
                 f"({err.code} {HTTPStatus(err.code).phrase})",
                 hint="set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or "
                 "MLFLOW_TRACKING_TOKEN",
+            )
+        cause = err.reason if isinstance(err, URLError) else err
+        if isinstance(cause, Exception) and (hint := certificate_hint(cause)):
+            return RegistryError(
+                f"no TLS with the MLflow server at {self._url}: {cause}", hint=hint
             )
         if isinstance(err, URLError) and not isinstance(err, HTTPError):
             reason = err.reason.strerror if isinstance(err.reason, OSError) else None

@@ -187,10 +187,19 @@ def connect(settings: Settings, config: OnlineConfig) -> Iterator[OnlineConnecti
         If the server refuses us, or is a cluster where the feature_store yaml says it is none, or
         the other way round: Feast would go by the yaml and fail.
     """
-    _check_kind(login(settings.redis), settings, config)
+    address = settings.redis
+    if config.is_cluster and (address.database or address.socket):
+        raise RunnerError(
+            "REDIS_URL: a Redis Cluster has neither databases nor sockets",
+            hint="write redis://<host>:<port>, or redis_type: redis in "
+            f"{settings.feature_store_yaml}",
+        )
+    _check_kind(login(address), settings, config)
     kind = redis.RedisCluster if config.is_cluster else redis.Redis
-    client = kind.from_url(
-        settings.redis.url,
+    client = kind(
+        host=address.host,
+        port=address.port,
+        **address.client_options(),
         socket_timeout=_TIMEOUT,
         socket_connect_timeout=5.0,
         socket_keepalive=True,
@@ -206,7 +215,7 @@ def _check_kind(told: dict[str, Any], settings: Settings, config: OnlineConfig) 
     mode = told.get("redis_mode") or told.get("server_mode")
     if mode is None or (mode == "cluster") == config.is_cluster:
         return
-    where = f"{settings.redis.host}:{settings.redis.port}"
+    where = settings.redis.where
     kind = "a node of a Redis Cluster" if mode == "cluster" else "a single Redis"
     raise RunnerError(
         f"{settings.feature_store_yaml}: online_store.redis_type does not fit: {where} is {kind}",

@@ -11,7 +11,7 @@ import httpx
 import numpy as np
 import pytest
 
-from runner.settings import LocalRedis
+from contract.redis_address import RedisAddress
 from serving.http_errors import RESPONSES
 from tests.serving_bundles import ENTITY_KEYS, OnlineStore, manifest, write_linear_bundle
 from tests.serving_process import Serving, predict, serving
@@ -23,7 +23,7 @@ UNKNOWN = {"user_id": 999, "category_id": "toys"}
 
 
 @pytest.fixture(name="store", scope="module")
-def _store(redis_server: LocalRedis) -> OnlineStore:
+def _store(redis_server: RedisAddress) -> OnlineStore:
     store = OnlineStore(redis_server.url)
     for user_id in range(1, 41):
         store.write_user(user_id, "toys", orders=user_id)
@@ -35,7 +35,7 @@ def _store(redis_server: LocalRedis) -> OnlineStore:
 
 @pytest.fixture(name="server", scope="module")
 def _server(
-    tmp_path_factory: pytest.TempPathFactory, redis_server: LocalRedis, store: OnlineStore
+    tmp_path_factory: pytest.TempPathFactory, redis_server: RedisAddress, store: OnlineStore
 ) -> Iterator[Serving]:
     folder = tmp_path_factory.mktemp("bundle")
     write_linear_bundle(folder, intercept=-10.0)
@@ -149,7 +149,7 @@ def test_a_stored_time_that_is_no_time_fails_its_row_only(
 
 
 def test_a_value_beyond_float32_fails_its_row_only(
-    tmp_path: Path, redis_server: LocalRedis, store: OnlineStore
+    tmp_path: Path, redis_server: RedisAddress, store: OnlineStore
 ) -> None:
     write_linear_bundle(tmp_path, task="regression")
     both = {"category_id": "inf", "user_id": 1}
@@ -245,7 +245,7 @@ def test_health_readiness_and_model_are_told(client: httpx.Client) -> None:
 
 
 def test_metrics_count_requests_features_and_predictions(
-    tmp_path: Path, redis_server: LocalRedis, store: OnlineStore
+    tmp_path: Path, redis_server: RedisAddress, store: OnlineStore
 ) -> None:
     write_linear_bundle(tmp_path)
     with serving(tmp_path, redis_server.url) as server, server.client() as client:
@@ -272,7 +272,7 @@ def test_metrics_count_requests_features_and_predictions(
 
 
 def test_logs_are_json_with_request_ids_and_without_payloads(
-    tmp_path: Path, redis_server: LocalRedis, store: OnlineStore
+    tmp_path: Path, redis_server: RedisAddress, store: OnlineStore
 ) -> None:
     write_linear_bundle(tmp_path)
     url = redis_server.url.replace("redis://", "redis://default:@")
@@ -319,7 +319,7 @@ def test_docs_need_nothing_from_the_internet(client: httpx.Client) -> None:
 
 
 def test_a_regressions_openapi_says_number(
-    tmp_path: Path, redis_server: LocalRedis, store: OnlineStore
+    tmp_path: Path, redis_server: RedisAddress, store: OnlineStore
 ) -> None:
     features: list[dict[str, Any]] = manifest()["features"]
     keys = [key | {"example": None, "description": ""} for key in ENTITY_KEYS]

@@ -18,7 +18,7 @@ from sklearn.pipeline import make_pipeline
 
 from contract import redis_address
 from contract.model_registry import FolderSource
-from runner.settings import LocalRedis
+from contract.redis_address import RedisAddress
 from serving.batches import Batches, PredictRequest
 from serving.champion_watch import ChampionWatch
 from serving.features.online_client import OnlineStoreClient
@@ -40,7 +40,7 @@ TURN: Any = object()
 
 
 @pytest.fixture(name="ask", scope="module")
-def _ask(tmp_path_factory: pytest.TempPathFactory, redis_server: LocalRedis) -> Any:
+def _ask(tmp_path_factory: pytest.TempPathFactory, redis_server: RedisAddress) -> Any:
     """A function that asks requests, all in one turn unless told; returns outcomes and metrics."""
     store = OnlineStore(redis_server.url)
     for user_id in range(300):
@@ -139,7 +139,7 @@ def test_a_request_that_was_given_up_leaves_the_others_their_answers(ask: Ask) -
     assert _sample(metrics, "serving_rows_total") == 2
 
 
-def test_large_requests_have_a_turn_each(tmp_path: Path, redis_server: LocalRedis) -> None:
+def test_large_requests_have_a_turn_each(tmp_path: Path, redis_server: RedisAddress) -> None:
     write_linear_bundle(tmp_path)
     turns: list[int] = []
 
@@ -170,7 +170,7 @@ def test_large_requests_are_answered_beside_small_ones(ask: Ask) -> None:
 
 
 def test_a_row_that_the_model_cannot_take_fails_only_who_asked_for_it(
-    tmp_path: Path, redis_server: LocalRedis
+    tmp_path: Path, redis_server: RedisAddress
 ) -> None:
     numbers, texts = (tensor["columns"] for tensor in inputs_of(manifest()))
     store = OnlineStore(redis_server.url)

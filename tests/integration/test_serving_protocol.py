@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from runner.settings import LocalRedis
+from contract.redis_address import RedisAddress
 from tests.serving_bundles import OnlineStore, write_linear_bundle
 from tests.serving_process import TIMEOUT, Serving, serving
 
@@ -23,7 +23,7 @@ ORDERS = (1, 5, 9)
 
 @pytest.fixture(name="server", scope="module")
 def _server(
-    tmp_path_factory: pytest.TempPathFactory, redis_server: LocalRedis
+    tmp_path_factory: pytest.TempPathFactory, redis_server: RedisAddress
 ) -> Iterator[Serving]:
     folder: Path = tmp_path_factory.mktemp("bundle")
     write_linear_bundle(folder, task="regression")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from ipaddress import ip_address
 from pathlib import Path
-from urllib.parse import urlsplit
 
 from contract.bundle import Bundle
 from runner.errors import RunnerError
@@ -21,7 +20,7 @@ def redis(settings: Settings) -> str:
     from runner.online.connection import connect, load_online_config
 
     address = settings.redis
-    where = f"{address.host}:{address.port}"
+    where = address.where
     version = redis_server.check(address)
     if version is None:
         hint = "run `runner up`, or set REDIS_URL to a server that runs"
@@ -62,18 +61,24 @@ def redis_memory(settings: Settings) -> str:
 
 def redis_encryption(settings: Settings) -> str:
     """See that password and features are encrypted on their way."""
-    url = urlsplit(settings.redis.url)
-    if not url.password:
+    address = settings.redis
+    if not address.password:
         raise RunnerError(
             "REDIS_URL has no password",
             hint="let the server ask for one: REDIS_URL=rediss://:<password>@<host>:<port>/0",
         )
-    if url.scheme != "rediss" and not _is_loopback(settings.redis.host):
+    if address.tls is None and not _is_loopback(address.host):
         raise RunnerError(
-            f"REDIS_URL has no TLS: {settings.redis.host} is sent the password as it is",
+            f"REDIS_URL has no TLS: {address.host} is sent the password as it is",
             hint="write rediss:// and, for an authority of its own, ?ssl_ca_certs=/path/to/ca.pem",
         )
-    return "a password, and TLS" if url.scheme == "rediss" else "a password, on this machine"
+    if address.tls is not None and address.tls.cert_reqs != "required":
+        raise RunnerError(
+            f"REDIS_URL: ssl_cert_reqs={address.tls.cert_reqs} takes the word of whoever answers "
+            f"as {address.host}",
+            hint="remove it, and for an authority of its own add ssl_ca_certs=/path/to/ca.pem",
+        )
+    return "a password, on this machine" if address.tls is None else "a password, and TLS"
 
 
 def mlflow(settings: Settings) -> str:
