@@ -261,8 +261,7 @@ def _floor(_folder: Path, env: dict[str, str]) -> Any:
 
 
 def _fields(view: str) -> list[bytes]:
-    from contract.feast_format import time_field
-    from runner.online.redis_encoding import field_hash
+    from contract.feast_format import field_hash, time_field
 
     return [time_field(view), *(field_hash(view, feature) for feature in _FEATURES)]
 

@@ -107,7 +107,7 @@ def _write_models(folder: Path, pipeline: Any, X: pd.DataFrame) -> None:
 
 
 def _feature(view: str, name: str) -> dict[str, Any]:
-    from runner.online.redis_encoding import field_hash
+    from contract.feast_format import field_hash
 
     return {
         "name": f"{view}__{name}",

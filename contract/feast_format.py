@@ -9,7 +9,9 @@ feast/infra/online_stores/{helpers,redis}.py, feast 0.67.
 from __future__ import annotations
 
 import struct
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+
+import mmh3
 
 DUMMY_KEY = "__dummy_id"
 """The join key, with value "", of a view without entities (feast.feature_view.DUMMY_ENTITY_ID)."""
@@ -40,3 +42,35 @@ def number_head(dtype: str) -> bytes:
 def time_field(view: str) -> bytes:
     """Return the field of a view's event time."""
     return f"_ts:{view}".encode()
+
+
+def field_hash(view: str, feature: str) -> bytes:
+    """Return the field of a feature's value."""
+    return struct.pack("<I", mmh3.hash(f"{view}:{feature}", signed=False))
+
+
+def colliding_features(views: Mapping[str, Iterable[str]]) -> list[tuple[str, str]]:
+    """Return the pairs of features that share a field, so that one overwrites the other.
+
+    A hash of 32 bits: among 1,000 features of one set of join keys it happens once in 8,600 such
+    sets. The field of an event time is longer than four bytes and is never a feature's.
+
+    Parameters
+    ----------
+    views
+        Feature names by view name, of every view with one set of join keys: they share a hash.
+
+    Returns
+    -------
+    list
+        Pairs of `view:feature`, in the order of `views`; empty where every field is one feature's.
+    """
+    owners: dict[bytes, str] = {}
+    pairs = []
+    for view, features in views.items():
+        for feature in features:
+            name = f"{view}:{feature}"
+            owner = owners.setdefault(field_hash(view, feature), name)
+            if owner != name:
+                pairs.append((owner, name))
+    return pairs

@@ -9,12 +9,12 @@ from typing import Any
 
 import pyarrow as pa
 
-from contract.feast_format import time_field
+from contract.feast_format import field_hash, time_field
 from contract.values import DECODERS, UNREADABLE, decode_timestamp
 from contract.view_layout import EXPIRED, MISSING, NULL, PRESENT
 from runner.errors import RunnerError
 from runner.online.connection import OnlineConnection, connect, load_online_config, pack
-from runner.online.redis_encoding import KeyFormat, field_hash
+from runner.online.redis_encoding import KeyFormat
 from runner.project.manifest import FeatureMart
 from runner.settings import Settings
 from runner.warehouse.mart_snapshot import KEY_TYPES

@@ -16,7 +16,6 @@ import math
 import struct
 from collections.abc import Callable, Mapping, Sequence
 
-import mmh3
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
@@ -29,11 +28,6 @@ Fragments = list[bytes]
 Bytes = npt.NDArray[np.uint8]
 
 _END = b"\r\n"
-
-
-def field_hash(view: str, feature: str) -> bytes:
-    """Return the 4-byte hash field of a feature."""
-    return struct.pack("<I", mmh3.hash(f"{view}:{feature}", signed=False))
 
 
 def bulk(data: bytes) -> bytes:

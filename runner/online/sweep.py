@@ -6,8 +6,9 @@ from collections.abc import Iterator, Sequence
 from datetime import datetime
 from typing import NamedTuple
 
+from contract.feast_format import field_hash
 from runner.online.connection import OnlineConnection, pack
-from runner.online.redis_encoding import field_hash, stored_time
+from runner.online.redis_encoding import stored_time
 from runner.online.state import Lease
 from runner.online.writer import ViewWriter
 from runner.warehouse.mart_snapshot import MartSnapshot

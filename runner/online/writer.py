@@ -9,7 +9,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from contract.feast_format import time_field
+from contract.feast_format import field_hash, time_field
 from runner.online.connection import OnlineConnection, Pipeline, pack
 from runner.online.guards import ScriptGuard, Tally, TransactionGuard, WriteGuard
 from runner.online.redis_encoding import (
@@ -17,7 +17,6 @@ from runner.online.redis_encoding import (
     bulk,
     encode_times,
     encode_values,
-    field_hash,
     join_rows,
 )
 from runner.online.scripts import LOST, REMOVE

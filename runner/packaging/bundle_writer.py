@@ -29,11 +29,11 @@ from skl2onnx.common.data_types import FloatTensorType, StringTensorType
 from sklearn.base import is_classifier
 from sklearn.pipeline import Pipeline
 
+from contract.feast_format import field_hash
 from contract.scoring import Predictions, class_labels
 from runner.errors import RunnerError
 from runner.feature_store.store import RecipeFeature
 from runner.modelling.fitted_model import calibration_of, threshold_of, uncalibrated
-from runner.online.redis_encoding import field_hash
 from runner.packaging.boosters import teach_skl2onnx
 from runner.packaging.onnx_calibration import append_calibration
 from runner.project.manifest import Spine

@@ -14,6 +14,7 @@ from feast import FeatureStore
 from feast.protos.feast.types.Value_pb2 import Value
 from typer.testing import CliRunner
 
+from contract.feast_format import field_hash
 from runner.cli import app
 from runner.errors import RunnerError
 from runner.feature_store.feast_objects import feast_objects
@@ -21,7 +22,6 @@ from runner.feature_store.store import open_store
 from runner.online.audit import FeatureAudit, audit
 from runner.online.materialize import materialize
 from runner.online.reader import get_online, parse_entity
-from runner.online.redis_encoding import field_hash
 from runner.project.manifest import FeatureMart, Manifest
 from runner.recipes.recipe import load_recipe
 from runner.settings import PostgresAddress

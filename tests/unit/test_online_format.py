@@ -18,12 +18,11 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from contract.feast_format import time_field
+from contract.feast_format import colliding_features, field_hash, time_field
 from runner.online.redis_encoding import (
     KeyFormat,
     encode_times,
     encode_values,
-    field_hash,
 )
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -199,3 +198,22 @@ def test_a_text_key_that_is_not_text_is_told_apart() -> None:
 def test_fields_are_named_as_feast_names_them(view: str, feature: str) -> None:
     assert field_hash(view, feature) == _mmh3(f"{view}:{feature}")
     assert time_field(view) == f"_ts:{view}".encode()
+
+
+_TWINS = ("mean_orders_mobile_14d", "p95_carts_store_14d")
+
+
+def test_two_features_of_one_view_that_share_a_field_are_named() -> None:
+    pairs = colliding_features({"user_activity": ["orders", *_TWINS]})
+    assert pairs == [tuple(f"user_activity:{name}" for name in _TWINS)]
+
+
+def test_features_of_two_views_that_share_a_field_are_named() -> None:
+    assert field_hash("a", "f_67064") == field_hash("b", "f_126282")
+    assert colliding_features({"a": ["f_67064"], "b": ["f_1", "f_126282"]}) == [
+        ("a:f_67064", "b:f_126282")
+    ]
+
+
+def test_features_with_fields_of_their_own_are_fine() -> None:
+    assert colliding_features({"a": ["f", "g"], "b": ["f"]}) == []
