@@ -11,7 +11,6 @@ from typing import Any
 from pydantic import ValidationError
 
 from runner import console
-from runner.commands.exposures import write_exposures
 from runner.errors import CombinedError, RunnerError
 from runner.project import dbt
 from runner.project.manifest import Manifest, load_manifest
@@ -73,7 +72,6 @@ def check(settings: Settings, paths: Sequence[Path]) -> dict[Path, tuple[RunnerE
     RunnerError
         If there is no recipe, or dbt cannot read the project that they are held against.
     """
-    write_exposures(settings)  # now: one of a dbt model that is gone would stop dbt
     recipes = paths or require_recipes(settings.root)
     with console.step("dbt parse") as step:
         # Always: by a manifest older than the SQL a wrong recipe might pass.

@@ -27,10 +27,7 @@ from runner.project.dbt_messages import database_error, essence
 from runner.settings import Settings
 
 Progress = Callable[[str], None]
-_EXPOSURE_OF_DISABLED = re.compile(
-    r"Exposure 'exposure\.[\w.]+' \((\S+/_generated/exposures\.yml)\) .*which is disabled",
-    re.DOTALL,
-)
+_GENERATED = re.compile(r"[^\s('\"]+/_generated/exposures\.yml")
 
 
 @dataclass
@@ -113,9 +110,9 @@ def run(settings: Settings, arguments: list[str], progress: Progress) -> list[di
             _end(process)
             raise
     if process.returncode:
-        of_disabled = _EXPOSURE_OF_DISABLED.search("\n".join(events.errors))
-        if of_disabled and (ours := settings.root / of_disabled[1]).is_file():
-            # It stands in dbt's way, and without it dbt will know what is disabled.
+        generated = _GENERATED.search("\n".join(events.errors))
+        if generated and (ours := settings.root / generated[0]).is_file():
+            # An earlier version wrote references into it, and one leads nowhere now.
             ours.unlink()
             return run(settings, arguments, progress)
         raise _failure(settings, arguments, events)
