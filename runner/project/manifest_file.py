@@ -118,6 +118,11 @@ def models_of(content: ManifestFile) -> Iterator[ManifestNode]:
     return (node for node in content["nodes"].values() if node["resource_type"] == "model")
 
 
+def parents_of(node: ManifestNode) -> list[str]:
+    """Return the unique ids of what the node reads."""
+    return (node.get("depends_on") or NodeDependencies()).get("nodes", [])
+
+
 def meta_of(node: ManifestNode) -> NodeMeta:
     """Return the node's meta, without what is null there."""
     meta = node["config"].get("meta") or NodeMeta()
