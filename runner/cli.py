@@ -424,7 +424,7 @@ def materialize(
     whose newest row is older than the view's ttl, disappear. Safe to repeat, to interrupt and to
     run twice at a time. Feast and `feast serve` read the result.
     """
-    from runner.feature_store.selection import select_marts
+    from runner.feature_store.selection import require_none_left_out, select_marts
     from runner.online.materialize import materialize as copy_marts
     from runner.servers.local_servers import require_servers
 
@@ -458,6 +458,8 @@ def materialize(
     for report in reports:
         if report.kept_newer:
             console.warn(f"{report.view}: {report.kept_newer:,} values in Redis are newer; kept")
+    if not chosen:
+        require_none_left_out(settings)
 
 
 @app.command()

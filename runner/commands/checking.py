@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
 
 from runner import console
-from runner.commands.exposures import write_exposures
 from runner.errors import CombinedError, RunnerError
 from runner.project import dbt
 from runner.project.manifest import Manifest, load_manifest
@@ -64,20 +64,23 @@ def check(settings: Settings, paths: Sequence[Path]) -> dict[Path, tuple[RunnerE
     Parameters
     ----------
     paths
-        Recipes; empty: every one in the project's folder `recipes`.
+        Recipes. Empty: every one in the project's folder `recipes`, after what is wrong with dbt
+        models, by the path of dbt's manifest, whether a recipe uses them or not.
 
     Raises
     ------
     RunnerError
         If there is no recipe, or dbt cannot read the project that they are held against.
     """
-    write_exposures(settings)  # now: one of a dbt model that is gone would stop dbt
-    paths = paths or require_recipes(settings.root)
+    recipes = paths or require_recipes(settings.root)
     with console.step("dbt parse") as step:
         # Always: by a manifest older than the SQL a wrong recipe might pass.
         dbt.run(settings, ["parse"], step.update)
         manifest = load_manifest(settings.manifest_path)
-    return {path: recipe_errors(path, manifest) for path in paths}
+    checked = {path: recipe_errors(path, manifest) for path in recipes}
+    if paths or not manifest.errors:
+        return checked
+    return {manifest.path: tuple(chain.from_iterable(manifest.errors.values())), **checked}
 
 
 def recipe_errors(path: Path, manifest: Manifest) -> tuple[RunnerError, ...]:

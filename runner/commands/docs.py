@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from runner import console
-from runner.commands.exposures import write_exposures
+from runner.commands.exposures import connect_exposures, write_exposures
 from runner.commands.lineage import compiled_lineage
 from runner.lineage.column_lineage import Lineage, LineageColumn, described_columns, relation_of
 from runner.project import dbt
@@ -29,11 +29,10 @@ def generate(settings: Settings) -> None:
     RunnerError
         If dbt fails.
     """
-    write_exposures(settings)  # now: one of a dbt model that is gone would stop dbt
     with console.step("dbt compile: column lineage") as step:
         lineage, _ = compiled_lineage(settings, step.update)
     with console.step("exposures: recipes, champions, endpoints"):
-        write_exposures(settings, ask_registry=True)
+        write_exposures(settings)
     with console.step("dbt docs generate") as step:
         dbt.run(settings, ["docs", "generate"], step.update)
         target = settings.manifest_path.parent
@@ -43,6 +42,7 @@ def generate(settings: Settings) -> None:
             shutil.copy(target / name, folder / name)
         manifest = json.loads(settings.manifest_path.read_bytes())
         annotate(manifest, lineage)
+        connect_exposures(manifest)
         _replace(folder / "manifest.json", json.dumps(manifest))
 
 

@@ -19,7 +19,6 @@ from runner import console
 from runner.bytes_billed import LEAST_BILLED, NOTHING_BILLED, Billed, over_limit
 from runner.commands.background_imports import importing
 from runner.commands.built_sql import checked_manifest, feature_marts
-from runner.commands.exposures import write_exposures
 from runner.errors import RunnerError
 from runner.project import dbt
 from runner.project.compiled import CompiledModel, compiled_models
@@ -120,7 +119,6 @@ def plan(settings: Settings, path: Path) -> Plan:
     recipe = load_recipe(path)
     price = _price_per_tib(settings)
     require_servers(settings)
-    write_exposures(settings)  # now: one of a dbt model that is gone would stop dbt
     queries = importing("runner.feature_store.planned_queries")
     with console.step("dbt: compile spine and feature marts") as step, queries:
         checked_manifest(settings, recipe, step.update)

@@ -46,7 +46,7 @@ def promote(settings: Settings, name: str, number: str | None) -> tuple[str, str
     present = _version(version_with(client, name, CHAMPION))
     load_version(settings, f"models:/{name}/{wanted}")
     tracking.promote(client, name, wanted)  # of the champion too: it ends what was interrupted
-    write_exposures(settings, ask_registry=True)
+    write_exposures(settings)
     return wanted, present
 
 
@@ -92,7 +92,7 @@ def rollback(settings: Settings, name: str) -> tuple[str, str]:
     now = datetime.now(UTC).isoformat()
     client.set_model_version_tag(name, str(present.version), "rolled_back_at", now)
     client.set_registered_model_alias(name, CHAMPION, before)
-    write_exposures(settings, ask_registry=True)
+    write_exposures(settings)
     return before, str(present.version)
 
 

@@ -79,7 +79,6 @@ def train(settings: Settings, path: Path) -> TrainingResult:
     recipe = load_recipe(path)
     require_servers(settings)
     require_tracking_server(settings)
-    write_exposures(settings)  # now: one of a dbt model that is gone would stop dbt
     with importing(*_HEAVY, *(["runner.modelling.study"] if recipe.tuning else [])):
         manifest, billed = build_sql(settings, recipe)
         columns = load_column_lineage(manifest.path)  # now: another dbt may write it later
@@ -165,7 +164,7 @@ def train(settings: Settings, path: Path) -> TrainingResult:
         version = tracking.register(client, run_id, bundle_sha256, training)
         refusals = tracking.award(client, training, version)
         step.update(f"{recipe.registered_model_name} version {version}")
-    write_exposures(settings, ask_registry=True)
+    write_exposures(settings)
     return TrainingResult(
         run_id=run_id,
         registered_model_name=recipe.registered_model_name,

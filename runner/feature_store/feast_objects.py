@@ -48,7 +48,7 @@ def feast_objects(manifest: Manifest, recipes: Iterable[Recipe]) -> list[Any]:
     Raises
     ------
     RunnerError
-        If two marts disagree about an entity, or a recipe names an unknown feature.
+        If a recipe names an unknown feature.
     """
     entities = _entities(manifest.marts.values())
     views = {name: _feature_view(mart, entities) for name, mart in manifest.marts.items()}
@@ -58,29 +58,15 @@ def feast_objects(manifest: Manifest, recipes: Iterable[Recipe]) -> list[Any]:
 
 def _entities(marts: Iterable[FeatureMart]) -> dict[str, Entity]:
     entities: dict[str, Entity] = {}
-    declared: dict[str, tuple[str, str, FeatureMart]] = {}
     for mart in marts:
         for name, join_key in mart.entities.items():
-            column = mart.columns[join_key]
-            if column.dtype not in _KEY_TYPES:
-                raise RunnerError(
-                    f"{mart.file}: {mart.name}: join key {join_key} has type {column.dtype}, "
-                    "which the online store cannot use as a key",
-                    hint="cast it to bigint, integer, string or timestamp in the SQL",
-                )
-            join_key_, dtype, first = declared.setdefault(name, (join_key, column.dtype, mart))
-            if (join_key, column.dtype) != (join_key_, dtype):
-                raise RunnerError(
-                    f"{mart.file}: {mart.name}: entity {name} is {join_key} {column.dtype}, "
-                    f"but {join_key_} {dtype} in {first.name} ({first.file})",
-                    hint="give the entity the same join key and type in every feature mart",
-                )
+            column = mart.columns[join_key]  # the same in every mart: the manifest sees to it
             entities.setdefault(
                 name,
                 Entity(
                     name=name,
                     join_keys=[join_key],
-                    value_type=_KEY_TYPES[dtype],
+                    value_type=_KEY_TYPES[column.dtype],
                     description=column.description,
                 ),
             )

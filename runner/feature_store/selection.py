@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from runner.errors import RunnerError
-from runner.project.manifest import FeatureMart, load_manifest
+from runner.errors import CombinedError, RunnerError
+from runner.project.manifest import FeatureMart, Manifest, load_manifest
 from runner.settings import Settings
 from runner.wording import did_you_mean
 
@@ -22,13 +22,15 @@ def select_marts(settings: Settings, chosen: Sequence[str]) -> list[FeatureMart]
     Raises
     ------
     RunnerError
-        If there is no such mart, or it is not online; if there is none at all.
+        If there is no such mart, it is wrong or not online; if there is none at all.
     """
     manifest = load_manifest(settings.manifest_path)
     names: set[str] = set()
     for item in chosen:
         names |= _recipe_views(Path(item)) if item.endswith((".yaml", ".yml")) else {item}
     for name in sorted(names):
+        if name in manifest.left_out:
+            raise _wrong(manifest, [name])
         if name not in manifest.marts:
             known = ", ".join(sorted(manifest.marts)) or "none yet"
             raise RunnerError(
@@ -48,6 +50,24 @@ def select_marts(settings: Settings, chosen: Sequence[str]) -> list[FeatureMart]
             hint="write one, or set its meta.online to true; then run `dbt build`",
         )
     return [mart for name, mart in manifest.marts.items() if name in names]
+
+
+def require_none_left_out(settings: Settings) -> None:
+    """Raise unless every feature mart of the project can be read, and so be chosen as one of all.
+
+    Raises
+    ------
+    RunnerError
+        What is wrong with the others.
+    """
+    manifest = load_manifest(settings.manifest_path)
+    if manifest.left_out:
+        raise _wrong(manifest, manifest.left_out)
+
+
+def _wrong(manifest: Manifest, names: Sequence[str]) -> RunnerError:
+    errors = [error for name in names for error in manifest.errors[name]]
+    return CombinedError(errors, hint=f"{errors[0].hint}; then run `dbt build`")
 
 
 def _recipe_views(path: Path) -> set[str]:

@@ -17,7 +17,7 @@ from feast.repo_config import RepoConfig
 from runner.errors import RunnerError
 from runner.feature_store.feast_objects import feast_objects, spine_source
 from runner.feature_store.registry_bucket import require_bucket
-from runner.project.manifest import EVENT_TIMESTAMP, FeatureMart, Manifest, Spine
+from runner.project.manifest import EVENT_TIMESTAMP, FeatureMart, Manifest, Spine, full_name
 from runner.sql import quoted
 
 if TYPE_CHECKING:
@@ -50,8 +50,8 @@ class RecipeFeature:
 
     @property
     def column(self) -> str:
-        """The column in training frames and model inputs, `view__feature`, as Feast writes it."""
-        return f"{self.mart.name}__{self.name}"
+        """The column in training frames and model inputs, `view__feature`."""
+        return full_name(self.mart.name, self.name)
 
 
 def recipe_features(recipe: Recipe, manifest: Manifest) -> list[RecipeFeature]:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+
+from runner.project.manifest_file import ManifestNode, parents_of, read_manifest
 
 
 @dataclass(frozen=True)
@@ -48,8 +48,8 @@ def compiled_models(manifest: Path, selected: Sequence[str]) -> list[CompiledMod
     selected
         Names of dbt models.
     """
-    content = json.loads(manifest.read_bytes())
-    nodes: dict[str, Any] = {**content["nodes"], **content["sources"]}
+    content = read_manifest(manifest)
+    nodes: dict[str, ManifestNode] = {**content["nodes"], **content["sources"]}
     starts = [
         key
         for key, node in nodes.items()
@@ -61,10 +61,10 @@ def compiled_models(manifest: Path, selected: Sequence[str]) -> list[CompiledMod
         CompiledModel(
             name=nodes[key]["name"],
             materialized=nodes[key]["config"]["materialized"],
-            relation=nodes[key]["relation_name"],
-            sql=nodes[key]["compiled_code"],
+            relation=nodes[key]["relation_name"] or "",
+            sql=nodes[key].get("compiled_code") or "",
             parents=dict(_parents(nodes, key)),
-            tests={nodes[test]["name"]: nodes[test]["compiled_code"] for test in tests[key]},
+            tests={nodes[t]["name"]: nodes[t].get("compiled_code") or "" for t in tests[key]},
             tested={k: v for test in tests[key] for k, v in _parents(nodes, test)},
         )
         for key in order
@@ -72,12 +72,12 @@ def compiled_models(manifest: Path, selected: Sequence[str]) -> list[CompiledMod
     ]
 
 
-def _upstream_first(nodes: Mapping[str, Any], starts: Iterable[str]) -> list[str]:
+def _upstream_first(nodes: Mapping[str, ManifestNode], starts: Iterable[str]) -> list[str]:
     order: dict[str, None] = {}
 
     def visit(key: str) -> None:
         if key in nodes and key not in order:
-            for parent in _depends_on(nodes[key]):
+            for parent in parents_of(nodes[key]):
                 visit(parent)
             order[key] = None
 
@@ -86,8 +86,8 @@ def _upstream_first(nodes: Mapping[str, Any], starts: Iterable[str]) -> list[str
     return list(order)
 
 
-def _parents(nodes: Mapping[str, Any], key: str) -> Iterable[tuple[str, str]]:
-    for parent in _depends_on(nodes[key]):
+def _parents(nodes: Mapping[str, ManifestNode], key: str) -> Iterable[tuple[str, str]]:
+    for parent in parents_of(nodes[key]):
         node = nodes.get(parent)
         if node is None:
             continue
@@ -97,17 +97,12 @@ def _parents(nodes: Mapping[str, Any], key: str) -> Iterable[tuple[str, str]]:
             yield from _parents(nodes, parent)
 
 
-def _tests(nodes: Mapping[str, Any], order: Sequence[str]) -> dict[str, list[str]]:
+def _tests(nodes: Mapping[str, ManifestNode], order: Sequence[str]) -> dict[str, list[str]]:
     """Return the tests of each; a test that reads several belongs to the one built last."""
     tests: dict[str, list[str]] = {key: [] for key in order}
     position = {key: number for number, key in enumerate(order)}
     for test, node in nodes.items():
-        reads = _depends_on(node)
+        reads = parents_of(node)
         if node["resource_type"] == "test" and reads and tests.keys() >= set(reads):
             tests[max(reads, key=position.__getitem__)].append(test)
     return tests
-
-
-def _depends_on(node: Mapping[str, Any]) -> list[str]:
-    found: list[str] = (node.get("depends_on") or {}).get("nodes", [])
-    return found

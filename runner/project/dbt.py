@@ -7,39 +7,27 @@ result counts only when it carries this invocation's id.
 
 from __future__ import annotations
 
-import json
 import re
 import shutil
-import signal
-import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, AnyStr
 
-from runner.bytes_billed import NOTHING_BILLED, Billed, refusal
+from runner.bytes_billed import NOTHING_BILLED, Billed
 from runner.errors import RunnerError
-from runner.project.dbt_messages import database_error, essence
+from runner.project.build_lock import build_lock
+from runner.project.dbt_process import Progress, follow
+from runner.project.dbt_results import DbtResult, dbt_failure, dbt_results
 from runner.settings import Settings
 
-Progress = Callable[[str], None]
-_EXPOSURE_OF_DISABLED = re.compile(
-    r"Exposure 'exposure\.[\w.]+' \((\S+/_generated/exposures\.yml)\) .*which is disabled",
-    re.DOTALL,
-)
+if TYPE_CHECKING:
+    from _typeshed import SupportsRead, SupportsWrite
 
-
-@dataclass
-class _Events:
-    """What one dbt invocation said."""
-
-    invocation_id: str = ""
-    errors: list[str] = field(default_factory=list)
-    warnings: list[str] = field(default_factory=list)
+_GENERATED = re.compile(r"[^\s('\"]+/_generated/exposures\.yml")
 
 
 def build(settings: Settings, select: list[str], progress: Progress) -> dict[str, Billed]:
@@ -52,6 +40,8 @@ def build(settings: Settings, select: list[str], progress: Progress) -> dict[str
     progress
         Called with a short line such as `3/12 user_activity` while dbt works.
 
+    Waits while another build is at work; see `runner.project.build_lock`.
+
     Returns
     -------
     dict
@@ -63,7 +53,9 @@ def build(settings: Settings, select: list[str], progress: Progress) -> dict[str
     RunnerError
         If a dbt model does not compile or run, or a test fails: names it, its file and the cause.
     """
-    return _billed(run(settings, ["build", *(upstream_of(select) if select else [])], progress))
+    arguments = ["build", *(upstream_of(select) if select else [])]
+    with build_lock(settings) as lock:
+        return _billed(run(settings, arguments, progress, inherited=(lock,)))
 
 
 def upstream_of(select: list[str]) -> list[str]:
@@ -72,8 +64,15 @@ def upstream_of(select: list[str]) -> list[str]:
     return ["--indirect-selection", "buildable", "--select", *(f"+{name}" for name in select)]
 
 
-def run(settings: Settings, arguments: list[str], progress: Progress) -> list[dict[str, Any]]:
+def run(
+    settings: Settings, arguments: list[str], progress: Progress, *, inherited: Sequence[int] = ()
+) -> list[DbtResult]:
     """Run one dbt command in the project; its progress goes to `progress`.
+
+    Parameters
+    ----------
+    inherited
+        Open files that dbt holds as long as it lives.
 
     Returns
     -------
@@ -85,49 +84,17 @@ def run(settings: Settings, arguments: list[str], progress: Progress) -> list[di
     RunnerError
         If dbt fails; see `build`.
     """
-    events = _Events()
-    command = [
-        str(find_program("dbt")),
-        "--log-format",
-        "json",
-        "--no-use-colors",
-        *arguments,
-        "--target",
-        settings.target,
-    ]
-    with subprocess.Popen(
-        command,
-        cwd=settings.root,
-        env=dict(settings.env),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    ) as process:
-        assert process.stdout is not None  # noqa: S101  (PIPE was asked for)
-        try:
-            for event in _parse(process.stdout):
-                _follow(event, events, progress)
-        except KeyboardInterrupt:
-            # A terminal sends Ctrl-C to dbt too, `kill` does not. dbt cancels its queries and ends.
-            process.send_signal(signal.SIGINT)
-            _end(process)
-            raise
-    if process.returncode:
-        of_disabled = _EXPOSURE_OF_DISABLED.search("\n".join(events.errors))
-        if of_disabled and (ours := settings.root / of_disabled[1]).is_file():
-            # It stands in dbt's way, and without it dbt will know what is disabled.
+    command = [str(find_program("dbt")), "--log-format", "json", "--no-use-colors", *arguments]
+    command += ["--target", settings.target]
+    events = follow(command, settings.root, settings.env, progress, inherited)
+    if events.exit_code:
+        generated = _GENERATED.search("\n".join(events.errors))
+        if generated and (ours := settings.root / generated[0]).is_file():
+            # An earlier version wrote references into it, and one leads nowhere now.
             ours.unlink()
-            return run(settings, arguments, progress)
-        raise _failure(settings, arguments, events)
-    return _results(settings, events.invocation_id)
-
-
-def _end(process: subprocess.Popen[str]) -> None:
-    """Wait for a process that was asked to end, reading on lest it block; then kill it."""
-    try:
-        process.communicate(timeout=10)
-    except subprocess.TimeoutExpired:
-        process.kill()
+            return run(settings, arguments, progress, inherited=inherited)
+        raise dbt_failure(settings, arguments, events)
+    return dbt_results(settings, events.invocation_id)
 
 
 def docs_server(settings: Settings, port: int) -> ThreadingHTTPServer:
@@ -156,7 +123,7 @@ def docs_folder(settings: Settings) -> Path:
 class _QuietHandler(SimpleHTTPRequestHandler):
     """Serve files without a line on stderr for each, or for a browser that went away."""
 
-    def copyfile(self, source: Any, outputfile: Any) -> None:
+    def copyfile(self, source: SupportsRead[AnyStr], outputfile: SupportsWrite[AnyStr]) -> None:
         """Send a file."""
         with suppress(ConnectionError):
             super().copyfile(source, outputfile)
@@ -174,89 +141,15 @@ def find_program(name: str) -> Path:
     return Path(found)
 
 
-def _parse(lines: Iterator[str]) -> Iterator[dict[str, Any]]:
-    for line in lines:
-        if line.startswith("{"):
-            yield json.loads(line)
-        elif line.strip():
-            # Before its logger stands, dbt writes usage errors as plain text.
-            yield {
-                "info": {"name": "Plain", "level": "error", "msg": line.strip()},
-                "data": {},
-            }
-
-
-def _follow(event: dict[str, Any], events: _Events, progress: Progress) -> None:
-    info, data = event["info"], event["data"]
-    events.invocation_id = info.get("invocation_id") or events.invocation_id
-    # On BigQuery the adapter tells a link to the job; what went wrong comes after it.
-    if info["level"] == "error" and info["name"] != "AdapterEventError":
-        events.errors.append(info["msg"].strip())
-    elif info["level"] == "warn":
-        events.warnings.append(info["msg"].strip())
-    if info["name"] in {"LogModelResult", "LogTestResult", "LogStartLine"}:
-        total = data.get("total") or data.get("num_models")  # the latter of tests
-        progress(f"{data.get('index')}/{total} {data['node_info']['node_name']}")
-
-
-def _failure(settings: Settings, arguments: list[str], events: _Events) -> RunnerError:
-    command = f"dbt {' '.join(arguments)}"
-    for result in _results(settings, events.invocation_id):
-        if result["status"] in {"error", "fail", "runtime error"}:
-            return _node_failure(settings, result)
-    message = events.errors[0] if events.errors else "no reason given"
-    return RunnerError(
-        f"dbt {arguments[0]} failed: {essence(message)}",
-        hint=f"correct it and try `{command} --target {settings.target}` until it passes; "
-        "logs/dbt.log has all that dbt said",
-    )
-
-
-def _results(settings: Settings, invocation_id: str) -> list[dict[str, Any]]:
-    path = settings.root / "target" / "run_results.json"
-    if not path.is_file():
-        return []
-    content = json.loads(path.read_bytes())
-    if content["metadata"]["invocation_id"] != invocation_id:
-        return []
-    results: list[dict[str, Any]] = content["results"]
-    return results
-
-
-def _billed(results: list[dict[str, Any]]) -> dict[str, Billed]:
+def _billed(results: list[DbtResult]) -> dict[str, Billed]:
     billed: dict[str, Billed] = {}
     for result in results:
         kind, _, name = result["unique_id"].split(".")[:3]
         response = result["adapter_response"]
-        if response.get("bytes_billed") is None or kind not in {"model", "test"}:
+        bytes_billed = response.get("bytes_billed")
+        if bytes_billed is None or kind not in {"model", "test"}:
             continue
         step = f"dbt.{name}" if kind == "model" else "dbt_tests"
-        found = Billed(response["bytes_processed"] or 0, response["bytes_billed"])
+        found = Billed(response.get("bytes_processed") or 0, bytes_billed)
         billed[step] = billed.get(step, NOTHING_BILLED) + found
     return billed
-
-
-def _node_failure(settings: Settings, result: dict[str, Any]) -> RunnerError:
-    content = json.loads(settings.manifest_path.read_bytes())
-    node = {**content["nodes"], **content.get("unit_tests", {})}[result["unique_id"]]
-    kind = {"model": "dbt model", "test": "dbt test", "unit_test": "dbt unit test"}.get(
-        node["resource_type"], node["resource_type"]
-    )
-    message = result.get("message") or ""
-    file = node["original_file_path"]
-    what = f"{file}: {kind} {node['name']}"
-    if limit := refusal(what, message):
-        return limit
-    sql = node.get("build_path") or node.get("compiled_path")
-    more = f"its SQL is in {sql}" if sql else "logs/dbt.log has all that dbt said"
-    told, name = essence(message, file), node["name"]
-    if node["resource_type"] == "unit_test" and (refused := database_error(message)):
-        # A dbt model's unit tests run before it, so they meet a mistake in its SQL first.
-        more = f"if its SQL is right, correct what {what} gives it"
-        model = content["nodes"][node["depends_on"]["nodes"][0]]
-        told, name = refused, model["name"]
-        what = f"{model['original_file_path']}: dbt model {name}"
-    return RunnerError(
-        f"{what}: {told}",
-        hint=f"correct it and run `dbt build --select {name} --target {settings.target}`; {more}",
-    )

@@ -5,6 +5,17 @@ from __future__ import annotations
 import re
 import textwrap
 
+TWO_WRITERS = re.compile(
+    r"""__dbt_(tmp|backup)\w*"?\ (already\ exists|does\ not\ exist)
+      | tuple\ concurrently\ (updated|deleted)
+      | deadlock\ detected
+      | could\ not\ open\ relation\ with\ OID
+      | could\ not\ serialize\ access   # BigQuery's too
+      | unique\ constraint\ "pg_(class|namespace|type)_\w+"
+    """,
+    re.VERBOSE | re.IGNORECASE,
+)
+"""What a database says when two dbt build the same tables at once."""
 _LONGEST = 400
 _PLACE = re.compile(r"\w+ Error in .*\((?P<file>.+)\)$")
 _AROUND = re.compile(

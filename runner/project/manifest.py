@@ -1,64 +1,53 @@
 """What dbt's manifest says about feature marts and spines: the one source of every definition.
 
 A dbt model in a folder `feature_mart` is a feature mart, one in a folder `spine_data` a spine.
-What Feast needs to know stands in its `config.meta`; see docs/features.md.
+What Feast needs to know is in its `config.meta`; see docs/features.md. One that breaks a rule is
+left out, with its errors, and the others are read.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections import defaultdict
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
 
+from contract.feast_format import colliding_features
 from runner.duration import parse_duration
 from runner.errors import RunnerError
+from runner.project.column_types import dtype_of
+from runner.project.manifest_file import (
+    ManifestFile,
+    ManifestNode,
+    NodeColumn,
+    file_of,
+    meta_of,
+    models_of,
+    read_manifest,
+)
+from runner.project.mart_rules import EVENT_TIMESTAMP, mart_problems, spine_problems
+from runner.project.node_problem import NodeProblem, node_error
+from runner.project.postgres_names import column_name_problems, model_name_problems
 from runner.sql import quoted
 
-EVENT_TIMESTAMP = "event_timestamp"
+__all__ = [
+    "EVENT_TIMESTAMP",
+    "FeatureMart",
+    "Manifest",
+    "MartColumn",
+    "Relation",
+    "Spine",
+    "full_name",
+    "load_manifest",
+]
 
-# The warehouse's column types, PostgreSQL's and BigQuery's, in the names the online store,
-# the serving bundle and the docs use.
-_DTYPES = {
-    "bigint": "int64",
-    "int8": "int64",
-    "int64": "int64",
-    "integer": "int32",
-    "int": "int32",
-    "int4": "int32",
-    "smallint": "int32",
-    "double precision": "float64",
-    "float8": "float64",
-    "float64": "float64",
-    "float": "float64",
-    "numeric": "float64",
-    "decimal": "float64",
-    "bignumeric": "float64",
-    "real": "float32",
-    "float4": "float32",
-    "text": "string",
-    "string": "string",
-    "varchar": "string",
-    "character varying": "string",
-    "boolean": "bool",
-    "bool": "bool",
-    "timestamp with time zone": "timestamp",
-    "timestamptz": "timestamp",
-    "timestamp": "timestamp",
-}
 
-_MART_KEYS = {
-    "entities",
-    "ttl",
-    "timestamp_field",
-    "created_timestamp_column",
-    "online",
-    "owner",
-}
-_SPINE_KEYS = {"entities", "labels", "owner"}
+def full_name(view: str, feature: str) -> str:
+    """Return a feature's column in training rows and model inputs, as Feast writes it."""
+    return f"{view}__{feature}"
 
 
 @dataclass(frozen=True)
@@ -159,6 +148,11 @@ class Manifest:
 
     Attributes
     ----------
+    errors
+        What is wrong with a dbt model, by its name; a mart or spine that is here is not in `marts`
+        or `spines`.
+    left_out
+        The names of the feature marts among them.
     sha256
         Digest of what the project meant when it was read: every dbt model's SQL, config and
         columns, and every macro, dbt's own included.
@@ -175,172 +169,146 @@ class Manifest:
     sha256: str
     digests: Mapping[str, str] = field(default_factory=dict)
     disabled: frozenset[str] = frozenset()
+    errors: Mapping[str, tuple[RunnerError, ...]] = field(default_factory=dict)
+    left_out: tuple[str, ...] = ()
 
 
 def load_manifest(path: Path) -> Manifest:
-    """Return the feature marts and spines in dbt's manifest at `path`.
+    """Return the feature marts and spines in dbt's manifest at `path`, `target/manifest.json`.
 
     Raises
     ------
     RunnerError
-        If dbt has not compiled yet, or a mart or spine does not say what Feast needs.
+        If dbt has not read the project yet.
     """
-    if not path.is_file():
-        raise RunnerError(f"{path}: no such file", hint="run `dbt build` (or `dbt parse`) first")
-    content = json.loads(path.read_bytes())
-    adapter = {"adapter_type": content["metadata"].get("adapter_type") or "postgres"}
-    models = [
-        node | adapter for node in content["nodes"].values() if node["resource_type"] == "model"
-    ]
+    content = read_manifest(path)
+    adapter = content["metadata"].get("adapter_type") or "postgres"
+    models = list(models_of(content))
+    marts = {node["name"]: node for node in models if "feature_mart" in node["fqn"][:-1]}
+    spines = {node["name"]: node for node in models if "spine_data" in node["fqn"][:-1]}
+    errors: dict[str, list[RunnerError]] = defaultdict(list)
+    for node, problem in _problems(models, marts, spines, adapter):
+        errors[node["name"]].append(node_error(path.parent.parent, node, problem))
+    built = {name: _mart(node, adapter) for name, node in marts.items() if name not in errors}
+    for name, problem in _problems_between(built):
+        errors[name].append(node_error(path.parent.parent, marts[name], problem))
     meaning = _meaning(content)
     return Manifest(
         path=path,
         project_name=content["metadata"]["project_name"],
-        marts={node["name"]: _mart(node) for node in models if "feature_mart" in node["fqn"][:-1]},
-        spines={node["name"]: _spine(node) for node in models if "spine_data" in node["fqn"][:-1]},
+        marts={name: mart for name, mart in built.items() if name not in errors},
+        spines={name: _spine(node, adapter) for name, node in spines.items() if name not in errors},
         sha256=_digest(meaning),
         digests={key: _digest(value) for key, value in meaning.items()},
         disabled=_disabled(content) - {node["name"] for node in models},
+        errors={name: tuple(found) for name, found in errors.items()},
+        left_out=tuple(name for name in marts if name in errors),
     )
 
 
-def _disabled(content: dict[str, Any]) -> frozenset[str]:
+def _disabled(content: ManifestFile) -> frozenset[str]:
     nodes = (node for nodes in (content.get("disabled") or {}).values() for node in nodes)
     return frozenset(node["name"] for node in nodes if node["resource_type"] == "model")
 
 
-def _meaning(content: dict[str, Any]) -> dict[str, Any]:
+def _meaning(content: ManifestFile) -> dict[str, object]:
     # dbt writes times and invocation ids into the file, so the file's own digest would change
     # with every build; so does the compiled SQL of an incremental dbt model.
-    return {
+    nodes: dict[str, object] = {
         key: [node.get("raw_code"), node["config"], node["columns"]]
         for key, node in content["nodes"].items()
-    } | {key: macro["macro_sql"] for key, macro in content["macros"].items()}
+    }
+    return nodes | {key: macro["macro_sql"] for key, macro in content["macros"].items()}
 
 
 def _digest(meaning: object) -> str:
     return hashlib.sha256(json.dumps(meaning, sort_keys=True).encode()).hexdigest()
 
 
-def _mart(node: dict[str, Any]) -> FeatureMart:
-    meta = _meta(node, _MART_KEYS)
-    mart = FeatureMart(
-        **_relation(node, meta),
+def _problems(
+    models: list[ManifestNode],
+    marts: Mapping[str, ManifestNode],
+    spines: Mapping[str, ManifestNode],
+    adapter: str,
+) -> Iterator[tuple[ManifestNode, NodeProblem]]:
+    """Yield what is wrong with each dbt model by itself, and with their names."""
+    for node in marts.values():
+        yield from ((node, problem) for problem in mart_problems(node))
+    for node in spines.values():
+        yield from ((node, problem) for problem in spine_problems(node))
+    if adapter == "postgres":
+        for node in (*marts.values(), *spines.values()):
+            yield from ((node, problem) for problem in column_name_problems(node))
+        yield from model_name_problems(models)
+
+
+def _problems_between(marts: Mapping[str, FeatureMart]) -> Iterator[tuple[str, NodeProblem]]:
+    """Yield what feature marts, right by themselves, do not agree on, by name."""
+    declared: dict[str, tuple[str, str, FeatureMart]] = {}
+    sharing: dict[frozenset[str], dict[str, list[str]]] = defaultdict(dict)
+    for mart in marts.values():
+        for entity, key in mart.entities.items():
+            dtype = mart.columns[key].dtype
+            first_key, first_dtype, first = declared.setdefault(entity, (key, dtype, mart))
+            if (key, dtype) != (first_key, first_dtype):
+                yield (
+                    mart.name,
+                    NodeProblem(
+                        ("config", "meta", "entities", entity),
+                        f"entity {entity} is {key} {dtype}, but {first_key} {first_dtype} in "
+                        f"{first.name} ({first.file})",
+                        "give the entity the same join key and type in every feature mart",
+                    ),
+                )
+        if mart.online:
+            names = [feature.name for feature in mart.features]
+            sharing[frozenset(mart.join_keys)][mart.name] = names
+    for views in sharing.values():
+        for pair in colliding_features(views):
+            for one, other in (pair, pair[::-1]):
+                view, _, feature = one.partition(":")
+                problem = f"{one} and {other} share one field in Redis, so one overwrites the other"
+                hint = "rename one of the two features (Feast keeps 32 bits of a hash)"
+                yield view, NodeProblem(("columns", feature), problem, hint)
+
+
+def _mart(node: ManifestNode, adapter: str) -> FeatureMart:
+    meta = meta_of(node)
+    return FeatureMart(
+        **vars(_relation(node, adapter)),
         # Feast writes "unlimited" as 0; a row that is never valid would be no feature.
-        ttl=(_duration(node, "ttl", meta["ttl"]) or None) if "ttl" in meta else None,
+        ttl=(parse_duration(str(meta["ttl"])) or None) if "ttl" in meta else None,
         timestamp_field=meta.get("timestamp_field", EVENT_TIMESTAMP),
         created_timestamp_column=meta.get("created_timestamp_column"),
         online=meta.get("online", True),
     )
-    _require(node, mart, mart.timestamp_field, "meta.timestamp_field")
-    if mart.created_timestamp_column:
-        _require(node, mart, mart.created_timestamp_column, "meta.created_timestamp_column")
-    if not mart.features:
-        raise _error(node, "has no column that is a feature", "add one to the SQL and the YAML")
-    return mart
 
 
-def _spine(node: dict[str, Any]) -> Spine:
-    meta = _meta(node, _SPINE_KEYS)
-    labels = meta.get("labels") or {}
-    if not labels:
-        raise _error(
-            node,
-            "meta.labels is missing",
-            "name each label and its window, such as `labels: {is_purchase_7d: 7d}`",
-        )
-    spine = Spine(
-        **_relation(node, meta),
-        labels={name: _duration(node, f"labels.{name}", window) for name, window in labels.items()},
+def _spine(node: ManifestNode, adapter: str) -> Spine:
+    labels = meta_of(node)["labels"].items()
+    windows = {name: parse_duration(str(window)) for name, window in labels}
+    return Spine(**vars(_relation(node, adapter)), labels=windows)
+
+
+def _relation(node: ManifestNode, adapter: str) -> Relation:
+    meta = meta_of(node)
+    return Relation(
+        name=node["name"],
+        database=node["database"],
+        schema=node["schema"],
+        alias=node["alias"],
+        description=" ".join(node["description"].split()),
+        file=file_of(node),
+        owner=meta.get("owner", ""),
+        tags=tuple(node["tags"]),
+        entities=meta["entities"],
+        columns={column["name"]: _column(column) for column in node["columns"].values()},
+        compiled_code=node.get("compiled_code"),
+        adapter_type=adapter,
     )
-    for column in (EVENT_TIMESTAMP, *labels):
-        _require(node, spine, column, "the spine")
-    return spine
 
 
-def _relation(node: dict[str, Any], meta: dict[str, Any]) -> dict[str, Any]:
-    if node.get("version") is not None:
-        raise _error(
-            node,
-            f"has versions (v{node['version']}), and recipes name no version",
-            "write each version as a dbt model of its own",
-        )
-    if node["config"].get("materialized") == "ephemeral":
-        raise _error(
-            node, "is ephemeral, so there is no table to read", "materialize it as a view or table"
-        )
-    entities = meta.get("entities")
-    if not isinstance(entities, dict):
-        raise _error(
-            node,
-            "meta.entities is missing",
-            "name each Feast entity and its join key, such as `entities: {user: user_id}`",
-        )
-    columns = {column["name"]: _column(node, column) for column in node["columns"].values()}
-    for entity, join_key in entities.items():
-        if join_key not in columns:
-            raise _error(
-                node,
-                f"meta.entities.{entity} names the column {join_key!r}, which is not described",
-                "add it under columns, or correct the name",
-            )
-    return {
-        "name": node["name"],
-        "database": node["database"],
-        "schema": node["schema"],
-        "alias": node["alias"],
-        "description": " ".join(node["description"].split()),
-        "file": _file(node),
-        "owner": meta.get("owner", ""),
-        "tags": tuple(node["tags"]),
-        "entities": entities,
-        "columns": columns,
-        "compiled_code": node.get("compiled_code"),
-        "adapter_type": node["adapter_type"],
-    }
-
-
-def _meta(node: dict[str, Any], known: set[str]) -> dict[str, Any]:
-    meta: dict[str, Any] = node["config"].get("meta") or {}
-    unknown = sorted(set(meta) - known)
-    if unknown:
-        raise _error(node, f"unknown meta.{unknown[0]}", f"known: {', '.join(sorted(known))}")
-    return meta
-
-
-def _column(node: dict[str, Any], column: dict[str, Any]) -> MartColumn:
-    declared = (column.get("data_type") or "").strip().lower()
-    base = declared.split("(")[0].strip()
-    if base not in _DTYPES:
-        raise _error(
-            node,
-            f"column {column['name']} has data_type {declared or 'missing'!r}, which Feast "
-            "cannot hold",
-            f"use one of {', '.join(sorted(_DTYPES))}",
-        )
-    return MartColumn(column["name"], _DTYPES[base], " ".join(column["description"].split()))
-
-
-def _require(node: dict[str, Any], relation: Relation, column: str, where: str) -> None:
-    if column not in relation.columns:
-        raise _error(
-            node,
-            f"{where} needs a column {column!r}, which is not described",
-            "add it to the SQL and under columns",
-        )
-
-
-def _duration(node: dict[str, Any], key: str, value: object) -> timedelta:
-    try:
-        return parse_duration(str(value))
-    except ValueError as err:
-        raise _error(node, f"meta.{key}: {err}", "correct it and run `dbt parse`") from err
-
-
-def _file(node: dict[str, Any]) -> str:
-    patch = node.get("patch_path") or node["original_file_path"]
-    return str(patch.split("://")[-1])
-
-
-def _error(node: dict[str, Any], message: str, hint: str) -> RunnerError:
-    return RunnerError(f"{_file(node)}: {node['name']}: {message}", hint=hint)
+def _column(column: NodeColumn) -> MartColumn:
+    dtype = dtype_of(column)
+    assert dtype is not None  # noqa: S101  (the rules have seen to it)
+    return MartColumn(column["name"], dtype, " ".join(column["description"].split()))

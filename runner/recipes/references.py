@@ -5,7 +5,14 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator
 
 from runner.duration import format_duration
-from runner.project.manifest import FeatureMart, Manifest, MartColumn, Spine
+from runner.project.manifest import (
+    EVENT_TIMESTAMP,
+    FeatureMart,
+    Manifest,
+    MartColumn,
+    Spine,
+    full_name,
+)
 from runner.recipes.recipe import Recipe
 from runner.recipes.yaml_source import KeyPath, Problem
 from runner.wording import did_you_mean
@@ -36,6 +43,7 @@ def manifest_problems(recipe: Recipe, manifest: Manifest) -> list[Problem]:
     return [
         *_spine_problems(recipe, manifest),
         *_feature_problems(recipe, manifest),
+        *_full_name_problems(recipe, manifest),
         *_slice_problems(recipe, manifest),
         *_override_problems(recipe, manifest),
     ]
@@ -44,10 +52,7 @@ def manifest_problems(recipe: Recipe, manifest: Manifest) -> list[Problem]:
 def _spine_problems(recipe: Recipe, manifest: Manifest) -> Iterator[Problem]:
     spine = manifest.spines.get(recipe.spine)
     if spine is None:
-        problem = f"no dbt model {recipe.spine!r} in a folder spine_data"
-        yield _disabled(("spine",), recipe.spine, manifest) or _unknown(
-            ("spine",), problem, recipe.spine, manifest.spines
-        )
+        yield from _not_there(("spine",), recipe.spine, "spine_data", manifest)
     elif recipe.label in spine.labels:
         yield from _label_problems(recipe, spine)
     elif recipe.label in spine.columns:
@@ -85,8 +90,7 @@ def _feature_problems(recipe: Recipe, manifest: Manifest) -> Iterator[Problem]:
         view, _, name = reference.partition(":")
         mart, path = manifest.marts.get(view), ("features", i)
         if mart is None:
-            problem = f"no dbt model {view!r} in a folder feature_mart"
-            yield _disabled(path, view, manifest) or _unknown(path, problem, view, manifest.marts)
+            yield from _not_there(path, view, "feature_mart", manifest)
             continue
         yield from _column_problems(path, mart, name)
         if not mart.online:
@@ -130,6 +134,26 @@ def _key_problems(path: KeyPath, mart: FeatureMart, spine: Spine) -> Iterator[Pr
             )
 
 
+def _full_name_problems(recipe: Recipe, manifest: Manifest) -> Iterator[Problem]:
+    """Yield the features whose column in the training rows would be another's, too."""
+    spine = manifest.spines.get(recipe.spine)
+    taken: dict[str, str] = {}
+    if spine is not None:
+        columns = (*spine.join_keys, EVENT_TIMESTAMP, recipe.label, *recipe.spine_slices)
+        taken = {column: f"the column {column} of {spine.name}" for column in columns}
+    for i, reference in enumerate(recipe.features):
+        view, _, wanted = reference.partition(":")
+        mart = manifest.marts.get(view)
+        for feature in mart.features if mart else ():
+            if wanted not in {"*", feature.name}:
+                continue
+            feature_reference, name = f"{view}:{feature.name}", full_name(view, feature.name)
+            other = taken.setdefault(name, feature_reference)
+            if other != feature_reference:
+                problem = f"{feature_reference} and {other} would both be {name} in training rows"
+                yield Problem(("features", i), problem, "rename one of them in its dbt model")
+
+
 def _slice_problems(recipe: Recipe, manifest: Manifest) -> Iterator[Problem]:
     for i, name in enumerate(recipe.slices):
         path, (view, _, feature) = ("slices", i), name.partition(":")
@@ -169,11 +193,16 @@ def _override_problems(recipe: Recipe, manifest: Manifest) -> Iterator[Problem]:
             yield _unknown(("feature_overrides", i), problem, name, known)
 
 
-def _disabled(path: KeyPath, name: str, manifest: Manifest) -> Problem | None:
-    if name not in manifest.disabled:
-        return None
-    hint = "enable it in dbt (`enabled: true`), or take it out of the recipe"
-    return Problem(path, f"the dbt model {name!r} is disabled in dbt", hint)
+def _not_there(path: KeyPath, name: str, folder: str, manifest: Manifest) -> Iterator[Problem]:
+    """Yield why there is no dbt model `name` in a folder spine_data or feature_mart."""
+    if errors := manifest.errors.get(name):
+        yield from (Problem(path, error.message, error.hint) for error in errors)
+    elif name in manifest.disabled:
+        hint = "enable it in dbt (`enabled: true`), or take it out of the recipe"
+        yield Problem(path, f"the dbt model {name!r} is disabled in dbt", hint)
+    else:
+        known = manifest.spines if folder == "spine_data" else manifest.marts
+        yield _unknown(path, f"no dbt model {name!r} in a folder {folder}", name, known)
 
 
 def _unknown(path: KeyPath, problem: str, name: str, known: Collection[str]) -> Problem:

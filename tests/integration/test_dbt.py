@@ -1,11 +1,14 @@
 """dbt runs as a subprocess; its progress counts, and its failures are told in a line."""
 
+import json
 import re
 
 import pytest
 
+from runner.commands.exposures import write_exposures
 from runner.errors import RunnerError
 from runner.project import dbt
+from runner.project.postgres_names import RESERVED
 from tests.e2e.conftest import Project, environment
 from tests.small_project import write_project
 
@@ -130,3 +133,41 @@ def test_a_failure_before_any_dbt_model_points_to_the_log(project, told):
     )
     assert error.hint.endswith("logs/dbt.log has all that dbt said")
     assert (project.root / "logs/dbt.log").is_file()
+
+
+def test_an_exposure_of_a_dbt_model_that_is_gone_or_disabled_stops_no_bare_dbt(project):
+    mart, spine = project.root / MART, project.root / SPINE
+    write_exposures(project.settings)
+    texts = {path: path.read_text() for path in (mart, mart.with_suffix(".sql"), spine)}
+    spine.write_text("{{ config(enabled=false) }}" + texts[spine])
+    for path in (mart, mart.with_suffix(".sql")):
+        path.unlink()
+    try:
+        done = project.run("dbt", "parse", "--target", "local")
+    finally:
+        for path, text in texts.items():
+            path.write_text(text)
+    assert done.returncode == 0, done.stdout
+    exposures = json.loads(project.settings.manifest_path.read_bytes())["exposures"]
+    assert set(exposures) == {"exposure.shop.recipe_small", "exposure.shop.endpoint_small"}
+
+
+OLD_EXPOSURES = """
+exposures:
+  - {name: recipe_x, type: ml, owner: {name: x}, depends_on: ["ref('nowhere')"]}
+"""
+
+
+def test_an_exposure_of_an_earlier_version_whose_dbt_model_is_gone_is_removed(project):
+    path = project.root / "models/_generated/exposures.yml"
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(OLD_EXPOSURES)
+    dbt.run(project.settings, ["parse"], lambda _: None)
+    assert not path.exists()
+
+
+def test_reserved_words_are_those_of_the_server(project):
+    query = "select word from pg_get_keywords() where catcode in ('R', 'T')"
+    words = {word for (word,) in project.query(query)}
+    assert words <= RESERVED
+    assert len(RESERVED - words) <= 2  # of newer versions

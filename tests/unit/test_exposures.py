@@ -1,6 +1,5 @@
 """Exposures are generated from recipes, and never stand in dbt's way."""
 
-import json
 import os
 
 import pytest
@@ -8,7 +7,7 @@ import yaml
 
 from runner.commands import exposures
 from runner.commands.docs import annotate
-from runner.commands.exposures import write_exposures
+from runner.commands.exposures import connect_exposures, write_exposures
 from runner.errors import RunnerError
 from runner.lineage.column_lineage import Lineage, LineageColumn
 from runner.settings import Settings
@@ -37,9 +36,10 @@ def written(project):
 def test_a_recipe_is_an_ml_exposure_and_its_endpoint_an_application(project):
     found = written(project)
     assert found["recipe_rf"]["type"] == "ml"
-    assert found["recipe_rf"]["depends_on"] == ["ref('spine_y')", "ref('activity')"]
+    assert found["recipe_rf"]["config"]["meta"]["reads"] == ["spine_y", "activity"]
     assert found["endpoint_rf"]["type"] == "application"
-    assert found["endpoint_rf"]["depends_on"] == ["ref('activity')"]
+    assert found["endpoint_rf"]["config"]["meta"]["reads"] == ["activity"]
+    assert not any("ref(" in str(exposure) for exposure in found.values())
 
 
 @pytest.mark.parametrize(
@@ -55,22 +55,35 @@ def test_the_label_is_told_once(project, description, told):
     assert written(project)["recipe_rf"]["description"] == told
 
 
-def test_a_recipe_that_is_gone_or_wrong_or_names_a_dbt_model_that_is_gone_has_none(project):
-    assert written(project)
+def test_a_recipe_that_is_gone_or_wrong_has_none(project):
     (project.root / "recipes" / "wrong.yaml").write_text("nonsense: 1\n")
     assert set(written(project)) == {"recipe_rf", "endpoint_rf"}
-    (project.root / "sql" / "marts" / "activity.sql").unlink()
+    (project.root / "recipes" / "rf.yaml").unlink()
     assert written(project) == {}
 
 
-@pytest.mark.parametrize("name", ["activity", "spine_y"])
-def test_a_recipe_of_a_dbt_model_that_is_disabled_has_none(project, name):
-    off = [{"name": name, "resource_type": "model"}]
-    known = {"nodes": {}, "macros": {}, "disabled": {f"model.shop.{name}": off}}
-    path = project.manifest_path
-    path.parent.mkdir()
-    path.write_text(json.dumps({"metadata": {"project_name": "shop"}, **known}))
-    assert written(project) == {}
+def test_the_docs_manifest_connects_exposures_with_the_dbt_models_that_are_there():
+    def exposure(file, *reads):
+        meta = {"recipe": "r.yaml", "reads": list(reads)}
+        return {"original_file_path": file, "config": {"meta": meta}, "depends_on": {"nodes": []}}
+
+    manifest = {
+        "nodes": {
+            "model.shop.mart": {"name": "mart", "resource_type": "model"},
+            "test.shop.spine": {"name": "spine", "resource_type": "test"},
+        },
+        "exposures": {
+            "exposure.shop.recipe_rf": exposure("m/_generated/exposures.yml", "spine", "mart"),
+            "exposure.shop.own": {"original_file_path": "m/own.yml", "depends_on": {"nodes": []}},
+        },
+        "parent_map": {},
+        "child_map": {},
+    }
+    connect_exposures(manifest)
+    found = {key: each["depends_on"]["nodes"] for key, each in manifest["exposures"].items()}
+    assert found == {"exposure.shop.recipe_rf": ["model.shop.mart"], "exposure.shop.own": []}
+    assert manifest["parent_map"] == {"exposure.shop.recipe_rf": ["model.shop.mart"]}
+    assert manifest["child_map"] == {"model.shop.mart": ["exposure.shop.recipe_rf"]}
 
 
 def test_names_are_identifiers_whatever_the_recipe_is_called(project):
@@ -88,24 +101,17 @@ def test_an_unchanged_file_is_not_touched_and_git_does_not_see_it(project):
     assert (folder / ".gitignore").read_text() == "*\n"
 
 
-def test_what_the_registry_said_of_a_champion_is_kept_until_it_is_asked_again(project, monkeypatch):
+def test_a_champion_is_in_the_meta_of_both(project, monkeypatch):
     champion = {"champion_version": "3", "metrics": {"test_roc_auc": 0.8}, "mlflow_run_id": "r"}
     monkeypatch.setattr(exposures, "_champions", lambda *_: {"m": champion})
-    write_exposures(project, ask_registry=True)
     for exposure in written(project).values():
-        assert exposure["config"]["meta"] == {"recipe": "recipes/rf.yaml", **champion}
+        assert exposure["config"]["meta"].items() >= champion.items()
 
 
 def test_no_registry_is_no_champion_and_is_not_created(project):
-    write_exposures(project, ask_registry=True)
+    meta = written(project)["recipe_rf"]["config"]["meta"]
+    assert meta == {"recipe": "recipes/rf.yaml", "reads": ["spine_y", "activity"]}
     assert not (project.root / "mlruns").exists()
-    assert written(project)["recipe_rf"]["config"]["meta"] == {"recipe": "recipes/rf.yaml"}
-
-
-def test_a_damaged_file_is_written_anew(project):
-    written(project)
-    (project.root / "sql" / "_generated" / "exposures.yml").write_text("]: [")
-    assert set(written(project)) == {"recipe_rf", "endpoint_rf"}
 
 
 @pytest.mark.parametrize(

@@ -59,10 +59,11 @@ SPINE = _node(
 
 @pytest.fixture
 def load(tmp_path):
-    def load_nodes(*nodes, **macros):
-        path = tmp_path / "manifest.json"
+    def load_nodes(*nodes, adapter="postgres", **macros):
+        path = tmp_path / "target" / "manifest.json"
+        path.parent.mkdir(exist_ok=True)
         content = {
-            "metadata": {"project_name": "shop"},
+            "metadata": {"project_name": "shop", "adapter_type": adapter},
             "nodes": {n["name"]: n for n in nodes},
             "macros": {name: {"macro_sql": sql} for name, sql in macros.items()},
         }
@@ -143,7 +144,10 @@ def test_the_digest_is_of_the_manifest_that_was_read(load):
     ("changes", "message"),
     [
         ({"config__meta__entities": None}, "user_activity: meta.entities is missing"),
-        ({"config__meta__entities": {"user": "uid"}}, "names the column 'uid', which is not"),
+        (
+            {"config__meta__entities": {"user": "uid"}},
+            "meta.entities.user needs a column 'uid', which is not",
+        ),
         ({"config__meta__ttl": "a week"}, "meta.ttl: 'a week' is not a duration"),
         ({"config__meta__tll": "7d"}, "unknown meta.tll"),
         ({"config__meta__timestamp_field": "ts"}, "meta.timestamp_field needs a column 'ts'"),
@@ -156,28 +160,44 @@ def test_the_digest_is_of_the_manifest_that_was_read(load):
         ({"columns__orders_7d": None, "columns__value": None}, "has no column that is a feature"),
         ({"version": 2}, "has versions (v2), and recipes name no version"),
         ({"config__materialized": "ephemeral"}, "is ephemeral, so there is no table to read"),
+        ({"config__meta__entities": ["user_id"]}, "meta.entities: expected `entity: join key`"),
+        ({"config__meta__entities": {"user": ["x"]}}, "meta.entities.user needs a column a list"),
+        ({"config__meta__online": "no"}, "meta.online: expected true or false, got 'no'"),
+        ({"config__meta__timestamp_field": 7}, "meta.timestamp_field: expected the name of a col"),
+        ({"columns__created_at__data_type": "bigint"}, "is created_at, which is bigint and no ti"),
+        *(
+            ({"columns__user_id__data_type": kind}, f"join key user_id is {kind}, and a join key")
+            for kind in ("numeric", "numeric(38,0)", "decimal", "float", "double precision", "real")
+        ),
     ],
 )
 def test_a_mart_that_feast_cannot_use_is_refused(load, changes, message):
-    with pytest.raises(RunnerError, match=r"feature_mart/user_activity\.yml") as refused:
-        load(changed(MART, **changes))
-    assert message in refused.value.message
-    assert refused.value.hint
+    manifest = load(changed(MART, **changes), SPINE)
+    assert list(manifest.spines) == ["spine_purchase"]  # the other is not hidden
+    assert manifest.marts == {}
+    [error] = manifest.errors["user_activity"]
+    assert error.message.startswith("dbt_project/models/feature_mart/user_activity.yml: user_act")
+    assert message in error.message
+    assert error.hint
 
 
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
         ({"config__meta__labels": None}, "meta.labels is missing"),
-        ({"config__meta__labels": {"is_x": "7d"}}, "the spine needs a column 'is_x'"),
+        ({"config__meta__labels": {"is_x": "7d"}}, "meta.labels.is_x needs a column 'is_x'"),
+        ({"config__meta__labels": ["is_x"]}, "meta.labels: expected `label: window` lines"),
+        ({"columns__user_id__data_type": "float"}, "join key user_id is float"),
+        ({"columns__event_timestamp__data_type": "bigint"}, "is bigint and no timestamp"),
         ({"config__meta__labels": {"is_purchase_7d": 7}}, "meta.labels.is_purchase_7d: '7' is not"),
         ({"columns__event_timestamp": None}, "the spine needs a column 'event_timestamp'"),
     ],
 )
 def test_a_spine_without_labels_or_timestamps_is_refused(load, changes, message):
-    with pytest.raises(RunnerError, match=r"spine_data/spine_purchase\.yml") as refused:
-        load(changed(SPINE, **changes))
-    assert message in refused.value.message
+    manifest = load(changed(SPINE, **changes), MART)
+    assert list(manifest.marts) == ["user_activity"]
+    assert manifest.spines == {}
+    assert message in str([error.message for error in manifest.errors["spine_purchase"]])
 
 
 def test_a_missing_manifest_names_the_command_that_writes_it(tmp_path):
@@ -187,5 +207,95 @@ def test_a_missing_manifest_names_the_command_that_writes_it(tmp_path):
 
 
 def test_a_model_without_yaml_names_its_sql_file(load):
-    with pytest.raises(RunnerError, match=r"feature_mart/user_activity\.sql"):
-        load(changed(MART, patch_path=None, config={}))
+    [error] = load(changed(MART, patch_path=None, config={})).errors["user_activity"]
+    assert error.message.startswith("dbt_project/models/feature_mart/user_activity.sql: ")
+
+
+def test_every_error_of_every_mart_is_there_with_its_line(load, tmp_path):
+    folder = tmp_path / "dbt_project/models/feature_mart"
+    folder.mkdir(parents=True)
+    (folder / "user_activity.yml").write_text(YAML)
+    wrong = changed(MART, config__meta__ttl="a week", columns__value__data_type="jsonb")
+    messages = [error.message for error in load(wrong).errors["user_activity"]]
+    file = "dbt_project/models/feature_mart/user_activity.yml"
+    assert messages[0].startswith(f"{file}:12: user_activity: column value has data_type 'jsonb'")
+    assert messages[1].startswith(f"{file}:7: user_activity: meta.ttl: 'a week' is not a duration")
+
+
+YAML = """\
+models:
+  - {name: another, columns: [{name: value}]}
+  - name: user_activity
+    config:
+      meta:
+        entities: {user: user_id}
+        ttl: a week
+    columns:
+      - name: user_id
+        data_type: bigint
+      - name: value
+        data_type: jsonb
+"""
+
+
+@pytest.mark.parametrize(
+    ("name", "contract", "message"),
+    [
+        ("UserScore", False, "column UserScore has upper-case letters, which PostgreSQL folds to"),
+        ("order", True, "column order is a reserved word, which PostgreSQL takes in quotes only"),
+        ("order", False, ""),  # `select … as order` makes it
+        ("My Feature", True, "column My Feature has upper-case letters"),
+        ("a b", True, "column a b is no plain name, which PostgreSQL takes in quotes only"),
+        ("1st", True, "column 1st is no plain name"),
+        ("größe", True, ""),
+        ("x" * 64, False, "has 64 bytes; PostgreSQL keeps 63"),
+        ("ö" * 32, False, "has 64 bytes; PostgreSQL keeps 63"),
+    ],
+)
+@pytest.mark.parametrize("node", [MART, SPINE], ids=["mart", "spine"])
+def test_a_column_that_postgresql_would_call_by_another_name(load, node, name, contract, message):
+    column = {"name": name, "data_type": "bigint", "description": ""}
+    wrong = changed(node, config__contract={"enforced": contract}, **{f"columns__{name}": column})
+    found = [e.message for errors in load(wrong).errors.values() for e in errors]
+    assert [message in each for each in found] == ([True] if message else [])
+    column["quote"] = True
+    assert bool(load(wrong).errors) == ("bytes" in message)
+    assert not load(wrong, adapter="bigquery").errors
+
+
+@pytest.mark.parametrize(("length", "alike"), [(50, True), (49, False)])
+def test_dbt_models_whose_temporary_tables_would_have_one_name(load, length, alike):
+    one = _node("s" * length + "_day", "staging", {}, {})
+    other = _node("s" * length + "_week", "staging", {}, {})
+    errors = load(MART, one, other).errors
+    assert list(errors) == ([one["name"], other["name"]] if alike else [])
+    if alike:
+        assert f"the same 51 bytes as {other['name']}" in errors[one["name"]][0].message
+    assert not load(one, changed(other, schema="elsewhere")).errors
+    assert not load(one, changed(other, config__materialized="ephemeral")).errors
+    assert not load(one, other, adapter="bigquery").errors
+
+
+def test_a_dbt_model_whose_name_postgresql_would_cut_off(load):
+    [error] = load(_node("s" * 64, "staging", {}, {})).errors["s" * 64]
+    assert "its name has 64 bytes; PostgreSQL keeps 63" in error.message
+
+
+def test_two_marts_that_disagree_about_an_entity(load):
+    other = changed(MART, name="other", alias="other", columns__user_id__data_type="text")
+    manifest = load(MART, other)
+    assert list(manifest.marts) == ["user_activity"]
+    [error] = manifest.errors["other"]
+    assert "entity user is user_id string, but user_id int64 in user_activity" in error.message
+
+
+def test_features_of_one_key_set_that_share_a_redis_field(load):
+    column = {"data_type": "bigint", "description": ""}
+    one, other = "orders_35243", "orders_123367"
+    columns = {f"columns__{name}": {"name": name, **column} for name in (one, other)}
+    wrong = changed(MART, **columns)
+    [first, second] = load(wrong).errors["user_activity"]
+    assert f"user_activity:{one} and user_activity:{other} share one field" in first.message
+    assert f"user_activity:{other} and user_activity:{one} share one field" in second.message
+    assert "rename one" in second.hint
+    assert not load(changed(wrong, config__meta__online=False)).errors  # in no Redis

@@ -435,3 +435,30 @@ def test_a_missing_library_is_told_beside_a_wrong_key(tmp_path, monkeypatch):
     path.write_text(recipe_text(estimator))
     [error] = recipe_errors(path, manifest())
     assert "LightGBM" in error.message
+
+
+def test_a_wrong_mart_is_told_to_the_recipes_that_use_it_and_to_no_other(refusal, check):
+    errors = (RunnerError("m.yml:3: user_demographics: no ttl", hint="h"),)
+    known = dataclasses.replace(
+        manifest([each for each in MARTS if each.name != "user_demographics"]),
+        errors={"user_demographics": errors, "another": errors},
+    )
+    message, hint = refusal({}, known)
+    assert message == "rf.yaml:7:12: features[0]: m.yml:3: user_demographics: no ttl"
+    assert hint == "h"
+    check({7: 'features: ["user_activity:orders_7d"]'}, known)
+
+
+def test_features_that_would_have_one_column_in_training_rows(refusal, check):
+    marts = [
+        mart("a__b", USER, user_id="int64", c="int64"),
+        mart("a", USER, user_id="int64", b__c="int64", d="int64"),
+    ]
+    message, hint = refusal({7: 'features: ["a__b:c", "a:*"]'}, manifest(marts))
+    assert "features[1]: a:b__c and a__b:c would both be a__b__c in training rows" in message
+    assert hint == "rename one of them in its dbt model"
+    check({7: 'features: ["a__b:c", "a:d"]'}, manifest(marts))  # `__` alone does no harm
+    column = dict(SPINES[0].columns) | columns(a__d="bool")
+    spines = [dataclasses.replace(SPINES[0], columns=column, labels={"a__d": timedelta(days=7)})]
+    message, _ = refusal({6: "label: a__d", 7: 'features: ["a:d"]'}, manifest(marts, spines))
+    assert "a:d and the column a__d of spine_category_purchase would both be a__d" in message

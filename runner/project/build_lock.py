@@ -1,0 +1,67 @@
+"""One `dbt build` at a time: two that build the same tables break each other.
+
+dbt makes each table beside the present one, as `<table>__dbt_tmp`, and swaps them: a second dbt
+finds the other's half-made tables. So a build holds
+
+- the project's folder, by a lock that dbt inherits: it is free only when dbt has ended too, even
+  where the runner was killed. Two builds of one folder also share `target/`;
+- on PostgreSQL, a lock in the database, by the schemas' prefix: it keeps off builds from other
+  folders and machines.
+
+A bare `dbt build` asks for neither; `dbt_messages.TWO_WRITERS` knows what comes of it.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from runner import console
+from runner.settings import Settings
+
+
+@contextmanager
+def build_lock(settings: Settings) -> Iterator[int]:
+    """Wait until nobody else builds, and hold others off; yield the file that dbt is to inherit."""
+    folder = os.open(settings.root, os.O_RDONLY)
+    try:
+        try:
+            fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            _note_wait(f"in {settings.root}")
+            fcntl.flock(folder, fcntl.LOCK_EX)
+        if settings.target == "cloud":
+            yield folder
+        else:
+            with _database_lock(settings):
+                yield folder
+    finally:
+        os.close(folder)
+
+
+@contextmanager
+def _database_lock(settings: Settings) -> Iterator[None]:
+    import psycopg
+
+    prefix = settings.env.get("DBT_SCHEMA_PREFIX", "")
+    digest = hashlib.sha256(f"dbt build {prefix}".encode()).digest()
+    key = (int.from_bytes(digest[:8], signed=True),)
+    connection = psycopg.connect(**settings.postgres.conninfo)  # type: ignore[arg-type]
+    try:
+        # A lock of the transaction: one of the session stays behind in a pooler.
+        for timeout in ("lock", "statement", "idle_in_transaction_session"):
+            connection.execute(f"set local {timeout}_timeout = 0")
+        row = connection.execute("select pg_try_advisory_xact_lock(%s)", key).fetchone()
+        if row != (True,):
+            _note_wait(f"from another folder in database {settings.postgres.database}")
+            connection.execute("select pg_advisory_xact_lock(%s)", key)
+        yield
+    finally:
+        connection.close()
+
+
+def _note_wait(where: str) -> None:
+    console.note(f"another runner builds dbt models {where}: waiting until it has ended")

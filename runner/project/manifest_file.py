@@ -1,0 +1,135 @@
+"""dbt's `manifest.json` with types: the keys that are read here, as dbt writes them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NotRequired, TypedDict, cast
+
+from runner.errors import RunnerError
+
+
+class NodeColumn(TypedDict):
+    """A column that the YAML of a dbt model describes."""
+
+    name: str
+    description: str
+    data_type: NotRequired[str | None]
+    quote: NotRequired[bool | None]
+
+
+class NodeContract(TypedDict):
+    """Whether dbt holds the columns of the SQL against those of the YAML."""
+
+    enforced: bool
+
+
+class NodeMeta(TypedDict, total=False):
+    """`config.meta` of a feature mart or spine: as it should be, which `mart_rules` sees to."""
+
+    entities: dict[str, str]
+    ttl: object
+    timestamp_field: str
+    created_timestamp_column: str
+    online: bool
+    owner: str
+    labels: dict[str, object]
+
+
+class NodeConfig(TypedDict):
+    """A node's configuration, from its SQL, its YAML and dbt_project.yml."""
+
+    materialized: NotRequired[str]
+    contract: NotRequired[NodeContract]
+    meta: NotRequired[NodeMeta | None]
+
+
+class NodeDependencies(TypedDict):
+    """What a node reads, by unique id."""
+
+    nodes: NotRequired[list[str]]
+
+
+class ManifestNode(TypedDict):
+    """A dbt model, test, seed, snapshot or source."""
+
+    name: str
+    resource_type: str
+    fqn: list[str]
+    database: str
+    schema: str
+    alias: str
+    description: str
+    original_file_path: str
+    patch_path: NotRequired[str | None]
+    tags: list[str]
+    columns: dict[str, NodeColumn]
+    config: NodeConfig
+    depends_on: NotRequired[NodeDependencies | None]
+    raw_code: NotRequired[str]
+    compiled_code: NotRequired[str | None]
+    compiled_path: NotRequired[str | None]
+    build_path: NotRequired[str | None]
+    relation_name: NotRequired[str | None]
+    version: NotRequired[str | int | float | None]
+
+
+class ManifestMacro(TypedDict):
+    """A macro of the project or of a package."""
+
+    macro_sql: str
+
+
+class ManifestMetadata(TypedDict):
+    """What dbt says of the project and of itself."""
+
+    project_name: str
+    adapter_type: NotRequired[str | None]
+
+
+class ManifestFile(TypedDict):
+    """The whole file."""
+
+    metadata: ManifestMetadata
+    nodes: dict[str, ManifestNode]
+    macros: dict[str, ManifestMacro]
+    sources: dict[str, ManifestNode]
+    unit_tests: NotRequired[dict[str, ManifestNode]]
+    disabled: NotRequired[dict[str, list[ManifestNode]] | None]
+
+
+def read_manifest(path: Path) -> ManifestFile:
+    """Return dbt's manifest at `path`.
+
+    Raises
+    ------
+    RunnerError
+        If dbt has not written it yet.
+    """
+    if not path.is_file():
+        raise RunnerError(f"{path}: no such file", hint="run `dbt build` (or `dbt parse`) first")
+    content: ManifestFile = json.loads(path.read_bytes())
+    return content
+
+
+def models_of(content: ManifestFile) -> Iterator[ManifestNode]:
+    """Yield every dbt model that is not disabled."""
+    return (node for node in content["nodes"].values() if node["resource_type"] == "model")
+
+
+def parents_of(node: ManifestNode) -> list[str]:
+    """Return the unique ids of what the node reads."""
+    return (node.get("depends_on") or NodeDependencies()).get("nodes", [])
+
+
+def meta_of(node: ManifestNode) -> NodeMeta:
+    """Return the node's meta, without what is null there."""
+    meta = node["config"].get("meta") or NodeMeta()
+    return cast("NodeMeta", {key: value for key, value in meta.items() if value is not None})
+
+
+def file_of(node: ManifestNode) -> str:
+    """Return the YAML file that describes the node, else its SQL file; relative to the project."""
+    patch = node.get("patch_path") or node["original_file_path"]
+    return patch.split("://")[-1]

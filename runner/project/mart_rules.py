@@ -1,0 +1,135 @@
+"""What the YAML of a feature mart or a spine must say; each rule yields what breaks it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+from runner.duration import parse_duration
+from runner.project.column_types import DTYPES, KEY_DTYPES, declared_type, dtype_of
+from runner.project.manifest_file import ManifestNode, meta_of
+from runner.project.node_problem import NodeProblem
+from runner.wording import did_you_mean, show
+
+EVENT_TIMESTAMP = "event_timestamp"
+
+_EXPECTED: Mapping[str, tuple[type, str]] = {
+    "entities": (dict, "`entity: join key` lines"),
+    "labels": (dict, "`label: window` lines"),
+    "timestamp_field": (str, "the name of a column"),
+    "created_timestamp_column": (str, "the name of a column"),
+    "online": (bool, "true or false"),
+    "owner": (str, "text"),
+}
+_MART_KEYS = ("entities", "ttl", "timestamp_field", "created_timestamp_column", "online", "owner")
+_SPINE_KEYS = ("entities", "labels", "owner")
+
+
+def mart_problems(node: ManifestNode) -> Iterator[NodeProblem]:
+    """Yield what is wrong with a feature mart."""
+    yield from _relation_problems(node, _MART_KEYS)
+    meta = meta_of(node)
+    if "ttl" in meta:
+        yield from _duration_problems(("config", "meta", "ttl"), meta["ttl"])
+    stamps = []
+    for key in ("timestamp_field", "created_timestamp_column"):
+        column = meta.get(key, EVENT_TIMESTAMP if key == "timestamp_field" else None)
+        if isinstance(column, str):
+            stamps.append(column)
+            yield from _timestamp_problems(node, column, f"meta.{key}", ("config", "meta", key))
+    keys = (str(key) for _, key in _lines(meta.get("entities")))
+    if node["columns"].keys() <= {*stamps, *keys}:
+        hint = "add one to the SQL and the YAML"
+        yield NodeProblem((), "has no column that is a feature", hint)
+
+
+def spine_problems(node: ManifestNode) -> Iterator[NodeProblem]:
+    """Yield what is wrong with a spine."""
+    yield from _relation_problems(node, _SPINE_KEYS)
+    yield from _timestamp_problems(node, EVENT_TIMESTAMP, "the spine", ())
+    labels = meta_of(node).get("labels")
+    if not labels:
+        hint = "name each label and its window, such as `labels: {is_purchase_7d: 7d}`"
+        yield NodeProblem(("config", "meta"), "meta.labels is missing", hint)
+    for label, window in _lines(labels):
+        keys = ("config", "meta", "labels", str(label))
+        yield from _duration_problems(keys, window)
+        yield from _column_problems(node, label, f"meta.labels.{label}", keys)
+
+
+def _relation_problems(node: ManifestNode, known: tuple[str, ...]) -> Iterator[NodeProblem]:
+    if node.get("version") is not None:
+        problem = f"has versions (v{node['version']}), and recipes name no version"
+        yield NodeProblem(("versions",), problem, "write each version as a dbt model of its own")
+    if node["config"].get("materialized") == "ephemeral":
+        problem = "is ephemeral, so there is no table to read"
+        yield NodeProblem((), problem, "materialize it as a view or table")
+    for key, value in _lines(meta_of(node)):
+        keys = ("config", "meta", key)
+        if key not in known:
+            problem = f"unknown meta.{key}{did_you_mean(key, known)}"
+            yield NodeProblem(keys, problem, f"known: {', '.join(sorted(known))}")
+        elif key in _EXPECTED and not isinstance(value, _EXPECTED[key][0]):
+            problem = f"meta.{key}: expected {_EXPECTED[key][1]}, got {show(value)}"
+            yield NodeProblem(keys, problem, "correct it and run `dbt parse`")
+    yield from _entity_problems(node)
+    for column in node["columns"].values():
+        if dtype_of(column) is None:
+            yield NodeProblem(
+                ("columns", column["name"], "data_type"),
+                f"column {column['name']} has data_type {declared_type(column)!r}, which Feast "
+                "cannot hold",
+                f"use one of {', '.join(sorted(DTYPES))}",
+            )
+
+
+def _entity_problems(node: ManifestNode) -> Iterator[NodeProblem]:
+    entities = meta_of(node).get("entities")
+    if entities is None:
+        hint = "name each Feast entity and its join key, such as `entities: {user: user_id}`"
+        yield NodeProblem(("config", "meta"), "meta.entities is missing", hint)
+    for entity, key in _lines(entities):
+        keys = ("config", "meta", "entities", str(entity))
+        yield from _column_problems(node, key, f"meta.entities.{entity}", keys)
+        column = node["columns"].get(key) if isinstance(key, str) else None
+        if column and dtype_of(column) not in {None, *KEY_DTYPES}:
+            yield NodeProblem(
+                ("columns", column["name"], "data_type"),
+                f"join key {key} is {declared_type(column)}, and a join key is a whole number, "
+                "text or a time",
+                "cast it to bigint or text in the SQL",
+            )
+
+
+def _lines(value: object) -> Iterator[tuple[str, object]]:
+    """Yield keys and values of what is a mapping; nothing of what is none, which is told apart."""
+    yield from value.items() if isinstance(value, dict) else ()
+
+
+def _column_problems(
+    node: ManifestNode, column: object, where: str, keys: tuple[str, ...]
+) -> Iterator[NodeProblem]:
+    if column not in list(node["columns"]):
+        meant = did_you_mean(str(column), node["columns"])
+        problem = f"{where} needs a column {show(column)}, which is not described{meant}"
+        yield NodeProblem(keys, problem, "add it to the SQL and under columns, or correct the name")
+
+
+def _timestamp_problems(
+    node: ManifestNode, column: str, where: str, keys: tuple[str, ...]
+) -> Iterator[NodeProblem]:
+    yield from _column_problems(node, column, where, keys)
+    found = node["columns"].get(column)
+    if found and dtype_of(found) not in {None, "timestamp"}:
+        yield NodeProblem(
+            ("columns", column, "data_type"),
+            f"{where} is {column}, which is {declared_type(found)} and no timestamp",
+            "cast it to timestamptz (BigQuery: timestamp) in the SQL, in UTC",
+        )
+
+
+def _duration_problems(keys: tuple[str, ...], value: object) -> Iterator[NodeProblem]:
+    try:
+        parse_duration(str(value))
+    except ValueError as err:
+        where = ".".join(keys[1:])
+        yield NodeProblem(keys, f"{where}: {err}", "correct it and run `dbt parse`")
