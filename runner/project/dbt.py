@@ -24,7 +24,7 @@ from typing import Any
 from runner.bytes_billed import NOTHING_BILLED, Billed, refusal
 from runner.errors import RunnerError
 from runner.project.dbt_messages import database_error, essence
-from runner.settings import Settings
+from runner.settings import DBT_SESSION, Settings
 
 Progress = Callable[[str], None]
 _EXPOSURE_OF_DISABLED = re.compile(
@@ -98,7 +98,7 @@ def run(settings: Settings, arguments: list[str], progress: Progress) -> list[di
     with subprocess.Popen(
         command,
         cwd=settings.root,
-        env=dict(settings.env),
+        env={**settings.env, **DBT_SESSION},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
