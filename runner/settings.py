@@ -30,6 +30,10 @@ _NO_TELEMETRY = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
 }
 
+# PostgreSQL's session of a program that connects by itself, whatever the server or the role says:
+# in another zone dbt would compute other days.
+DBT_SESSION = {"PGTZ": "UTC", "PGDATESTYLE": "ISO, MDY", "PGCLIENTENCODING": "UTF8"}
+
 
 @dataclass(frozen=True)
 class PostgresAddress:

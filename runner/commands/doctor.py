@@ -67,6 +67,7 @@ _END = [
 ]
 _LOCAL = [
     Check("PostgreSQL", postgres.server, _POSTGRES),
+    Check("time zone", postgres.time_zone, after=("PostgreSQL",)),
     Check("schemas", postgres.schemas, after=("PostgreSQL",)),
     Check("indexes", postgres.indexes, after=("PostgreSQL",)),
     Check("Redis", tools.redis, ("REDIS_URL",)),

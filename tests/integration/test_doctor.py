@@ -24,6 +24,7 @@ from runner.errors import RunnerError
 from runner.project import dbt
 from runner.settings import PostgresAddress, Settings, read_settings
 from tests.conftest import free_port
+from tests.pooler import pooler
 from tests.serving_bundles import register, write_bundle_of
 from tests.small_project import write_project
 
@@ -273,6 +274,43 @@ def test_a_champion_whose_mart_is_not_in_the_warehouse_is_a_problem(
         connection.execute("alter table feature_mart.aside rename to reading")
     assert told.startswith(f"{champion}: feature mart reading: no table feature_mart.reading in ")
     assert hint == "run `dbt build --select +reading`"
+
+
+def test_a_session_that_is_not_in_utc_is_a_problem(
+    look: Diagnose, module_database: PostgresAddress
+) -> None:
+    name = module_database.database
+    with psycopg.connect(**module_database.conninfo, autocommit=True) as connection:
+        connection.execute(f"alter database {name} set timezone = 'America/New_York'")
+        told, hint = problems(look())["time zone"]
+        assert look(PGTZ="UTC")["time zone"].told == "UTC"
+        connection.execute(f"alter database {name} reset timezone")
+    assert told.startswith("TimeZone is America/New_York: dbt by itself would compute days of that")
+    assert f"""`alter database "{name}" set timezone = 'UTC'`""" in hint
+    told, hint = problems(look(PGTZ="Asia/Tokyo"))["time zone"]
+    assert told.startswith("PGTZ=Asia/Tokyo: ")
+    assert hint == "unset PGTZ, or set PGTZ=UTC"
+
+
+@pytest.mark.parametrize(
+    ("more", "word"), [("", "refuses"), ("ignore_startup_parameters = options", "drops")]
+)
+def test_a_registry_path_with_options_behind_a_pooler_is_a_problem(
+    look: Diagnose,
+    root: Path,
+    module_database: PostgresAddress,
+    tmp_path: Path,
+    more: str,
+    word: str,
+) -> None:
+    path = root / "profiles/feature_store.local.yaml"
+    before = path.read_text()
+    with pooler(module_database, tmp_path, more) as address:
+        assert problems(look(PGPORT=str(address.port))) == {}
+        path.write_text(before.replace("psycopg://", "psycopg:///?options=-csearch_path%3Dfeast"))
+        told, _ = problems(look(PGPORT=str(address.port)))["Feast's registry"]
+        path.write_text(before)
+    assert f"is a pooler that {word} start-up options" in told
 
 
 def test_a_target_that_a_profile_lacks_is_told(look: Diagnose, root: Path) -> None:

@@ -22,6 +22,7 @@ from runner.warehouse.postgres.newest_rows import (
     newest_rows_sql,
     sample_sql,
 )
+from runner.warehouse.postgres.session_settings import settings_sql
 
 _BATCH_BYTES = 512 << 10  # small, so that writing begins soon after reading
 _HALF_OF_ALL_TRANSACTIONS = 2**31
@@ -136,9 +137,9 @@ def open_postgres_mart(address: PostgresAddress, mart: FeatureMart) -> Iterator[
     """
     with dbapi.connect(make_conninfo("", **address.conninfo), autocommit=True) as connection:
         with connection.cursor() as cursor:
-            cursor.execute("set time zone 'UTC'")
-            cursor.execute("set jit = off")
+            cursor.adbc_statement.set_options(**{"adbc.postgresql.use_copy": "false"})
             cursor.execute("begin isolation level repeatable read read only")
+            cursor.execute(settings_sql())
         yield PostgresMart(connection, mart)
 
 

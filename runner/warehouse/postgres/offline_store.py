@@ -48,7 +48,7 @@ from runner.warehouse.postgres.entity_rows import frame_rows, query_rows, range_
 from runner.warehouse.postgres.join_plan import describe, plan_views, source_columns, source_of
 from runner.warehouse.postgres.join_sql import all_query, latest_query, point_in_time_query
 from runner.warehouse.postgres.retrieval_job import PointInTimeRetrievalJob, spine_limits
-from runner.warehouse.postgres.session import conninfo
+from runner.warehouse.postgres.session import conninfo, opening
 from runner.warehouse.postgres.types import as_type_of
 
 _VARIABLES = {
@@ -237,11 +237,13 @@ def _describing(config: RepoConfig) -> Iterator[psycopg.Connection]:
     """Connect in order to ask about columns and indexes; nothing is read or written."""
     store = config.offline_store
     try:
-        connection = psycopg.connect(conninfo(store), autocommit=True)
+        connection = psycopg.connect(conninfo(store))
     except psycopg.OperationalError as error:
         raise RunnerError(
             f"cannot reach PostgreSQL at {store.host}:{store.port}: {error}",
             hint="run `runner up`, or set PGHOST and PGPORT to a server that is running",
         ) from error
     with connection:
+        for statement in opening(store):
+            connection.execute(statement.encode())
         yield connection

@@ -45,9 +45,10 @@ class PointInTimeRetrievalJob(ArrowRetrievalJob, PostgreSQLRetrievalJob):  # typ
 
         On-demand feature views are not applied; `to_arrow` applies them.
         """
-        with connect(self.config.offline_store, timeout) as session:
-            if self._request.upload:
-                name, rows = self._request.upload
+        upload = self._request.upload
+        with connect(self.config.offline_store, timeout, writes=upload is not None) as session:
+            if upload:
+                name, rows = upload
                 session.upload(rows, name)
             with session.read(self._request.query) as reader:
                 yield self._in_order(reader)
@@ -83,7 +84,7 @@ class PointInTimeRetrievalJob(ArrowRetrievalJob, PostgreSQLRetrievalJob):  # typ
         """
         with (
             self.to_arrow_batches(timeout) as reader,
-            connect(self.config.offline_store, timeout) as session,
+            connect(self.config.offline_store, timeout, writes=True) as session,
         ):
             table = storage.postgres_options._table  # Feast offers no other way
             session.store(reader, table, replace=bool(allow_overwrite))
