@@ -25,7 +25,7 @@ from mlflow.exceptions import MlflowException
 from mlflow.models import infer_signature
 
 from runner.errors import RunnerError
-from runner.packaging.bundle_writer import trusted_types
+from runner.packaging.served_model import trusted_types
 from runner.records.aliases import CHAMPION, version_with
 from runner.records.run_record import Training, write_artifacts
 from runner.records.trial_runs import record_trials
