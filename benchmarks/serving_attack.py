@@ -139,7 +139,7 @@ async def pipeline(
     await _pour(tally, writer, tally.get("/health") * 2_000)
 
 
-async def idle(tally: Tally, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+async def idle(tally: Tally, reader: asyncio.StreamReader, _writer: asyncio.StreamWriter) -> None:
     """Say nothing."""
     while not tally.over and not reader.at_eof():
         with suppress(TimeoutError):

@@ -29,6 +29,9 @@ _LAST_CALL_SECONDS = 0.5
 _ACCEPTORS = 16
 """uvloop accepts one connection for each listening socket in a turn of the event loop. With one
 socket, who comes after 250 others waits for 250 turns, each as long as a large request's work."""
+_RECEIVE_BYTES = 1 << 17
+_SEND_BYTES = 1 << 18
+"""The kernel would keep up to 6 MB for each connection, and uvloop read all of it in one turn."""
 _OTHER_FILES = 64
 """File descriptors beside connections: listeners, Redis, logs, bundles."""
 
@@ -131,7 +134,7 @@ class DrainingServer(uvicorn.Server):
 def _listen(host: str, port: int) -> socket.socket:
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
-        return socket.create_server((host, port), family=family, backlog=_BACKLOG)
+        listener = socket.create_server((host, port), family=family, backlog=_BACKLOG)
     except OSError as err:
         reason = str(err.strerror).partition(" (while")[0]  # Python's own addition
         raise ConfigurationError(
@@ -139,6 +142,9 @@ def _listen(host: str, port: int) -> socket.socket:
             hint="stop whatever uses it, or choose another: `runner serve --port`, or SERVING_PORT "
             "for `python -m serving`",
         ) from err
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _RECEIVE_BYTES)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SEND_BYTES)
+    return listener
 
 
 def _file_limit(connections: int) -> int:

@@ -115,6 +115,8 @@ class RequestGuard:
         except ClientDisconnectedError:
             status = _CLIENT_CLOSED
         except Exception as err:
+            if caller.gone:  # whatever came of that is nobody's fault
+                return
             told = self._told(err, request_id)
             if not status:
                 await send_answer(answer, told)

@@ -62,6 +62,7 @@ class ShortWayProtocol(HttpToolsProtocol):
         self._counted = False
         self._receiving = False
         self._begun: RequestResponseCycle | None = None
+        self._answering: RequestResponseCycle | None = None
         self._in_header = self._in_body = False
         self._header_timer: asyncio.TimerHandle | None = None
         self._unparsed = 0  # bytes since the last of a body, or since a header began
@@ -85,6 +86,9 @@ class ShortWayProtocol(HttpToolsProtocol):
             self._guard.connections.lost(self)
         self._header_came()
         super().connection_lost(exc)
+        if self._answering is not None and not self._answering.response_complete:
+            self._answering.disconnected = True  # uvicorn says so only to the last that came
+            self._answering.message_event.set()
 
     def drop(self) -> None:
         """Close the connection at once, with whatever it was about to send."""
@@ -95,6 +99,7 @@ class ShortWayProtocol(HttpToolsProtocol):
     def data_received(self, data: bytes) -> None:
         """Take in bytes; answer the request that they end."""
         if self._refused:
+            self._stop_reading()
             return
         self._receiving = True
         self._feed(data)
@@ -190,6 +195,7 @@ class ShortWayProtocol(HttpToolsProtocol):
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
         self._guard.connections.busy(self)
+        self._answering = cycle
         short = self._receiving and cycle.keep_alive and not cycle.waiting_for_100_continue
         if short and self._guard.answers(cast("Scope", cycle.scope)):
             self._begun = cycle  # its body may be among the bytes that are being read
@@ -232,6 +238,7 @@ class ShortWayProtocol(HttpToolsProtocol):
     def _refuse(self, err: ServingError) -> None:
         """Read no more; answer with the error in its turn, and close."""
         self._refused = True
+        self._stop_reading()
         waiting = None if self.cycle is None or self.cycle.response_complete else self.cycle
         if self._in_body:
             self._fail_body(waiting, err)
@@ -243,6 +250,10 @@ class ShortWayProtocol(HttpToolsProtocol):
             self._write_refusal(refusal)
         else:
             self._refusal = refusal
+
+    def _stop_reading(self) -> None:
+        if not self.transport.is_closing():
+            self.transport.pause_reading()
 
     def _fail_body(self, cycle: RequestResponseCycle | None, err: ServingError) -> None:
         """Let the request whose body it is be answered with the error, unless it was answered."""
