@@ -15,12 +15,22 @@ _COUNTS = range(1, 2**31)
 
 @dataclass(frozen=True)
 class Limits:
-    """What one request may cost, and how many may run at once."""
+    """What one request may cost, and how many may run at once.
+
+    Attributes
+    ----------
+    connections
+        How many may be open at once.
+    buffered_bytes
+        How much memory bodies that wait and answers that nobody reads may take together.
+    """
 
     body_bytes: int = 1 << 20
     rows: int = 1_000
     concurrency: int = 256
     seconds: float = 2.0
+    connections: int = 1_000
+    buffered_bytes: int = 64 << 20
 
 
 @dataclass(frozen=True)
@@ -69,6 +79,8 @@ class ServingSettings:
                 rows=_whole(env, "SERVING_MAX_ROWS", Limits.rows),
                 concurrency=_whole(env, "SERVING_MAX_CONCURRENCY", Limits.concurrency),
                 seconds=_seconds(env, "SERVING_TIMEOUT_SECONDS", Limits.seconds),
+                connections=_whole(env, "SERVING_MAX_CONNECTIONS", Limits.connections),
+                buffered_bytes=_whole(env, "SERVING_MAX_BUFFERED_BYTES", Limits.buffered_bytes),
             ),
             redis_seconds=_seconds(env, "SERVING_REDIS_TIMEOUT_SECONDS", cls.redis_seconds),
             reload_seconds=_seconds(

@@ -21,7 +21,9 @@ from contract.serving_settings import Limits, ServingSettings
 from serving.champion_watch import ChampionWatch
 from serving.features.online_client import OnlineStoreClient
 from serving.http import docs_page
-from serving.http.guard import ApiKeys, Lifecycle, RequestGuard
+from serving.http.api_keys import ApiKeys
+from serving.http.connections import Connections
+from serving.http.guard import Lifecycle, RequestGuard
 from serving.http.openapi import describe_predict
 from serving.http.predict import PredictEndpoint
 from serving.http_errors import HttpError
@@ -116,6 +118,7 @@ def create_app(
         metrics=metrics,
         access_log=access_log,
         lifecycle=lifecycle,
+        connections=Connections(limits, metrics),
         endpoints={("POST", "/predict"): predict},
     )
 
@@ -170,6 +173,8 @@ def _add_endpoints(app: FastAPI) -> None:
         response_model=Readiness,
         responses={503: {"model": Readiness, "description": "Not now."}},
     )(ready)
+    for path, probe in (("/health", health), ("/ready", ready)):
+        app.head(path, include_in_schema=False)(probe)  # some monitors ask so
     app.get("/model", tags=["operation"], summary="Which model answers?")(model)
     app.get("/metrics", include_in_schema=False)(prometheus)
     app.get("/docs", include_in_schema=False)(docs)

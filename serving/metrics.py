@@ -104,6 +104,9 @@ class Metrics:
         self.reload_failures = 0
         self.row_errors: Counter[str] = Counter()
         self.in_flight = 0
+        self.buffered_bytes = 0
+        self.connections = 0
+        self.connections_closed: Counter[str] = Counter()
         self._model: _ModelMetrics | None = None
         self._registry = CollectorRegistry()
         self._registry.register(self)
@@ -181,6 +184,16 @@ class Metrics:
             errors.add_metric([code], count)
         yield errors
         yield GaugeMetricFamily("serving_in_flight", "Predictions under way.", self.in_flight)
+        yield GaugeMetricFamily("serving_connections", "Open connections.", self.connections)
+        yield GaugeMetricFamily(
+            "serving_buffered_bytes", "Bodies that wait and answers not read.", self.buffered_bytes
+        )
+        closed = CounterMetricFamily(
+            "serving_connections_closed", "Connections that a limit closed.", labels=["reason"]
+        )
+        for reason, count in self.connections_closed.items():
+            closed.add_metric([reason], count)
+        yield closed
         if self._model is not None:
             yield from _model_families(self._model)
 

@@ -1,35 +1,45 @@
-"""uvicorn's HTTP protocol, with a short way for a request that has come whole.
+"""uvicorn's HTTP protocol, with limits, and a short way for a request that has come whole.
 
 ASGI costs a task, three messages and a timer per request, a sixth of its processor time. A request
 whose last byte was in what the connection has just received needs none of them: it is handed to
 `RequestGuard.answer` at once, and its answer is one write. Whatever else may happen on a connection
 (uploads in pieces, pipelining, `Expect`, HTTP/1.0, a client that does not read) goes the usual way.
 
-uvicorn waits for a request's header for ever; here a connection that does not send one in time is
-closed.
+uvicorn limits neither how large a header is nor how long it takes, takes trailers for headers, and
+waits for ever for a client that does not read. Here each of them has an end, and what cannot be
+read is answered in the one shape of errors, after the answers that are due before it.
 """
 
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Sequence
 from functools import partial
 from typing import Any, cast
 
+import httptools
 from uvicorn.protocols.http.httptools_impl import (
     STATUS_LINE,
     HttpToolsProtocol,
     RequestResponseCycle,
 )
 
-from contract.serving_errors import ConfigurationError
-from serving.http.guard import Header, RequestGuard, Scope
+from contract.serving_errors import ConfigurationError, ServingError
+from serving.http.asgi import CALLER, Caller, Header, Scope
+from serving.http.guard import RequestGuard
+from serving.http.head import HEADER_BYTES, check_header, too_large, unreadable
+from serving.http_errors import MalformedRequestError, TooManyConnectionsError
 
-if not hasattr(HttpToolsProtocol, "_start_asgi_task"):
-    raise ConfigurationError(
-        "this version of uvicorn has no HttpToolsProtocol._start_asgi_task, which serving needs",
-        hint="install the version in requirements.lock",
-    )
+for _name in ("_start_asgi_task", "_unset_keepalive_if_required"):
+    if not hasattr(HttpToolsProtocol, _name):
+        raise ConfigurationError(
+            f"this version of uvicorn has no HttpToolsProtocol.{_name}, which serving needs",
+            hint="install the version in requirements.lock",
+        )
+
+_PIPELINED = 16
+_LEAST_READ_BYTES = 16_384
 
 
 class ShortWayProtocol(HttpToolsProtocol):
@@ -39,52 +49,62 @@ class ShortWayProtocol(HttpToolsProtocol):
     ----------
     header_seconds
         How long a whole header may take from the connection's, or a later request's, first byte.
+    write_seconds
+        How long a client may go without reading 16 KiB of an answer that waits for it.
     """
 
     header_seconds = 10.0
+    write_seconds = 10.0
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._guard = cast("RequestGuard", self.app)
+        self._counted = False
         self._receiving = False
         self._begun: RequestResponseCycle | None = None
-        self._in_header = False
+        self._answering: RequestResponseCycle | None = None
+        self._in_header = self._in_body = False
         self._header_timer: asyncio.TimerHandle | None = None
+        self._unparsed = 0  # bytes since the last of a body, or since a header began
+        self._upgrading = False
+        self._refused = False
+        self._refusal: bytes | None = None  # to be written after the answers before it
+        self._unread: tuple[float, int] | None = None  # since when, and how much
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Wait for the first header."""
         super().connection_made(transport)
-        self._await_header(self.header_seconds)
+        self._counted = self._guard.connections.opened(self)
+        if self._counted:
+            self._await_header(self.header_seconds)
+        else:
+            self._refuse(TooManyConnectionsError("too many connections at once"))
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Wait no more."""
+        if self._counted:
+            self._guard.connections.lost(self)
         self._header_came()
         super().connection_lost(exc)
+        if self._answering is not None and not self._answering.response_complete:
+            self._answering.disconnected = True  # uvicorn says so only to the last that came
+            self._answering.message_event.set()
 
-    def on_message_begin(self) -> None:
-        """Note that a header has begun."""
-        super().on_message_begin()
-        self._in_header = True
+    def drop(self) -> None:
+        """Close the connection at once, with whatever it was about to send."""
+        self.transport.abort()
 
-    def on_headers_complete(self) -> None:
-        """Note that it is whole."""
-        self._in_header = False
-        super().on_headers_complete()
+    # What is read
 
     def data_received(self, data: bytes) -> None:
         """Take in bytes; answer the request that they end."""
+        if self._refused:
+            self._stop_reading()
+            return
         self._receiving = True
-        super().data_received(data)
+        self._feed(data)
         self._receiving = False
-        if self._in_header:
-            self._await_header(self.header_seconds)
-        elif self.cycle is None:
-            pass  # the first header is awaited already
-        elif self.cycle.response_complete:
-            # What came belongs to no request that waits, but uvicorn counts on one no more.
-            self._await_header(self.timeout_keep_alive)
-        elif self._header_timer is not None:
-            self._header_came()
+        self._set_header_timer()
         cycle, self._begun = self._begun, None
         if cycle is None:
             return
@@ -95,12 +115,71 @@ class ShortWayProtocol(HttpToolsProtocol):
                 cast("Scope", cycle.scope), bytes(cycle.body), partial(self._reply, cycle)
             )
 
-    def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
-        short = self._receiving and cycle.keep_alive and not cycle.waiting_for_100_continue
-        if short and self._guard.answers(cast("Scope", cycle.scope)):
-            self._begun = cycle  # its body may be among the bytes that are being read
+    def _feed(self, data: bytes) -> None:
+        self._unset_keepalive_if_required()
+        self._unparsed += len(data)
+        try:
+            self.parser.feed_data(data)
+        except httptools.HttpParserUpgrade as upgrade:
+            self._ignore_upgrade(data[upgrade.args[0] :])
+        except httptools.HttpParserError as err:
+            self._refuse(unreadable(err))
         else:
-            super()._start_asgi_task(cycle, app)
+            if self._unparsed > HEADER_BYTES:
+                self._refuse(too_large("headers" if self._in_header else "trailers"))
+
+    def on_message_begin(self) -> None:
+        """Note that a header has begun."""
+        if len(self.pipeline) >= _PIPELINED:
+            raise MalformedRequestError(f"more than {_PIPELINED} requests before an answer")
+        super().on_message_begin()
+        self._in_header = True
+        cast("Scope", self.scope)[CALLER] = Caller(self.transport)
+
+    def on_headers_complete(self) -> None:
+        """Begin to answer, unless the header is too large."""
+        check_header(self.url, self.headers, self._unparsed)
+        self._in_header, self._in_body = False, True
+        self._unparsed = 0
+        self._upgrading = self.parser.should_upgrade() and any(
+            name == b"upgrade" for name, _ in self.headers
+        )
+        if not self._upgrading:
+            super().on_headers_complete()
+            self.headers = []  # trailers come here, not among the headers of the scope
+
+    def on_body(self, body: bytes) -> None:
+        """Take in a part of the body."""
+        self._unparsed = 0
+        super().on_body(body)
+
+    def on_message_complete(self) -> None:
+        """Note that the body is whole."""
+        self._in_body = False
+        self._unparsed = 0
+        if not self._upgrading:
+            super().on_message_complete()
+
+    def _ignore_upgrade(self, rest: bytes) -> None:
+        """Read the request again without its `Upgrade`, as a server may that has none to offer.
+
+        The parser has skipped the body, which follows in `rest`.
+        """
+        head = [b"%b %b HTTP/1.1\r\n" % (self.parser.get_method(), self.url)]
+        head += [b"%b: %b\r\n" % header for header in self.headers if header[0] != b"upgrade"]
+        self.parser = httptools.HttpRequestParser(self)
+        self._feed(b"".join([*head, b"\r\n", rest]))
+
+    def _set_header_timer(self) -> None:
+        if self._in_header:
+            self._await_header(self.header_seconds)
+        elif self.cycle is None:
+            pass  # the first header is awaited already
+        elif self.cycle.response_complete:
+            # What came belongs to no request that waits, but uvicorn counts on one no more.
+            self._await_header(self.timeout_keep_alive)
+        elif self._header_timer is not None:
+            self._header_came()
 
     def _await_header(self, seconds: float) -> None:
         """Close the connection unless a header is whole in time; more of its bytes do not help."""
@@ -112,20 +191,103 @@ class ShortWayProtocol(HttpToolsProtocol):
             self._header_timer.cancel()
             self._header_timer = None
 
+    # What is written
+
+    def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
+        self._guard.connections.busy(self)
+        self._answering = cycle
+        short = self._receiving and cycle.keep_alive and not cycle.waiting_for_100_continue
+        if short and self._guard.answers(cast("Scope", cycle.scope)):
+            self._begun = cycle  # its body may be among the bytes that are being read
+        else:
+            super()._start_asgi_task(cycle, app)
+
     def _reply(
         self, cycle: RequestResponseCycle, status: int, headers: Sequence[Header], body: bytes
     ) -> bool:
         if cycle.disconnected:
             return False
-        lines = [STATUS_LINE[status]]
-        lines += [b"%b: %b\r\n" % header for header in (*cycle.default_headers, *headers)]
         if self._guard.draining:
             cycle.keep_alive = False
-        if not cycle.keep_alive:  # or uvicorn is shutting down
-            lines.append(b"connection: close\r\n")
-        self.transport.write(b"".join([*lines, b"\r\n", body]))
+        close = not cycle.keep_alive  # or uvicorn is shutting down
+        self.transport.write(self._packed(status, headers, body, close=close))
         cycle.response_started = cycle.response_complete = True
-        if not cycle.keep_alive:
+        if close:
             self.transport.close()
         self.on_response_complete()
         return True
+
+    def _packed(self, status: int, headers: Sequence[Header], body: bytes, *, close: bool) -> bytes:
+        lines = [STATUS_LINE[status]]
+        all_headers = (*self.server_state.default_headers, *headers)
+        lines += [b"%b: %b\r\n" % header for header in all_headers]
+        if close:
+            lines.append(b"connection: close\r\n")
+        return b"".join([*lines, b"\r\n", body])
+
+    def on_response_complete(self) -> None:
+        """Wait for the next request, or send the error that follows the last answer."""
+        super().on_response_complete()
+        if self.transport.is_closing():
+            return
+        if self.cycle.response_complete:
+            self._guard.connections.idle(self)
+            if self._refusal is not None:
+                self._write_refusal(self._refusal)
+
+    def _refuse(self, err: ServingError) -> None:
+        """Read no more; answer with the error in its turn, and close."""
+        self._refused = True
+        self._stop_reading()
+        waiting = None if self.cycle is None or self.cycle.response_complete else self.cycle
+        if self._in_body:
+            self._fail_body(waiting, err)
+            return
+        arrived = cast("Scope", self.scope)[CALLER].arrived if self._in_header else time.monotonic()
+        answer = self._guard.refuse(err, arrived)
+        refusal = self._packed(*answer, close=True)
+        if waiting is None:
+            self._write_refusal(refusal)
+        else:
+            self._refusal = refusal
+
+    def _stop_reading(self) -> None:
+        if not self.transport.is_closing():
+            self.transport.pause_reading()
+
+    def _fail_body(self, cycle: RequestResponseCycle | None, err: ServingError) -> None:
+        """Let the request whose body it is be answered with the error, unless it was answered."""
+        if cycle is None:
+            self.transport.close()
+            return
+        cast("Scope", cycle.scope)[CALLER].fault = err
+        cycle.keep_alive = cycle.more_body = False
+        cycle.message_event.set()
+
+    def _write_refusal(self, refusal: bytes) -> None:
+        self.transport.write(refusal)
+        self.transport.close()
+
+    # Clients that do not read
+
+    def pause_writing(self) -> None:
+        """Count what the client leaves unread."""
+        super().pause_writing()
+        self._guard.connections.unsent(self, self.transport.get_write_buffer_size())
+
+    def resume_writing(self) -> None:
+        """Count it no more: the client reads."""
+        super().resume_writing()
+        self._unread = None
+        self._guard.connections.unsent(self, 0)
+
+    def check_reader(self) -> None:
+        """Close the connection if its client has not read for too long; called every second."""
+        unread = self.transport.get_write_buffer_size()
+        now = self.loop.time()
+        if not unread:
+            self._unread = None
+        elif self._unread is None or unread <= self._unread[1] - _LEAST_READ_BYTES:
+            self._unread = now, unread
+        elif now - self._unread[0] >= self.write_seconds:
+            self._guard.connections.close(self, "not reading")

@@ -12,7 +12,9 @@ import pytest
 import uvicorn
 from uvicorn.server import ServerState
 
-from serving.http.guard import ApiKeys, Lifecycle, RequestGuard, json_answer, send_answer
+from serving.http.api_keys import ApiKeys
+from serving.http.asgi import json_answer, send_answer
+from serving.http.guard import Lifecycle, RequestGuard
 from serving.http.protocol import ShortWayProtocol
 from serving.logs import AccessLog
 from serving.metrics import Metrics
