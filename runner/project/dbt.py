@@ -23,7 +23,9 @@ from typing import Any
 
 from runner.bytes_billed import NOTHING_BILLED, Billed, refusal
 from runner.errors import RunnerError
+from runner.project import freshness
 from runner.project.dbt_messages import database_error, essence
+from runner.project.manifest import Manifest, load_manifest
 from runner.settings import Settings
 
 Progress = Callable[[str], None]
@@ -85,7 +87,7 @@ def run(settings: Settings, arguments: list[str], progress: Progress) -> list[di
     RunnerError
         If dbt fails; see `build`.
     """
-    events = _Events()
+    events, project = _Events(), freshness.fingerprint(settings)
     command = [
         str(find_program("dbt")),
         "--log-format",
@@ -119,7 +121,21 @@ def run(settings: Settings, arguments: list[str], progress: Progress) -> list[di
             ours.unlink()
             return run(settings, arguments, progress)
         raise _failure(settings, arguments, events)
+    freshness.remember(settings, project, events.invocation_id)
     return _results(settings, events.invocation_id)
+
+
+def up_to_date(settings: Settings, progress: Progress) -> Manifest:
+    """Return dbt's manifest of the project as it is now; dbt reads only what changed since.
+
+    Raises
+    ------
+    RunnerError
+        If dbt cannot read the project.
+    """
+    if not freshness.is_current(settings):
+        run(settings, ["parse"], progress)
+    return load_manifest(settings.manifest_path)
 
 
 def _end(process: subprocess.Popen[str]) -> None:
