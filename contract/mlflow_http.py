@@ -5,7 +5,8 @@ from __future__ import annotations
 import base64
 import json
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from http import HTTPStatus
 from http.client import HTTPException, HTTPResponse
 from pathlib import Path
@@ -84,13 +85,28 @@ class MlflowServer:
                 raise BundleError(f"{path}: {name} is not a plain file name", hint="train again")
             self._save(f"{path}/{name}", folder / name)
 
+    def read(self, path: str) -> bytes:
+        """Return the content of the artifact at the path.
+
+        Raises
+        ------
+        RegistryError
+            If the server does not answer.
+        BundleError
+            If there is no such artifact.
+        """
+        with self._artifact(path) as response:
+            return response.read()
+
     def _save(self, path: str, target: Path) -> None:
+        with self._artifact(path) as response, target.open("wb") as file:
+            shutil.copyfileobj(response, file)
+
+    @contextmanager
+    def _artifact(self, path: str) -> Iterator[HTTPResponse]:
         try:
-            with (
-                self._open(f"/api/2.0/mlflow-artifacts/artifacts/{quote(path)}") as response,
-                target.open("wb") as file,
-            ):
-                shutil.copyfileobj(response, file)
+            with self._open(f"/api/2.0/mlflow-artifacts/artifacts/{quote(path)}") as response:
+                yield response
         except HTTPError as err:
             if err.code == HTTPStatus.NOT_FOUND:
                 raise BundleError(f"{path}: no such artifact", hint="train again") from err

@@ -4,7 +4,7 @@ from datetime import UTC, datetime, timedelta
 
 import pyarrow as pa
 
-from runner.lineage.column_lineage import Lineage, LineageColumn
+from runner.lineage.lineage_graph import Lineage, LineageColumn
 from runner.modelling.bootstrap import Interval
 from runner.modelling.contender import NO_CHAMPION, Contender
 from runner.modelling.evaluation import as_served, evaluate

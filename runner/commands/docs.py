@@ -14,8 +14,10 @@ from typing import Any
 from runner import console
 from runner.commands.exposures import connect_exposures, write_exposures
 from runner.commands.lineage import compiled_lineage
-from runner.lineage.column_lineage import Lineage, LineageColumn, described_columns, relation_of
+from runner.lineage.column_lineage import described_columns, relation_of
+from runner.lineage.lineage_graph import Lineage, LineageColumn
 from runner.project import dbt
+from runner.servers.local_servers import require_servers
 from runner.settings import Settings
 
 _FILES = ("index.html", "catalog.json")
@@ -29,6 +31,7 @@ def generate(settings: Settings) -> None:
     RunnerError
         If dbt fails.
     """
+    require_servers(settings)
     with console.step("dbt compile: column lineage") as step:
         lineage, _ = compiled_lineage(settings, step.update)
     with console.step("exposures: recipes, champions, endpoints"):

@@ -25,7 +25,7 @@ from contract.bundle import read_bundle
 from contract.scoring import load_model
 from runner.bytes_billed import Billed, as_metrics, read_bill
 from runner.feature_store.store import RecipeFeature
-from runner.lineage.column_lineage import Lineage, LineageColumn
+from runner.lineage.lineage_graph import Lineage, LineageColumn
 from runner.modelling.bootstrap import Interval
 from runner.modelling.contender import Comparison
 from runner.modelling.environment import environment, extras
