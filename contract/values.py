@@ -1,19 +1,26 @@
 """Decode Feast's `ValueProto` and protobuf's `Timestamp`: a tag, then the value.
 
 A decoder returns None for NULL (an empty message, or `null_val`), and raises one of UNREADABLE for
-a value of another type or one that is cut off. Source: feast/types/Value.proto;
-protobuf.dev/programming-guides/encoding.
+a value of another type or one that is cut off. Numbers that no model can take are
+refused by `contract.view_layout` online and by `contract.scoring` in columns. Source:
+feast/types/Value.proto; protobuf.dev/programming-guides/encoding.
 """
 
 from __future__ import annotations
 
 import struct
 from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from typing import Any
 
 UNREADABLE = (ValueError, IndexError, struct.error)
 """What decoding raises for bytes that are not what they should be."""
+
+FLOAT32_MAX = 3.4028234663852886e38
+"""The largest number that a model, which computes in float32, can take."""
+CAP_IT = "cap it in the feature mart's SQL, or make it null there"
+"""What to do about a feature that is larger, or infinite."""
 
 _NULL_TAG = b"\x98\x01"  # field 19, varint
 _SIGN = 1 << 63
@@ -21,8 +28,15 @@ _WRAP = 1 << 64
 # The years 1 to 9999, but for the last second, which a fraction may round up to the year 10000.
 _TIMES = range(-62_135_596_800, 253_402_300_799)
 _NANOS = range(1_000_000_000)
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_NULL_TIME = -(2**63)  # what Feast writes for a NULL beside other times
 _double = struct.Struct("<d").unpack_from
 _float = struct.Struct("<f").unpack_from
+
+
+def beyond_float32(value: float) -> str:
+    """Return what is wrong with a number that no model can take, the same for every reader."""
+    return f"{value:g} is not between -{FLOAT32_MAX:.3g} and {FLOAT32_MAX:.3g}"
 
 
 @lru_cache(maxsize=4096)  # rows materialized together, or one per day, share their event time
@@ -112,6 +126,19 @@ def _decode_string(data: bytes) -> str | None:
     return None
 
 
+def _decode_time(data: bytes) -> datetime | None:
+    """Return a time of whole seconds."""
+    if data and data[0] == 0x40:
+        seconds = _signed(_varint(data, 1)[0])
+        if seconds != _NULL_TIME:
+            if seconds not in _TIMES:
+                raise ValueError("not a time of the years 1 to 9999")
+            return _EPOCH + timedelta(seconds=seconds)
+        return None
+    _require_null(data)
+    return None
+
+
 DECODERS: dict[str, Callable[[bytes], Any]] = {
     "int32": _integer(0x18),
     "int64": _integer(0x20),
@@ -119,5 +146,6 @@ DECODERS: dict[str, Callable[[bytes], Any]] = {
     "float32": _decode_float,
     "bool": _decode_bool,
     "string": _decode_string,
+    "timestamp": _decode_time,
 }
 """By feature dtype: bytes of a `ValueProto` to the exact Python value, or None for NULL."""
