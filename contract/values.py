@@ -1,9 +1,8 @@
 """Decode Feast's `ValueProto` and protobuf's `Timestamp`: a tag, then the value.
 
-A decoder returns None for NULL (an empty message, or `null_val`), and raises one of UNREADABLE for
-a value of another type or one that is cut off. Numbers that no model can take are
-refused by `contract.view_layout` online and by `contract.scoring` in columns. Source:
-feast/types/Value.proto; protobuf.dev/programming-guides/encoding.
+A decoder returns None for NULL (an empty message, or `null_val`) and NaN, and raises one of
+UNREADABLE for a value of another type, one that is cut off, or a number that no model can take.
+Source: feast/types/Value.proto; protobuf.dev/programming-guides/encoding.
 """
 
 from __future__ import annotations
@@ -19,6 +18,7 @@ UNREADABLE = (ValueError, IndexError, struct.error)
 
 FLOAT32_MAX = 3.4028234663852886e38
 """The largest number that a model, which computes in float32, can take."""
+_LEAST = -FLOAT32_MAX
 CAP_IT = "cap it in the feature mart's SQL, or make it null there"
 """What to do about a feature that is larger, or infinite."""
 
@@ -37,6 +37,10 @@ _float = struct.Struct("<f").unpack_from
 def beyond_float32(value: float) -> str:
     """Return what is wrong with a number that no model can take, the same for every reader."""
     return f"{value:g} is not between -{FLOAT32_MAX:.3g} and {FLOAT32_MAX:.3g}"
+
+
+class BeyondFloat32Error(ValueError):
+    """A number that no model can take."""
 
 
 @lru_cache(maxsize=4096)  # rows materialized together, or one per day, share their event time
@@ -100,10 +104,18 @@ def _decode_bool(data: bytes) -> bool | None:
     return None
 
 
+def _unusual(value: float) -> None:
+    if value == value:
+        raise BeyondFloat32Error(beyond_float32(value))
+    return  # NaN, which training takes as missing
+
+
 def _decode_double(data: bytes) -> float | None:
     if data and data[0] == 0x29:
         (value,) = _double(data, 1)
-        return value  # type: ignore[no-any-return] # typeshed knows no formats
+        if _LEAST <= value <= FLOAT32_MAX:
+            return value  # type: ignore[no-any-return] # typeshed knows no formats
+        return _unusual(value)
     _require_null(data)
     return None
 
@@ -111,7 +123,9 @@ def _decode_double(data: bytes) -> float | None:
 def _decode_float(data: bytes) -> float | None:
     if data and data[0] == 0x35:
         (value,) = _float(data, 1)
-        return value  # type: ignore[no-any-return]
+        if _LEAST <= value <= FLOAT32_MAX:
+            return value  # type: ignore[no-any-return]
+        return _unusual(value)
     _require_null(data)
     return None
 

@@ -11,14 +11,7 @@ from typing import Any
 
 from contract.feast_format import field_hash, time_field
 from contract.serving_errors import InvalidOnlineValueError
-from contract.values import (
-    CAP_IT,
-    DECODERS,
-    FLOAT32_MAX,
-    UNREADABLE,
-    beyond_float32,
-    decode_timestamp,
-)
+from contract.values import CAP_IT, DECODERS, UNREADABLE, BeyondFloat32Error, decode_timestamp
 
 PRESENT = "present"
 NULL = "null"
@@ -28,7 +21,6 @@ STATUSES = (PRESENT, NULL, MISSING, EXPIRED)
 
 StoredView = Sequence[bytes | None]
 """The replies for `ViewLayout.fields`, None where nothing is stored."""
-_Reader = Callable[[bytes], Any]
 
 
 class SeenView:
@@ -82,7 +74,7 @@ class ViewLayout:
         self._ttl = ttl_seconds
         features = fields or [field_hash(view, name) for name in dtypes]
         self.fields = (time_field(view), *features)
-        self._readers = [_READERS[dtype] for dtype in dtypes.values()]
+        self._readers = [DECODERS[dtype] for dtype in dtypes.values()]
         self._present = (PRESENT,) * len(dtypes)
         self._expired = (EXPIRED,) * len(dtypes)
         self._nulls = (None,) * len(dtypes)
@@ -141,7 +133,7 @@ class ViewLayout:
             for name, read, data in zip(self._dtypes, self._readers, stored, strict=True)
             if data is not None and (fault := _fault(read, data)) is not None
         )
-        if isinstance(fault, _BeyondFloat32Error):
+        if isinstance(fault, BeyondFloat32Error):
             return InvalidOnlineValueError(
                 f"the online store's {self.view}:{name}: {fault}",
                 hint=f"{CAP_IT}; then `runner materialize {self.view}`",
@@ -152,7 +144,7 @@ class ViewLayout:
         )
 
 
-def _fault(read: _Reader, data: bytes) -> Exception | None:
+def _fault(read: Callable[[bytes], Any], data: bytes) -> Exception | None:
     try:
         read(data)
     except UNREADABLE as err:
@@ -164,25 +156,3 @@ def _status(data: bytes | None, value: object) -> str:
     if data is None:
         return MISSING
     return NULL if value is None else PRESENT
-
-
-class _BeyondFloat32Error(ValueError):
-    """A number that no model can take."""
-
-
-def _within_float32(decode: _Reader) -> _Reader:
-    def read(data: bytes) -> float | None:
-        value: float | None = decode(data)
-        if value is None or -FLOAT32_MAX <= value <= FLOAT32_MAX:
-            return value
-        if value != value:  # NaN, which training takes as missing
-            return None
-        raise _BeyondFloat32Error(beyond_float32(value))
-
-    return read
-
-
-_READERS: Mapping[str, _Reader] = {
-    **DECODERS,
-    **{dtype: _within_float32(DECODERS[dtype]) for dtype in ("float32", "float64")},
-}

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from contract.bundle import Bundle, BundleFeature, BundleKey, read_bundle
 from contract.serving_errors import InvalidOnlineValueError
-from contract.values import DECODERS, decode_timestamp
+from contract.values import DECODERS, FLOAT32_MAX, decode_timestamp
 from runner.online.redis_encoding import KeyFormat
 from serving.features.online import OnlineFormat, OnlineRow
 from serving.http_errors import InvalidEntityRowError
@@ -30,11 +30,11 @@ from tests.serving_bundles import (
 
 INT64 = st.integers(-(2**63), 2**63 - 1)
 INT32 = st.integers(-(2**31), 2**31 - 1)
-FLOAT32 = st.floats(width=32, allow_nan=False)
+FLOAT32 = st.floats(width=32, allow_nan=False, allow_infinity=False)
 VALUES = {
     "int64": INT64,
     "int32": INT32,
-    "float64": st.floats(allow_nan=False),
+    "float64": st.floats(-FLOAT32_MAX, FLOAT32_MAX),
     "float32": FLOAT32,
     "bool": st.booleans(),
     "string": st.text(),
