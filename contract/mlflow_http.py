@@ -130,7 +130,8 @@ class MlflowServer:
         cause = err.reason if isinstance(err, URLError) else err
         if isinstance(cause, Exception) and (hint := certificate_hint(cause)):
             return RegistryError(
-                f"no TLS with the MLflow server at {self._url}: {cause}", hint=hint
+                f"the MLflow server at {self._url} and we do not trust each other: {cause}",
+                hint=hint,
             )
         if isinstance(err, URLError) and not isinstance(err, HTTPError):
             reason = err.reason.strerror if isinstance(err.reason, OSError) else None

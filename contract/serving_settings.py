@@ -43,6 +43,8 @@ class ServingSettings:
         How late the online store may be before a request is answered with 503.
     reload_seconds
         How often the registry is asked for another champion; 0 = never.
+    ready_needs_features
+        Whether `/ready` says no while most features of recent rows are missing or expired.
     drain_seconds
         How long after SIGTERM new requests are still answered, so that load balancers notice.
     """
@@ -57,6 +59,7 @@ class ServingSettings:
     redis_seconds: float = 0.08
     reload_seconds: float = 5.0
     drain_seconds: float = 1.0
+    ready_needs_features: bool = False
 
     @classmethod
     def from_env(cls, env: Mapping[str, str]) -> ServingSettings:
@@ -87,6 +90,7 @@ class ServingSettings:
                 env, "SERVING_RELOAD_SECONDS", cls.reload_seconds, or_zero=True
             ),
             drain_seconds=_seconds(env, "SERVING_DRAIN_SECONDS", cls.drain_seconds, or_zero=True),
+            ready_needs_features=_flag(env, "SERVING_READY_NEEDS_FEATURES"),
         )
         if not settings.api_keys and not is_loopback(settings.host):
             raise ConfigurationError(
@@ -154,6 +158,15 @@ def _seconds(env: Mapping[str, str], name: str, default: float, *, or_zero: bool
             f"{name}={text!r} is not a number {wanted}", hint=f"unset it to use {default}"
         )
     return value
+
+
+def _flag(env: Mapping[str, str], name: str) -> bool:
+    text = env.get(name, "").lower()
+    if text not in {"", "true", "false"}:
+        raise ConfigurationError(
+            f"{name}={text!r} is neither true nor false", hint="unset it to use false"
+        )
+    return text == "true"
 
 
 def _api_keys(env: Mapping[str, str]) -> tuple[str, ...]:

@@ -135,14 +135,19 @@ def down(target: Target = None) -> None:
 def status(target: Target = None) -> None:
     """Show whether PostgreSQL and Redis answer, where, and who started them.
 
-    Exits with 1 unless both do, so that health checks can ask it.
+    Exits with 1 unless both do, so that health checks can ask it. A note says if the online store
+    lacks most features of a champion.
     """
+    from runner.commands.checks.online_features import HINT, problems_at_hand
     from runner.servers import local_servers
 
-    states = local_servers.status(load_settings(target))
+    settings = load_settings(target)
+    states = local_servers.status(settings)
     _show_servers(states)
     if any(server.state != "running" for server in states):
         raise typer.Exit(1)
+    for problem in problems_at_hand(settings):
+        console.note(f"{problem}\nhint: {HINT}")
 
 
 @app.command()

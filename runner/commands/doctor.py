@@ -11,7 +11,7 @@ from functools import partial
 from typing import NamedTuple
 from urllib.parse import unquote, urlsplit
 
-from runner.commands.checks import bigquery, machine, postgres, tools
+from runner.commands.checks import bigquery, machine, online_features, postgres, tools
 from runner.errors import RunnerError
 from runner.failures import explain
 from runner.settings import Settings, missing_variables, read_env_file
@@ -63,6 +63,7 @@ _BEGIN = [
 _END = [
     Check("MLflow", tools.mlflow, ("MLFLOW_TRACKING_URI",)),
     Check("champions", tools.champions, after=("MLflow", "PostgreSQL", "BigQuery jobs")),
+    Check("online features", online_features.online_features, after=("Redis", "MLflow")),
     Check("serving port", machine.port),
 ]
 _LOCAL = [

@@ -26,6 +26,7 @@ from runner.settings import Settings
 
 _TIMEOUT = 30.0
 _OUTSTANDING = 2
+_SCANS, _SCANNED = 20, 5_000
 _REDIRECTIONS = (MovedError, AskError, TryAgainError)
 
 Handler = Callable[[list[Any]], None]
@@ -113,6 +114,30 @@ class OnlineConnection:
         found = self.client.scan_iter(match=_glob(prefix) + b"*", count=size)
         while batch := list(islice(found, size)):
             yield batch
+
+    def sample(self, prefix: bytes, suffix: bytes, size: int) -> tuple[list[bytes], bool]:
+        """Return up to `size` of the keys that start and end so, and whether there are no others.
+
+        It gives up after looking at some 100,000 keys of a server: then there may be.
+        """
+        found: set[bytes] = set()
+        is_whole = True
+        for node in self.client.get_primaries() if self.is_cluster else [None]:
+            options = {} if node is None else {"target_nodes": node}
+            cursor = 0
+            for _ in range(_SCANS):
+                cursor, keys = self.client.scan(
+                    cursor, match=_glob(prefix) + b"*" + _glob(suffix), count=_SCANNED, **options
+                )
+                if node is not None:
+                    cursor = cursor[node.name]
+                found.update(keys)
+                if len(found) >= size or cursor == 0:
+                    break
+            is_whole = is_whole and cursor == 0
+            if len(found) >= size:
+                return sorted(found)[:size], False
+        return sorted(found), is_whole
 
     def close(self) -> None:
         """Close every connection."""

@@ -7,6 +7,7 @@ import os
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from importlib import metadata
 from pathlib import Path
@@ -25,7 +26,15 @@ from runner.project import dbt
 from runner.settings import PostgresAddress, Settings, read_settings
 from tests.conftest import free_port
 from tests.pooler import pooler
-from tests.serving_bundles import register, write_bundle_of
+from tests.serving_bundles import (
+    OnlineStore,
+    entity_key,
+    redis_field,
+    register,
+    timestamp_proto,
+    value_proto,
+    write_bundle_of,
+)
 from tests.small_project import write_project
 
 pytestmark = [pytest.mark.servers, pytest.mark.timeout(300)]
@@ -111,7 +120,7 @@ def test_the_command_says_a_line_for_each_check_and_exits_with_1(
     done = CliRunner().invoke(cli.app, ["doctor"])
     assert done.exit_code == 1
     lines = done.stdout.splitlines()
-    assert len(lines) == 13
+    assert len(lines) == 14
     assert "problem Redis memory: not looked at: it needs Redis" in lines
     assert [line for line in lines if line.startswith("problem Redis: nothing listens at")]
     assert [line for line in lines if line.startswith("ok      PostgreSQL: ")]
@@ -163,7 +172,7 @@ def test_a_refused_login_is_told_without_the_password(look: Diagnose) -> None:
 )
 def test_a_password_that_is_not_encoded_is_told_and_not_shown(look: Diagnose, url: str) -> None:
     found = problems(look(REDIS_URL=url, OTHER_URL="http://[no-address"))
-    assert found["Redis"][0] == "REDIS_URL has no port between 1 and 65535"
+    assert found["Redis"][0].startswith("REDIS_URL is not of the form")
     assert found["Redis memory"] == ("not looked at: it needs Redis", "")
     assert "Zm9vYmFyc2VjcmV0" not in str(found)
 
@@ -233,7 +242,7 @@ def test_what_answers_in_the_place_of_redis_is_told(
 
 def test_an_mlflow_server_that_does_not_answer_is_a_problem(look: Diagnose) -> None:
     found = problems(look(MLFLOW_TRACKING_URI=f"http://127.0.0.1:{free_port()}"))
-    assert set(found) == {"MLflow", "champions"}
+    assert set(found) == {"MLflow", "champions", "online features"}
     assert "127.0.0.1" in found["MLflow"][0]
     assert found["MLflow"][1]
     assert found["champions"] == ("not looked at: it needs MLflow", "")
@@ -246,6 +255,24 @@ def champion(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     write_bundle_of(tmp_path / "bundle", "reading", "amount")
     version = register(f"sqlite:///{tmp_path / 'mlflow.db'}", tmp_path / "bundle", "small")
     return f"small version {version}"
+
+
+def test_a_champion_whose_features_are_not_online_is_a_problem(
+    look: Diagnose, champion: str, redis_url: str, root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = OnlineStore(redis_url)
+    row = {"_ts:reading": timestamp_proto(time.time())}
+    row[redis_field("reading", "amount")] = value_proto("int64", 1)
+    store.client.hset(entity_key({"user_id": 1}), mapping=row)
+    assert look()["online features"].told == f"stored for {champion}"
+    store.client.flushall()
+    told, hint = problems(look())["online features"]
+    assert told == f"{champion}: 100% of its features are missing or expired online: see reading"
+    assert "runner materialize" in hint
+    monkeypatch.chdir(root)
+    done = CliRunner().invoke(cli.app, ["status"])
+    assert done.exit_code == 0
+    assert told in " ".join(done.stderr.split())
 
 
 def test_a_champion_whose_feature_dbt_has_no_more_is_a_problem(

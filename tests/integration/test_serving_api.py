@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -156,11 +157,25 @@ def test_a_value_beyond_float32_fails_its_row_only(
     store.write("user_category_affinity", both, {"views_30d": float("inf")})
     with serving(tmp_path, redis_server.url) as server, server.client() as client:
         answers = predict(client, both, KNOWN).json()["predictions"]
-        assert predict(client, both, strict=True).status_code == 500
+        assert predict(client, both, strict=True).status_code == 503
         text = client.get("/metrics").text
-    assert answers[0]["error"]["code"] == "prediction_failed"
+    assert answers[0]["error"] == {
+        "code": "invalid_online_value",
+        "message": "the online store's user_category_affinity:views_30d: inf is not between "
+        "-3.4e+38 and 3.4e+38",
+    }
     assert answers[1] == {"prediction": 2.5}
     assert 'serving_prediction_value_bucket{le="10.0"} 1.0' in text
+
+
+def test_an_answer_that_is_no_finite_number_is_no_answer(
+    tmp_path: Path, redis_server: RedisAddress, store: OnlineStore
+) -> None:
+    write_linear_bundle(tmp_path, intercept=math.inf, task="regression")
+    with serving(tmp_path, redis_server.url) as server, server.client() as client:
+        answers = predict(client, KNOWN).json()["predictions"]
+        assert predict(client, KNOWN, strict=True).status_code == 500
+    assert answers[0]["error"]["code"] == "prediction_failed"
 
 
 @pytest.mark.parametrize(
@@ -232,6 +247,7 @@ def test_health_readiness_and_model_are_told(client: httpx.Client) -> None:
         "ready": True,
         "model": True,
         "online_store": True,
+        "features_stale": False,
         "draining": False,
     }
     model = client.get("/model").json()

@@ -115,8 +115,8 @@ def test_an_overridden_value_predicts_what_the_same_stored_value_does(
         ({ORDERS: True}, f"{ORDERS} must be an integer of 64 bits, or null"),
         ({ORDERS: 2**63}, f"{ORDERS} must be an integer of 64 bits, or null"),
         ({COUNTRY: 3}, f"{COUNTRY} must be a string, or null"),
-        ({VIEWS: "1"}, f"{VIEWS} must be a number between -3.4e+38 and 3.4e+38, or null"),
-        ({VIEWS: 1e39}, f"{VIEWS} must be a number between -3.4e+38 and 3.4e+38, or null"),
+        ({VIEWS: "1"}, f"{VIEWS} must be a number, or null"),
+        ({VIEWS: 1e39}, f"{VIEWS}: 1e+39 is not between -3.4e+38 and 3.4e+38"),
         ([ORDERS], "feature_overrides of a row are an object of values"),
     ],
 )
