@@ -284,6 +284,13 @@ def _relation(node: dict[str, Any], meta: dict[str, Any]) -> dict[str, Any]:
                 f"meta.entities.{entity} names the column {join_key!r}, which is not described",
                 "add it under columns, or correct the name",
             )
+        if columns[join_key].dtype in {"float64", "float32"}:
+            raise _error(
+                node,
+                f"join key {join_key} is {_declared(node, join_key)}; a join key is an integer, "
+                "text, boolean or time",
+                f"cast {join_key} to bigint or text in the SQL, and in the YAML",
+            )
     return {
         "name": node["name"],
         "database": node["database"],
@@ -319,6 +326,10 @@ def _column(node: dict[str, Any], column: dict[str, Any]) -> MartColumn:
             f"use one of {', '.join(sorted(_DTYPES))}",
         )
     return MartColumn(column["name"], _DTYPES[base], " ".join(column["description"].split()))
+
+
+def _declared(node: dict[str, Any], column: str) -> str:
+    return str(node["columns"][column]["data_type"])
 
 
 def _require(node: dict[str, Any], relation: Relation, column: str, where: str) -> None:

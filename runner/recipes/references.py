@@ -36,6 +36,7 @@ def manifest_problems(recipe: Recipe, manifest: Manifest) -> list[Problem]:
     return [
         *_spine_problems(recipe, manifest),
         *_feature_problems(recipe, manifest),
+        *_name_problems(recipe, manifest),
         *_slice_problems(recipe, manifest),
         *_override_problems(recipe, manifest),
     ]
@@ -98,6 +99,24 @@ def _feature_problems(recipe: Recipe, manifest: Manifest) -> Iterator[Problem]:
         if spine is not None and view not in seen:
             yield from _key_problems(path, mart, spine)
         seen.add(view)
+
+
+def _name_problems(recipe: Recipe, manifest: Manifest) -> Iterator[Problem]:
+    """Yield features whose full names `view__feature` are one: `a:b__c` and `a__b:c`."""
+    named: dict[str, str] = {}
+    for i, reference in enumerate(recipe.features):
+        view, _, name = reference.partition(":")
+        mart = manifest.marts.get(view)
+        names = [column.name for column in mart.features] if mart and name == "*" else [name]
+        for feature in names:
+            full, own = f"{view}__{feature}", f"{view}:{feature}"
+            first = named.setdefault(full, own)
+            if first != own:
+                yield Problem(
+                    ("features", i),
+                    f"{own} and {first} have one name in a training row: {full}",
+                    "rename one of the two in its dbt model, or drop it",
+                )
 
 
 def _column_problems(path: KeyPath, mart: FeatureMart, name: str) -> Iterator[Problem]:

@@ -232,14 +232,13 @@ def test_an_array_of_arrays_in_a_spine_is_refused(retrieve: Retrieve, indexed: b
         retrieve(_fact(), f"{SPINE}, array[array[1], array[2]] as m", indexed=indexed)
 
 
-@pytest.mark.parametrize("value", ["12.34", "0.1", "123456789012345", "'NaN'", "null"])
+@pytest.mark.parametrize("value", ["12.34", "0.1", "0.30000000000000004", "'NaN'", "null"])
 def test_a_spines_numeric_that_a_double_holds_is_one(retrieve: Retrieve, value: str) -> None:
     table = retrieve(_fact(), f"{SPINE}, {value}::numeric as amount")
     found = table.column("amount").to_pylist()[0]
     assert str(found) == {
         "'NaN'": "nan",
         "null": "None",
-        "123456789012345": "123456789012345.0",
     }.get(value, value)
 
 

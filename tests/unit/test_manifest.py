@@ -189,3 +189,14 @@ def test_a_missing_manifest_names_the_command_that_writes_it(tmp_path):
 def test_a_model_without_yaml_names_its_sql_file(load):
     with pytest.raises(RunnerError, match=r"feature_mart/user_activity\.sql"):
         load(changed(MART, patch_path=None, config={}))
+
+
+@pytest.mark.parametrize(
+    "data_type", ["numeric", "numeric(38, 0)", "decimal", "float", "double precision", "real"]
+)
+def test_a_join_key_that_is_no_exact_value_is_refused(load, data_type):
+    for node in (MART, SPINE):
+        wrong = changed(node, columns__user_id__data_type=data_type)
+        with pytest.raises(RunnerError, match=r"user_id is .*; a join key is an integer") as err:
+            load(wrong)
+        assert err.value.hint == "cast user_id to bigint or text in the SQL, and in the YAML"

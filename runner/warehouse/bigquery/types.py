@@ -96,7 +96,7 @@ def spine_output(expression: str, column: JoinColumn) -> str:
         expression,
         f"cast {column.name} to int64, float64 or string in the spine's SQL",
     )
-    exact = f"cast(cast({expression} as float64) as {kind}) = {expression}"
+    exact = f"cast(cast(cast({expression} as float64) as string) as {kind}) = {expression}"
     return f"if({exact} or {expression} is null, {exported(expression, column)}, {refused})"
 
 

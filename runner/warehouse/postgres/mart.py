@@ -149,7 +149,7 @@ class PostgresMart:
 def _refusals() -> Iterator[None]:
     try:
         yield
-    except AdbcError as error:
+    except (AdbcError, OSError) as error:  # the latter while rows arrive
         if refused := refusal_in(error):
             raise refused from error
         raise

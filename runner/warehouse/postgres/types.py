@@ -165,7 +165,7 @@ def spine_output(expression: str, column: JoinColumn) -> str:
         return output(expression, column)
     arrays = "[]" if column.is_array else ""
     value = refuse_if(
-        f"{expression}::float8{arrays}::numeric{arrays} <> {expression}",
+        f"{expression}::float8{arrays}::text{arrays}::numeric{arrays} <> {expression}",
         exported(expression, column),
         f"{text_postgres(f'column {column.name} of the spine is numeric, and a double precision ')}"
         f" || 'does not hold all digits of ' || {expression}::text",
