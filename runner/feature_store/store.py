@@ -12,11 +12,12 @@ from feast import FeatureStore
 from feast.errors import FeastError
 from feast.infra.offline_stores.offline_store import RetrievalJob
 from feast.infra.offline_stores.offline_utils import get_offline_store_from_config
-from feast.repo_config import RepoConfig
+from feast.repo_config import RepoConfig, load_repo_config
 
 from runner.errors import RunnerError
 from runner.feature_store.feast_objects import feast_objects, spine_source
 from runner.feature_store.registry_bucket import require_bucket
+from runner.feature_store.registry_lock import registry_lock
 from runner.project.manifest import EVENT_TIMESTAMP, FeatureMart, Manifest, Spine, full_name
 from runner.sql import quoted
 
@@ -88,9 +89,11 @@ def open_store(settings: Settings) -> FeatureStore:
     if registry.startswith("gs://"):
         require_bucket(registry)
     try:
-        return FeatureStore(
-            repo_path=str(settings.feature_repo), fs_yaml_file=settings.feature_store_yaml
-        )
+        config = load_repo_config(settings.feature_repo, settings.feature_store_yaml)
+        with registry_lock(config.registry):  # to open it makes tables that are missing
+            return FeatureStore(
+                repo_path=str(settings.feature_repo), fs_yaml_file=settings.feature_store_yaml
+            )
     except FeastError as err:
         raise RunnerError(
             f"{settings.feature_store_yaml}: {err}",
@@ -100,12 +103,14 @@ def open_store(settings: Settings) -> FeatureStore:
 
 def apply_recipe(store: FeatureStore, manifest: Manifest, recipe: Recipe) -> None:
     """Bring Feast's registry in step with dbt and this recipe; other recipes' services stay."""
-    store.apply(feast_objects(manifest, [recipe]), partial=True)
+    with registry_lock(store.config.registry):
+        store.apply(feast_objects(manifest, [recipe]), partial=True)
 
 
 def apply_views(store: FeatureStore, manifest: Manifest) -> None:
     """Bring Feast's entities and feature views in step with dbt; every service stays."""
-    store.apply(feast_objects(manifest, []), partial=True)
+    with registry_lock(store.config.registry):
+        store.apply(feast_objects(manifest, []), partial=True)
 
 
 def spine_query(spine: Spine, columns: list[str]) -> str:
