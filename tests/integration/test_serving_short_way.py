@@ -12,6 +12,7 @@ import pytest
 import uvicorn
 from uvicorn.server import ServerState
 
+from contract.serving_settings import Limits
 from serving.http.api_keys import ApiKeys
 from serving.http.asgi import json_answer, send_answer
 from serving.http.guard import Lifecycle, RequestGuard
@@ -59,6 +60,7 @@ class _Server:
             metrics=self.metrics,
             access_log=self.log,
             lifecycle=self.lifecycle,
+            connections=Connections(Limits(), self.metrics),
             endpoints={("POST", "/predict"): self.endpoint},
         )
         self.config = uvicorn.Config(

@@ -40,6 +40,7 @@ def _ask(app: Any, **scope: Any) -> list[Any]:
             metrics=Metrics(),
             access_log=log,
             lifecycle=Lifecycle(),
+            connections=Connections(Limits(), Metrics()),
             endpoints={},
         )
         request = {
