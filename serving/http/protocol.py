@@ -105,7 +105,12 @@ class ShortWayProtocol(HttpToolsProtocol):
         cycle, self._begun = self._begun, None
         if cycle is None:
             return
-        if cycle.more_body or self.flow.write_paused or self.transport.is_closing():
+        if (
+            cycle.more_body
+            or self._refused
+            or self.flow.write_paused
+            or self.transport.is_closing()
+        ):
             super()._start_asgi_task(cycle, self.app)
         else:
             self._guard.answer(cycle.scope, bytes(cycle.body), partial(self._reply, cycle))

@@ -15,6 +15,7 @@ from uvicorn.server import ServerState
 from contract.serving_settings import Limits
 from serving.http.api_keys import ApiKeys
 from serving.http.asgi import json_answer, send_answer
+from serving.http.connections import Connections
 from serving.http.guard import Lifecycle, RequestGuard
 from serving.http.protocol import ShortWayProtocol
 from serving.logs import AccessLog
