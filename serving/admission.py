@@ -42,17 +42,22 @@ class Asked:
     `request` and `answers` are there once its body has been read.
     """
 
-    __slots__ = ("answers", "body", "caller", "deadline", "future", "request", "size")
+    __slots__ = ("answers", "body", "caller", "deadline", "future", "large", "request", "size")
 
     request: PredictRequest
 
     def __init__(self, body: bytes, caller: Caller, seconds: float) -> None:
         self.body = body
         self.size = len(body)
+        self.large = self.size > _SMALL_BYTES
         self.caller = caller
         self.deadline = caller.arrived + seconds
         self.future: asyncio.Future[dict[str, Any]] = asyncio.get_running_loop().create_future()
         self.answers: list[Any] = []
+
+    def is_over(self, now: float) -> bool:
+        """Return whether nobody waits for the answer any more."""
+        return self.deadline <= now or self.caller.gone or self.future.done()
 
     def fail(self, err: Exception) -> None:
         """Fail the request as a whole, unless it was given up or has failed before."""
@@ -68,7 +73,7 @@ class Admission:
         self._metrics = metrics
         self._queue: FairQueue[Asked] = FairQueue()
         self._taken = 0
-        self._rows = {"small": 0, "large": 0}
+        self._rows = {False: 0, True: 0}  # of small and of large requests
         self._most_rows = max(limits.rows, _LEAST_ROWS)
 
     def __len__(self) -> int:
@@ -113,33 +118,38 @@ class Admission:
 
     def next(self) -> Asked | None:
         """Return the next to work on; None if there is none or enough is in work."""
+        if not len(self._queue):
+            return None
         now = time.monotonic()
+        while asked := self._queue.pop(self._may_begin):
+            if not asked.is_over(now):
+                return asked
+            self._give_up(asked)
+        for asked in self._queue.pop_while(lambda waiting: waiting.is_over(now)):
+            self._give_up(asked)
+        return None
 
-        def is_over(asked: Asked) -> bool:
-            return asked.deadline <= now or asked.caller.gone or asked.future.done()
-
-        for asked in self._queue.pop_while(is_over):
-            asked.fail(too_late())
-            self.leave(asked)
-        return self._queue.pop(self._may_begin)
+    def _give_up(self, asked: Asked) -> None:
+        asked.fail(too_late())
+        self.leave(asked)
 
     def begin(self, asked: Asked, request: PredictRequest) -> None:
         """Count its rows as in work."""
         asked.request = request
         asked.answers = [None] * len(request.entity_rows)
-        self._rows[_kind(asked)] += len(asked.answers)
+        self._rows[asked.large] += len(asked.answers)
         self._metrics.buffered_bytes -= len(asked.body)
         asked.body = b""
 
     def leave(self, asked: Asked) -> None:
         """Note that it has its answer."""
-        self._rows[_kind(asked)] -= len(asked.answers)
+        self._rows[asked.large] -= len(asked.answers)
         self._metrics.buffered_bytes -= len(asked.body)
         self._metrics.in_flight -= 1
         self._taken -= 1
 
     def _may_begin(self, asked: Asked) -> bool:
-        return self._rows[_kind(asked)] <= self._most_rows
+        return self._rows[asked.large] <= self._most_rows
 
     def _fits(self, size: int) -> bool:
         buffered = self._metrics.buffered_bytes
@@ -151,10 +161,6 @@ class Admission:
             raise TooManyRequestsError("too many requests at once")
         larger.fail(TooManyRequestsError("too many requests at once; smaller ones go first"))
         self.leave(larger)
-
-
-def _kind(asked: Asked) -> str:
-    return "small" if asked.size <= _SMALL_BYTES else "large"
 
 
 def too_late() -> RequestTimeoutError:

@@ -12,7 +12,7 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from typing import Generic, Protocol, TypeVar
 
-_SMALLEST_CLASS_BITS = 10
+_SMALLEST_CLASS_BYTES = 1_024
 _FIXED_COST = 64
 """What a request costs beside its bytes, in bytes."""
 
@@ -44,42 +44,44 @@ class FairQueue(Generic[Item]):
         """Append an item to its class."""
         number = _class(item.size)
         waiting = self._classes.get(number)
-        if waiting is None:
+        if waiting is None:  # a class that asked for nothing has saved up nothing
+            least = min([self._served[other] for other in self._classes], default=0)
+            self._served[number] = max(self._served.get(number, 0), least)
             waiting = self._classes[number] = deque()
-        if not waiting:  # a class that asked for nothing has saved up nothing
-            others = [self._served[other] for other, items in self._classes.items() if items]
-            self._served[number] = max(self._served.get(number, 0), min(others, default=0))
         waiting.append(item)
         self._length += 1
 
     def pop(self, may_begin: Callable[[Item], bool]) -> Item | None:
         """Return the next item of the class that was served least, if one of them may begin."""
-        served = self._served
-        heads = [(served[number], number) for number, items in self._classes.items() if items]
-        for _, number in sorted(heads) if len(heads) > 1 else heads:
-            waiting = self._classes[number]
-            if may_begin(waiting[0]):
-                item = waiting.popleft()
-                served[number] += item.size + _FIXED_COST
-                self._length -= 1
-                return item
+        classes = list(self._classes)
+        if len(classes) > 1:
+            classes.sort(key=self._served.__getitem__)
+        for number in classes:
+            item = self._classes[number][0]
+            if may_begin(item):
+                self._served[number] += item.size + _FIXED_COST
+                return self._take(number, 0)
         return None
 
     def pop_larger(self, size: int) -> Item | None:
         """Return the last that came of the largest class, if that is larger than `size`'s."""
-        largest = max((number for number, items in self._classes.items() if items), default=0)
-        if largest <= _class(size):
-            return None
-        self._length -= 1
-        return self._classes[largest].pop()
+        largest = max(self._classes, default=0)
+        return self._take(largest, -1) if largest > _class(size) else None
 
     def pop_while(self, over: Callable[[Item], bool]) -> Iterator[Item]:
         """Yield the first of each class for as long as it is `over`."""
-        for waiting in self._classes.values():
-            while waiting and over(waiting[0]):
-                self._length -= 1
-                yield waiting.popleft()
+        for number in list(self._classes):
+            while number in self._classes and over(self._classes[number][0]):
+                yield self._take(number, 0)
+
+    def _take(self, number: int, position: int) -> Item:
+        waiting = self._classes[number]
+        item = waiting.pop() if position else waiting.popleft()
+        if not waiting:
+            del self._classes[number]
+        self._length -= 1
+        return item
 
 
 def _class(size: int) -> int:
-    return max(0, (size - 1).bit_length() - _SMALLEST_CLASS_BITS)
+    return (size // _SMALLEST_CLASS_BYTES).bit_length()

@@ -30,8 +30,7 @@ _ACCEPTORS = 16
 """uvloop accepts one connection for each listening socket in a turn of the event loop. With one
 socket, who comes after 250 others waits for 250 turns, each as long as a large request's work."""
 _RECEIVE_BYTES = 1 << 17
-_SEND_BYTES = 1 << 18
-"""The kernel would keep up to 6 MB for each connection, and uvloop read all of it in one turn."""
+"""The kernel would keep up to 6 MB of each connection, and uvloop read all of it in one turn."""
 _OTHER_FILES = 64
 """File descriptors beside connections: listeners, Redis, logs, bundles."""
 
@@ -143,7 +142,6 @@ def _listen(host: str, port: int) -> socket.socket:
             "for `python -m serving`",
         ) from err
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _RECEIVE_BYTES)
-    listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SEND_BYTES)
     return listener
 
 

@@ -192,7 +192,7 @@ class RequestGuard:
             method=scope["method"],
             route=route,
             status=status,
-            milliseconds=round(seconds * 1000, 3),
+            milliseconds=int(seconds * 1_000_000) / 1000,
         )
 
 

@@ -37,13 +37,16 @@ class PredictEndpoint:
 
     def begin(self, scope: Scope, body: bytes) -> asyncio.Future[dict[str, Any]]:
         """Return the future of the answer's content; raises ServingError, as the future may."""
-        self._check_headers(scope)
+        _require_json(scope)
         self._check_size(len(body))
         return self._batches.predict(body, caller_of(scope))
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Read a request within the limits, and answer it."""
-        self._check_headers(scope)
+        _require_json(scope)
+        for name, value in scope["headers"]:
+            if name == b"content-length":
+                self._check_size(int(value))
         caller = caller_of(scope)
         try:
             async with asyncio.timeout(caller.arrived + self._limits.seconds - time.monotonic()):
@@ -74,30 +77,29 @@ class PredictEndpoint:
             self._metrics.in_flight -= 1
             self._batches.admission.release(held)
 
-    def _check_headers(self, scope: Scope) -> None:
-        """Refuse what is not JSON, is compressed or is too large by what the headers say.
-
-        Browsers cannot send JSON to another site unasked; what they can send is refused.
-        """
-        kind = b""
-        for name, value in scope["headers"]:
-            if name == b"content-type":
-                kind = kind or value
-            elif name == b"content-encoding" and value.strip().lower() not in {b"", b"identity"}:
-                raise UnsupportedMediaTypeError(
-                    f"Content-Encoding: {value[:40].decode('latin-1')} is not read; send the JSON "
-                    "as it is"
-                )
-            elif name == b"content-length":
-                self._check_size(int(value))
-        if kind.split(b";")[0].strip().lower() != b"application/json":
-            raise UnsupportedMediaTypeError("send the body with Content-Type: application/json")
-        charset = _CHARSET.search(kind) if b";" in kind else None
-        if charset is not None and charset[1].lower() not in _UTF8:
-            raise UnsupportedMediaTypeError(
-                f"charset={charset[1][:40].decode('latin-1')} is not read; send the JSON as UTF-8"
-            )
-
     def _check_size(self, size: int) -> None:
         if size > self._limits.body_bytes:
             raise RequestTooLargeError(f"the body is larger than {self._limits.body_bytes} bytes")
+
+
+def _require_json(scope: Scope) -> None:
+    """Refuse what the headers do not call plain JSON in UTF-8.
+
+    Browsers cannot send JSON to another site unasked; what they can send is refused.
+    """
+    kind = b""
+    for name, value in scope["headers"]:
+        if name == b"content-type":
+            kind = kind or value
+        elif name == b"content-encoding" and value.strip().lower() not in {b"", b"identity"}:
+            raise UnsupportedMediaTypeError(
+                f"Content-Encoding: {value[:40].decode('latin-1')} is not read; send the JSON "
+                "as it is"
+            )
+    if kind.split(b";")[0].strip().lower() != b"application/json":
+        raise UnsupportedMediaTypeError("send the body with Content-Type: application/json")
+    charset = _CHARSET.search(kind) if b";" in kind else None
+    if charset is not None and charset[1].lower() not in _UTF8:
+        raise UnsupportedMediaTypeError(
+            f"charset={charset[1][:40].decode('latin-1')} is not read; send the JSON as UTF-8"
+        )

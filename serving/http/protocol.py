@@ -26,12 +26,12 @@ from uvicorn.protocols.http.httptools_impl import (
 )
 
 from contract.serving_errors import ConfigurationError, ServingError
-from serving.http.asgi import CALLER, Caller, Header, Scope
+from serving.http.asgi import CALLER, Caller, Header
 from serving.http.guard import RequestGuard
 from serving.http.head import HEADER_BYTES, check_header, too_large, unreadable
 from serving.http_errors import MalformedRequestError, TooManyConnectionsError
 
-for _name in ("_start_asgi_task", "_unset_keepalive_if_required"):
+for _name in ("_start_asgi_task", "_should_upgrade", "_unset_keepalive_if_required"):
     if not hasattr(HttpToolsProtocol, _name):
         raise ConfigurationError(
             f"this version of uvicorn has no HttpToolsProtocol.{_name}, which serving needs",
@@ -59,14 +59,13 @@ class ShortWayProtocol(HttpToolsProtocol):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._guard = cast("RequestGuard", self.app)
-        self._counted = False
+        self._caller: Caller  # of the request that came last
         self._receiving = False
         self._begun: RequestResponseCycle | None = None
         self._answering: RequestResponseCycle | None = None
-        self._in_header = self._in_body = False
+        self._in_header = False
         self._header_timer: asyncio.TimerHandle | None = None
         self._unparsed = 0  # bytes since the last of a body, or since a header began
-        self._upgrading = False
         self._refused = False
         self._refusal: bytes | None = None  # to be written after the answers before it
         self._unread: tuple[float, int] | None = None  # since when, and how much
@@ -74,16 +73,14 @@ class ShortWayProtocol(HttpToolsProtocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Wait for the first header."""
         super().connection_made(transport)
-        self._counted = self._guard.connections.opened(self)
-        if self._counted:
+        if self._guard.connections.opened(self):
             self._await_header(self.header_seconds)
         else:
             self._refuse(TooManyConnectionsError("too many connections at once"))
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Wait no more."""
-        if self._counted:
-            self._guard.connections.lost(self)
+        self._guard.connections.lost(self)
         self._header_came()
         super().connection_lost(exc)
         if self._answering is not None and not self._answering.response_complete:
@@ -108,15 +105,19 @@ class ShortWayProtocol(HttpToolsProtocol):
         cycle, self._begun = self._begun, None
         if cycle is None:
             return
-        if cycle.more_body or self.flow.write_paused or self.transport.is_closing():
+        if (
+            cycle.more_body
+            or self._refused
+            or self.flow.write_paused
+            or self.transport.is_closing()
+        ):
             super()._start_asgi_task(cycle, self.app)
         else:
-            self._guard.answer(
-                cast("Scope", cycle.scope), bytes(cycle.body), partial(self._reply, cycle)
-            )
+            self._guard.answer(cycle.scope, bytes(cycle.body), partial(self._reply, cycle))
 
     def _feed(self, data: bytes) -> None:
-        self._unset_keepalive_if_required()
+        if self.timeout_keep_alive_task is not None:
+            self._unset_keepalive_if_required()
         self._unparsed += len(data)
         try:
             self.parser.feed_data(data)
@@ -134,31 +135,24 @@ class ShortWayProtocol(HttpToolsProtocol):
             raise MalformedRequestError(f"more than {_PIPELINED} requests before an answer")
         super().on_message_begin()
         self._in_header = True
-        cast("Scope", self.scope)[CALLER] = Caller(self.transport)
+        self.scope[CALLER] = self._caller = Caller(self.transport)  # type: ignore[typeddict-unknown-key] # ASGI lets a server add keys
 
     def on_headers_complete(self) -> None:
         """Begin to answer, unless the header is too large."""
         check_header(self.url, self.headers, self._unparsed)
-        self._in_header, self._in_body = False, True
+        self._in_header = False
         self._unparsed = 0
-        self._upgrading = self.parser.should_upgrade() and any(
-            name == b"upgrade" for name, _ in self.headers
-        )
-        if not self._upgrading:
-            super().on_headers_complete()
-            self.headers = []  # trailers come here, not among the headers of the scope
+        super().on_headers_complete()
+        self.headers = []  # trailers come here, not among the headers of the scope
 
     def on_body(self, body: bytes) -> None:
         """Take in a part of the body."""
         self._unparsed = 0
         super().on_body(body)
 
-    def on_message_complete(self) -> None:
-        """Note that the body is whole."""
-        self._in_body = False
-        self._unparsed = 0
-        if not self._upgrading:
-            super().on_message_complete()
+    def _should_upgrade(self) -> bool:
+        """Return whether to leave out the rest of a request, which `_ignore_upgrade` reads."""
+        return any(name == b"upgrade" for name, _ in self.scope["headers"])
 
     def _ignore_upgrade(self, rest: bytes) -> None:
         """Read the request again without its `Upgrade`, as a server may that has none to offer.
@@ -166,7 +160,8 @@ class ShortWayProtocol(HttpToolsProtocol):
         The parser has skipped the body, which follows in `rest`.
         """
         head = [b"%b %b HTTP/1.1\r\n" % (self.parser.get_method(), self.url)]
-        head += [b"%b: %b\r\n" % header for header in self.headers if header[0] != b"upgrade"]
+        kept = [header for header in self.scope["headers"] if header[0] != b"upgrade"]
+        head += [b"%b: %b\r\n" % header for header in kept]
         self.parser = httptools.HttpRequestParser(self)
         self._feed(b"".join([*head, b"\r\n", rest]))
 
@@ -194,10 +189,9 @@ class ShortWayProtocol(HttpToolsProtocol):
     # What is written
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
-        self._guard.connections.busy(self)
         self._answering = cycle
         short = self._receiving and cycle.keep_alive and not cycle.waiting_for_100_continue
-        if short and self._guard.answers(cast("Scope", cycle.scope)):
+        if short and self._guard.answers(cycle.scope):
             self._begun = cycle  # its body may be among the bytes that are being read
         else:
             super()._start_asgi_task(cycle, app)
@@ -228,58 +222,62 @@ class ShortWayProtocol(HttpToolsProtocol):
     def on_response_complete(self) -> None:
         """Wait for the next request, or send the error that follows the last answer."""
         super().on_response_complete()
-        if self.transport.is_closing():
-            return
-        if self.cycle.response_complete:
-            self._guard.connections.idle(self)
-            if self._refusal is not None:
-                self._write_refusal(self._refusal)
+        if self._refusal is not None and self.idle:
+            self._write(self._refusal)
+
+    @property
+    def idle(self) -> bool:
+        """Whether no request waits for its answer."""
+        return self.cycle is None or self.cycle.response_complete
+
+    @property
+    def used(self) -> bool:
+        """Whether there has been a request."""
+        return self.cycle is not None
 
     def _refuse(self, err: ServingError) -> None:
         """Read no more; answer with the error in its turn, and close."""
         self._refused = True
         self._stop_reading()
-        waiting = None if self.cycle is None or self.cycle.response_complete else self.cycle
-        if self._in_body:
-            self._fail_body(waiting, err)
+        if self.cycle is not None and self.cycle.more_body and not self._in_header:
+            self._fail_body(self.cycle, err)
             return
-        arrived = cast("Scope", self.scope)[CALLER].arrived if self._in_header else time.monotonic()
-        answer = self._guard.refuse(err, arrived)
-        refusal = self._packed(*answer, close=True)
-        if waiting is None:
-            self._write_refusal(refusal)
+        arrived = self._caller.arrived if self._in_header else time.monotonic()
+        refusal = self._packed(*self._guard.refuse(err, arrived), close=True)
+        if self.idle:
+            self._write(refusal)
         else:
             self._refusal = refusal
+
+    def _write(self, refusal: bytes) -> None:
+        self.transport.write(refusal)
+        self.transport.close()
+
+    def _fail_body(self, cycle: RequestResponseCycle, err: ServingError) -> None:
+        """Let the request whose body it is be answered with the error, unless it was answered."""
+        if cycle.response_complete:
+            self.transport.close()
+            return
+        self._caller.fault = err
+        cycle.keep_alive = cycle.more_body = False
+        cycle.message_event.set()
 
     def _stop_reading(self) -> None:
         if not self.transport.is_closing():
             self.transport.pause_reading()
-
-    def _fail_body(self, cycle: RequestResponseCycle | None, err: ServingError) -> None:
-        """Let the request whose body it is be answered with the error, unless it was answered."""
-        if cycle is None:
-            self.transport.close()
-            return
-        cast("Scope", cycle.scope)[CALLER].fault = err
-        cycle.keep_alive = cycle.more_body = False
-        cycle.message_event.set()
-
-    def _write_refusal(self, refusal: bytes) -> None:
-        self.transport.write(refusal)
-        self.transport.close()
 
     # Clients that do not read
 
     def pause_writing(self) -> None:
         """Count what the client leaves unread."""
         super().pause_writing()
-        self._guard.connections.unsent(self, self.transport.get_write_buffer_size())
+        self._guard.connections.unread(self, self.transport.get_write_buffer_size())
 
     def resume_writing(self) -> None:
         """Count it no more: the client reads."""
         super().resume_writing()
         self._unread = None
-        self._guard.connections.unsent(self, 0)
+        self._guard.connections.unread(self, 0)
 
     def check_reader(self) -> None:
         """Close the connection if its client has not read for too long; called every second."""

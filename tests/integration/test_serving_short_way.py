@@ -12,8 +12,10 @@ import pytest
 import uvicorn
 from uvicorn.server import ServerState
 
+from contract.serving_settings import Limits
 from serving.http.api_keys import ApiKeys
 from serving.http.asgi import json_answer, send_answer
+from serving.http.connections import Connections
 from serving.http.guard import Lifecycle, RequestGuard
 from serving.http.protocol import ShortWayProtocol
 from serving.logs import AccessLog
@@ -59,6 +61,7 @@ class _Server:
             metrics=self.metrics,
             access_log=self.log,
             lifecycle=self.lifecycle,
+            connections=Connections(Limits(), self.metrics),
             endpoints={("POST", "/predict"): self.endpoint},
         )
         self.config = uvicorn.Config(

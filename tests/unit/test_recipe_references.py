@@ -154,15 +154,6 @@ def test_a_recipe_that_fits_passes(check, changes):
     check(changes)
 
 
-def test_two_features_of_one_full_name_are_refused(refusal):
-    marts = [
-        mart("a__b", USER, user_id="int64", c="int64"),
-        mart("a", USER, user_id="int64", b__c="int64"),
-    ]
-    message, _ = refusal({7: 'features: ["a:b__c", "a__b:*"]'}, manifest(marts=[*MARTS, *marts]))
-    assert "a__b:c and a:b__c have one name in a training row: a__b__c" in message
-
-
 SPINE = "models/spine_data/spine_category_purchase.yml"
 
 
