@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from itertools import chain
 from pathlib import Path
-from typing import Any
 
 from pydantic import ValidationError
 
 from runner import console
+from runner.commands.argument_verdicts import ArgumentVerdicts
 from runner.errors import CombinedError, RunnerError
 from runner.project import dbt
-from runner.project.manifest import Manifest, load_manifest
+from runner.project.manifest import Manifest
 from runner.recipes.estimators import argument_problems
 from runner.recipes.problems import problems_of
 from runner.recipes.recipe import Recipe, load_recipe, require_recipes
@@ -37,7 +37,7 @@ _DEPENDENT: Mapping[str, tuple[str, ...]] = {
     "scoring": ("gate",),
 }
 # Right values for what is not judged, so that the rest can be. Nothing in dbt is named so.
-_STAND_INS: Mapping[str, Any] = {
+_STAND_INS: Mapping[str, object] = {
     "registered_model_name": "x",
     "experiment_name": "x",
     "task": "classification",
@@ -46,7 +46,7 @@ _STAND_INS: Mapping[str, Any] = {
     "features": ["__:*"],
     "split": {"test": "1d", "embargo": "0d"},
 }
-_STAND_INS_OF_TASK: Mapping[str, Mapping[str, Any]] = {
+_STAND_INS_OF_TASK: Mapping[str, Mapping[str, object]] = {
     "classification": {
         "estimator": {"class_path": "sklearn.dummy.DummyClassifier"},
         "scoring": ["accuracy"],
@@ -74,17 +74,27 @@ def check(settings: Settings, paths: Sequence[Path]) -> dict[Path, tuple[RunnerE
     """
     recipes = paths or require_recipes(settings.root)
     with console.step("dbt parse") as step:
-        # Always: by a manifest older than the SQL a wrong recipe might pass.
-        dbt.run(settings, ["parse"], step.update)
-        manifest = load_manifest(settings.manifest_path)
-    checked = {path: recipe_errors(path, manifest) for path in recipes}
+        # By a manifest older than the SQL a wrong recipe might pass.
+        manifest = dbt.up_to_date(settings, step.update)
+    judge = ArgumentVerdicts(settings)
+    checked = {path: recipe_errors(path, manifest, judge.problems) for path in recipes}
     if paths or not manifest.errors:
         return checked
     return {manifest.path: tuple(chain.from_iterable(manifest.errors.values())), **checked}
 
 
-def recipe_errors(path: Path, manifest: Manifest) -> tuple[RunnerError, ...]:
-    """Return everything that is wrong with the recipe at `path`, in the order of the file."""
+def recipe_errors(
+    path: Path,
+    manifest: Manifest,
+    argument_problems: Callable[[Recipe], list[Problem]] = argument_problems,
+) -> tuple[RunnerError, ...]:
+    """Return everything that is wrong with the recipe at `path`, in the order of the file.
+
+    Parameters
+    ----------
+    argument_problems
+        Returns what is wrong with the arguments of the recipe's estimator.
+    """
     try:
         recipe = load_recipe(path)
         problems = [*manifest_problems(recipe, manifest), *argument_problems(recipe)]
@@ -93,12 +103,17 @@ def recipe_errors(path: Path, manifest: Manifest) -> tuple[RunnerError, ...]:
     except RunnerError as found:
         told = found
         if isinstance(found.__cause__, ValidationError):
-            told = _with_the_rest(path, found.__cause__, manifest)
+            told = _with_the_rest(path, found.__cause__, manifest, argument_problems)
         return told.errors if isinstance(told, CombinedError) else (told,)
     return ()
 
 
-def _with_the_rest(path: Path, invalid: ValidationError, manifest: Manifest) -> RunnerError:
+def _with_the_rest(
+    path: Path,
+    invalid: ValidationError,
+    manifest: Manifest,
+    argument_problems: Callable[[Recipe], list[Problem]],
+) -> RunnerError:
     """Return what is wrong with the recipe's keys, and with what the right ones refer to."""
     source, problems = load_yaml(path), list(problems_of(invalid, Recipe))
     wrong = {str(problem.path[0]) for problem in problems}

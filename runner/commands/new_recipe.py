@@ -11,7 +11,7 @@ from runner import console
 from runner.duration import format_duration
 from runner.errors import RunnerError
 from runner.project import dbt
-from runner.project.manifest import FeatureMart, Manifest, Spine, load_manifest
+from runner.project.manifest import FeatureMart, Manifest, Spine
 from runner.settings import Settings
 from runner.wording import did_you_mean
 
@@ -109,8 +109,7 @@ def write_recipe(settings: Settings, name: str, spine: str | None, label: str | 
     """
     path = _new_path(settings.root, name)
     with console.step("dbt parse") as step:
-        dbt.run(settings, ["parse"], step.update)
-        manifest = load_manifest(settings.manifest_path)
+        manifest = dbt.up_to_date(settings, step.update)
     chosen = manifest.spines[_choose("spine", spine, manifest.spines)]
     text = recipe_text(name, manifest, chosen, _choose("label", label, chosen.labels))
     path.parent.mkdir(exist_ok=True)

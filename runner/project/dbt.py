@@ -19,9 +19,12 @@ from typing import TYPE_CHECKING, AnyStr
 
 from runner.bytes_billed import NOTHING_BILLED, Billed
 from runner.errors import RunnerError
+from runner.project import freshness
 from runner.project.build_lock import build_lock
-from runner.project.dbt_process import Progress, follow
+from runner.project.dbt_process import Progress as Progress
+from runner.project.dbt_process import follow
 from runner.project.dbt_results import DbtResult, dbt_failure, dbt_results
+from runner.project.manifest import Manifest, load_manifest
 from runner.settings import Settings
 
 if TYPE_CHECKING:
@@ -84,6 +87,7 @@ def run(
     RunnerError
         If dbt fails; see `build`.
     """
+    project = freshness.fingerprint(settings)
     command = [str(find_program("dbt")), "--log-format", "json", "--no-use-colors", *arguments]
     command += ["--target", settings.target]
     events = follow(command, settings.root, settings.env, progress, inherited)
@@ -94,7 +98,21 @@ def run(
             ours.unlink()
             return run(settings, arguments, progress, inherited=inherited)
         raise dbt_failure(settings, arguments, events)
+    freshness.remember(settings, project, events.invocation_id)
     return dbt_results(settings, events.invocation_id)
+
+
+def up_to_date(settings: Settings, progress: Progress) -> Manifest:
+    """Return dbt's manifest of the project as it is now; dbt reads only what changed since.
+
+    Raises
+    ------
+    RunnerError
+        If dbt cannot read the project.
+    """
+    if not freshness.is_current(settings):
+        run(settings, ["parse"], progress)
+    return load_manifest(settings.manifest_path)
 
 
 def docs_server(settings: Settings, port: int) -> ThreadingHTTPServer:

@@ -18,7 +18,7 @@ from dotenv import dotenv_values
 from contract.serving_settings import ServingSettings
 from examples.shop.__main__ import generate
 from runner.cli import app
-from runner.commands.exposures import FOLDER
+from runner.project.freshness import GENERATED
 
 ROOT = Path(__file__).parents[2]
 LOCAL = dotenv_values(ROOT / "profiles" / "local.env", interpolate=False)
@@ -154,7 +154,7 @@ def test_the_image_tells_a_training_the_commit_that_it_was_built_from() -> None:
 
 def test_runner_can_write_its_exposures_in_the_image_and_over_the_read_only_folder() -> None:
     project = yaml.safe_load((ROOT / "dbt_project.yml").read_text())
-    folder = f"{project['model-paths'][0]}/{FOLDER}"
+    folder = f"{project['model-paths'][0]}/{GENERATED}"
     assert "./dbt_project:/app/dbt_project:ro" in SERVICES["pipeline"]["volumes"]
     user = re.search(r"useradd .*--uid (\d+) runner", "\n".join(DOCKERFILE))
     assert user
