@@ -14,7 +14,7 @@ from runner.commands.argument_verdicts import ArgumentVerdicts
 from runner.errors import CombinedError, RunnerError
 from runner.project import dbt
 from runner.project.manifest import Manifest
-from runner.recipes.estimators import argument_problems
+from runner.recipes.arguments import argument_problems
 from runner.recipes.problems import problems_of
 from runner.recipes.recipe import Recipe, load_recipe, require_recipes
 from runner.recipes.references import manifest_problems

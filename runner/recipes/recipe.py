@@ -228,7 +228,10 @@ class Recipe(Part):
     @field_validator("tuning")
     @classmethod
     def _check_tuning(cls, tuning: Tuning, info: ValidationInfo) -> Tuning:
-        refuse(tuned_argument_problems(tuning.search_space, info.data.get("estimator")))
+        estimator: Estimator | None = info.data.get("estimator")
+        refuse(
+            tuned_argument_problems(tuning.search_space, estimator.init_args if estimator else ())
+        )
         return tuning
 
     @field_validator("calibration", "decision_threshold")
