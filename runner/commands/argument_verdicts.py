@@ -13,7 +13,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from runner.project.freshness import keep, kept
-from runner.recipes.estimators import argument_problems
+from runner.recipes.arguments import argument_problems
 from runner.recipes.recipe import Recipe
 from runner.recipes.yaml_source import Problem
 from runner.settings import Settings

@@ -14,7 +14,7 @@ from runner.commands.argument_verdicts import ArgumentVerdicts
 from runner.errors import CombinedError, RunnerError
 from runner.project import dbt
 from runner.project.manifest import Manifest
-from runner.recipes.estimators import argument_problems
+from runner.recipes.arguments import argument_problems
 from runner.recipes.problems import problems_of
 from runner.recipes.recipe import Recipe, load_recipe, require_recipes
 from runner.recipes.references import manifest_problems
@@ -119,7 +119,7 @@ def _with_the_rest(
     wrong = {str(problem.path[0]) for problem in problems}
     unjudged = {*wrong, *(other for key in wrong for other in _DEPENDENT.get(key, ()))}
     rest = {key: value for key, value in source.data.items() if key not in unjudged}
-    stand_ins = {**_STAND_INS, **_STAND_INS_OF_TASK[rest.get("task", "classification")]}
+    stand_ins = {**_STAND_INS, **_STAND_INS_OF_TASK[str(rest.get("task", "classification"))]}
     found: list[Problem] = []
     with suppress(ValidationError, RunnerError):  # what is told suffices then
         recipe = Recipe.of(source, {**stand_ins, **rest})

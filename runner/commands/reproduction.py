@@ -127,7 +127,7 @@ def _fit_again(recorded: RecordedRun) -> dict[str, float]:
     from runner.modelling.fitted_model import fit_model, threshold_metric
     from runner.modelling.training_data import split_rows
     from runner.packaging.served_model import class_list, served_model
-    from runner.recipes.estimators import fitting
+    from runner.recipes.arguments import fitting
 
     recipe = recorded.recipe
     with console.step(fitting(recipe)) as step:

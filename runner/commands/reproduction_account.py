@@ -11,7 +11,7 @@ from runner.commands.table_comparison import compare_tables
 from runner.errors import RunnerError
 from runner.modelling.environment import environment
 from runner.modelling.training_data import table_digest
-from runner.recipes.estimators import build_estimator
+from runner.recipes.arguments import build_estimator
 
 if TYPE_CHECKING:
     import pyarrow as pa

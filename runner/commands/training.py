@@ -92,7 +92,7 @@ def train(settings: Settings, path: Path) -> TrainingResult:
     from runner.modelling.training_data import load_training_data, split_labels
     from runner.modelling.tuning_search import tune
     from runner.packaging.served_model import class_list, served_model
-    from runner.recipes.estimators import build_estimator, fitting
+    from runner.recipes.arguments import build_estimator, fitting
     from runner.records import tracking
     from runner.records.run_record import Training
 

@@ -16,7 +16,8 @@ from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
 
 from runner.errors import RunnerError
-from runner.recipes.estimators import build_estimator, fit_errors, library, wants_scaling
+from runner.recipes.arguments import build_estimator, fit_errors, library
+from runner.recipes.estimators import wants_scaling
 
 if TYPE_CHECKING:
     from runner.recipes.recipe import Recipe

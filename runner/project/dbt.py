@@ -21,7 +21,8 @@ from runner.bytes_billed import NOTHING_BILLED, Billed
 from runner.errors import RunnerError
 from runner.project import freshness
 from runner.project.build_lock import build_lock
-from runner.project.dbt_process import Progress, follow
+from runner.project.dbt_process import Progress as Progress
+from runner.project.dbt_process import follow
 from runner.project.dbt_results import DbtResult, dbt_failure, dbt_results
 from runner.project.manifest import Manifest, load_manifest
 from runner.settings import DBT_SESSION, Settings

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import NotRequired, TypedDict
 
 from runner.bytes_billed import refusal
@@ -11,6 +12,9 @@ from runner.project.dbt_messages import TWO_WRITERS, database_error, essence
 from runner.project.dbt_process import DbtEvents
 from runner.project.manifest_file import parents_of, read_manifest
 from runner.settings import Settings
+
+_NO_PROFILE = re.compile(r"--profiles-dir|Could not find profile")
+_UNIT_TEST_OF_NOTHING = re.compile(r"Unable to find model '[\w.]*?(\w+)' for unit test .* in (\S+)")
 
 
 class AdapterResponse(TypedDict, total=False):
@@ -52,11 +56,28 @@ def dbt_failure(settings: Settings, arguments: list[str], events: DbtEvents) -> 
     message = next(usage, events.errors[0] if events.errors else "no reason given")
     if TWO_WRITERS.search(message):
         return _two_writers(f"dbt {arguments[0]}", message)
+    if known := _project_error(settings, message):
+        return known
     return RunnerError(
         f"dbt {arguments[0]} failed: {essence(message)}",
         hint=f"correct it and try `{command} --target {settings.target}` until it passes; "
         "logs/dbt.log has all that dbt said",
     )
+
+
+def _project_error(settings: Settings, message: str) -> RunnerError | None:
+    """Return what is behind two messages of dbt that name something else."""
+    profiles = settings.root / "profiles.yml"
+    if _NO_PROFILE.search(message) and not profiles.is_file():
+        hint = f"in {settings.root} run `ln -s profiles/profiles.yml profiles.yml`"
+        return RunnerError(f"{profiles}: no such file, and dbt has no other profile", hint=hint)
+    if untold := _UNIT_TEST_OF_NOTHING.search(message):
+        name, file = untold.groups()
+        return RunnerError(
+            f"{file} describes the dbt model {name}, and there is no {name}.sql",
+            hint="write that file, or give the SQL and the YAML one name",
+        )
+    return None
 
 
 def _node_failure(settings: Settings, result: DbtResult) -> RunnerError:

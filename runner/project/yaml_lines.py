@@ -35,6 +35,24 @@ def place_of(root: Path, file: str, model: str, keys: Sequence[str]) -> str:
     return file if found is None else f"{file}:{found}"
 
 
+def described_at(root: Path, folder: str, model: str) -> str | None:
+    """Return `file:line` of the dbt model in the YAML below a folder of dbt models; None if none.
+
+    For one that dbt does not know, as its SQL is missing or has another name.
+    """
+    try:
+        project = yaml.safe_load((root / "dbt_project.yml").read_text(encoding="utf-8"))
+        paths = [root / path for path in project.get("model-paths", ["models"])]
+    except (OSError, UnicodeDecodeError, yaml.YAMLError, AttributeError, TypeError):
+        return None  # dbt says what is wrong with it
+    for path in paths:
+        for file in sorted(path.glob(f"**/{folder}/**/*.y*ml")):
+            name = str(file.relative_to(root))
+            if (place := place_of(root, name, model, ())) != name:
+                return place
+    return None
+
+
 def _below(node: yaml.Node | None, key: str) -> tuple[yaml.Node, yaml.Node] | None:
     """Return the node that names `key` in a mapping, or as the `name` of a list's item, and it."""
     if isinstance(node, yaml.MappingNode):

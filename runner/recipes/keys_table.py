@@ -26,7 +26,7 @@ _TYPES = {
     "string": "text",
 }
 
-Part = Mapping[str, Any]
+SchemaPart = Mapping[str, Any]
 
 
 def recipe_reference() -> str:
@@ -41,7 +41,7 @@ def renew(path: Path) -> None:
     path.write_text(_TABLE.sub(lambda _: table, path.read_text()))
 
 
-def _rows(part: Part, parts: Mapping[str, Part], prefix: str) -> Iterator[str]:
+def _rows(part: SchemaPart, parts: Mapping[str, SchemaPart], prefix: str) -> Iterator[str]:
     for name, key in part["properties"].items():
         described = _resolved(key, parts)
         cells = (f"`{prefix}{name}`", _value(described), _meaning(key), _default(part, name, key))
@@ -53,7 +53,7 @@ def _rows(part: Part, parts: Mapping[str, Part], prefix: str) -> Iterator[str]:
             yield from _rows(_resolved(each, parts), parts, f"{prefix}{name}.*.")
 
 
-def _resolved(key: Part, parts: Mapping[str, Part]) -> Part:
+def _resolved(key: SchemaPart, parts: Mapping[str, SchemaPart]) -> SchemaPart:
     """Return what describes the value: itself, the part it refers to, or that beside null."""
     for option in key.get("anyOf", [key]):
         if "$ref" in option:
@@ -63,7 +63,7 @@ def _resolved(key: Part, parts: Mapping[str, Part]) -> Part:
     return key
 
 
-def _value(key: Part) -> str:
+def _value(key: SchemaPart) -> str:
     choices = [choice for choice in key.get("enum", ()) if choice is not None]
     if "const" in key:
         choices = [key["const"]]
@@ -76,11 +76,11 @@ def _value(key: Part) -> str:
     return _TYPES[key["type"]] + bounds + (f" to {high}" if high is not None else "")
 
 
-def _meaning(key: Part) -> str:
+def _meaning(key: SchemaPart) -> str:
     return re.sub(r"docs/(\w+\.md)(#[\w-]+)?", r"[\1](\1\2)", key["description"])
 
 
-def _default(part: Part, name: str, key: Part) -> str:
+def _default(part: SchemaPart, name: str, key: SchemaPart) -> str:
     choices = [choice["required"] for choice in part.get("oneOf", ())]
     if any(name in required for required in choices):
         return " or ".join(" and ".join(f"`{each}`" for each in required) for required in choices)

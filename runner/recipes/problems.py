@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any, cast, get_args, get_origin
+from typing import cast, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
@@ -91,7 +91,7 @@ def keys_of(model: type[BaseModel]) -> dict[str, FieldInfo]:
     return {field.alias or name: field for name, field in model.model_fields.items()}
 
 
-def part_in(annotation: Any) -> type[BaseModel] | None:
+def part_in(annotation: object) -> type[BaseModel] | None:
     """Return the part of a recipe that a field of this type holds, itself or as values."""
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return annotation

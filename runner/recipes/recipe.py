@@ -96,7 +96,7 @@ class Estimator(Part):
 
     class_path: Annotated[str, Field(json_schema_extra={"enum": list(ESTIMATORS)})]
     """One of the estimators listed in docs/recipe.md#estimators."""
-    init_args: dict[str, Any] = {}  # noqa: RUF012 - pydantic copies it
+    init_args: dict[str, object] = {}  # noqa: RUF012 - pydantic copies it
     """Its arguments by scikit-learn's names, checked by scikit-learn. The others keep
     scikit-learn's defaults."""
 
@@ -189,7 +189,7 @@ class Recipe(Part):
         return covers(self.feature_overrides, reference)
 
     @classmethod
-    def of(cls, source: YamlSource, content: Mapping[str, Any]) -> Recipe:
+    def of(cls, source: YamlSource, content: Mapping[str, object]) -> Recipe:
         """Return the recipe with this content; its errors name places in `source`."""
         recipe = cls.model_validate(content)
         recipe._source = source
@@ -207,7 +207,7 @@ class Recipe(Part):
                 del dumped[key]
         return dumped
 
-    def with_arguments(self, arguments: Mapping[str, Any]) -> Recipe:
+    def with_arguments(self, arguments: Mapping[str, object]) -> Recipe:
         """Return the recipe with these added to its `init_args`; its file stays as written."""
         init_args = {**self.estimator.init_args, **arguments}
         estimator = self.estimator.model_copy(update={"init_args": init_args})
@@ -228,7 +228,10 @@ class Recipe(Part):
     @field_validator("tuning")
     @classmethod
     def _check_tuning(cls, tuning: Tuning, info: ValidationInfo) -> Tuning:
-        refuse(tuned_argument_problems(tuning.search_space, info.data.get("estimator")))
+        estimator: Estimator | None = info.data.get("estimator")
+        refuse(
+            tuned_argument_problems(tuning.search_space, estimator.init_args if estimator else ())
+        )
         return tuning
 
     @field_validator("calibration", "decision_threshold")

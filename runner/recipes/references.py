@@ -13,6 +13,7 @@ from runner.project.manifest import (
     Spine,
     full_name,
 )
+from runner.project.yaml_lines import described_at
 from runner.recipes.recipe import Recipe
 from runner.recipes.yaml_source import KeyPath, Problem
 from runner.wording import did_you_mean
@@ -200,6 +201,9 @@ def _not_there(path: KeyPath, name: str, folder: str, manifest: Manifest) -> Ite
     elif name in manifest.disabled:
         hint = "enable it in dbt (`enabled: true`), or take it out of the recipe"
         yield Problem(path, f"the dbt model {name!r} is disabled in dbt", hint)
+    elif place := described_at(manifest.path.parent.parent, folder, name):
+        problem = f"{place} describes {name}, and there is no {name}.sql"
+        yield Problem(path, problem, "write that file, or give the SQL and the YAML one name")
     else:
         known = manifest.spines if folder == "spine_data" else manifest.marts
         yield _unknown(path, f"no dbt model {name!r} in a folder {folder}", name, known)

@@ -9,14 +9,11 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from runner.recipes.estimators import ESTIMATORS, SCORERS, THRESHOLD_SCORERS, names_of
 from runner.recipes.yaml_source import Problem
 from runner.wording import did_you_mean, show
-
-if TYPE_CHECKING:
-    from runner.recipes.recipe import Estimator
 
 REFERENCE = "^[A-Za-z_][A-Za-z0-9_]*:([A-Za-z_][A-Za-z0-9_]*|[*])$"
 # What may stand beside each kind of distribution in tuning.search_space.
@@ -119,14 +116,13 @@ def gate_problems(gate: Mapping[str, float], scoring: Sequence[str] | None) -> l
     return problems
 
 
-def search_space_problems(space: Mapping[str, Any]) -> list[Problem]:
+def search_space_problems(space: Collection[str]) -> list[Problem]:
     """Return what is wrong with a search space in which nothing is searched."""
     return [] if space else [_EMPTY]
 
 
-def tuned_argument_problems(space: Mapping[str, Any], estimator: Estimator | None) -> list[Problem]:
+def tuned_argument_problems(space: Collection[str], fixed: Collection[str]) -> list[Problem]:
     """Return the arguments that are fixed in `init_args` too, or that nobody should search for."""
-    fixed = estimator.init_args if estimator else {}
     problems = []
     for name in space:
         path = ("search_space", name)

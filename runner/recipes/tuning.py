@@ -64,7 +64,7 @@ class Distribution(Part):
         return self
 
     @model_serializer(mode="wrap")
-    def _dump(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+    def _dump(self, handler: SerializerFunctionWrapHandler) -> dict[str, object]:
         keys = DISTRIBUTION_KEYS[self.kind]
         return {key: value for key, value in handler(self).items() if key in keys}
 

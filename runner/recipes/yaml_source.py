@@ -10,9 +10,9 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-from yaml import MarkedYAMLError, Node, ScalarNode, SequenceNode
+from yaml import MappingNode, MarkedYAMLError, Node, ScalarNode, SequenceNode
 from yaml.error import Mark
 from yaml.reader import ReaderError
 
@@ -57,7 +57,7 @@ class YamlSource:
 
     path: Path
     text: str
-    data: dict[str, Any]
+    data: dict[str, object]
     positions: Mapping[KeyPath, Position]
 
     def error(self, path: KeyPath, message: str, hint: str) -> RunnerError:
@@ -99,7 +99,9 @@ def load_yaml(path: Path) -> YamlSource:
     text = _read(path)
     positions: dict[KeyPath, Position] = {}
     try:
-        data = _plain(compose_mapping(text), (), positions)
+        root = compose_mapping(text)
+        positions[()] = _position(root.start_mark)
+        data = _mapping(root, (), positions)
     except RefusalError as err:
         raise _error(path, _position(err.mark), err.message, err.hint) from err
     except MarkedYAMLError as err:
@@ -137,14 +139,21 @@ def _told(err: MarkedYAMLError) -> tuple[Position, str, str]:
     return _position(mark), told, hint
 
 
-def _plain(node: Node, path: KeyPath, positions: dict[KeyPath, Position]) -> Any:
+def _plain(node: Node, path: KeyPath, positions: dict[KeyPath, Position]) -> object:
     """Return the node's plain value and note where everything in it stands."""
     positions.setdefault(path, _position(node.start_mark))
     if isinstance(node, SequenceNode):
         return [_plain(item, (*path, i), positions) for i, item in enumerate(node.value)]
     if isinstance(node, ScalarNode):
         return scalar(node)
-    mapping: dict[str, Any] = {}
+    assert isinstance(node, MappingNode)  # noqa: S101  (there is no other kind)
+    return _mapping(node, path, positions)
+
+
+def _mapping(
+    node: MappingNode, path: KeyPath, positions: dict[KeyPath, Position]
+) -> dict[str, object]:
+    mapping: dict[str, object] = {}
     for key_node, value_node in node.value:
         key = _key(key_node)
         position = _position(key_node.start_mark)

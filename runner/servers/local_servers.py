@@ -198,26 +198,26 @@ def _started(server: _Server, version: str | None) -> ServerStatus:
     server.start()
     try:
         return server.status("running", server.check() or "", changed=True)
-    except RunnerError as error:
+    except RunnerError as err:
         server.stop(server.data)
         raise RunnerError(
-            f"{error.message} (the server that `runner up` made in {server.data})",
+            f"{err.message} (the server that `runner up` made in {server.data})",
             hint=f"set {server.login} as they were when it was made, or move {server.data} away "
             "to begin with an empty one; then `runner up`",
-        ) from error
+        ) from err
 
 
 def _look(server: _Server, *, changed: bool = False) -> ServerStatus:
     try:
         version = server.check()
-    except RunnerError as error:
+    except RunnerError as err:
         return ServerStatus(
             name=server.name,
             address=server.where,
             state="unusable",
             changed=changed,
-            problem=error.message,
-            hint=error.hint,
+            problem=err.message,
+            hint=err.hint,
         )
     if version is None:
         return server.status("stopped", changed=changed)
@@ -245,11 +245,11 @@ def _lock(settings: Settings) -> Iterator[None]:
     try:
         folder.mkdir(parents=True, exist_ok=True)
         file = (folder / "lock").open("w")
-    except (PermissionError, FileExistsError, NotADirectoryError) as error:
+    except (PermissionError, FileExistsError, NotADirectoryError) as err:
         raise RunnerError(
-            f"{error.filename}: {error.strerror}; the local servers keep their data there",
+            f"{err.filename}: {err.strerror}; the local servers keep their data there",
             hint="give yourself the folder (`chown`), or move it away; then `runner up`",
-        ) from error
+        ) from err
     with file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield

@@ -61,8 +61,8 @@ def check(address: PostgresAddress, *, create: bool = False) -> str | None:
         return None
     try:
         return _version(address)
-    except psycopg.OperationalError as error:
-        refused = _told(error)
+    except psycopg.OperationalError as err:
+        refused = _told(err)
     if not create:
         raise _refusal(address, refused)
     _create_database(address, refused)
@@ -130,15 +130,15 @@ def _create_database(address: PostgresAddress, refused: str) -> None:
             )
     except (errors.DuplicateDatabase, errors.UniqueViolation):
         pass  # somebody else's `up` was quicker
-    except errors.InsufficientPrivilege as error:
+    except errors.InsufficientPrivilege as err:
         raise RunnerError(
             f"database {address.database} is missing at {address.host}:{address.port} and user "
             f"{address.user} may not create it",
             hint=f"let an administrator run `createdb -O {address.user} {address.database}`, "
             "or set PGDATABASE to one that exists",
-        ) from error
-    except psycopg.OperationalError as error:
-        raise _refusal(address, _told(error)) from error
+        ) from err
+    except psycopg.OperationalError as err:
+        raise _refusal(address, _told(err)) from err
 
 
 def _refusal(address: PostgresAddress, told: str) -> RunnerError:

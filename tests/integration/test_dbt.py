@@ -1,15 +1,17 @@
 """dbt runs as a subprocess; its progress counts, and its failures are told in a line."""
 
+import dataclasses
 import json
 import re
 import subprocess
-from dataclasses import replace
 
 import pytest
 
+from runner.commands.checking import recipe_errors
 from runner.commands.exposures import write_exposures
 from runner.errors import RunnerError
 from runner.project import dbt
+from runner.project.manifest import load_manifest
 from runner.project.postgres_names import RESERVED
 from tests.e2e.conftest import Project, environment
 from tests.small_project import REPOSITORY, write_project
@@ -191,7 +193,9 @@ def day(project):
 
 
 def test_dbt_computes_days_of_utc_whatever_the_server_and_the_environment_say(project, day):
-    settings = replace(project.settings, env={**project.settings.env, "PGTZ": "Asia/Tokyo"})
+    settings = dataclasses.replace(
+        project.settings, env={**project.settings.env, "PGTZ": "Asia/Tokyo"}
+    )
     dbt.run(settings, ["run", "--select", "day"], lambda _: None)
     assert day() == 0
 
@@ -208,3 +212,40 @@ def test_so_does_a_dbt_by_itself_with_the_hook_of_the_project(project, day):
     subprocess.run(command, cwd=project.root, env=project.settings.env, check=True)
     file.write_text(before)
     assert day() == 0
+
+
+def test_a_project_without_profiles_is_told_as_such(project, tmp_path):
+    path = project.root / "profiles.yml"
+    text = path.read_text()
+    path.unlink()
+    settings = dataclasses.replace(
+        project.settings, env={**project.settings.env, "HOME": str(tmp_path)}
+    )
+    try:
+        with pytest.raises(RunnerError) as caught:
+            dbt.run(settings, ["parse"], lambda _: None)
+    finally:
+        path.write_text(text)
+    assert caught.value.message == f"{path}: no such file, and dbt has no other profile"
+
+
+def test_yaml_without_its_sql_is_told_as_such(project, unit_test):
+    sql, recipe = project.root / "models/feature_mart/reading.sql", project.root / "recipes"
+    text = sql.read_text()
+    sql.unlink()
+    try:
+        with pytest.raises(RunnerError) as caught:
+            dbt.run(project.settings, ["parse"], lambda _: None)
+        (project.root / unit_test).rename(project.root / "unit_test.yml")
+        dbt.run(project.settings, ["parse"], lambda _: None)
+        manifest = load_manifest(project.settings.manifest_path)
+        (told,) = recipe_errors(recipe / "small.yaml", manifest)
+    finally:
+        sql.write_text(text)
+        (project.root / "unit_test.yml").rename(project.root / unit_test)
+    assert caught.value.message == (
+        f"{unit_test} describes the dbt model reading, and there is no reading.sql"
+    )
+    assert told.message.endswith(
+        f"features[0]: {MART}:3 describes reading, and there is no reading.sql"
+    )

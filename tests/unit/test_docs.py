@@ -10,7 +10,7 @@ import typer.main
 import yaml
 
 from runner.cli import app
-from runner.recipes.estimators import argument_problems
+from runner.recipes.arguments import argument_problems
 from runner.recipes.problems import keys_of
 from runner.recipes.recipe import Recipe, load_recipe
 from runner.recipes.yaml_source import load_yaml

@@ -23,14 +23,8 @@ from contract.scoring import TRUSTED_TYPES
 from runner.errors import RunnerError
 from runner.modelling.pipeline import fit_pipeline
 from runner.packaging.boosters import teach_skl2onnx
-from runner.recipes.estimators import (
-    ESTIMATORS,
-    SCORERS,
-    argument_problems,
-    build_estimator,
-    names_of,
-    wants_scaling,
-)
+from runner.recipes.arguments import argument_problems, build_estimator
+from runner.recipes.estimators import ESTIMATORS, SCORERS, names_of, wants_scaling
 from runner.recipes.recipe import load_recipe
 from tests.recipe_files import recipe_text
 

@@ -8,7 +8,7 @@ import pytest
 from runner.commands import new_recipe
 from runner.commands.new_recipe import recipe_text
 from runner.errors import RunnerError
-from runner.recipes.estimators import argument_problems
+from runner.recipes.arguments import argument_problems
 from runner.recipes.recipe import load_recipe
 from runner.recipes.references import manifest_problems
 from tests.unit.test_recipe_references import MARTS, SPINES, manifest

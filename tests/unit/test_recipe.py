@@ -17,13 +17,8 @@ from hypothesis import strategies as st
 from pydantic import BaseModel, ValidationError
 
 from runner.errors import RunnerError
-from runner.recipes.estimators import (
-    ESTIMATORS,
-    SCORERS,
-    THRESHOLD_SCORERS,
-    build_estimator,
-    names_of,
-)
+from runner.recipes.arguments import build_estimator
+from runner.recipes.estimators import ESTIMATORS, SCORERS, THRESHOLD_SCORERS, names_of
 from runner.recipes.keys_table import recipe_reference, renew
 from runner.recipes.problems import keys_of, part_in
 from runner.recipes.recipe import Recipe, load_recipe

@@ -88,11 +88,11 @@ def disk(settings: Settings) -> str:
         try:
             with TemporaryFile(dir=folder):
                 pass
-        except OSError as error:
+        except OSError as err:
             raise RunnerError(
-                f"{folder} cannot be written: {error.strerror}",
+                f"{folder} cannot be written: {err.strerror}",
                 hint=f"give yourself the folder: `chown -R $USER {folder}`",
-            ) from error
+            ) from err
     free = shutil.disk_usage(settings.root).free
     if free < _LEAST_FREE:
         raise RunnerError(
