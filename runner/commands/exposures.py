@@ -14,7 +14,6 @@ import re
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
 
 import yaml
 
@@ -23,6 +22,8 @@ from runner.errors import RunnerError
 from runner.project.freshness import GENERATED
 from runner.project.manifest import load_manifest
 from runner.recipes.recipe import Recipe, all_recipes, load_recipe
+from runner.records.run_facts import CHAMPION, with_alias
+from runner.records.run_reader import open_reader
 from runner.settings import Settings
 from runner.wording import show
 
@@ -39,8 +40,7 @@ def write_exposures(settings: Settings, *, ask_registry: bool = False) -> None:
     Parameters
     ----------
     ask_registry
-        Ask MLflow for the champions. Otherwise what the last time said of them is kept: MLflow
-        takes seconds to import.
+        Ask MLflow for the champions. Otherwise what it said last time is kept.
     """
     paths = _model_paths(settings.root)
     files = (file for path in paths for file in path.rglob("*") if file.suffix in {".sql", ".py"})
@@ -49,10 +49,10 @@ def write_exposures(settings: Settings, *, ask_registry: bool = False) -> None:
     owners, disabled = _known_to_dbt(settings)
     recipes = _recipes(settings.root, models - disabled)
     champions = _champions(settings, recipes) if ask_registry else _told_before(path)
-    exposures: dict[str, dict[str, Any]] = {}
+    exposures: dict[str, dict[str, object]] = {}
     for recipe in recipes:
         for exposure in _exposures(recipe, owners.get(recipe.spine, ""), champions):
-            exposures.setdefault(exposure["name"], exposure)
+            exposures.setdefault(str(exposure["name"]), exposure)
     try:
         _write(path, list(exposures.values()))
     except OSError as err:
@@ -75,8 +75,8 @@ def _views(recipe: Recipe) -> list[str]:
 
 
 def _exposures(
-    recipe: Recipe, owner: str, champions: Mapping[str, Mapping[str, Any]]
-) -> list[dict[str, Any]]:
+    recipe: Recipe, owner: str, champions: Mapping[str, Mapping[str, object]]
+) -> list[dict[str, object]]:
     """Return the exposures of the ML model and of its endpoint."""
     name = re.sub(r"\W", "_", recipe.name)
     marts = [f"ref('{view}')" for view in _views(recipe)]
@@ -107,33 +107,28 @@ def _exposures(
     ]
 
 
-def _champions(settings: Settings, recipes: list[Recipe]) -> dict[str, dict[str, Any]]:
+def _champions(settings: Settings, recipes: list[Recipe]) -> dict[str, dict[str, object]]:
     """Return registered model → what to tell of its champion; none where there is no registry."""
     uri = settings.mlflow_tracking_uri
-    if uri.startswith("sqlite:///") and not Path(uri.removeprefix("sqlite:///")).is_file():
-        return {}
-    from runner.records import tracking
-    from runner.records.aliases import CHAMPION, version_with
-
-    client = tracking.connect(settings)
-    found: dict[str, dict[str, Any]] = {}
+    reader = open_reader(settings)
+    found: dict[str, dict[str, object]] = {}
     for name in {recipe.registered_model_name for recipe in recipes}:
-        champion = version_with(client, name, CHAMPION)
-        if champion is None:
+        champion = with_alias(reader.versions(name), CHAMPION)
+        run = reader.run(champion.run_id) if champion else None
+        if champion is None or run is None:
             continue
-        run = client.get_run(champion.run_id)
-        scores = {k: round(v, 4) for k, v in run.data.metrics.items() if k.startswith("test_")}
-        link = f"#/experiments/{run.info.experiment_id}/runs/{champion.run_id}"  # in MLflow's UI
+        scores = {k: round(v, 4) for k, v in run.metrics.items() if k.startswith("test_")}
+        link = f"#/experiments/{run.experiment_id}/runs/{run.run_id}"  # in MLflow's UI
         found[name] = {
-            "champion_version": str(champion.version),
+            "champion_version": champion.version,
             "metrics": dict(sorted(scores.items())),
-            "mlflow_run_id": champion.run_id,
+            "mlflow_run_id": run.run_id,
             "mlflow_run": f"{uri.rstrip('/')}/{link}" if uri.startswith("http") else link,
         }
     return found
 
 
-def _told_before(path: Path) -> dict[str, dict[str, Any]]:
+def _told_before(path: Path) -> dict[str, dict[str, object]]:
     """Return what the file that is there tells of champions."""
     try:
         before = yaml.safe_load(path.read_text(encoding="utf-8"))["exposures"]
@@ -172,7 +167,7 @@ def _model_paths(root: Path) -> list[Path]:
     return [root / folder for folder in folders]
 
 
-def _write(path: Path, exposures: list[dict[str, Any]]) -> None:
+def _write(path: Path, exposures: list[dict[str, object]]) -> None:
     """Replace the file at once, if it changes: dbt may be reading it."""
     plain = json.loads(json.dumps({"exposures": exposures}))  # nothing shared: no YAML anchors
     text = _HEADER + yaml.safe_dump(plain, sort_keys=False, width=100)
