@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from runner.commands.plan import Plan, Step
+from runner.commands.plan import Plan, PlanStep
 
 
 def plan_columns(plan: Plan) -> list[str]:
@@ -50,7 +50,7 @@ def plan_json(plan: Plan) -> dict[str, Any]:
     }
 
 
-def _row(plan: Plan, step: Step) -> list[str]:
+def _row(plan: Plan, step: PlanStep) -> list[str]:
     rows = "" if step.rows is None else f"{step.rows:,}"
     if plan.price_per_tib is None:
         return [step.kind, step.name, rows, step.problem]

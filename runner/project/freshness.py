@@ -15,6 +15,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from typing import Any
 
 import yaml
 
@@ -93,7 +94,7 @@ def fingerprint(settings: Settings) -> str | None:
     return digest.hexdigest()
 
 
-def kept(settings: Settings, name: str) -> dict[str, object]:
+def kept(settings: Settings, name: str) -> dict[str, Any]:
     """Return what `keep` was given under `name`; nothing where there is none."""
     try:
         content = json.loads(_path(settings, name).read_bytes())
