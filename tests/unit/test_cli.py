@@ -8,6 +8,8 @@ import typer
 from typer.testing import CliRunner
 
 from runner import __version__, cli
+from runner.commands.model_argument import registered_name
+from runner.commands.server_report import show_servers
 from runner.errors import RunnerError
 
 HEAVY = {"dbt", "feast", "matplotlib", "mlflow", "numpy", "onnx", "pandas", "psycopg", "pyarrow"}
@@ -82,15 +84,15 @@ def test_an_unknown_failure_keeps_its_traceback(failing):
 
 
 def test_a_recipe_stands_for_the_model_it_trains(tmp_path):
-    assert cli._model_name("some_model") == "some_model"
+    assert registered_name("some_model") == "some_model"
     with pytest.raises(RunnerError, match=r"no\.yaml"):
-        cli._model_name(str(tmp_path / "no.yaml"))
+        registered_name(str(tmp_path / "no.yaml"))
 
 
 def test_servers_are_shown_with_what_is_wrong(capsys):
     from runner.servers.local_servers import ServerStatus
 
-    cli._show_servers(
+    show_servers(
         [
             ServerStatus("PostgreSQL", "127.0.0.1:1", "running", "18.6", changed=True),
             ServerStatus("Redis", "127.0.0.1:2", "unusable", problem="a stranger", hint="move"),
