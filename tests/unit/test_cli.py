@@ -110,3 +110,28 @@ def test_every_command_in_a_project_takes_the_target():
         for leaf in leaves.values():
             # `runner init` writes all targets, and has no project to read one from.
             assert ("target" in {option.name for option in leaf.params}) == (name != "init"), name
+
+
+@pytest.mark.parametrize(
+    ("story", "allowed"),
+    [
+        ("checking", set()),
+        ("checking_report", set()),
+        ("model_comparison", set()),
+        ("comparison_report", set()),
+        ("lineage", set()),
+        ("lineage_report", set()),
+        ("doctor", {"psycopg", "redis"}),
+        ("doctor_report", {"psycopg", "redis"}),
+        ("plan", {"numpy", "pandas", "psycopg", "pyarrow"}),
+        ("plan_report", {"numpy", "pandas", "psycopg", "pyarrow"}),
+        ("exposures", set()),
+        ("online_values", set()),
+    ],
+)
+def test_a_command_that_reads_a_few_rows_imports_little(story, allowed):
+    code = (
+        f"import sys, runner.commands.{story}; print(*{{n.partition('.')[0] for n in sys.modules}})"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert HEAVY & set(done.stdout.split()) == allowed
