@@ -23,6 +23,23 @@ from runner.settings import Settings
 _FILES = ("index.html", "catalog.json")
 
 
+def serve_docs(settings: Settings, port: int) -> None:
+    """Generate the docs, then serve them on loopback until Ctrl-C.
+
+    Raises
+    ------
+    RunnerError
+        If the port is taken, or dbt fails.
+    """
+    with dbt.docs_server(settings, port) as server:
+        generate(settings)
+        console.result(f"dbt docs on http://127.0.0.1:{port} (Ctrl-C ends)")
+        try:
+            server.serve_forever()
+        except KeyboardInterrupt:
+            console.note("stopped")
+
+
 def generate(settings: Settings) -> None:
     """Write the docs of the project as it is now to `target/docs`.
 

@@ -5,8 +5,17 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
+from runner import console
 from runner.commands.lineage import LineageAnswer, User
 from runner.lineage.lineage_graph import Lineage, LineageColumn
+
+
+def show_lineage(answer: LineageAnswer, form: str, *, as_json: bool) -> None:
+    """Print the answer as text, as a Mermaid graph (`form` is `mermaid`) or as JSON."""
+    if as_json:
+        console.result_json(as_json_types(answer))
+    else:
+        console.result(as_mermaid(answer) if form == "mermaid" else as_text(answer))
 
 
 def as_text(answer: LineageAnswer) -> str:
@@ -21,7 +30,7 @@ def as_text(answer: LineageAnswer) -> str:
     return "\n".join(lines)
 
 
-def as_json(answer: LineageAnswer) -> dict[str, Any]:
+def as_json_types(answer: LineageAnswer) -> dict[str, Any]:
     """Return the answer in JSON's types; `upstream` is column → what it is computed from."""
     lineage = answer.lineage
     return {

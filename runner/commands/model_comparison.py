@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
-from collections import Counter
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -21,7 +18,6 @@ _DATA = ("spine_from", "spine_to", "dataset_sha256", "git_commit", "dbt_manifest
 _PERIODS = ("train_until", "test_from")
 # Keys of the recipe that other lines tell of, or that decide nothing.
 _TOLD_ELSEWHERE = frozenset({"description", "estimator", "features"})
-_DIGEST = re.compile("([0-9a-f]{12})[0-9a-f]{20,52}")
 
 
 @dataclass(frozen=True)
@@ -62,18 +58,6 @@ def compare(settings: Settings, a: str, b: str) -> list[ComparedProperty]:
     ]
 
 
-def table(rows: Sequence[ComparedProperty]) -> tuple[list[list[str]], str]:
-    """Return the cells of every metric and of all that differs, and a line about the rest."""
-    equal = Counter(row.group for row in rows if not row.differs and row.group != "metrics")
-    told = ", ".join(f"{group} {count}" for group, count in equal.items())
-    cells = [
-        [row.group, row.name, "≠" if row.differs else "", _shown(row.a), _shown(row.b)]
-        for row in rows
-        if row.differs or row.group == "metrics"
-    ]
-    return cells, f"the same in both: {told}; --json has them" if told else ""
-
-
 def _properties(reader: RunReader, reference: str) -> dict[tuple[str, str], Any]:
     """Return (group, name) → value of one model, in the order of the table."""
     run = find_run(reader, reference)
@@ -103,12 +87,3 @@ def _serving_json(reader: RunReader, run: RunFacts, reference: str) -> dict[str,
             hint="compare runs that were recorded to their end",
         )
     return read_json(reader, run, "serving_bundle/serving.json")
-
-
-def _shown(value: object) -> str:
-    """Return the value as it stands in the table: of digests and ids the first 12 digits."""
-    if value is None:
-        return "–"
-    if isinstance(value, float):
-        return f"{value:.4f}".rstrip("0").rstrip(".")
-    return _DIGEST.sub(r"\1", str(value))

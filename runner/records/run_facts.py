@@ -13,6 +13,8 @@ from contract.model_registry import local_folder
 from runner.errors import RunnerError
 from runner.wording import did_you_mean
 
+CHAMPION = "champion"
+
 
 @dataclass(frozen=True)
 class RunFacts:

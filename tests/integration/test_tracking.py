@@ -20,8 +20,9 @@ from contract.scoring import Predictions, load_model
 from contract.serving_errors import BundleError
 from runner.commands import promotion
 from runner.commands.champion_comparison import compare_with_champion
+from runner.commands.comparison_report import table
 from runner.commands.model_comparison import ComparedProperty as Row
-from runner.commands.model_comparison import compare, table
+from runner.commands.model_comparison import compare
 from runner.commands.reproduction import _fit_again
 from runner.errors import RunnerError
 from runner.modelling.contender import NO_CHAMPION, Contender, score_intervals

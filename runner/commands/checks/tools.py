@@ -9,6 +9,8 @@ from contract.bundle import Bundle
 from runner.errors import RunnerError
 from runner.project.manifest import load_manifest
 from runner.recipes.recipe import all_recipes, load_recipe
+from runner.records.run_facts import CHAMPION, with_alias
+from runner.records.run_reader import open_reader
 from runner.servers import redis_login, redis_server
 from runner.settings import Settings
 
@@ -86,12 +88,7 @@ def mlflow(settings: Settings) -> str:
     uri = settings.mlflow_tracking_uri
     if _is_new(uri):
         return f"{uri}: not there yet; the first `runner train` makes it"
-    from runner.records import tracking
-
-    client = tracking.connect(settings)
-    client.search_experiments(max_results=1)
-    models = client.search_registered_models()
-    return f"{uri}: {len(models)} registered models"
+    return f"{uri}: {len(open_reader(settings).models())} registered models"
 
 
 def champions(settings: Settings) -> str:
@@ -102,15 +99,13 @@ def champions(settings: Settings) -> str:
     if _is_new(settings.mlflow_tracking_uri):
         return "none yet"
     from runner.packaging.served_version import load_version
-    from runner.records import tracking
-    from runner.records.aliases import CHAMPION, version_with
 
-    client = tracking.connect(settings)
+    reader = open_reader(settings)
     verified = []
     for name in sorted(
         {load_recipe(path).registered_model_name for path in all_recipes(settings.root)}
     ):
-        if version_with(client, name, CHAMPION) is not None:
+        if with_alias(reader.versions(name), CHAMPION):
             model, number = load_version(settings, f"models:/{name}@{CHAMPION}")
             verified.append(f"{name} version {number}")
             _require_marts(settings, verified[-1], model.bundle)

@@ -83,11 +83,11 @@ def plan_views(
             knowledge_time=knowledge_time,
         )
         is_table = not source.startswith("(")
-        views.append(_with_index(connection, planned) if is_table else planned)
+        views.append(with_index(connection, planned) if is_table else planned)
     return views
 
 
-def _with_index(connection: psycopg.Connection, view: JoinView) -> JoinView:
+def with_index(connection: psycopg.Connection, view: JoinView) -> JoinView:
     """Return the view of a table with what its indexes allow; advises one where it has none."""
     created = view.created.name if view.created and view.knowledge_time else None
     keys, stamp = [column.name for _, column in view.keys], view.timestamp.name
