@@ -86,6 +86,7 @@ def train(settings: Settings, path: Path) -> TrainingResult:
 
     from runner.commands.champion_comparison import compare_with_champion
     from runner.feature_store.store import apply_recipe, open_store, recipe_features, spine_job
+    from runner.modelling.classes import class_warnings
     from runner.modelling.contender import Contender, score_intervals
     from runner.modelling.evaluation import as_served, evaluate
     from runner.modelling.fitted_model import fit_model
@@ -108,6 +109,8 @@ def train(settings: Settings, path: Path) -> TrainingResult:
         billed |= read_bill("split", rows.schema.metadata)
         labels = split_labels(recipe, spine, rows)
         step.update(", ".join(f"{len(y):,} {name}" for name, y in labels.items()))
+    for warning in class_warnings(recipe, labels):
+        console.warn(warning)
 
     with console.step("feast: apply definitions, join features point-in-time") as step:
         apply_recipe(store, manifest, recipe)

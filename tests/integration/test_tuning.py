@@ -287,7 +287,7 @@ def test_a_fold_of_one_class_is_refused_before_anything_is_tried(tmp_path):
     with pytest.raises(RunnerError) as refused:
         tune(project(tmp_path), searching(tmp_path, more="  folds: 3\n"), spoiled)
     assert refused.value.message.endswith(
-        "tuning.folds: label y is 1 in all 76 validation rows of fold 1 of 3"
+        "tuning.folds: fold 1 of 3: label y is 1 in all 76 validation rows"
     )
 
 
