@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
@@ -27,7 +28,12 @@ from runner.modelling.split import TimeSplit, TooFewRowsError, split_by_time
 from runner.project.manifest import EVENT_TIMESTAMP, Spine
 
 if TYPE_CHECKING:
+    from typing_extensions import Buffer
+
     from runner.recipes.recipe import Recipe
+
+
+_STRING_BYTES = 2**31 - 1  # all that a column of type string holds in one chunk
 
 
 class Rows(NamedTuple):
@@ -166,14 +172,34 @@ def table_digest(table: pa.Table) -> str:
     for name in table.column_names:
         column = table[name]
         valid = np.packbits(np.asarray(column.is_valid().to_numpy(), dtype=np.bool_))
-        dense = pa.chunked_array([column.drop_null().combine_chunks()], type=column.type)
+        dense = _in_one_chunk(column.drop_null())
         digest.update(f"{name}:{column.type}:{len(column)}\n".encode())
         digest.update(valid.tobytes())
-        sink = pa.BufferOutputStream()
-        with pa.ipc.new_stream(sink, pa.schema([("values", column.type)])) as writer:
+        schema = pa.schema([("values", dense.type)])
+        with pa.ipc.new_stream(pa.PythonFile(_Sink(digest), mode="w"), schema) as writer:
             writer.write_table(pa.table({"values": dense}))
-        digest.update(sink.getvalue())
     return digest.hexdigest()
+
+
+class _Sink(io.RawIOBase):
+    """A file that passes what is written on to a digest: no second copy of a large column."""
+
+    def __init__(self, digest: hashlib._Hash) -> None:
+        self._digest = digest
+
+    def writable(self) -> bool:
+        return True
+
+    def write(self, data: Buffer, /) -> int:
+        self._digest.update(data)
+        return memoryview(data).nbytes
+
+
+def _in_one_chunk(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    """Return the column in one chunk; texts whose offsets exceed 32 bits as large_string."""
+    if pa.types.is_string(column.type) and column.nbytes > _STRING_BYTES:
+        column = column.cast(pa.large_string())
+    return pa.chunked_array([column.combine_chunks()], type=column.type)
 
 
 def _refuse_unusable(recipe: Recipe, spine: Spine, table: pa.Table) -> None:

@@ -98,14 +98,15 @@ def champions(settings: Settings) -> str:
         return "none yet"
     from runner.packaging.served_version import load_version
     from runner.records import tracking
-    from runner.records.aliases import CHAMPION, version_with
+    from runner.records.aliases import CHAMPION, run_of, version_with
 
     client = tracking.connect(settings)
     verified = []
     for name in sorted(
         {load_recipe(path).registered_model_name for path in all_recipes(settings.root)}
     ):
-        if version_with(client, name, CHAMPION) is not None:
+        if (champion := version_with(client, name, CHAMPION)) is not None:
+            run_of(client, champion)
             model, number = load_version(settings, f"models:/{name}@{CHAMPION}")
             verified.append(f"{name} version {number}")
             _require_marts(settings, verified[-1], model.bundle)
