@@ -33,6 +33,7 @@ class HttpReader:
             tags=_pairs(data.get("tags")),
             params=_pairs(data.get("params")),
             metrics={each["key"]: float(each["value"]) for each in data.get("metrics", ())},
+            is_deleted=info.get("lifecycle_stage") == "deleted",
         )
 
     def models(self) -> list[str]:
