@@ -82,7 +82,7 @@ def schemas(settings: Settings) -> str:
 
 def indexes(settings: Settings) -> str:
     """See that every big feature mart has the index that the point-in-time join descends."""
-    from runner.warehouse.postgres.indexes import check_indexes, index_advice
+    from runner.warehouse.postgres.indexes import index_advice, table_indexes
 
     found = []
     with _connect(settings) as connection:
@@ -91,9 +91,10 @@ def indexes(settings: Settings) -> str:
             if not _value(connection, "select to_regclass(%s) is not null", table):
                 continue
             found.append(mart.name)
-            index = (table, mart.join_keys, mart.timestamp_field, mart.created_timestamp_column)
-            if not check_indexes(connection, *index).is_usable:
-                advice = index_advice(connection, *index)
+            keys, stamp = mart.join_keys, mart.timestamp_field
+            if table_indexes(connection, table).key_order(keys, stamp) is None:
+                created = mart.created_timestamp_column
+                advice = index_advice(connection, table, keys, stamp, created)
                 if advice:
                     raise RunnerError(advice[0], hint=f"{advice[1]} ({mart.file})")
     return f"as the join needs them: {', '.join(found)}" if found else "no feature mart is built"

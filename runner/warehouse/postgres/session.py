@@ -19,6 +19,7 @@ from psycopg.conninfo import make_conninfo
 
 from runner.errors import RunnerError
 from runner.sql import quote
+from runner.warehouse.join.refusals import refusal_in
 from runner.warehouse.postgres.session_settings import READ_ONLY, READ_WRITE, settings_sql
 
 # The size of one batch, and with it the memory a stream needs beside what its reader keeps.
@@ -180,6 +181,8 @@ def _failures(what: str) -> Iterator[None]:
     try:
         yield
     except (AdbcError, OSError, pa.ArrowException) as error:
+        if refused := refusal_in(error):
+            raise refused from error
         raise RunnerError(
             f"{what}: {str(error).partition('Query was:')[0].strip()}",
             hint="run `runner status` to see the servers, `job.to_sql()` to see the query",

@@ -7,6 +7,8 @@ after each transaction. So every transaction sets what it rests on itself.
 
 from __future__ import annotations
 
+from runner.sql import text_postgres
+
 _SETTINGS = {
     "TimeZone": "UTC",
     "DateStyle": "ISO, MDY",
@@ -25,9 +27,7 @@ READ_WRITE = "set transaction read write"
 def settings_sql(**more: str) -> str:
     """Return the query that sets the transaction it runs in: ours, and `more`."""
     settings = {**_SETTINGS, **more}
-    calls = (f"set_config('{name}', {_text(value)}, true)" for name, value in settings.items())
+    calls = (
+        f"set_config('{name}', {text_postgres(value)}, true)" for name, value in settings.items()
+    )
     return f"select {', '.join(calls)}"
-
-
-def _text(value: str) -> str:
-    return "'" + value.replace("'", "''") + "'"
