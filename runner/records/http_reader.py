@@ -8,7 +8,13 @@ from urllib.parse import urlsplit
 
 from contract.mlflow_http import MlflowServer
 from contract.serving_errors import BundleError
-from runner.records.run_facts import RunFacts, VersionFacts, no_artifact, stored_file
+from runner.records.run_facts import (
+    RunFacts,
+    VersionFacts,
+    no_artifact,
+    stored_file,
+    versions_filter,
+)
 
 _PAGE = "100"
 
@@ -47,8 +53,7 @@ class HttpReader:
         if model is None:
             return []
         aliases = sorted((each["alias"], str(each["version"])) for each in model.get("aliases", ()))
-        quote = '"' if "'" in name else "'"
-        pages = self._pages("model-versions/search", filter=f"name = {quote}{name}{quote}")
+        pages = self._pages("model-versions/search", filter=versions_filter(name))
         found = [each for page in pages for each in page.get("model_versions", ())]
         return [
             VersionFacts(

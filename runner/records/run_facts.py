@@ -81,6 +81,12 @@ def not_registered(name: str, names: Sequence[str]) -> RunnerError:
     )
 
 
+def versions_filter(name: str) -> str:
+    """Return MLflow's filter for the versions of a model; it knows no escape, but both quotes."""
+    quote = '"' if "'" in name else "'"
+    return f"name = {quote}{name}{quote}"
+
+
 def with_alias(versions: Iterable[VersionFacts], alias: str) -> VersionFacts | None:
     """Return the version with the alias; None if none has it."""
     return next((version for version in versions if alias in version.aliases), None)

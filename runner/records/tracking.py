@@ -29,7 +29,7 @@ from runner.errors import RunnerError
 from runner.packaging.served_model import trusted_types
 from runner.records.aliases import CHAMPION, version_with
 from runner.records.dead_runs import this_process
-from runner.records.run_facts import not_registered
+from runner.records.run_facts import not_registered, versions_filter
 from runner.records.run_record import Training, write_artifacts
 from runner.records.trial_runs import record_trials
 from runner.servers.tracking_server import require_tracking_server
@@ -205,7 +205,7 @@ def require_model(client: MlflowClient, name: str) -> None:
 
 def versions_of(client: MlflowClient, name: str) -> list[ModelVersion]:
     """Return the model's versions, the newest first; none if there is no such model."""
-    found: list[ModelVersion] = list(client.search_model_versions(f"name = '{name}'"))
+    found: list[ModelVersion] = list(client.search_model_versions(versions_filter(name)))
     return sorted(found, key=lambda version: -int(version.version))
 
 
