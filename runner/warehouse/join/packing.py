@@ -44,7 +44,7 @@ def unpacked_types(types: Sequence[pa.DataType], packs: Packs) -> list[pa.DataTy
 
 def after(count: int, packs: Iterable[Packs]) -> Packs:
     """Return the packs of several parts, one after the other, behind `count` single columns."""
-    found = [(position,) for position in range(count)]
+    found: list[tuple[int, ...]] = [(position,) for position in range(count)]
     for part in packs:
         start = sum(map(len, found))
         found += [tuple(start + position for position in positions) for positions in part]

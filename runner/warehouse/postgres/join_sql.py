@@ -53,14 +53,14 @@ def point_in_time_query(
     outputs = [f"{spine_alias}.{quote(spine.row)}"]
     outputs += [_spine_output(column, spine, spine_alias) for column in columns]
     joins = []
-    packs = packed_features(views, columns)
-    for number, view in enumerate(views, start=1):
+    packs = packed_features(views, columns) or [None] * len(views)
+    for number, (view, together) in enumerate(zip(views, packs, strict=True), start=1):
         alias = f"v{number}{suffix}"
-        outputs += _view_outputs(view, alias, packs and packs[number - 1])
+        outputs += _view_outputs(view, alias, together)
         if not view.is_indexed:
             ctes += merge_ctes(view, spine, spine_alias, alias)
         join = lateral_join if view.is_indexed else merge_join
-        joins.append(join(view, spine, spine_alias, alias, packs and packs[number - 1]))
+        joins.append(join(view, spine, spine_alias, alias, together))
     if all(view.is_indexed for view in views):
         order = _visiting_order(spine, views, block_rows)
         driver = f"(select * from {spine_alias} order by {order}) as {spine_alias}"
@@ -74,7 +74,7 @@ def point_in_time_query(
 
 def packed_features(
     views: Sequence[JoinView], columns: Sequence[JoinColumn]
-) -> tuple[Packs, ...] | None:
+) -> Sequence[Packs] | None:
     """Return which features of each view travel together; None where all have a column.
 
     Raises
@@ -85,10 +85,10 @@ def packed_features(
     width = 1 + len(columns)
     if width + sum(len(view.features) for view in views) <= _MOST_COLUMNS:
         return None
-    packs = tuple(
+    packs = [
         pack(exported_type(feature.column, feature.declared) for feature in view.features)
         for view in views
-    )
+    ]
     width += sum(map(len, packs))
     if width > _MOST_COLUMNS:
         raise RunnerError(

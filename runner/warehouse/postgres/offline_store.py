@@ -155,7 +155,7 @@ class PointInTimePostgreSQLOfflineStore(PostgreSQLOfflineStore):  # type: ignore
                 rows.spine.row,
                 rows.upload,
                 rows.beside,
-                packs and after(len(rows.returned), packs),
+                after(len(rows.returned), packs) if packs else None,
             ),
             config,
             full_feature_names=full_feature_names,
