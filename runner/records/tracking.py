@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -24,6 +24,7 @@ from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 from mlflow.models import ModelSignature, infer_signature
 from mlflow.types import ColSpec, DataType, Schema
+from mlflow.types.schema import AnyType
 
 from runner.errors import RunnerError
 from runner.packaging.served_model import trusted_types
@@ -35,10 +36,7 @@ from runner.records.trial_runs import record_trials
 from runner.servers.tracking_server import require_tracking_server
 
 if TYPE_CHECKING:
-    import numpy as np
-    import numpy.typing as npt
-    import pandas as pd
-
+    from runner.feature_store.store import RecipeFeature
     from runner.project.manifest import Spine
     from runner.recipes.recipe import Recipe
     from runner.settings import Settings
@@ -247,26 +245,34 @@ def _dataset(training: Training) -> Dataset:
 def _log_pipeline(run_id: str, training: Training) -> None:
     pipeline, X = training.model.pipeline, training.prepared.data.test.X.head(5)
     _, trusted = trusted_types(pipeline)
+    predicted = infer_signature(X, pipeline.predict(X))
     with mlflow.start_run(run_id=run_id):
         mlflow.sklearn.log_model(
             pipeline,
             name="model",
             serialization_format="skops",
             skops_trusted_types=trusted,
-            signature=_signature(X, pipeline.predict(X)),
+            signature=_signature(training.prepared.features, predicted.outputs),
             input_example=X.astype({name: "float64" for name in X if X[name].dtype != object}),
             pip_requirements=training.pip_requirements,
         )
 
 
-def _signature(X: pd.DataFrame, predictions: npt.NDArray[np.generic]) -> ModelSignature:
-    """Return a signature that takes numbers as pandas and SQL hand them out, missing or not."""
+_SIGNATURE_TYPES = {
+    "string": DataType.string,
+    "float64": DataType.double,
+    "float32": DataType.double,
+}
+
+
+def _signature(features: Sequence[RecipeFeature], outputs: Schema) -> ModelSignature:
+    """Return a signature that takes features as pandas and SQL hand them out, missing or not.
+
+    MLflow converts no int64, Int64 or bool to double, so whole numbers and flags are of any type;
+    the pipeline makes them numbers.
+    """
     columns = [
-        ColSpec(
-            DataType.string if X[name].dtype == object else DataType.double,
-            str(name),
-            required=False,
-        )
-        for name in X
+        ColSpec(_SIGNATURE_TYPES.get(feature.dtype, AnyType()), feature.column, required=False)
+        for feature in features
     ]
-    return ModelSignature(Schema(columns), infer_signature(X, predictions).outputs)
+    return ModelSignature(Schema(columns), outputs)
