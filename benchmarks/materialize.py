@@ -34,9 +34,10 @@ import psutil
 import psycopg
 import redis
 
+from contract.redis_address import RedisAddress
 from runner.project.manifest import FeatureMart, MartColumn
 from runner.servers import postgres_server, redis_server
-from runner.settings import LocalRedis, PostgresAddress, Settings
+from runner.settings import PostgresAddress, Settings
 
 PROJECT = "bench"
 DAYS = 30
@@ -284,7 +285,7 @@ def _stock(folder: Path, env: dict[str, str], latest: bool = False) -> Any:
     from feast.value_type import ValueType
 
     types = {"int64": Int64, "float64": Float64, "string": String, "bool": Bool}
-    address = LocalRedis(env["REDIS_URL"])
+    address = RedisAddress.from_url(env["REDIS_URL"])
     store = FeatureStore(
         config=RepoConfig(
             project=PROJECT,
@@ -413,7 +414,7 @@ def _servers(redis_binary: Path | None) -> Iterator[tuple[PostgresAddress, str, 
         f"project: {PROJECT}\nonline_store: {{key_ttl_seconds: 86400}}\n"
     )
     address = PostgresAddress("127.0.0.1", _free_port(), "runner", "runner", "bench")
-    online = LocalRedis(f"redis://127.0.0.1:{_free_port()}/0")
+    online = RedisAddress.from_url(f"redis://127.0.0.1:{_free_port()}/0")
     try:
         postgres_server.start(
             address, folder / "postgres", options=postgres_server.THROWAWAY_OPTIONS

@@ -5,16 +5,18 @@ from __future__ import annotations
 import base64
 import json
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from http import HTTPStatus
 from http.client import HTTPException, HTTPResponse
 from pathlib import Path
 from typing import Any
 from urllib.error import HTTPError, URLError
 from urllib.parse import quote, urlencode
-from urllib.request import Request, urlopen
+from urllib.request import Request
 
 from contract.bundle import MANIFEST
+from contract.mlflow_transport import certificate_hint, opener
 from contract.serving_errors import BundleError, RegistryError
 
 _TIMEOUT = 10.0
@@ -27,6 +29,7 @@ class MlflowServer:
     def __init__(self, url: str, env: Mapping[str, str]) -> None:
         self._url = url.rstrip("/")
         self._headers = _credentials(env)
+        self._opener = opener(env)
 
     def require(self) -> None:
         """Return if the server answers as MLflow and lets us in.
@@ -82,13 +85,28 @@ class MlflowServer:
                 raise BundleError(f"{path}: {name} is not a plain file name", hint="train again")
             self._save(f"{path}/{name}", folder / name)
 
+    def read(self, path: str) -> bytes:
+        """Return the content of the artifact at the path.
+
+        Raises
+        ------
+        RegistryError
+            If the server does not answer.
+        BundleError
+            If there is no such artifact.
+        """
+        with self._artifact(path) as response:
+            return response.read()
+
     def _save(self, path: str, target: Path) -> None:
+        with self._artifact(path) as response, target.open("wb") as file:
+            shutil.copyfileobj(response, file)
+
+    @contextmanager
+    def _artifact(self, path: str) -> Iterator[HTTPResponse]:
         try:
-            with (
-                self._open(f"/api/2.0/mlflow-artifacts/artifacts/{quote(path)}") as response,
-                target.open("wb") as file,
-            ):
-                shutil.copyfileobj(response, file)
+            with self._open(f"/api/2.0/mlflow-artifacts/artifacts/{quote(path)}") as response:
+                yield response
         except HTTPError as err:
             if err.code == HTTPStatus.NOT_FOUND:
                 raise BundleError(f"{path}: no such artifact", hint="train again") from err
@@ -98,7 +116,7 @@ class MlflowServer:
 
     def _open(self, path: str) -> HTTPResponse:
         request = Request(self._url + path, headers=self._headers)  # noqa: S310 - http(s) only
-        response: HTTPResponse = urlopen(request, timeout=_TIMEOUT)  # noqa: S310 - likewise
+        response: HTTPResponse = self._opener.open(request, timeout=_TIMEOUT)
         return response
 
     def _failed(self, err: Exception) -> RegistryError:
@@ -108,6 +126,12 @@ class MlflowServer:
                 f"({err.code} {HTTPStatus(err.code).phrase})",
                 hint="set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or "
                 "MLFLOW_TRACKING_TOKEN",
+            )
+        cause = err.reason if isinstance(err, URLError) else err
+        if isinstance(cause, Exception) and (hint := certificate_hint(cause)):
+            return RegistryError(
+                f"the MLflow server at {self._url} and we do not trust each other: {cause}",
+                hint=hint,
             )
         if isinstance(err, URLError) and not isinstance(err, HTTPError):
             reason = err.reason.strerror if isinstance(err.reason, OSError) else None

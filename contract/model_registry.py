@@ -89,7 +89,7 @@ def open_source(model_uri: str, tracking_uri: str, env: Mapping[str, str]) -> So
     tracking_uri
         MLflow's `sqlite:///…` database, read-only, or `http(s)://…` server.
     env
-        Read for MLFLOW_TRACKING_TOKEN, MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD.
+        Read for MLflow's own variables of login and TLS.
 
     Raises
     ------

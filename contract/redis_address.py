@@ -1,78 +1,248 @@
-"""Where the online store is: `REDIS_URL`, taken apart."""
+"""Where the online store is: `REDIS_URL`, read here for the runner, Feast and serving alike.
+
+An option that is not carried out is refused by name: whoever reads `?db=2` and passes over it opens
+another database than the one that was written.
+"""
 
 from __future__ import annotations
 
-import ssl
+import re
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from urllib.parse import parse_qs, unquote, urlsplit
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any
+from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
 
 from contract.serving_errors import ConfigurationError
 
-_FALSE = frozenset({"0", "F", "FALSE", "N", "NO"})  # redis.connection.FALSE_STRINGS
+if TYPE_CHECKING:
+    import ssl
+
+_PORT = 6379
+_SCHEMES = ("redis", "rediss", "unix")
+_LOGIN = ("username", "password", "db")
+_TLS = ("ssl_ca_certs", "ssl_certfile", "ssl_keyfile", "ssl_cert_reqs", "ssl_check_hostname")
+_REQUIREMENTS = ("none", "optional", "required")
+_BOOLEANS = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
+
+
+@dataclass(frozen=True)
+class RedisTls:
+    """How a `rediss://` connection is encrypted; the names are redis-py's.
+
+    Attributes
+    ----------
+    ca_certs
+        PEM file of the authorities that serving trusts instead of the system's; redis-py, and so
+        the runner and Feast, trust both.
+    certfile, keyfile
+        The client's certificate and its key, for a server that asks for one.
+    cert_reqs
+        `none`: whoever answers is trusted; `optional` and `required`: the certificate is verified.
+    """
+
+    ca_certs: str | None = None
+    certfile: str | None = None
+    keyfile: str | None = None
+    cert_reqs: str = "required"
+    check_hostname: bool = True
+
+    def context(self) -> ssl.SSLContext:
+        """Return what encrypts a connection; the files are read once.
+
+        Raises
+        ------
+        ConfigurationError
+            If one of the files cannot be read.
+        """
+        return _context(self)
 
 
 @dataclass(frozen=True)
 class RedisAddress:
-    """A Redis-protocol server: `redis[s]://[user:password@]host[:port][/db][?ssl_ca_certs=…]`."""
+    """A Redis-protocol server: `redis[s]://[user:password@]host[:port][/db][?option=value]`.
 
+    Attributes
+    ----------
+    url
+        What it was read from; it may hold a password.
+    socket
+        Path of a Unix socket, of `unix://[user:password@]/path[?db=…]`; `host` and `port` then mean
+        nothing.
+    tls
+        None: plain text.
+    """
+
+    url: str = field(repr=False, compare=False)
     host: str
     port: int
     database: int = 0
     username: str | None = None
     password: str | None = field(default=None, repr=False)
-    tls: ssl.SSLContext | None = None
+    tls: RedisTls | None = None
+    socket: str | None = None
 
     @classmethod
     def from_url(cls, url: str) -> RedisAddress:
-        """Return the address that `REDIS_URL` names."""
-        parts = urlsplit(url)
+        """Return the address that `REDIS_URL` names.
+
+        Raises
+        ------
+        ConfigurationError
+            If it is no address, or has an option that is not carried out.
+        """
         try:
-            database = int(parts.path.strip("/") or 0)
-            port = parts.port or 6379
+            parts = urlsplit(url)
+            port = _PORT if parts.port is None else parts.port
         except ValueError:  # its text may hold a part of the password
             raise _bad_url() from None
-        if parts.scheme not in {"redis", "rediss"} or not parts.hostname:
+        if "sentinel" in parts.scheme:
+            raise ConfigurationError(
+                "REDIS_URL: Redis Sentinel is not supported",
+                hint="name the master's own address, or that of a proxy in front of it",
+            )
+        is_socket = parts.scheme == "unix"
+        if parts.scheme not in _SCHEMES or port == 0 or parts.fragment:
             raise _bad_url()
-        options = {name: values[-1] for name, values in parse_qs(parts.query).items()}
+        if bool(parts.hostname) == is_socket or (is_socket and len(parts.path) < len("/s")):
+            raise _bad_url()
+        options = _options(parts)
         return cls(
-            host=parts.hostname,
+            url=url,
+            host=parts.hostname or "localhost",
             port=port,
-            database=database,
-            username=unquote(parts.username) if parts.username else None,
-            password=unquote(parts.password) if parts.password else None,
+            database=_database(options.get("db") or "0"),
+            username=options.get("username") or None,
+            password=options.get("password") or None,
             tls=_tls(options) if parts.scheme == "rediss" else None,
+            socket=unquote(parts.path) if is_socket else None,
         )
 
     @property
     def where(self) -> str:
-        """`host:port`."""
-        return f"{self.host}:{self.port}"
+        """`host:port`, or the path of the socket."""
+        return self.socket or f"{self.host}:{self.port}"
 
     def greeting(self) -> list[tuple[bytes | str, ...]]:
         """Return the commands that open a connection."""
         commands: list[tuple[bytes | str, ...]] = []
-        if self.password is not None:
-            commands.append(("AUTH", self.username or "default", self.password))
+        if self.username or self.password:
+            commands.append(("AUTH", self.username or "default", self.password or ""))
         if self.database:
             commands.append(("SELECT", str(self.database)))
         return [*commands, ("PING",)]
 
+    def client_options(self) -> dict[str, Any]:
+        """Return redis-py's keyword arguments for it, but for `host` and `port`."""
+        options: dict[str, Any] = {
+            "unix_socket_path": self.socket,
+            # redis-py refuses any database for a cluster, even 0.
+            "db": self.database or None,
+            "username": self.username,
+            "password": self.password,
+        }
+        if self.tls is not None:
+            options |= {
+                "ssl": True,
+                "ssl_ca_certs": self.tls.ca_certs,
+                "ssl_certfile": self.tls.certfile,
+                "ssl_keyfile": self.tls.keyfile,
+                "ssl_cert_reqs": self.tls.cert_reqs,
+                "ssl_check_hostname": self.tls.check_hostname,
+            }
+        return {name: value for name, value in options.items() if value is not None}
 
-def _tls(options: dict[str, str]) -> ssl.SSLContext:
-    ca = options.get("ssl_ca_certs")
+
+def _options(parts: SplitResult) -> dict[str, str]:
+    """Return what the parts of a URL and its query say, by the name in the query."""
+    found = {"username": unquote(parts.username or ""), "password": unquote(parts.password or "")}
+    if parts.scheme != "unix":
+        found["db"] = unquote(parts.path.strip("/"))
+    found = {name: value for name, value in found.items() if value}
+    known = (*_LOGIN, *_TLS) if parts.scheme == "rediss" else _LOGIN
+    for name, value in parse_qsl(parts.query, keep_blank_values=True):
+        if name in _TLS and name not in known:
+            raise ConfigurationError(
+                f"REDIS_URL: {name} has no meaning for {parts.scheme}://",
+                hint="write rediss:// for TLS, or remove the option",
+            )
+        if name not in known:
+            raise ConfigurationError(
+                f"REDIS_URL: the option {name} is not supported",
+                hint=f"remove it; supported are {', '.join(known)}",
+            )
+        if found.setdefault(name, value) != value:
+            raise ConfigurationError(
+                f"REDIS_URL has two values for {name}", hint="remove one of them"
+            )
+    return found
+
+
+def _database(text: str) -> int:
+    if re.fullmatch("[0-9]{1,9}", text) is None:
+        raise ConfigurationError(
+            "REDIS_URL: the database is not a number",
+            hint="write redis://<host>:<port>/<number>, special characters of a password "
+            "percent-encoded",
+        )
+    return int(text)
+
+
+def _tls(options: Mapping[str, str]) -> RedisTls:
+    requirement = options.get("ssl_cert_reqs", "required")
+    if requirement not in _REQUIREMENTS:
+        raise ConfigurationError(
+            "REDIS_URL: ssl_cert_reqs is none of none, optional and required",
+            hint="remove it: required is the default",
+        )
+    checked = _BOOLEANS.get(options.get("ssl_check_hostname", "true").lower())
+    if checked is None:
+        raise ConfigurationError(
+            "REDIS_URL: ssl_check_hostname is neither true nor false",
+            hint="remove it: true is the default",
+        )
+    if "ssl_keyfile" in options and "ssl_certfile" not in options:
+        raise ConfigurationError(
+            "REDIS_URL: ssl_keyfile without ssl_certfile",
+            hint="add ssl_certfile=/path/to/client.pem",
+        )
+    return RedisTls(
+        ca_certs=options.get("ssl_ca_certs"),
+        certfile=options.get("ssl_certfile"),
+        keyfile=options.get("ssl_keyfile"),
+        cert_reqs=requirement,
+        check_hostname=checked and requirement != "none",
+    )
+
+
+@lru_cache(maxsize=8)  # 10 ms and more; every connection and node of a cluster asks for it
+def _context(tls: RedisTls) -> ssl.SSLContext:
+    import ssl
+
     try:
-        context = ssl.create_default_context(cafile=ca)
+        context = ssl.create_default_context(cafile=tls.ca_certs)
     except OSError as err:
         raise ConfigurationError(
-            f"REDIS_URL: ssl_ca_certs={ca} cannot be read", hint="name a PEM file"
+            f"REDIS_URL: ssl_ca_certs={tls.ca_certs} cannot be read", hint="name a PEM file"
         ) from err
-    if options.get("ssl_check_hostname", "").upper() in _FALSE:
-        context.check_hostname = False
+    context.check_hostname = tls.check_hostname
+    context.verify_mode = ssl.VerifyMode[f"CERT_{tls.cert_reqs.upper()}"]
+    if tls.certfile is not None:
+        try:
+            context.load_cert_chain(tls.certfile, tls.keyfile, password="")
+        except OSError as err:
+            raise ConfigurationError(
+                f"REDIS_URL: ssl_certfile={tls.certfile} and its key cannot be read",
+                hint="name the PEM files of a certificate and of its key, without a passphrase: "
+                "ssl_certfile=…&ssl_keyfile=…",
+            ) from err
     return context
 
 
 def _bad_url() -> ConfigurationError:
     return ConfigurationError(
         "REDIS_URL is not of the form redis://[user:password@]host[:port][/db]",
-        hint="for TLS write rediss://…?ssl_ca_certs=/path/to/ca.pem",
+        hint="set REDIS_URL=redis://:<password>@<host>:<port>/0, special characters "
+        "percent-encoded; for TLS rediss://…?ssl_ca_certs=/path/to/ca.pem, for a socket "
+        "unix:///path/to/redis.sock",
     )

@@ -22,6 +22,10 @@ _OTHER_NAME = (
     "write the name that it was issued for into REDIS_URL, or trust whatever its authority signed: "
     "…&ssl_check_hostname=false"
 )
+CLIENT_CERTIFICATE = (
+    "if it asks for a client certificate: "
+    "REDIS_URL=rediss://…?ssl_certfile=/path/to/client.pem&ssl_keyfile=/path/to/client.key"
+)
 _LOGIN = ("NOAUTH", "WRONGPASS", "NOPERM", "ERR AUTH")
 
 
@@ -51,7 +55,9 @@ def not_connected(address: RedisAddress, err: OSError) -> OnlineStoreUnavailable
 def hung_up(address: RedisAddress) -> OnlineStoreUnavailableError:
     """Return the error for a connection that ended before the greeting was answered."""
     if address.tls is not None:
-        return OnlineStoreUnavailableError(f"{address.where} closes the connection")
+        return OnlineStoreUnavailableError(
+            f"{address.where} closes the connection", hint=CLIENT_CERTIFICATE
+        )
     return OnlineStoreUnavailableError(
         f"{address.where} does not answer as Redis",
         hint="if it speaks TLS, write rediss:// instead of redis:// in REDIS_URL",

@@ -3,12 +3,13 @@
 **The missing rule lives here.** A value that is missing, NULL, expired or was never seen becomes
 NaN in a float tensor and "" in a text tensor; imputation happens inside the model. Booleans
 become 0.0 and 1.0. Every number passes through float64 before it becomes float32, so that a
-Python int, a NumPy column and an Arrow column of the same value are rounded alike.
+Python int, a NumPy column and an Arrow column of the same value are rounded alike. A column with a
+number that is infinite or beyond float32 is refused by name: no estimator can take it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -16,7 +17,8 @@ import numpy as np
 import numpy.typing as npt
 
 from contract.bundle import Bundle
-from contract.serving_errors import BundleError
+from contract.serving_errors import BundleError, FeatureRangeError
+from contract.values import CAP_IT, FLOAT32_MAX, beyond_float32
 
 if TYPE_CHECKING:
     import onnxruntime
@@ -138,6 +140,22 @@ def text_tensor(columns: Sequence[Any]) -> Tensor:
     return tensor
 
 
+def _numbers(name: str, column: Any) -> npt.NDArray[np.float64]:
+    """Return a column as float64. Raises FeatureRangeError if float32 cannot hold a number of it.
+
+    NaN is within the range: it is a missing value.
+    """
+    values = _float64(column)
+    beyond = values[np.abs(values) > FLOAT32_MAX]
+    if len(beyond):
+        largest = float(beyond[np.abs(beyond).argmax()])
+        raise FeatureRangeError(
+            f"{name}, in {len(beyond):,} of {len(values):,} rows: {beyond_float32(largest)}",
+            hint=CAP_IT,
+        )
+    return values
+
+
 def _float64(column: Any) -> npt.NDArray[np.float64]:
     if hasattr(column, "cast"):  # Arrow: int64 beyond 2^53 may round, as everywhere
         column = column.cast("float64", safe=False).to_numpy(zero_copy_only=False)
@@ -171,7 +189,9 @@ class _Tensors:
 
     def from_columns(self, columns: Mapping[str, Any]) -> dict[str, Tensor]:
         return {
-            tensor.name: _BUILDERS[tensor.type]([columns[name] for name in tensor.columns])
+            tensor.name: float_tensor([_numbers(name, columns[name]) for name in tensor.columns])
+            if tensor.type == "float"
+            else text_tensor([columns[name] for name in tensor.columns])
             for tensor in self._inputs
         }
 
@@ -186,12 +206,6 @@ class _Tensors:
             else:
                 tensors[tensor.name] = text_tensor(list(zip(*picked, strict=True)))
         return tensors
-
-
-_BUILDERS: dict[str, Callable[[Sequence[Any]], Tensor]] = {
-    "float": float_tensor,
-    "string": text_tensor,
-}
 
 
 class OnnxModel:
@@ -289,7 +303,7 @@ class SkopsModel:
     def _column(self, name: str, column: Any) -> Any:
         if self._dtypes[name] == "string":
             return np.array(_texts(column), dtype=object)
-        return _float64(column).astype(np.float32)  # as the pipeline was fitted
+        return _numbers(name, column).astype(np.float32)  # as the pipeline was fitted
 
 
 def _load_skops(bundle: Bundle) -> Model:

@@ -47,10 +47,17 @@ class RegistryError(ServingError):
 
 
 class InvalidOnlineValueError(ServingError):
-    """The online store holds a value of another type than the model was trained with."""
+    """The online store holds a value that the model cannot take."""
 
     status = 503
     code = "invalid_online_value"
+
+
+class FeatureRangeError(ServingError):
+    """A column holds a number that no model can take."""
+
+    status = 422
+    code = "invalid_feature_value"
 
 
 class PredictionError(ServingError):

@@ -15,12 +15,22 @@ _COUNTS = range(1, 2**31)
 
 @dataclass(frozen=True)
 class Limits:
-    """What one request may cost, and how many may run at once."""
+    """What one request may cost, and how many may run at once.
+
+    Attributes
+    ----------
+    connections
+        How many may be open at once.
+    buffered_bytes
+        How much memory bodies that wait and answers that nobody reads may take together.
+    """
 
     body_bytes: int = 1 << 20
     rows: int = 1_000
     concurrency: int = 256
     seconds: float = 2.0
+    connections: int = 1_000
+    buffered_bytes: int = 64 << 20
 
 
 @dataclass(frozen=True)
@@ -33,6 +43,8 @@ class ServingSettings:
         How late the online store may be before a request is answered with 503.
     reload_seconds
         How often the registry is asked for another champion; 0 = never.
+    ready_needs_features
+        Whether `/ready` says no while most features of recent rows are missing or expired.
     drain_seconds
         How long after SIGTERM new requests are still answered, so that load balancers notice.
     """
@@ -47,6 +59,7 @@ class ServingSettings:
     redis_seconds: float = 0.08
     reload_seconds: float = 5.0
     drain_seconds: float = 1.0
+    ready_needs_features: bool = False
 
     @classmethod
     def from_env(cls, env: Mapping[str, str]) -> ServingSettings:
@@ -69,12 +82,15 @@ class ServingSettings:
                 rows=_whole(env, "SERVING_MAX_ROWS", Limits.rows),
                 concurrency=_whole(env, "SERVING_MAX_CONCURRENCY", Limits.concurrency),
                 seconds=_seconds(env, "SERVING_TIMEOUT_SECONDS", Limits.seconds),
+                connections=_whole(env, "SERVING_MAX_CONNECTIONS", Limits.connections),
+                buffered_bytes=_whole(env, "SERVING_MAX_BUFFERED_BYTES", Limits.buffered_bytes),
             ),
             redis_seconds=_seconds(env, "SERVING_REDIS_TIMEOUT_SECONDS", cls.redis_seconds),
             reload_seconds=_seconds(
                 env, "SERVING_RELOAD_SECONDS", cls.reload_seconds, or_zero=True
             ),
             drain_seconds=_seconds(env, "SERVING_DRAIN_SECONDS", cls.drain_seconds, or_zero=True),
+            ready_needs_features=_flag(env, "SERVING_READY_NEEDS_FEATURES"),
         )
         if not settings.api_keys and not is_loopback(settings.host):
             raise ConfigurationError(
@@ -142,6 +158,15 @@ def _seconds(env: Mapping[str, str], name: str, default: float, *, or_zero: bool
             f"{name}={text!r} is not a number {wanted}", hint=f"unset it to use {default}"
         )
     return value
+
+
+def _flag(env: Mapping[str, str], name: str) -> bool:
+    text = env.get(name, "").lower()
+    if text not in {"", "true", "false"}:
+        raise ConfigurationError(
+            f"{name}={text!r} is neither true nor false", hint="unset it to use false"
+        )
+    return text == "true"
 
 
 def _api_keys(env: Mapping[str, str]) -> tuple[str, ...]:

@@ -1,19 +1,26 @@
 """Decode Feast's `ValueProto` and protobuf's `Timestamp`: a tag, then the value.
 
-A decoder returns None for NULL (an empty message, or `null_val`), and raises one of UNREADABLE for
-a value of another type or one that is cut off. Source: feast/types/Value.proto;
-protobuf.dev/programming-guides/encoding.
+A decoder returns None for NULL (an empty message, or `null_val`) and NaN, and raises one of
+UNREADABLE for a value of another type, one that is cut off, or a number that no model can take.
+Source: feast/types/Value.proto; protobuf.dev/programming-guides/encoding.
 """
 
 from __future__ import annotations
 
 import struct
 from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from typing import Any
 
 UNREADABLE = (ValueError, IndexError, struct.error)
 """What decoding raises for bytes that are not what they should be."""
+
+FLOAT32_MAX = 3.4028234663852886e38
+"""The largest number that a model, which computes in float32, can take."""
+_LEAST = -FLOAT32_MAX
+CAP_IT = "cap it in the feature mart's SQL, or make it null there"
+"""What to do about a feature that is larger, or infinite."""
 
 _NULL_TAG = b"\x98\x01"  # field 19, varint
 _SIGN = 1 << 63
@@ -21,8 +28,19 @@ _WRAP = 1 << 64
 # The years 1 to 9999, but for the last second, which a fraction may round up to the year 10000.
 _TIMES = range(-62_135_596_800, 253_402_300_799)
 _NANOS = range(1_000_000_000)
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_NULL_TIME = -(2**63)  # what Feast writes for a NULL beside other times
 _double = struct.Struct("<d").unpack_from
 _float = struct.Struct("<f").unpack_from
+
+
+def beyond_float32(value: float) -> str:
+    """Return what is wrong with a number that no model can take, the same for every reader."""
+    return f"{value:g} is not between -{FLOAT32_MAX:.3g} and {FLOAT32_MAX:.3g}"
+
+
+class BeyondFloat32Error(ValueError):
+    """A number that no model can take."""
 
 
 @lru_cache(maxsize=4096)  # rows materialized together, or one per day, share their event time
@@ -86,10 +104,18 @@ def _decode_bool(data: bytes) -> bool | None:
     return None
 
 
+def _unusual(value: float) -> None:
+    if value == value:
+        raise BeyondFloat32Error(beyond_float32(value))
+    return  # NaN, which training takes as missing
+
+
 def _decode_double(data: bytes) -> float | None:
     if data and data[0] == 0x29:
         (value,) = _double(data, 1)
-        return value  # type: ignore[no-any-return] # typeshed knows no formats
+        if _LEAST <= value <= FLOAT32_MAX:
+            return value  # type: ignore[no-any-return] # typeshed knows no formats
+        return _unusual(value)
     _require_null(data)
     return None
 
@@ -97,7 +123,9 @@ def _decode_double(data: bytes) -> float | None:
 def _decode_float(data: bytes) -> float | None:
     if data and data[0] == 0x35:
         (value,) = _float(data, 1)
-        return value  # type: ignore[no-any-return]
+        if _LEAST <= value <= FLOAT32_MAX:
+            return value  # type: ignore[no-any-return]
+        return _unusual(value)
     _require_null(data)
     return None
 
@@ -112,6 +140,19 @@ def _decode_string(data: bytes) -> str | None:
     return None
 
 
+def _decode_time(data: bytes) -> datetime | None:
+    """Return a time of whole seconds."""
+    if data and data[0] == 0x40:
+        seconds = _signed(_varint(data, 1)[0])
+        if seconds != _NULL_TIME:
+            if seconds not in _TIMES:
+                raise ValueError("not a time of the years 1 to 9999")
+            return _EPOCH + timedelta(seconds=seconds)
+        return None
+    _require_null(data)
+    return None
+
+
 DECODERS: dict[str, Callable[[bytes], Any]] = {
     "int32": _integer(0x18),
     "int64": _integer(0x20),
@@ -119,5 +160,6 @@ DECODERS: dict[str, Callable[[bytes], Any]] = {
     "float32": _decode_float,
     "bool": _decode_bool,
     "string": _decode_string,
+    "timestamp": _decode_time,
 }
 """By feature dtype: bytes of a `ValueProto` to the exact Python value, or None for NULL."""

@@ -5,69 +5,28 @@ Nothing heavy is imported here: `runner --help` must not wait for feast, mlflow 
 
 from __future__ import annotations
 
-import os
-import sys
-import threading
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated
 
 import typer
-from typer.core import TyperGroup
 
 from runner import __version__, console
-from runner.failures import explain
+from runner.command_line import AsJson, Commands, Model, Recipe, Target, Trained, run_app
 from runner.settings import load_settings, read_settings
-
-if TYPE_CHECKING:
-    from typer._click import Context
-
-    from runner.servers.local_servers import ServerStatus
-
-
-class _Commands(TyperGroup):
-    """Turn expected failures into `error:` and `hint:` lines, and Ctrl-C into exit code 130."""
-
-    def invoke(self, ctx: Context) -> Any:
-        try:
-            return super().invoke(ctx)
-        except KeyboardInterrupt:
-            console.note("interrupted")
-            raise typer.Exit(130) from None
-        except Exception as error:  # every failure passes here; the unknown go on with a traceback
-            told = explain(error)
-            if told is None:
-                raise
-            console.failure(told)
-            raise typer.Exit(1) from error
-
 
 app = typer.Typer(
     name="runner",
-    cls=_Commands,
+    cls=Commands,
     no_args_is_help=True,
     rich_markup_mode="markdown",
     pretty_exceptions_show_locals=False,  # locals hold passwords
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-Target = Annotated[
-    str | None,
-    typer.Option(
-        "--target",
-        "-t",
-        metavar="local|cloud",
-        help="dbt target: where everything runs. Default: APP_ENV, else local.",
-        show_default=False,
-    ),
-]
-Recipe = Annotated[
-    Path, typer.Argument(help="The recipe, such as recipes/rf.yaml.", show_default=False)
-]
-
 
 class LineageFormat(StrEnum):
-    """How `runner lineage` writes."""
+    """The formats of `runner lineage`."""
 
     text = "text"
     mermaid = "mermaid"
@@ -95,14 +54,12 @@ def _root(
 def init(
     folder: Annotated[
         Path,
-        typer.Argument(
-            metavar="DIR", help="A folder that is new or empty; its name is the project's."
-        ),
+        typer.Argument(metavar="DIR", help="A new or empty folder; the project is named after it."),
     ],
 ) -> None:
     """Write a new project that trains and serves at once, on sample data.
 
-    Its README.md says the next commands. Never writes into a folder that holds anything.
+    Its README.md lists the next commands. Refuses a folder that is not empty.
     """
     from runner.commands.new_project import write_project
 
@@ -115,57 +72,56 @@ def init(
 def up(target: Target = None) -> None:
     """Start PostgreSQL and Redis, unless they already answer at the configured addresses.
 
-    Real servers from PyPI wheels, on loopback, data under `data/embedded/`. If your own servers
-    or those of `docker compose -f docker-compose.local.yml up -d` answer, they are used.
+    Starts real servers from PyPI wheels on loopback, with their data in `data/embedded/`. If your
+    own servers, or those of `docker compose -f docker-compose.local.yml up -d`, answer, uses them.
     """
+    from runner.commands.server_report import show_servers
     from runner.servers import local_servers
 
-    _show_servers(local_servers.up(load_settings(target)))
+    show_servers(local_servers.up(load_settings(target)))
 
 
 @app.command()
 def down(target: Target = None) -> None:
     """Stop the servers that `runner up` started; their data stays."""
+    from runner.commands.server_report import show_servers
     from runner.servers import local_servers
 
-    _show_servers(local_servers.down(load_settings(target)))
+    show_servers(local_servers.down(load_settings(target)))
 
 
 @app.command()
 def status(target: Target = None) -> None:
     """Show whether PostgreSQL and Redis answer, where, and who started them.
 
-    Exits with 1 unless both do, so that health checks can ask it.
+    Exits with 1 unless both answer, so that a health check can use it. A note says if the online
+    store lacks most features of a champion.
     """
+    from runner.commands.checks.online_features import HINT, problems_at_hand
+    from runner.commands.server_report import show_servers
     from runner.servers import local_servers
 
-    states = local_servers.status(load_settings(target))
-    _show_servers(states)
+    settings = load_settings(target)
+    states = local_servers.status(settings)
+    show_servers(states)
     if any(server.state != "running" for server in states):
         raise typer.Exit(1)
+    for problem in problems_at_hand(settings):
+        console.note(f"{problem}\nhint: {HINT}")
 
 
 @app.command()
-def doctor(
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
-    target: Target = None,
-) -> None:
+def doctor(as_json: AsJson = False, target: Target = None) -> None:
     """Check every connection, permission, version, index and setting that the target needs.
 
-    One line each, with a hint for what fails; changes nothing. Exits with 1 if anything fails.
+    Prints a line for each check, with a hint if it fails. Changes nothing. Exits with 1 if any
+    check fails.
     """
-    from dataclasses import asdict
-
     from runner.commands.doctor import diagnose
+    from runner.commands.doctor_report import show_findings
 
     findings = diagnose(read_settings(target))
-    if as_json:
-        console.result_json([asdict(finding) for finding in findings])
-    else:
-        for found in findings:
-            hint = f"; hint: {found.hint}" if found.hint else ""
-            state = "ok" if found.is_ok else "problem"
-            console.result(f"{state:8}{found.check}: {found.told}{hint}")
+    show_findings(findings, as_json=as_json)
     if not all(found.is_ok for found in findings):
         raise typer.Exit(1)
 
@@ -182,17 +138,14 @@ def check(
 ) -> None:
     """Check recipes without running them: keys, dbt models, features, arguments, scorers, gate.
 
-    dbt reads the project (`dbt parse`), no server is asked. Every mistake is a line
-    `file:line:column: key: what was expected`. Exits with 1 if there is any.
+    Connects to no server. dbt reads the project (`dbt parse`) if it changed since the last time.
+    Prints each mistake as `file:line:column: key: what was expected`. Exits with 1 if there is any.
     """
     from runner.commands.checking import check as check_recipes
+    from runner.commands.checking_report import show_problems
 
     checked = check_recipes(load_settings(target), recipes or [])
-    for path, problems in checked.items():
-        for problem in problems:
-            console.result(f"{problem.message}\n  hint: {problem.hint}")
-        if not problems:
-            console.result(f"{path}: right")
+    show_problems(checked)
     if any(checked.values()):
         raise typer.Exit(1)
 
@@ -212,7 +165,8 @@ def new(
 ) -> None:
     """Write a commented recipe for a spine, with every feature mart that joins to it.
 
-    dbt reads the project (`dbt parse`), no server is asked. Never overwrites a file.
+    Connects to no server. dbt reads the project (`dbt parse`) if it changed since the last time.
+    Never overwrites a file.
     """
     from runner.commands.new_recipe import write_recipe
 
@@ -228,37 +182,12 @@ def train(recipe: Recipe, target: Target = None) -> None:
     Builds the spine and feature marts with dbt, joins features point-in-time through Feast, fits
     with scikit-learn, records everything in MLflow and registers a version. It becomes the
     `champion` if it passes the recipe's gate and beats the present champion on the same test rows
-    by more than noise; otherwise it is the `challenger`, and the reason is told.
+    by more than noise. If not, it becomes the `challenger`, and the reason is printed.
     """
     from runner.commands.training import train as train_recipe
+    from runner.commands.training_report import show_training
 
-    trained = train_recipe(load_settings(target), recipe)
-    console.result_table(
-        f"{trained.registered_model_name} version {trained.version}, run {trained.run_id}",
-        ["scorer", "training rows", "test rows", "95 % of resamples"],
-        [
-            [name, f"{a:.4f}", f"{b:.4f}", "{:.4f} to {:.4f}".format(*trained.intervals[name])]
-            for name, (a, b) in trained.scores.items()
-        ],
-    )
-    if trained.decision_threshold is not None:
-        console.result(f"decision threshold {trained.decision_threshold:.4g}")
-    if trained.slices:
-        console.result_table(
-            f"Where {next(iter(trained.scores))} is lowest; every slice is in the run's slices.md",
-            ["slice", "values", "not scored", "lowest", "test rows", "score", "95 % of resamples"],
-            [each.cells for each in trained.slices],
-        )
-    if trained.refusals:
-        console.warn(f"the challenger, not the champion: {'; '.join(trained.refusals)}")
-        name = trained.registered_model_name
-        if trained.champion:
-            console.note(f"look at both: runner compare {name}@champion {name}@challenger")
-        else:
-            console.note(f"to serve it all the same: runner promote {recipe}")
-    else:
-        console.result("It is the champion now.")
-        console.note(f"next: runner materialize {recipe}, then runner serve {recipe}")
+    show_training(train_recipe(load_settings(target), recipe), recipe)
 
 
 @app.command()
@@ -270,30 +199,27 @@ def plan(
             "--max-cost",
             metavar="USD",
             min=0,
-            help="Exit with 1 if all of it costs more, or cannot be known.",
+            help="Exit with 1 if the total is higher, or is not known.",
             show_default=False,
         ),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON, with the SQL.")] = False,
     target: Target = None,
 ) -> None:
-    """Show what training and materializing would run, and its price; runs and writes nothing.
+    """Show what training and materializing would run, and what it costs; run nothing.
 
-    On BigQuery every query is dry-run: bytes and price per step. On PostgreSQL the planner's
-    estimate of rows. Exits with 1 if BigQuery would refuse a query for its bytes.
+    On BigQuery a dry run of each query gives bytes and price per step; on PostgreSQL the planner
+    estimates rows. Exits with 1 if a query exceeds the limit of bytes billed.
     """
     from runner.commands.plan import plan as plan_recipe
     from runner.commands.plan import require_affordable, require_price
-    from runner.commands.plan_report import plan_columns, plan_json, plan_rows
+    from runner.commands.plan_report import show_plan
 
     settings = load_settings(target)
     if max_cost is not None:
         require_price(settings)
     planned = plan_recipe(settings, recipe)
-    if as_json:
-        console.result_json(plan_json(planned))
-    else:
-        console.result_table("", plan_columns(planned), plan_rows(planned))
+    show_plan(planned, as_json=as_json)
     require_affordable(planned, max_cost)
     if planned.hint:
         console.note(f"hint: {planned.hint}")
@@ -301,103 +227,65 @@ def plan(
 
 @app.command()
 def promote(
-    model: Annotated[
-        str, typer.Argument(help="A recipe, or the name of a registered model.", show_default=False)
-    ],
+    model: Model,
     version: Annotated[
         str | None, typer.Argument(help="Its version. Default: the challenger.", show_default=False)
     ] = None,
     target: Target = None,
 ) -> None:
-    """Make a version the champion, whatever its gate said.
+    """Make a version the champion, even if it failed its gate.
 
-    Its serving bundle must be intact. A running `runner serve` picks it up; `runner rollback`
-    takes it back.
+    Its serving bundle must be intact. A running `runner serve` switches to it. `runner rollback`
+    undoes it.
     """
-    from runner.commands import promotion
+    from runner.commands.model_argument import registered_name
+    from runner.commands.promotion import change_of_champion
+    from runner.commands.promotion import promote as promote_version
 
-    name = _model_name(model)
-    champion, before = promotion.promote(load_settings(target), name, version)
-    _show_champion(name, champion, before)
+    name = registered_name(model)
+    console.result(change_of_champion(name, *promote_version(load_settings(target), name, version)))
 
 
 @app.command()
-def rollback(
-    model: Annotated[
-        str, typer.Argument(help="A recipe, or the name of a registered model.", show_default=False)
-    ],
-    target: Target = None,
-) -> None:
-    """Make the champion before the present one the champion again.
+def rollback(model: Model, target: Target = None) -> None:
+    """Make the previous champion the champion again.
 
-    A running `runner serve` picks it up. The version that was rolled back is not returned to.
+    A running `runner serve` switches to it. A later rollback never returns to the version that was
+    rolled back.
     """
-    from runner.commands import promotion
+    from runner.commands.model_argument import registered_name
+    from runner.commands.promotion import change_of_champion
+    from runner.commands.promotion import rollback as roll_back
 
-    name = _model_name(model)
-    champion, before = promotion.rollback(load_settings(target), name)
-    _show_champion(name, champion, before)
+    name = registered_name(model)
+    console.result(change_of_champion(name, *roll_back(load_settings(target), name)))
 
 
 @app.command()
-def compare(
-    a: Annotated[
-        str, typer.Argument(help="NAME@ALIAS, NAME/VERSION or a run's id.", show_default=False)
-    ],
-    b: Annotated[str, typer.Argument(help="Likewise.", show_default=False)],
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
-    target: Target = None,
-) -> None:
-    """Show two trained models side by side: their metrics, and whatever else differs.
+def compare(a: Trained, b: Trained, as_json: AsJson = False, target: Target = None) -> None:
+    """Show two trained models side by side: their metrics, and all that differs.
 
-    That is features, data ranges, parameters and the recipe's other keys. Lines that differ are
-    marked `≠`.
+    Compares features, data ranges, parameters and the recipe's other keys. `≠` marks a difference.
     """
-    from dataclasses import asdict
-
+    from runner.commands.comparison_report import show_comparison
     from runner.commands.model_comparison import compare as compare_models
-    from runner.commands.model_comparison import table
 
-    rows = compare_models(load_settings(target), a, b)
-    if as_json:
-        console.result_json([{**asdict(row), "differs": row.differs} for row in rows])
-        return
-    cells, same = table(rows)
-    console.result_table("", ["", "", "", a, b], cells)
-    if same:
-        console.result(same)
+    show_comparison(compare_models(load_settings(target), a, b), a, b, as_json=as_json)
 
 
 @app.command()
-def reproduce(
-    run: Annotated[
-        str, typer.Argument(help="NAME@ALIAS, NAME/VERSION or a run's id.", show_default=False)
-    ],
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
-    target: Target = None,
-) -> None:
-    """Train again what a run trained, and say exactly what comes out otherwise.
+def reproduce(run: Trained, as_json: AsJson = False, target: Target = None) -> None:
+    """Repeat the training of a run, and show exactly what differs.
 
-    The rows are joined anew and compared with the recorded ones; the recorded recipe is fitted
-    on the recorded rows, and every score compared to the last digit. Registers nothing. Exits
-    with 1 unless rows and scores are the same.
+    Joins the rows again and compares them with the recorded rows. Fits the recorded recipe on the
+    recorded rows and compares every score to the last digit. Registers nothing. Exits with 1
+    unless rows and scores are the same.
     """
-    from dataclasses import asdict
-
     from runner.commands.reproduction import reproduce as reproduce_run
+    from runner.commands.reproduction_report import show_reproduction
 
     found = reproduce_run(load_settings(target), run)
-    if as_json:
-        lines = [{**asdict(line), "same": line.same} for line in found.lines]
-        console.result_json({**asdict(found), "lines": lines})
-    else:
-        console.result_table(
-            f"run {found.run_id}: {'reproduced' if found.reproduced else 'NOT reproduced'}",
-            ["what", "then", "now", "same"],
-            [[line.what, *line.shown, "yes" if line.same else "no"] for line in found.lines],
-        )
-        for sentence in found.account:
-            console.result(f"- {sentence}")
+    show_reproduction(found, as_json=as_json)
     if not found.reproduced:
         raise typer.Exit(1)
 
@@ -408,56 +296,28 @@ def materialize(
         list[str] | None,
         typer.Argument(
             metavar="VIEW|RECIPE",
-            help="Feature views, or recipes whose views are meant. Default: all.",
+            help="Feature views, or recipes that use them. Default: all views.",
             show_default=False,
         ),
     ] = None,
     full: Annotated[
-        bool, typer.Option("--full", help="Write and check every entity, not only what changed.")
+        bool, typer.Option("--full", help="Write and check every entity, changed or not.")
     ] = False,
     target: Target = None,
 ) -> None:
     """Copy the newest feature values from the feature marts to Redis.
 
-    Only what changed since the last run is written, and all of a table that dbt has made anew
-    (`full` in the table below); entities that the mart no longer has, or
-    whose newest row is older than the view's ttl, disappear. Safe to repeat, to interrupt and to
-    run twice at a time. Feast and `feast serve` read the result.
+    Writes what changed since the last run, or every entity if dbt rebuilt the table (mode `full`).
+    Removes entities that are no longer in the mart, and those whose newest row is older than the
+    view's ttl. Safe to repeat, to interrupt and to run twice at once. Feast and `feast serve` read
+    the result.
     """
-    from runner.feature_store.selection import require_none_left_out, select_marts
-    from runner.online.materialize import materialize as copy_marts
-    from runner.servers.local_servers import require_servers
+    from runner.commands.online_report import show_materialized
+    from runner.commands.online_values import materialize as copy_marts
+    from runner.feature_store.selection import require_none_left_out
 
     settings = load_settings(target)
-    require_servers(settings)
-    marts = select_marts(settings, chosen or [])
-    with console.bar("materialize", None) as bar:
-        reports = copy_marts(
-            settings,
-            marts,
-            full=full,
-            progress=lambda _view, rows: bar.advance(rows),
-            note=console.note,
-        )
-    console.result_table(
-        "",
-        ["view", "mode", "entities", "written", "removed", "rows/s", "as of"],
-        [
-            [
-                report.view,
-                report.mode,
-                f"{report.entities:,}",
-                f"{report.written:,}",
-                f"{report.removed:,}",
-                f"{report.rows_per_second:,.0f}",
-                f"{report.as_of:%Y-%m-%d %H:%M:%S} UTC",
-            ]
-            for report in reports
-        ],
-    )
-    for report in reports:
-        if report.kept_newer:
-            console.warn(f"{report.view}: {report.kept_newer:,} values in Redis are newer; kept")
+    show_materialized(copy_marts(settings, chosen or [], full=full))
     if not chosen:
         require_none_left_out(settings)
 
@@ -471,38 +331,24 @@ def audit(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON, with examples.")] = False,
     target: Target = None,
 ) -> None:
-    """Compare Redis with the point-in-time join, on the same entities at the same instant.
+    """Compare Redis with the point-in-time join: the same entities at the same instant.
 
-    Per feature: *mismatch* another value, *missing* only offline has one, *extra* only Redis has
-    one, *stale* it was right when it was materialized. Exits with 1 if anything differs.
+    Counts per feature: *mismatch* (the values differ), *missing* (only the warehouse has one),
+    *extra* (only Redis has one), *stale* (right when it was materialized). Exits with 1 if
+    anything differs.
     """
-    from runner.commands.online_report import audit_columns, audit_json, audit_rows
-    from runner.online.audit import audit as audit_recipe
-    from runner.project.manifest import load_manifest
-    from runner.recipes.recipe import load_recipe
-    from runner.recipes.references import check_references
-    from runner.servers.local_servers import require_servers
+    from runner.commands.online_report import show_audit
+    from runner.commands.online_values import audit as audit_recipe
 
-    settings = load_settings(target)
-    loaded, manifest = load_recipe(recipe), load_manifest(settings.manifest_path)
-    check_references(loaded, manifest)
-    require_servers(settings)
-    with console.step(f"audit {loaded.name}"):
-        found = audit_recipe(settings, manifest, loaded, entities=entities)
-    if as_json:
-        console.result_json(audit_json(found))
-    else:
-        console.result_table("", audit_columns(), audit_rows(found))
+    found = audit_recipe(load_settings(target), recipe, entities)
+    show_audit(found, as_json=as_json)
     if any(feature.has_skew for feature in found):
-        console.note("hint: `runner materialize` brings Redis up to date; see --json for examples")
         raise typer.Exit(1)
 
 
 @app.command()
 def predict(
-    model: Annotated[
-        str, typer.Argument(help="A recipe, or the name of a registered model.", show_default=False)
-    ],
+    model: Model,
     source: Annotated[
         str,
         typer.Argument(
@@ -516,35 +362,28 @@ def predict(
     ] = Path("predictions.parquet"),
     target: Target = None,
 ) -> None:
-    """Score a file or a spine with the champion, features joined point-in-time.
+    """Score a file or a spine with the champion; join its features point-in-time.
 
-    A file needs the entity key columns, and may have `event_timestamp` (UTC): features are as
-    they were knowable then. Without it they are as of now, as online. Other columns are kept; one
-    named as a column that is written (`prediction`, `probability_…`) is refused. A CSV file for
-    the shop: `user_id,category_id,event_timestamp`, and a line `17,3,2026-01-31T12:00:00Z` for
-    each row.
+    A file needs the entity key columns. With a column `event_timestamp` (UTC), features are as of
+    that time; without it, as of now. Other columns are kept, but must not have the name of a column
+    that is written (`prediction`, `probability_…`). A CSV file for the shop has the header
+    `user_id,category_id,event_timestamp` and lines such as `17,3,2026-01-31T12:00:00Z`.
     """
+    from runner.commands.model_argument import registered_name
     from runner.commands.prediction import predict as predict_rows
+    from runner.commands.prediction import show_predictions
 
-    settings = load_settings(target)
-    written = predict_rows(settings, _model_name(model), source, output)
-    console.result(f"{written.rows:,} predictions of {written.model} in {output}")
-    if written.bare_rows:
-        console.warn(
-            f"{written.bare_rows:,} of {written.rows:,} rows have no value in any feature at their "
-            "time: unknown entities, or event_timestamps before there was data"
-        )
+    written = predict_rows(load_settings(target), registered_name(model), source, output)
+    show_predictions(written, output)
 
 
 @app.command()
 def serve(
-    model: Annotated[
-        str, typer.Argument(help="A recipe, or the name of a registered model.", show_default=False)
-    ],
+    model: Model,
     host: Annotated[
         str | None,
         typer.Option(
-            help="Address to listen on. Beyond loopback API keys are required.",
+            help="Address to listen on. Any but loopback requires API keys.",
             show_default="SERVING_HOST, else 127.0.0.1",
         ),
     ] = None,
@@ -556,12 +395,13 @@ def serve(
 ) -> None:
     """Answer HTTP predictions with the champion and the online features in Redis.
 
-    `POST /predict` takes entity keys; `/docs` describes it. Another champion is picked up while
-    running.
+    `POST /predict` takes entity keys; `/docs` describes it. Switches to a new champion while it
+    runs.
     """
+    from runner.commands.model_argument import registered_name
     from runner.commands.serving_launch import serve as serve_model
 
-    serve_model(load_settings(target), _model_name(model), host, port)
+    serve_model(load_settings(target), registered_name(model), host, port)
 
 
 @app.command()
@@ -574,26 +414,21 @@ def lineage(
         ),
     ],
     form: Annotated[
-        LineageFormat, typer.Option("--format", help="How the answer is written.")
+        LineageFormat, typer.Option("--format", help="Print text or a Mermaid graph.")
     ] = LineageFormat.text,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    as_json: AsJson = False,
     target: Target = None,
 ) -> None:
     """Show what a column is computed from, and what breaks if it changes.
 
-    From raw columns through dbt models to recipes and registered model versions. dbt compiles the
-    project for it. Lineage is of values: a column that only filters or joins is no origin.
+    Follows values from raw columns through dbt models to recipes and registered model versions; a
+    column that only filters or joins is no origin. dbt compiles the project if it changed since the
+    last time.
     """
-    from runner.commands import lineage_report
     from runner.commands.lineage import ask
+    from runner.commands.lineage_report import show_lineage
 
-    answer = ask(load_settings(target), what)
-    if as_json:
-        console.result_json(lineage_report.as_json(answer))
-    elif form is LineageFormat.mermaid:
-        console.result(lineage_report.as_mermaid(answer))
-    else:
-        console.result(lineage_report.as_text(answer))
+    show_lineage(ask(load_settings(target), what), form.value, as_json=as_json)
 
 
 @app.command()
@@ -603,20 +438,12 @@ def docs(
 ) -> None:
     """Generate dbt's docs with the lineage from raw column to recipe and endpoint; serve them.
 
-    Recipes and endpoints are dbt exposures, made anew; every column of a dbt model tells the raw
-    columns it comes from.
+    Recipes and endpoints appear as dbt exposures. Every column of a dbt model lists the raw columns
+    that it comes from.
     """
-    from runner.commands.docs import generate
-    from runner.project import dbt
+    from runner.commands.docs import serve_docs
 
-    settings = load_settings(target)
-    with dbt.docs_server(settings, port) as server:
-        generate(settings)
-        console.result(f"dbt docs on http://127.0.0.1:{port} (Ctrl-C ends)")
-        try:
-            server.serve_forever()
-        except KeyboardInterrupt:
-            console.note("stopped")
+    serve_docs(load_settings(target), port)
 
 
 online = typer.Typer(no_args_is_help=True, help="Look into the online store.")
@@ -634,88 +461,20 @@ def online_get(
             metavar="KEY=VALUE", help="Its join keys, such as user_id=123.", show_default=False
         ),
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    as_json: AsJson = False,
     target: Target = None,
 ) -> None:
-    """Show what Redis holds of one entity: values, event time, age, time left and status.
+    """Show what Redis holds for one entity: values, event time, age, time left and status.
 
     A status is *present*, *null*, *missing* (not stored) or *expired* (older than the view's ttl:
-    shown here, withheld from predictions).
+    shown here, but not used for predictions).
     """
-    from runner.commands.online_report import answer_json, answer_rows, answer_title
-    from runner.feature_store.selection import select_marts
-    from runner.online.reader import get_online, parse_entity
-    from runner.servers.local_servers import require_servers
+    from runner.commands.online_report import show_answer
+    from runner.commands.online_values import look_up
 
-    settings = load_settings(target)
-    mart = select_marts(settings, [view])[0]
-    keys = parse_entity(mart, entity or [])
-    require_servers(settings, ["Redis"])
-    answer = get_online(settings, mart, keys)
-    if as_json:
-        console.result_json(answer_json(answer))
-    else:
-        console.result_table(
-            answer_title(answer), ["feature", "value", "status"], answer_rows(answer)
-        )
-
-
-def _show_servers(states: list[ServerStatus]) -> None:
-    rows = []
-    for server in states:
-        where = "not the project's"
-        if server.embedded:
-            where = f"the project's own ({server.data})"
-        elif server.other_project:
-            where = f"started by the project in {server.other_project}"
-        rows.append(
-            [
-                f"{server.name} {server.version}".strip(),
-                server.address,
-                f"{server.state} (now)" if server.changed else server.state,
-                server.problem or (where if server.state == "running" else ""),
-            ]
-        )
-    console.result_table("", ["server", "address", "state", ""], rows)
-    for server in states:
-        if server.hint:
-            console.note(f"hint: {server.hint}")
-    variables = {"PostgreSQL": "PGPORT", "Redis": "REDIS_URL"}
-    shared = [variables[server.name] for server in states if server.other_project]
-    if shared:
-        console.note(
-            "hint: `runner down` of the other project stops what is shared; for servers of this "
-            f"project's own set {' and '.join(shared)} in profiles/local.env, with free ports, "
-            "then `runner up`"
-        )
-
-
-def _show_champion(name: str, champion: str, before: str) -> None:
-    if champion == before:
-        console.result(f"{name} version {champion} is the champion already.")
-        return
-    was = f"it was version {before}" if before else "there was none"
-    console.result(f"{name} version {champion} is the champion now; {was}.")
-
-
-def _model_name(model: str) -> str:
-    """Return the registered model's name, where `model` may be a recipe's path."""
-    if not model.endswith((".yaml", ".yml")):
-        return model
-    from runner.recipes.recipe import load_recipe
-
-    return load_recipe(Path(model)).registered_model_name
+    show_answer(look_up(load_settings(target), view, entity or []), as_json=as_json)
 
 
 def main() -> None:
     """Run the command line."""
-    try:
-        app()
-    except SystemExit as ended:
-        if ended.code and threading.active_count() > 1:
-            # A thread still imports what is not needed any more. Python's own end would cut it off
-            # anywhere and may crash over what it then says, instead of the exit code.
-            sys.stdout.flush()
-            sys.stderr.flush()
-            os._exit(ended.code if isinstance(ended.code, int) else 1)
-        raise
+    run_app(app)

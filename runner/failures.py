@@ -23,7 +23,7 @@ def explain(error: BaseException) -> RunnerError | None:
     for seen in chain:
         if isinstance(seen, RunnerError):
             return seen
-        if _is(seen, "serving.http_errors", "ServingError"):
+        if _is(seen, "contract.serving_errors", "ServingError"):
             return RunnerError(seen.message, hint=seen.hint or "see `runner status`")
         told = _postgres(seen) or _redis(seen) or _mlflow(seen)
         if told is not None:

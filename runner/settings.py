@@ -12,10 +12,12 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from urllib.parse import unquote, urlsplit
+from urllib.parse import urlsplit
 
 from dotenv import dotenv_values
 
+from contract.redis_address import RedisAddress
+from contract.serving_errors import ConfigurationError
 from runner.errors import RunnerError
 
 TARGETS = ("local", "cloud")
@@ -27,6 +29,10 @@ _NO_TELEMETRY = {
     "FEAST_USAGE": "False",
     "MLFLOW_DISABLE_TELEMETRY": "true",
 }
+
+# PostgreSQL's session of a program that connects by itself, whatever the server or the role says:
+# in another zone dbt would compute other days.
+DBT_SESSION = {"PGTZ": "UTC", "PGDATESTYLE": "ISO, MDY", "PGCLIENTENCODING": "UTF8"}
 
 
 @dataclass(frozen=True)
@@ -49,42 +55,6 @@ class PostgresAddress:
             "password": self.password,
             "dbname": self.database,
         }
-
-
-@dataclass(frozen=True)
-class LocalRedis:
-    """A Redis-protocol server, from `REDIS_URL`."""
-
-    url: str = field(repr=False)
-
-    def __post_init__(self) -> None:
-        """Raise RunnerError unless it is an address."""
-        try:
-            port = urlsplit(self.url).port
-        except ValueError:  # its text may hold a part of the password
-            port = 0
-        if port == 0:
-            raise RunnerError(
-                "REDIS_URL has no port between 1 and 65535",
-                hint="set REDIS_URL=redis://:<password>@<host>:<port>/0, special characters "
-                "percent-encoded",
-            )
-
-    @property
-    def host(self) -> str:
-        """Host name or address."""
-        return urlsplit(self.url).hostname or "127.0.0.1"
-
-    @property
-    def port(self) -> int:
-        """TCP port."""
-        return urlsplit(self.url).port or 6379
-
-    @property
-    def password(self) -> str | None:
-        """Password, or None where the server asks for none."""
-        password = urlsplit(self.url).password
-        return None if password is None else unquote(password)
 
 
 @dataclass(frozen=True)
@@ -128,9 +98,18 @@ class Settings:
         )
 
     @property
-    def redis(self) -> LocalRedis:
-        """The online store."""
-        return LocalRedis(self.env["REDIS_URL"])
+    def redis(self) -> RedisAddress:
+        """The online store.
+
+        Raises
+        ------
+        RunnerError
+            If `REDIS_URL` is no address, or has an option that is not carried out.
+        """
+        try:
+            return RedisAddress.from_url(self.env["REDIS_URL"])
+        except ConfigurationError as error:
+            raise RunnerError(error.message, hint=error.hint) from error
 
     @property
     def mlflow_tracking_uri(self) -> str:

@@ -11,6 +11,11 @@ def quote_table(schema: str, table: str) -> str:
     return f"{quote(schema)}.{quote(table)}"
 
 
+def text_postgres(text: str) -> str:
+    """Return `text` as PostgreSQL's SQL writes a string, `standard_conforming_strings` on."""
+    return "'" + text.replace("'", "''") + "'"
+
+
 def quote_bigquery(*path: str) -> str:
     """Return a column, or `project.dataset.table`, as BigQuery writes it between backticks."""
     return ".".join("`" + part.replace("\\", "\\\\").replace("`", "\\`") + "`" for part in path)

@@ -21,7 +21,9 @@ from contract.serving_settings import Limits, ServingSettings
 from serving.champion_watch import ChampionWatch
 from serving.features.online_client import OnlineStoreClient
 from serving.http import docs_page
-from serving.http.guard import ApiKeys, Lifecycle, RequestGuard
+from serving.http.api_keys import ApiKeys
+from serving.http.connections import Connections
+from serving.http.guard import Lifecycle, RequestGuard
 from serving.http.openapi import describe_predict
 from serving.http.predict import PredictEndpoint
 from serving.http_errors import HttpError
@@ -36,6 +38,7 @@ class State(TypedDict):
     online_store: OnlineStoreClient
     metrics: Metrics
     lifecycle: Lifecycle
+    ready_needs_features: bool
 
 
 class Health(BaseModel):
@@ -45,11 +48,15 @@ class Health(BaseModel):
 
 
 class Readiness(BaseModel):
-    """Whether requests should be sent here, and what is in the way."""
+    """Whether requests should be sent here, and what is in the way.
+
+    `features_stale`: most features of the recent rows are missing or expired.
+    """
 
     ready: bool
     model: bool
     online_store: bool
+    features_stale: bool
     draining: bool
 
 
@@ -82,6 +89,7 @@ def create_app(
     limits: Limits,
     api_keys: Sequence[str] = (),
     lifecycle: Lifecycle,
+    ready_needs_features: bool = False,
 ) -> RequestGuard:
     """Return the app; its lifespan connects to the online store and watches the registry."""
     access_log = AccessLog()
@@ -91,7 +99,11 @@ def create_app(
         await online_store.start()
         champion.start()
         yield State(
-            champion=champion, online_store=online_store, metrics=metrics, lifecycle=lifecycle
+            champion=champion,
+            online_store=online_store,
+            metrics=metrics,
+            lifecycle=lifecycle,
+            ready_needs_features=ready_needs_features,
         )
         await champion.stop()
         await online_store.stop()
@@ -116,6 +128,7 @@ def create_app(
         metrics=metrics,
         access_log=access_log,
         lifecycle=lifecycle,
+        connections=Connections(limits, metrics),
         endpoints={("POST", "/predict"): predict},
     )
 
@@ -147,6 +160,7 @@ def build(settings: ServingSettings, lifecycle: Lifecycle) -> RequestGuard:
         limits=settings.limits,
         api_keys=settings.api_keys,
         lifecycle=lifecycle,
+        ready_needs_features=settings.ready_needs_features,
     )
 
 
@@ -170,6 +184,8 @@ def _add_endpoints(app: FastAPI) -> None:
         response_model=Readiness,
         responses={503: {"model": Readiness, "description": "Not now."}},
     )(ready)
+    for path, probe in (("/health", health), ("/ready", ready)):
+        app.head(path, include_in_schema=False)(probe)  # some monitors ask so
     app.get("/model", tags=["operation"], summary="Which model answers?")(model)
     app.get("/metrics", include_in_schema=False)(prometheus)
     app.get("/docs", include_in_schema=False)(docs)
@@ -182,14 +198,20 @@ async def health() -> Health:
 
 
 async def ready(request: Request) -> JSONResponse:
-    """Answer 200 when a model is loaded, the online store answers and no shutdown is under way."""
+    """Answer 200 when a model is loaded, the online store answers and no shutdown is under way.
+
+    Where the settings say so, the online store must also have the model's features.
+    """
     state = request.state
+    recent = state.metrics.recent
+    empty = state.ready_needs_features and recent.keeps_away
     draining = state.lifecycle.draining
     model_ready, store_ready = state.champion.ready, await state.online_store.ping()
     readiness = Readiness(
-        ready=model_ready and store_ready and not draining,
+        ready=model_ready and store_ready and not draining and not empty,
         model=model_ready,
         online_store=store_ready,
+        features_stale=recent.stale,
         draining=draining,
     )
     return JSONResponse(readiness.model_dump(), 200 if readiness.ready else 503)

@@ -12,12 +12,14 @@ import asyncio
 import itertools
 import math
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import nullcontext
 from typing import Any, NamedTuple
 
 from contract.scoring import Predictions
 from contract.serving_errors import InvalidOnlineValueError, PredictionError, ServingError
+from contract.serving_settings import Limits
+from serving.admission import Admission, Asked, Caller, too_late
 from serving.champion_watch import ChampionWatch
 from serving.features.online import OnlineRow
 from serving.features.online_client import OnlineStoreClient
@@ -25,50 +27,22 @@ from serving.features.overrides import overridden
 from serving.http_errors import (
     InvalidEntityRowError,
     InvalidFeatureOverrideError,
-    RequestTimeoutError,
+    InvalidRequestError,
 )
 from serving.loaded import Loaded
 from serving.metrics import Metrics
+from serving.request_body import read_request
 
 _INLINE_ROWS = 128
 """More rows are scored in a thread, so that one large request does not hold up the others."""
 _LONG_ROWS = 32
 """As many take a millisecond, so they have a turn of the event loop to themselves: sockets are
 looked at in between. A new client does not wait until all who came before it are answered."""
+_TURN_BYTES = 1 << 16
+"""As many bytes of bodies are read in one turn of the event loop: a few milliseconds of it."""
 
 
-class PredictRequest(NamedTuple):
-    """A request that can be read; its rows are looked at one by one.
-
-    Attributes
-    ----------
-    feature_overrides
-        As many as entity rows; None = nothing is overridden in any of them.
-    """
-
-    entity_rows: list[Any]
-    feature_overrides: list[Any] | None
-    include_features: bool
-    strict: bool
-
-
-class _Asked:
-    """A request on its way, and the answers of its rows so far."""
-
-    __slots__ = ("answers", "future", "request")
-
-    def __init__(self, request: PredictRequest, future: asyncio.Future[dict[str, Any]]) -> None:
-        self.request = request
-        self.future = future
-        self.answers: list[Any] = [None] * len(request.entity_rows)
-
-    def fail(self, err: Exception) -> None:
-        """Fail the request as a whole, unless it was given up or has failed before."""
-        if not self.future.done():
-            self.future.set_exception(err)
-
-
-_WantedRow = tuple[_Asked, int, list[int], dict[int, Any]]
+_WantedRow = tuple[Asked, int, list[int], dict[int, Any]]
 """One row of a request: its position there, which replies are its own, what overrides them."""
 
 
@@ -82,41 +56,40 @@ class _Wanted(NamedTuple):
 class _Row(NamedTuple):
     """One row of a request: its position there, and its features as read and as the model sees."""
 
-    asked: _Asked
+    asked: Asked
     position: int
     read: OnlineRow
     used: OnlineRow
 
 
 class Batches:
-    """Answers requests, those that are there at the same time together.
-
-    Parameters
-    ----------
-    seconds
-        How long an answer may take.
-    """
+    """Answers requests, those that are there at the same time together."""
 
     def __init__(
-        self, champion: ChampionWatch, online: OnlineStoreClient, metrics: Metrics, seconds: float
+        self, champion: ChampionWatch, online: OnlineStoreClient, metrics: Metrics, limits: Limits
     ) -> None:
         self._champion = champion
         self._online = online
         self._metrics = metrics
-        self._seconds = seconds
-        self._waiting: list[_Asked] = []
+        self._limits = limits
+        self.admission = Admission(limits, metrics)
+        self._scheduled = False
         self._turn = asyncio.Lock()
         self._tasks: set[asyncio.Task[None]] = set()  # the event loop itself holds them weakly
 
-    def predict(self, request: PredictRequest) -> asyncio.Future[dict[str, Any]]:
-        """Return the future of the response's content; a ServingError comes from the future."""
-        loop = asyncio.get_running_loop()
-        if not self._waiting:
-            loop.call_soon(self._gather)
-        self._metrics.in_flight += 1
-        future: asyncio.Future[dict[str, Any]] = loop.create_future()
-        self._waiting.append(_Asked(request, future))
-        return future
+    def predict(self, body: bytes, caller: Caller) -> asyncio.Future[dict[str, Any]]:
+        """Return the future of the response's content; a ServingError comes from the future.
+
+        Raises
+        ------
+        TooManyRequestsError
+            If there is no room for one more.
+        """
+        asked = self.admission.enter(body, caller)
+        if not self._scheduled:
+            self._scheduled = True
+            asyncio.get_running_loop().call_soon(self._gather)
+        return asked.future
 
     def _gather(self) -> None:
         """Begin; of several, once the sockets have been looked at again, which is done in between.
@@ -124,22 +97,69 @@ class Batches:
         16 clients that ask again when answered then stay one batch: else the last of them, who ask
         while the first are read, cost a trip and a run of their own each time.
         """
-        if len(self._waiting) > 1:
+        if len(self.admission) > 1:
             asyncio.get_running_loop().call_soon(self._begin)
         else:
             self._begin()
 
     def _begin(self) -> None:
-        waiting, self._waiting = self._waiting, []
-        for batch in _split(waiting):
-            task = asyncio.get_running_loop().create_task(self._answer(batch))
-            self._tasks.add(task)
-            task.add_done_callback(self._tasks.discard)
+        """Read the requests whose turn it is, and begin to answer them.
 
-    async def _answer(self, batch: list[_Asked]) -> None:
+        Reading takes time too: after so many bytes the sockets are looked at before it goes on.
+        """
+        self._scheduled = False
+        batch: list[Asked] = []
+        rows = read_bytes = 0
+        while asked := self.admission.next():
+            if self._read_body(asked):
+                rows += len(asked.answers)
+                if batch and rows > _INLINE_ROWS:
+                    self._start(batch)
+                    batch, rows = [], len(asked.answers)
+                batch.append(asked)
+            read_bytes += asked.size
+            if read_bytes > _TURN_BYTES:
+                self._resume()
+                break
+        if batch:
+            self._start(batch)
+
+    def _resume(self) -> None:
+        if len(self.admission) and not self._scheduled:
+            self._scheduled = True
+            asyncio.get_running_loop().call_soon(self._begin)
+
+    def _read_body(self, asked: Asked) -> bool:
+        """Return whether the request can be read; it is answered if not."""
+        try:
+            request = read_request(asked.body, self._limits)
+            if request.feature_overrides is not None:
+                self._require_overrides()
+        except Exception as err:  # as in `_answer`; the others go on
+            asked.fail(err)
+            self.admission.leave(asked)
+            return False
+        self.admission.begin(asked, request)
+        return True
+
+    def _require_overrides(self) -> None:
+        loaded = self._champion.current
+        if not loaded.overrides:
+            raise InvalidRequestError(
+                "feature_overrides: the recipe that version "
+                f"{loaded.version.version} was trained with allows none"
+            )
+
+    def _start(self, batch: list[Asked]) -> None:
+        task = asyncio.get_running_loop().create_task(self._answer(batch))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _answer(self, batch: list[Asked]) -> None:
         try:
             loaded = self._champion.current
-            async with asyncio.timeout(self._seconds):
+            last = max(asked.deadline for asked in batch)
+            async with asyncio.timeout(last - time.monotonic()):
                 wanted = self._look_up(loaded, batch)
                 replies = await self._read(list(wanted.commands))
                 rows = self._read_rows(loaded, wanted.rows, replies)
@@ -151,11 +171,13 @@ class Batches:
                         await asyncio.sleep(0)
         except Exception as err:  # each request raises it again, and the guard tells it
             late = isinstance(err, TimeoutError)
-            told = RequestTimeoutError("the answer was not ready in time") if late else err
+            told = too_late() if late else err
             for asked in batch:
                 asked.fail(told)
         finally:
-            self._metrics.in_flight -= len(batch)
+            for asked in batch:
+                self.admission.leave(asked)
+            self._resume()
 
     async def _predict(self, loaded: Loaded, rows: list[_Row]) -> None:
         """Score the rows; what the model cannot take fails only the request that it is in."""
@@ -173,7 +195,7 @@ class Batches:
         else:
             self._tell(loaded, rows, predictions)
 
-    def _look_up(self, loaded: Loaded, batch: list[_Asked]) -> _Wanted:
+    def _look_up(self, loaded: Loaded, batch: list[Asked]) -> _Wanted:
         """Return what to read for every row that can be understood; the others are refused."""
         wanted = _Wanted({}, [])
         for asked in batch:
@@ -245,7 +267,7 @@ class Batches:
             asked.answers[position] = answer
             self._metrics.row(loaded, read, used, label, shares)
 
-    def _refuse(self, asked: _Asked, position: int, err: ServingError) -> None:
+    def _refuse(self, asked: Asked, position: int, err: ServingError) -> None:
         """Answer a row with its error; with `strict` it is the whole request's."""
         if asked.request.strict:
             asked.fail(type(err)(f"entity_rows[{position}]: {err.message}", hint=err.hint))
@@ -254,23 +276,13 @@ class Batches:
         asked.answers[position] = {"error": {"code": err.code, "message": err.message}}
 
 
-def _split(waiting: list[_Asked]) -> Iterator[list[_Asked]]:
-    """Yield batches of as many rows as are scored at once; a larger request is one by itself."""
-    batch: list[_Asked] = []
-    rows = 0
-    for asked in waiting:
-        rows += len(asked.answers)
-        if batch and rows > _INLINE_ROWS:
-            yield batch
-            batch, rows = [], len(asked.answers)
-        batch.append(asked)
-    yield batch
-
-
-def _finish(loaded: Loaded, batch: list[_Asked]) -> None:
+def _finish(loaded: Loaded, batch: list[Asked]) -> None:
     """Answer every request that has not failed as a whole."""
     model = {"name": loaded.name, "version": loaded.version.version}
+    now = time.monotonic()
     for asked in batch:
+        if asked.deadline < now:
+            asked.fail(too_late())
         if not asked.future.done():
             asked.future.set_result({"model": model, "predictions": asked.answers})
 

@@ -13,6 +13,27 @@ from contract.serving_errors import (
 )
 
 
+class MalformedRequestError(ServingError):
+    """What came is no HTTP/1.1 request."""
+
+    status = 400
+    code = "malformed_request"
+
+
+class UrlTooLongError(ServingError):
+    """The URL has too many bytes."""
+
+    status = 414
+    code = "url_too_long"
+
+
+class HeadersTooLargeError(ServingError):
+    """The headers or trailers have too many bytes, or are too many."""
+
+    status = 431
+    code = "headers_too_large"
+
+
 class InvalidRequestError(ServingError):
     """The request as a whole cannot be read."""
 
@@ -49,7 +70,7 @@ class ForbiddenError(ServingError):
 
 
 class UnsupportedMediaTypeError(ServingError):
-    """The body is not declared as JSON."""
+    """The body is not declared as JSON in UTF-8, or it is compressed."""
 
     status = 415
     code = "unsupported_media_type"
@@ -75,10 +96,18 @@ class RequestTooLargeError(ServingError):
 
 
 class TooManyRequestsError(ServingError):
-    """More requests at once than the server takes."""
+    """More requests, or more bytes of them, at once than the server takes."""
 
     status = 429
     code = "too_many_requests"
+    retry_after = 1
+
+
+class TooManyConnectionsError(ServingError):
+    """More connections at once than the server takes, all of them waiting for an answer."""
+
+    status = 503
+    code = "too_many_connections"
     retry_after = 1
 
 
@@ -91,7 +120,7 @@ class ModelNotReadyError(ServingError):
 
 
 class RequestTimeoutError(ServingError):
-    """The answer was not ready in time."""
+    """The answer was not ready in time, counted from the request's first byte."""
 
     status = 503
     code = "timeout"
@@ -99,6 +128,9 @@ class RequestTimeoutError(ServingError):
 
 
 RESPONSES: tuple[type[ServingError], ...] = (
+    MalformedRequestError,
+    UrlTooLongError,
+    HeadersTooLargeError,
     InvalidRequestError,
     InvalidEntityRowError,
     InvalidFeatureOverrideError,
@@ -111,6 +143,7 @@ RESPONSES: tuple[type[ServingError], ...] = (
     InvalidOnlineValueError,
     ModelNotReadyError,
     RequestTimeoutError,
+    TooManyConnectionsError,
     PredictionError,
 )
 """Every error that `POST /predict` may answer with; OpenAPI and the docs follow this table."""

@@ -22,6 +22,7 @@ from prometheus_client.core import (
 from contract.view_layout import PRESENT
 from serving.features.online import OnlineRow
 from serving.features.overrides import OVERRIDDEN
+from serving.features.recent_rows import RecentRows
 
 if TYPE_CHECKING:
     from serving.loaded import Loaded
@@ -104,6 +105,10 @@ class Metrics:
         self.reload_failures = 0
         self.row_errors: Counter[str] = Counter()
         self.in_flight = 0
+        self.buffered_bytes = 0
+        self.connections = 0
+        self.connections_closed: Counter[str] = Counter()
+        self.recent = RecentRows()
         self._model: _ModelMetrics | None = None
         self._registry = CollectorRegistry()
         self._registry.register(self)
@@ -112,6 +117,7 @@ class Metrics:
     def serve(self, loaded: Loaded) -> None:
         """Count for another model from now on."""
         self._model = _ModelMetrics(loaded)
+        self.recent = RecentRows()
 
     def request(self, route: str, status: int, seconds: float) -> None:
         """Count one answered request."""
@@ -140,6 +146,7 @@ class Metrics:
             return
         model.rows += 1
         model.count_read(read)
+        self.recent.note(used)
         if used is not read:
             model.count_overrides(used)
         if shares is not None:
@@ -180,7 +187,22 @@ class Metrics:
         for code, count in self.row_errors.items():
             errors.add_metric([code], count)
         yield errors
+        yield GaugeMetricFamily(
+            "serving_recent_absent_share",
+            "Share of features missing or expired in the last 100 rows.",
+            self.recent.absent_share,
+        )
         yield GaugeMetricFamily("serving_in_flight", "Predictions under way.", self.in_flight)
+        yield GaugeMetricFamily("serving_connections", "Open connections.", self.connections)
+        yield GaugeMetricFamily(
+            "serving_buffered_bytes", "Bodies that wait and answers not read.", self.buffered_bytes
+        )
+        closed = CounterMetricFamily(
+            "serving_connections_closed", "Connections that a limit closed.", labels=["reason"]
+        )
+        for reason, count in self.connections_closed.items():
+            closed.add_metric([reason], count)
+        yield closed
         if self._model is not None:
             yield from _model_families(self._model)
 

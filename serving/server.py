@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import ctypes
 import gc
 import logging
 import math
+import resource
 import signal
 import socket
-import struct
-import sys
 from types import FrameType
+from typing import cast
 
 import uvicorn
 
@@ -26,8 +24,15 @@ from serving.logs import log
 _BACKLOG = 2048
 _KEEP_ALIVE_SECONDS = 75  # longer than the usual load balancer's, which then closes first
 
+_READERS_SECONDS = 1.0
 _LAST_CALL_SECONDS = 0.5
-_SO_ATTACH_FILTER = 26  # asm-generic/socket.h; Python has no name for it
+_ACCEPTORS = 16
+"""uvloop accepts one connection for each listening socket in a turn of the event loop. With one
+socket, who comes after 250 others waits for 250 turns, each as long as a large request's work."""
+_RECEIVE_BYTES = 1 << 17
+"""The kernel would keep up to 6 MB of each connection, and uvloop read all of it in one turn."""
+_OTHER_FILES = 64
+"""File descriptors beside connections: listeners, Redis, logs, bundles."""
 
 
 def run(settings: ServingSettings) -> None:
@@ -40,6 +45,7 @@ def run(settings: ServingSettings) -> None:
     """
     lifecycle = Lifecycle()
     app = build(settings, lifecycle)
+    app.connections.limit = _file_limit(settings.limits.connections)
     listener = _listen(settings.host, settings.port)
     _log_uvicorn()
     config = uvicorn.Config(
@@ -57,7 +63,8 @@ def run(settings: ServingSettings) -> None:
     host, port = listener.getsockname()[:2]
     shown = f"[{host}]" if ":" in host else host
     log("info", "listening", url=f"http://{shown}:{port}", docs=f"http://{shown}:{port}/docs")
-    DrainingServer(config, lifecycle, settings.drain_seconds).run(sockets=[listener])
+    listeners = [listener, *(listener.dup() for _ in range(_ACCEPTORS - 1))]
+    DrainingServer(config, lifecycle, settings.drain_seconds).run(sockets=listeners)
 
 
 class DrainingServer(uvicorn.Server):
@@ -81,11 +88,26 @@ class DrainingServer(uvicorn.Server):
         # for 20 ms, twice a second under load.
         gc.collect()
         gc.freeze()
+        self._check_readers()
+
+    def _check_readers(self) -> None:
+        for connection in list(self.server_state.connections):
+            cast("ShortWayProtocol", connection).check_reader()
+        asyncio.get_running_loop().call_later(_READERS_SECONDS, self._check_readers)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        """Take no more connections, answer what has arrived, then stop."""
+        """Take no more connections, answer what has arrived, then stop.
+
+        Closing a listener resets the connections that wait in its queue. Without a queue the kernel
+        makes clients knock again, a second later, while the few that it holds are accepted.
+        """
         for listener in sockets or ():
-            _drop_handshakes(listener)
+            listener.listen(0)
+        await asyncio.sleep(_LAST_CALL_SECONDS / 10)
+        for server in self.servers:
+            server.close()
+        for listener in sockets or ():
+            listener.close()
         loop = asyncio.get_running_loop()
         deadline = loop.time() + min(self._drain_seconds, _LAST_CALL_SECONDS)
         while self.server_state.connections and loop.time() < deadline:
@@ -111,7 +133,7 @@ class DrainingServer(uvicorn.Server):
 def _listen(host: str, port: int) -> socket.socket:
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
-        return socket.create_server((host, port), family=family, backlog=_BACKLOG)
+        listener = socket.create_server((host, port), family=family, backlog=_BACKLOG)
     except OSError as err:
         reason = str(err.strerror).partition(" (while")[0]  # Python's own addition
         raise ConfigurationError(
@@ -119,20 +141,27 @@ def _listen(host: str, port: int) -> socket.socket:
             hint="stop whatever uses it, or choose another: `runner serve --port`, or SERVING_PORT "
             "for `python -m serving`",
         ) from err
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _RECEIVE_BYTES)
+    return listener
 
 
-def _drop_handshakes(listener: socket.socket) -> None:
-    """Let the kernel drop new connections while those it holds are still accepted.
-
-    Closing a listener resets the connections that wait in its queue, a request or two under load.
-    A dropped handshake is repeated a second later and then refused, so nothing is lost.
-    """
-    if sys.platform != "linux":
-        return
-    return_nothing = ctypes.create_string_buffer(struct.pack("HBBI", 0x06, 0, 0, 0))  # BPF: ret 0
-    program = struct.pack("HP", 1, ctypes.addressof(return_nothing))
-    with contextlib.suppress(OSError):  # a sandbox without it closes as everybody does
-        listener.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, program)
+def _file_limit(connections: int) -> int:
+    """Return how many connections there can be, having asked for as many file descriptors."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = connections + _OTHER_FILES
+    if hard == resource.RLIM_INFINITY or wanted <= hard:
+        if soft != resource.RLIM_INFINITY and soft < wanted:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+        return connections
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    fewer = max(1, hard - _OTHER_FILES)
+    log(
+        "warning",
+        "fewer connections than SERVING_MAX_CONNECTIONS",
+        connections=fewer,
+        hint=f"raise the limit of open files (ulimit -n) from {hard} to {wanted}",
+    )
+    return fewer
 
 
 class _JsonHandler(logging.Handler):

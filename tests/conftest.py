@@ -16,9 +16,10 @@ import pytest
 import redis
 from hypothesis import settings
 
+from contract.redis_address import RedisAddress
 from runner.servers import postgres_server, redis_server
 from runner.servers.postgres_server import check
-from runner.settings import LocalRedis, PostgresAddress
+from runner.settings import PostgresAddress
 
 _DEBIAN_POSTGRES = Path("/usr/lib/postgresql/15/bin")
 # A deadline measures the machine, not the code.
@@ -144,10 +145,10 @@ def _postgres_server(
 
 
 @pytest.fixture(scope="session", name="redis_server")
-def _redis_server(server_folder: Path, redis_binary: Path | None) -> Iterator[LocalRedis]:
+def _redis_server(server_folder: Path, redis_binary: Path | None) -> Iterator[RedisAddress]:
     """A Redis-protocol server of this worker's own; its keys are shared by its tests."""
     data = server_folder / "redis"
-    address = LocalRedis(f"redis://127.0.0.1:{free_port()}/0")
+    address = RedisAddress.from_url(f"redis://127.0.0.1:{free_port()}/0")
     redis_server.start(address, data, binary=redis_binary)
     yield address
     redis_server.stop(data)
@@ -179,7 +180,7 @@ def module_database(new_database: Callable[[], PostgresAddress]) -> PostgresAddr
 
 
 @pytest.fixture
-def redis_url(redis_server: LocalRedis) -> str:
+def redis_url(redis_server: RedisAddress) -> str:
     """The URL of an empty Redis."""
     with redis.Redis.from_url(redis_server.url) as client:
         client.flushall()

@@ -74,9 +74,9 @@ def overridable(*names: str) -> list[dict[str, Any]]:
 
 def write_bundle_of(folder: Path, view: str, feature: str) -> str:
     """Write a linear model of one number of another feature view."""
-    return write_linear_bundle(
-        folder, features=[manifest()["features"][0] | {"view": view, "feature": feature}]
-    )
+    field = redis_field(view, feature).hex()
+    other = {"view": view, "feature": feature, "redis_field": field}
+    return write_linear_bundle(folder, features=[manifest()["features"][0] | other])
 
 
 def inputs_of(content: Mapping[str, Any]) -> list[dict[str, Any]]:

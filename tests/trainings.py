@@ -4,16 +4,16 @@ from datetime import UTC, datetime, timedelta
 
 import pyarrow as pa
 
-from runner.lineage.column_lineage import Lineage, LineageColumn
+from runner.lineage.lineage_graph import Lineage, LineageColumn
 from runner.modelling.bootstrap import Interval
 from runner.modelling.contender import NO_CHAMPION, Contender
-from runner.modelling.evaluation import evaluate
+from runner.modelling.evaluation import as_served, evaluate
 from runner.modelling.fitted_model import fit_model
 from runner.modelling.slices import score_slices
 from runner.modelling.split import split_by_time
 from runner.modelling.training_data import Rows, TrainingData, split_rows
 from runner.modelling.tuning_search import tune
-from runner.packaging.bundle_writer import class_list, served_model, served_predictions
+from runner.packaging.served_model import class_list, served_model
 from runner.project.manifest import Manifest
 from runner.records.run_record import Training
 from runner.settings import Settings
@@ -60,8 +60,8 @@ def train(folder, recipe):
     tuned = tune(settings, recipe, data)
     pipeline = fit_model(recipe.with_arguments(tuned.arguments), data)
     served = served_model(pipeline, data.test.X)
-    predictions = served_predictions(pipeline, served, data.test.X)
     classes = class_list(pipeline)
+    trained, predictions = (served.answer(part.X) for part in (data.train, data.test))
     contender = Contender("m", recipe.scoring[0], SPINE, data, predictions, classes)
     return Training(
         settings=settings,
@@ -73,7 +73,11 @@ def train(folder, recipe):
         data=data,
         tuned=tuned,
         pipeline=pipeline,
-        evaluation=evaluate(recipe, pipeline, data.train, data.test),
+        evaluation=evaluate(
+            recipe,
+            as_served(trained, classes, data.train.y),
+            as_served(predictions, classes, data.test.y),
+        ),
         served=served,
         comparison=NO_CHAMPION,
         intervals={"roc_auc": Interval(0.8, 0.7, 0.9)},

@@ -6,6 +6,7 @@ from runner import console
 from runner.bytes_billed import Billed
 from runner.errors import RunnerError
 from runner.project import dbt
+from runner.project.dbt_process import Progress
 from runner.project.manifest import Manifest, load_manifest
 from runner.recipes.recipe import Recipe
 from runner.recipes.references import check_references
@@ -34,7 +35,7 @@ def feature_marts(recipe: Recipe) -> list[str]:
     return sorted({reference.partition(":")[0] for reference in recipe.features})
 
 
-def checked_manifest(settings: Settings, recipe: Recipe, progress: dbt.Progress) -> Manifest:
+def checked_manifest(settings: Settings, recipe: Recipe, progress: Progress) -> Manifest:
     """Return what dbt knows of the project, read anew where the recipe does not fit it."""
     try:
         manifest = load_manifest(settings.manifest_path)

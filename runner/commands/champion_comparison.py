@@ -133,7 +133,7 @@ def _columns(
     return columns
 
 
-def _classes(bundle: Bundle) -> list[object] | None:
+def _classes(bundle: Bundle) -> list[int | str] | None:
     return None if bundle.label.classes is None else list(bundle.label.classes)
 
 

@@ -14,11 +14,30 @@ from typing import Any
 from runner import console
 from runner.commands.exposures import connect_exposures, write_exposures
 from runner.commands.lineage import compiled_lineage
-from runner.lineage.column_lineage import Lineage, LineageColumn, described_columns, relation_of
+from runner.lineage.column_lineage import described_columns, relation_of
+from runner.lineage.lineage_graph import Lineage, LineageColumn
 from runner.project import dbt
+from runner.servers.local_servers import require_servers
 from runner.settings import Settings
 
 _FILES = ("index.html", "catalog.json")
+
+
+def serve_docs(settings: Settings, port: int) -> None:
+    """Generate the docs, then serve them on loopback until Ctrl-C.
+
+    Raises
+    ------
+    RunnerError
+        If the port is taken, or dbt fails.
+    """
+    with dbt.docs_server(settings, port) as server:
+        generate(settings)
+        console.result(f"dbt docs on http://127.0.0.1:{port} (Ctrl-C ends)")
+        try:
+            server.serve_forever()
+        except KeyboardInterrupt:
+            console.note("stopped")
 
 
 def generate(settings: Settings) -> None:
@@ -29,6 +48,7 @@ def generate(settings: Settings) -> None:
     RunnerError
         If dbt fails.
     """
+    require_servers(settings)
     with console.step("dbt compile: column lineage") as step:
         lineage, _ = compiled_lineage(settings, step.update)
     with console.step("exposures: recipes, champions, endpoints"):

@@ -11,7 +11,7 @@ from functools import partial
 from typing import NamedTuple
 from urllib.parse import unquote, urlsplit
 
-from runner.commands.checks import bigquery, machine, postgres, tools
+from runner.commands.checks import bigquery, machine, online_features, postgres, tools
 from runner.errors import RunnerError
 from runner.failures import explain
 from runner.settings import Settings, missing_variables, read_env_file
@@ -63,10 +63,12 @@ _BEGIN = [
 _END = [
     Check("MLflow", tools.mlflow, ("MLFLOW_TRACKING_URI",)),
     Check("champions", tools.champions, after=("MLflow", "PostgreSQL", "BigQuery jobs")),
+    Check("online features", online_features.online_features, after=("Redis", "MLflow")),
     Check("serving port", machine.port),
 ]
 _LOCAL = [
     Check("PostgreSQL", postgres.server, _POSTGRES),
+    Check("time zone", postgres.time_zone, after=("PostgreSQL",)),
     Check("schemas", postgres.schemas, after=("PostgreSQL",)),
     Check("indexes", postgres.indexes, after=("PostgreSQL",)),
     Check("Redis", tools.redis, ("REDIS_URL",)),

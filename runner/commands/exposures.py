@@ -24,6 +24,8 @@ from runner.project.freshness import GENERATED
 from runner.project.manifest import load_manifest
 from runner.project.manifest_file import ManifestNode, NodeDependencies
 from runner.recipes.recipe import Recipe, all_recipes, load_recipe
+from runner.records.run_facts import CHAMPION, with_alias
+from runner.records.run_reader import open_reader
 from runner.settings import Settings
 from runner.wording import show
 
@@ -139,24 +141,19 @@ def _exposures(
 def _champions(settings: Settings, recipes: list[Recipe]) -> dict[str, dict[str, object]]:
     """Return registered model → what to tell of its champion; none where there is no registry."""
     uri = settings.mlflow_tracking_uri
-    if uri.startswith("sqlite:///") and not Path(uri.removeprefix("sqlite:///")).is_file():
-        return {}
-    from runner.records import tracking
-    from runner.records.aliases import CHAMPION, version_with
-
-    client = tracking.connect(settings)
+    reader = open_reader(settings)
     found: dict[str, dict[str, object]] = {}
     for name in {recipe.registered_model_name for recipe in recipes}:
-        champion = version_with(client, name, CHAMPION)
-        if champion is None:
+        champion = with_alias(reader.versions(name), CHAMPION)
+        run = reader.run(champion.run_id) if champion else None
+        if champion is None or run is None:
             continue
-        run = client.get_run(champion.run_id)
-        scores = {k: round(v, 4) for k, v in run.data.metrics.items() if k.startswith("test_")}
-        link = f"#/experiments/{run.info.experiment_id}/runs/{champion.run_id}"  # in MLflow's UI
+        scores = {k: round(v, 4) for k, v in run.metrics.items() if k.startswith("test_")}
+        link = f"#/experiments/{run.experiment_id}/runs/{run.run_id}"  # in MLflow's UI
         found[name] = {
-            "champion_version": str(champion.version),
+            "champion_version": champion.version,
             "metrics": dict(sorted(scores.items())),
-            "mlflow_run_id": champion.run_id,
+            "mlflow_run_id": run.run_id,
             "mlflow_run": f"{uri.rstrip('/')}/{link}" if uri.startswith("http") else link,
         }
     return found

@@ -4,29 +4,27 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
-from concurrent.futures import Future
 from dataclasses import dataclass, replace
 from pathlib import Path
-from tempfile import TemporaryDirectory
-from threading import Thread
-from typing import TYPE_CHECKING, Any
 
 from runner import console
 from runner.errors import RunnerError
-from runner.lineage.column_lineage import Lineage, LineageColumn, load_column_lineage
+from runner.lineage.kept_lineage import KeptLineage
+from runner.lineage.lineage_graph import Lineage, LineageColumn
 from runner.project import dbt
+from runner.project.dbt_process import Progress
+from runner.project.freshness import fingerprint
+from runner.project.introspection import asks_warehouse
 from runner.project.manifest import Manifest, load_manifest
 from runner.recipes.recipe import Recipe, all_recipes, load_recipe
 from runner.recipes.references import check_references
+from runner.records.run_facts import RunReader
+from runner.records.run_reader import open_reader, read_json
 from runner.servers.local_servers import require_servers
 from runner.settings import Settings
 from runner.wording import did_you_mean
 
-if TYPE_CHECKING:
-    from mlflow import MlflowClient
-
 _SHOWN = {"feature", "label"}  # of a recipe; keys and times only join
-_Versions = tuple[list["User"], dict[str, str]]
 
 
 @dataclass(frozen=True)
@@ -62,7 +60,7 @@ class User:
 
 
 @dataclass(frozen=True)
-class Answer:
+class LineageAnswer:
     """What depends on what, for one question.
 
     Attributes
@@ -104,7 +102,7 @@ class Answer:
         return gaps | self.broken
 
 
-def ask(settings: Settings, what: str) -> Answer:
+def ask(settings: Settings, what: str) -> LineageAnswer:
     """Return the lineage of a recipe's path or of a column, raw or of a dbt model.
 
     Raises
@@ -114,10 +112,8 @@ def ask(settings: Settings, what: str) -> Answer:
     """
     if _is_recipe(what):
         load_recipe(Path(what))  # told before dbt compiles
-    with console.step("dbt compile, MLflow's versions") as step:
-        # MLflow takes as long to import as dbt to compile. No pool: Ctrl-C would wait for it.
-        registered: Future[_Versions] = Future()
-        Thread(target=_look_up, args=(settings, registered), daemon=True).start()
+    with console.step("column lineage, MLflow's versions") as step:
+        trained, unread = _versions(settings)
         lineage, manifest = compiled_lineage(settings, step.update)
         broken: dict[str, str] = {}
         if _is_recipe(what):
@@ -129,11 +125,10 @@ def ask(settings: Settings, what: str) -> Answer:
             found, broken = _recipes(settings, manifest)
             recipes = [user.named_as_in(lineage) for user in found]
             starts = (find_column(lineage, what),)
-        trained, unread = registered.result()
     versions = [version.named_as_in(lineage) for version in trained]
     below = {below for start in starts for below in lineage.downstream(start)}
     models = {user.model for user in recipes}
-    return Answer(
+    return LineageAnswer(
         what,
         starts,
         lineage,
@@ -143,14 +138,24 @@ def ask(settings: Settings, what: str) -> Answer:
     )
 
 
-def compiled_lineage(settings: Settings, progress: dbt.Progress) -> tuple[Lineage, Manifest]:
-    """Compile the project as for a full refresh; return every column's lineage, and the marts.
+def compiled_lineage(settings: Settings, progress: Progress) -> tuple[Lineage, Manifest]:
+    """Return every column's lineage, and the marts; dbt compiles only what may have changed.
 
-    An increment's SQL may read rows that an earlier one computed: they came by the full SQL.
+    As for a full refresh: an increment's SQL may read rows that an earlier one computed, and they
+    came by the full SQL.
     """
+    kept = KeptLineage(settings, fingerprint(settings))
+    if known := kept.read():
+        return known, dbt.up_to_date(settings, progress)
     require_servers(settings)
     dbt.run(settings, ["compile", "--full-refresh"], progress)
-    return load_column_lineage(settings.manifest_path), load_manifest(settings.manifest_path)
+    from runner.lineage.column_lineage import column_lineage  # sqlglot takes a while to import
+
+    content = json.loads(settings.manifest_path.read_bytes())
+    lineage = column_lineage(content)
+    if not asks_warehouse(content, full_refresh=True):
+        kept.write(lineage)
+    return lineage, load_manifest(settings.manifest_path)
 
 
 def recipe_columns(recipe: Recipe, manifest: Manifest) -> dict[LineageColumn, str]:
@@ -236,41 +241,26 @@ def _recipe_user(recipe: Recipe, manifest: Manifest) -> User:
     return User(str(recipe.path), recipe.registered_model_name, (), columns)
 
 
-def _look_up(settings: Settings, registered: Future[_Versions]) -> None:
-    try:
-        registered.set_result(_versions(settings))
-    except BaseException as err:  # it is raised where the result is asked for
-        registered.set_exception(err)
-
-
-def _versions(settings: Settings) -> _Versions:
+def _versions(settings: Settings) -> tuple[list[User], dict[str, str]]:
     """Return every registered version, the newest of a model first, and why any is left out."""
-    path = Path(settings.mlflow_tracking_uri.removeprefix("sqlite:///"))
-    if settings.mlflow_tracking_uri.startswith("sqlite:///") and not path.is_file():
-        return [], {}  # nothing was trained yet, and looking would create it
-    from mlflow.exceptions import MlflowException
-
-    from runner.records import tracking
-
-    client, users, unread = tracking.connect(settings), [], {}
-    for model in client.search_registered_models():
-        for version in tracking.versions_of(client, model.name):
-            number = str(version.version)
-            aliases = sorted(a for a, to in model.aliases.items() if str(to) == number)
-            try:
-                columns = _bundle_columns(client, version.run_id)
-            except (MlflowException, OSError, KeyError, ValueError) as err:
-                # Another tool's version, or one whose run was deleted.
-                unread[f"{model.name}/{number}"] = f"no serving bundle ({type(err).__name__})"
-            else:
-                users.append(User(f"{model.name}/{number}", model.name, tuple(aliases), columns))
+    reader, users, unread = open_reader(settings), [], {}
+    for version in (each for name in reader.models() for each in reader.versions(name)):
+        name = f"{version.name}/{version.version}"
+        try:
+            columns = _bundle_columns(reader, version.run_id)
+        except (RunnerError, KeyError, TypeError) as err:
+            # Another tool's version, or one whose run was deleted.
+            unread[name] = f"no serving bundle ({err})"
+        else:
+            users.append(User(name, version.name, version.aliases, columns))
     return users, unread
 
 
-def _bundle_columns(client: MlflowClient, run_id: str) -> dict[LineageColumn, str]:
-    with TemporaryDirectory() as folder:
-        path = client.download_artifacts(run_id, "serving_bundle/serving.json", folder)
-        bundle: dict[str, Any] = json.loads(Path(path).read_bytes())
+def _bundle_columns(reader: RunReader, run_id: str) -> dict[LineageColumn, str]:
+    run = reader.run(run_id)
+    if run is None:
+        raise RunnerError(f"MLflow has no run {run_id}", hint="register versions by runner train")
+    bundle = read_json(reader, run, "serving_bundle/serving.json")
     found: dict[LineageColumn, str] = {}
     for feature in bundle["features"]:
         found[LineageColumn(feature["view"], feature["feature"])] = "feature"

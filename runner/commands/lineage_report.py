@@ -5,11 +5,20 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-from runner.commands.lineage import Answer, User
-from runner.lineage.column_lineage import Lineage, LineageColumn
+from runner import console
+from runner.commands.lineage import LineageAnswer, User
+from runner.lineage.lineage_graph import Lineage, LineageColumn
 
 
-def as_text(answer: Answer) -> str:
+def show_lineage(answer: LineageAnswer, form: str, *, as_json: bool) -> None:
+    """Print the answer as text, as a Mermaid graph (`form` is `mermaid`) or as JSON."""
+    if as_json:
+        console.result_json(as_json_types(answer))
+    else:
+        console.result(as_mermaid(answer) if form == "mermaid" else as_text(answer))
+
+
+def as_text(answer: LineageAnswer) -> str:
     """Return the answer for people: trees or a table, then recipes, versions and gaps."""
     sections = _recipe_sections(answer) if answer.is_recipe else _column_sections(answer)
     if answer.unresolved:
@@ -21,7 +30,7 @@ def as_text(answer: Answer) -> str:
     return "\n".join(lines)
 
 
-def as_json(answer: Answer) -> dict[str, Any]:
+def as_json_types(answer: LineageAnswer) -> dict[str, Any]:
     """Return the answer in JSON's types; `upstream` is column → what it is computed from."""
     lineage = answer.lineage
     return {
@@ -39,7 +48,7 @@ def as_json(answer: Answer) -> dict[str, Any]:
     }
 
 
-def as_mermaid(answer: Answer) -> str:
+def as_mermaid(answer: LineageAnswer) -> str:
     """Return the answer as a Mermaid flowchart, from raw columns to model versions."""
     columns = dict.fromkeys((*_upstream(answer), *answer.downstream))
     ids = {name: f"n{i}" for i, name in enumerate(_mermaid_names(answer, columns))}
@@ -58,13 +67,13 @@ def as_mermaid(answer: Answer) -> str:
     return "\n".join(lines)
 
 
-def _mermaid_names(answer: Answer, columns: Iterable[LineageColumn]) -> Iterator[str]:
+def _mermaid_names(answer: LineageAnswer, columns: Iterable[LineageColumn]) -> Iterator[str]:
     yield from map(str, columns)
     yield from (user.name for user in answer.recipes)
     yield from map(_shown, answer.versions)
 
 
-def _column_sections(answer: Answer) -> dict[str, list[str]]:
+def _column_sections(answer: LineageAnswer) -> dict[str, list[str]]:
     lineage, (start,) = answer.lineage, answer.starts
     sections = {}
     if start.relation not in lineage.raw:
@@ -79,7 +88,7 @@ def _column_sections(answer: Answer) -> dict[str, list[str]]:
     return sections
 
 
-def _recipe_sections(answer: Answer) -> dict[str, list[str]]:
+def _recipe_sections(answer: LineageAnswer) -> dict[str, list[str]]:
     [recipe] = answer.recipes
     sections: dict[str, list[str]] = {}
     for role in ("feature", "label"):
@@ -99,7 +108,7 @@ def _origins(lineage: Lineage, column: LineageColumn) -> list[str]:
     return [*raw, "what could not be resolved"] if lineage.gaps(column) else raw
 
 
-def _user_sections(answer: Answer) -> dict[str, list[str]]:
+def _user_sections(answer: LineageAnswer) -> dict[str, list[str]]:
     below = answer.downstream
     return {
         "recipes": [
@@ -111,29 +120,29 @@ def _user_sections(answer: Answer) -> dict[str, list[str]]:
     }
 
 
-def _readers(answer: Answer) -> list[str]:
+def _readers(answer: LineageAnswer) -> list[str]:
     """Return the dbt models below a raw table in which the column may filter, join or group."""
     if answer.is_recipe or answer.starts[0].relation not in answer.lineage.raw:
         return []
     return answer.lineage.readers(answer.starts[0].relation)
 
 
-def _raw_tables(answer: Answer) -> list[str]:
+def _raw_tables(answer: LineageAnswer) -> list[str]:
     relations = {start.relation for start in answer.starts}
     return sorted({table for name in relations for table in answer.lineage.raw_tables(name)})
 
 
-def _upstream(answer: Answer) -> tuple[LineageColumn, ...]:
+def _upstream(answer: LineageAnswer) -> tuple[LineageColumn, ...]:
     found = (column for start in answer.starts for column in answer.lineage.upstream(start))
     return tuple(dict.fromkeys(found))
 
 
-def _edges(answer: Answer, columns: Iterable[LineageColumn]) -> dict[str, list[str]]:
+def _edges(answer: LineageAnswer, columns: Iterable[LineageColumn]) -> dict[str, list[str]]:
     parents = answer.lineage.parents
     return {str(c): [str(parent) for parent in parents[c]] for c in columns if parents.get(c)}
 
 
-def _user(user: User, answer: Answer) -> dict[str, Any]:
+def _user(user: User, answer: LineageAnswer) -> dict[str, Any]:
     return {
         "name": user.name,
         "registered_model_name": user.model,

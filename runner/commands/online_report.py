@@ -6,12 +6,55 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
+from runner import console
+
 if TYPE_CHECKING:
     from runner.online.audit import FeatureAudit
+    from runner.online.materialize import ViewReport
     from runner.online.reader import OnlineAnswer
 
 _KINDS = ("mismatch", "missing", "extra", "stale")
 _UNITS = ((86_400, "d"), (3_600, "h"), (60, "min"))
+
+
+def show_materialized(reports: Sequence[ViewReport]) -> None:
+    """Print what was written to Redis of each view."""
+    columns = ["view", "mode", "entities", "written", "removed", "rows/s", "as of"]
+    console.result_table("", columns, [_materialized(report) for report in reports])
+    for report in reports:
+        if report.kept_newer:
+            console.warn(f"{report.view}: {report.kept_newer:,} values in Redis are newer; kept")
+
+
+def _materialized(report: ViewReport) -> list[str]:
+    return [
+        report.view,
+        report.mode,
+        f"{report.entities:,}",
+        f"{report.written:,}",
+        f"{report.removed:,}",
+        f"{report.rows_per_second:,.0f}",
+        f"{report.as_of:%Y-%m-%d %H:%M:%S} UTC",
+    ]
+
+
+def show_answer(answer: OnlineAnswer, *, as_json: bool) -> None:
+    """Print what Redis holds of one entity."""
+    if as_json:
+        console.result_json(answer_json(answer))
+        return
+    columns = ["feature", "value", "status"]
+    console.result_table(answer_title(answer), columns, answer_rows(answer))
+
+
+def show_audit(found: Sequence[FeatureAudit], *, as_json: bool) -> None:
+    """Print how Redis differs from the point-in-time join, and what to do if it does."""
+    if as_json:
+        console.result_json(audit_json(found))
+    else:
+        console.result_table("", audit_columns(), audit_rows(found))
+    if any(feature.has_skew for feature in found):
+        console.note("hint: `runner materialize` brings Redis up to date; see --json for examples")
 
 
 def answer_title(answer: OnlineAnswer) -> str:

@@ -17,11 +17,11 @@ from typing import TYPE_CHECKING, Literal
 
 from runner import console
 from runner.bytes_billed import LEAST_BILLED, NOTHING_BILLED, Billed, over_limit
-from runner.commands.background_imports import importing
 from runner.commands.built_sql import checked_manifest, feature_marts
 from runner.errors import RunnerError
-from runner.project import dbt
-from runner.project.compiled import CompiledModel, compiled_models
+from runner.feature_store.planned_queries import PlannedQueries, newest_query, open_queries
+from runner.feature_store.recipe_features import recipe_features
+from runner.project.compiled import CompiledModel, up_to_date_models
 from runner.project.manifest import FeatureMart, Manifest, Spine, load_manifest
 from runner.recipes.recipe import Recipe, load_recipe
 from runner.recipes.references import check_references
@@ -29,8 +29,6 @@ from runner.servers.local_servers import require_servers
 from runner.settings import Settings
 
 if TYPE_CHECKING:
-    from feast.repo_config import RepoConfig
-
     from runner.warehouse.bigquery.estimates import BigQueryEstimates
     from runner.warehouse.postgres.estimates import PostgresEstimates
 
@@ -42,7 +40,7 @@ _TIB = 2**40
 
 
 @dataclass(frozen=True)
-class Step:
+class PlanStep:
     """One step of the plan.
 
     Attributes
@@ -93,7 +91,7 @@ class Plan:
         How to build what is missing; empty if nothing is.
     """
 
-    steps: tuple[Step, ...]
+    steps: tuple[PlanStep, ...]
     price_per_tib: float | None = None
     limit: int | None = None
     hint: str = ""
@@ -103,7 +101,7 @@ class Plan:
         """The price of the steps that could be estimated."""
         return sum(map(self.price, self.steps))
 
-    def price(self, step: Step) -> float:
+    def price(self, step: PlanStep) -> float:
         """Return what one step costs in USD at most."""
         return step.bill.bytes_billed / _TIB * (self.price_per_tib or 0)
 
@@ -119,15 +117,14 @@ def plan(settings: Settings, path: Path) -> Plan:
     recipe = load_recipe(path)
     price = _price_per_tib(settings)
     require_servers(settings)
-    queries = importing("runner.feature_store.planned_queries")
-    with console.step("dbt: compile spine and feature marts") as step, queries:
+    with console.step("dbt: compile spine and feature marts") as step:
         checked_manifest(settings, recipe, step.update)
         selected = [recipe.spine, *feature_marts(recipe)]
-        dbt.run(settings, ["compile", *dbt.upstream_of(selected)], step.update)
+        models = up_to_date_models(settings, selected, step.update)
         manifest = load_manifest(settings.manifest_path)
         check_references(recipe, manifest)
-        models = compiled_models(settings.manifest_path, selected)
-    with console.step("ask the warehouse what it expects") as step, _planner(settings) as planner:
+    asking = console.step("ask the warehouse what it expects")
+    with asking as step, _planner(settings, manifest) as planner:
         steps = (*planner.dbt_steps(models), *planner.feast_steps(manifest, recipe))
         planned = Plan(steps, price, planner.warehouse.limit, planner.hint(models))
         step.update(f"{len(steps)} steps")
@@ -181,16 +178,16 @@ class _Planner:
 
     settings: Settings
     warehouse: Warehouse
-    config: RepoConfig
+    queries: PlannedQueries
 
-    def dbt_steps(self, models: Sequence[CompiledModel]) -> Iterator[Step]:
+    def dbt_steps(self, models: Sequence[CompiledModel]) -> Iterator[PlanStep]:
         for model in models:
             yield self._model(model)
             if model.tests:
                 sql = list(model.tests.values())
                 yield self._step("dbt tests", model.name, model.tested, partial(list, sql))
 
-    def feast_steps(self, manifest: Manifest, recipe: Recipe) -> Iterator[Step]:
+    def feast_steps(self, manifest: Manifest, recipe: Recipe) -> Iterator[PlanStep]:
         marts = [manifest.marts[name] for name in feature_marts(recipe)]
         yield self._split(manifest.spines[recipe.spine], recipe.label)
         yield self._join(manifest, recipe, marts)
@@ -200,7 +197,7 @@ class _Planner:
                 if self.settings.target == "cloud":
                     yield self._sweep(mart)
 
-    def _model(self, model: CompiledModel) -> Step:
+    def _model(self, model: CompiledModel) -> PlanStep:
         queries = [model.sql]
         if model.materialized == "incremental" and self.warehouse.exists(model.relation):
             queries += self.warehouse.merge_reads(model.relation)
@@ -211,34 +208,27 @@ class _Planner:
             return replace(step, bills=(NOTHING_BILLED,))  # defined, not read
         return step
 
-    def _split(self, spine: Spine, label: str) -> Step:
-        from runner.feature_store.planned_queries import split_query
-
+    def _split(self, spine: Spine, label: str) -> PlanStep:
         return self._step(
             "split",
             spine.name,
             {spine.path: spine.name},
-            lambda: [split_query(self.config, spine, label)],
+            lambda: [self.queries.split_query(spine, label)],
             fills=spine.path,
         )
 
-    def _join(self, manifest: Manifest, recipe: Recipe, marts: Sequence[FeatureMart]) -> Step:
-        from runner.feature_store.planned_queries import join_query
-        from runner.feature_store.store import recipe_features
-
+    def _join(self, manifest: Manifest, recipe: Recipe, marts: Sequence[FeatureMart]) -> PlanStep:
         spine, features = manifest.spines[recipe.spine], recipe_features(recipe, manifest)
         reads = {relation.path: relation.name for relation in (spine, *marts)}
         return self._step(
             "join",
             spine.name,
             reads,
-            lambda: [join_query(self.config, manifest, spine, features, recipe.label)],
+            lambda: [self.queries.join_query(spine, features, recipe.label)],
             fills=spine.path,  # as many rows come out as the spine has
         )
 
-    def _materialize(self, mart: FeatureMart) -> Step:
-        from runner.feature_store.planned_queries import newest_query
-
+    def _materialize(self, mart: FeatureMart) -> PlanStep:
         return self._step(
             "materialize",
             mart.name,
@@ -246,7 +236,7 @@ class _Planner:
             lambda: [newest_query(self.settings, mart)],
         )
 
-    def _sweep(self, mart: FeatureMart) -> Step:
+    def _sweep(self, mart: FeatureMart) -> PlanStep:
         """Return the search for stored entities that are gone, as many as the mart has rows."""
         from runner.warehouse.bigquery.mart import BigQueryMart, planned_look_up
 
@@ -269,18 +259,18 @@ class _Planner:
         queries: Callable[[], Sequence[str]],
         *,
         fills: str | None = None,
-    ) -> Step:
+    ) -> PlanStep:
         """Return the step, estimated if all that it `reads` (relation → name) exists."""
         missing = [parent for table, parent in reads.items() if not self.warehouse.exists(table)]
         if missing:
-            return Step(kind, name, problem=f"not built yet: {', '.join(missing)}")
+            return PlanStep(kind, name, problem=f"not built yet: {', '.join(missing)}")
         try:
             sql = tuple(queries())
             found = [self.warehouse.expected(query, fills) for query in sql]
-        except RunnerError as error:
-            return Step(kind, name, problem=" ".join(error.message.split()))
+        except RunnerError as err:
+            return PlanStep(kind, name, problem=" ".join(err.message.split()))
         bills = tuple(one.bill for one in found if one.bill is not None)
-        return Step(
+        return PlanStep(
             kind, name, sql, rows=found[0].rows if kind != "dbt tests" else None, bills=bills
         )
 
@@ -303,19 +293,18 @@ class _Planner:
 
 
 @contextmanager
-def _planner(settings: Settings) -> Iterator[_Planner]:
-    from runner.feature_store.planned_queries import load_config
-
-    config = load_config(settings)
+def _planner(settings: Settings, manifest: Manifest) -> Iterator[_Planner]:
     if settings.target == "cloud":
+        from runner.feature_store.feast_queries import FeastQueries
         from runner.warehouse.bigquery.estimates import BigQueryEstimates
 
-        yield _Planner(settings, BigQueryEstimates(config.offline_store), config)
+        queries = FeastQueries(settings, manifest)
+        yield _Planner(settings, BigQueryEstimates(queries.config.offline_store), queries)
         return
     from runner.warehouse.postgres.estimates import open_estimates
 
     with open_estimates(settings.postgres) as warehouse:
-        yield _Planner(settings, warehouse, config)
+        yield _Planner(settings, warehouse, open_queries(settings, manifest))
 
 
 def _price_per_tib(settings: Settings) -> float | None:

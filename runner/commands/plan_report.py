@@ -4,7 +4,16 @@ from __future__ import annotations
 
 from typing import Any
 
-from runner.commands.plan import Plan, Step
+from runner import console
+from runner.commands.plan import Plan, PlanStep
+
+
+def show_plan(plan: Plan, *, as_json: bool) -> None:
+    """Print every step with what it is expected to read, and the total."""
+    if as_json:
+        console.result_json(plan_json(plan))
+    else:
+        console.result_table("", plan_columns(plan), plan_rows(plan))
 
 
 def plan_columns(plan: Plan) -> list[str]:
@@ -50,7 +59,7 @@ def plan_json(plan: Plan) -> dict[str, Any]:
     }
 
 
-def _row(plan: Plan, step: Step) -> list[str]:
+def _row(plan: Plan, step: PlanStep) -> list[str]:
     rows = "" if step.rows is None else f"{step.rows:,}"
     if plan.price_per_tib is None:
         return [step.kind, step.name, rows, step.problem]

@@ -139,3 +139,13 @@ def _written(output: Path, schema: pa.Schema) -> Iterator[Callable[[pa.Table], N
         part.replace(output)
     finally:
         part.unlink(missing_ok=True)
+
+
+def show_predictions(written: Written, output: Path) -> None:
+    """Print what was written, and warn of rows without any feature."""
+    console.result(f"{written.rows:,} predictions of {written.model} in {output}")
+    if written.bare_rows:
+        console.warn(
+            f"{written.bare_rows:,} of {written.rows:,} rows have no value in any feature at their "
+            "time: unknown entities, or event_timestamps before there was data"
+        )

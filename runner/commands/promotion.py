@@ -120,3 +120,11 @@ def _known(versions: list[ModelVersion]) -> str:
 
 def _version(version: ModelVersion | None) -> str:
     return "" if version is None else str(version.version)
+
+
+def change_of_champion(name: str, champion: str, before: str) -> str:
+    """Return a sentence about which version is the champion, and which one was."""
+    if champion == before:
+        return f"{name} version {champion} is the champion already."
+    was = f"it was version {before}" if before else "there was none"
+    return f"{name} version {champion} is the champion now; {was}."

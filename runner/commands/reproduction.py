@@ -62,12 +62,14 @@ def reproduce(settings: Settings, reference: str) -> Reproduction:
     require_servers(settings)
     let_threads_sleep()
     with console.step("mlflow: read what the run recorded") as step:
-        from runner.commands.model_comparison import find_run
         from runner.records import tracking
+        from runner.records.find_run import find_run
         from runner.records.recorded_run import read_run
+        from runner.records.run_reader import open_reader
 
+        run_id = find_run(open_reader(settings), reference).run_id
         client = tracking.connect(settings)
-        recorded = read_run(client, find_run(client, reference))
+        recorded = read_run(client, client.get_run(run_id))
         step.update(f"run {recorded.run_id}, {recorded.rows.num_rows:,} rows")
 
     from runner.commands import reproduction_account as told
@@ -121,9 +123,10 @@ def _manifest_now(settings: Settings, *, joined: bool) -> Manifest | None:
 
 def _fit_again(recorded: RecordedRun) -> dict[str, float]:
     """Return scores and threshold, by metric, of the recipe fitted on the recorded rows."""
-    from runner.modelling.evaluation import evaluate
+    from runner.modelling.evaluation import Judged, as_served, evaluate
     from runner.modelling.fitted_model import fit_model, threshold_metric
     from runner.modelling.training_data import split_rows
+    from runner.packaging.served_model import class_list, served_model
     from runner.recipes.arguments import fitting
 
     recipe = recorded.recipe
@@ -133,7 +136,11 @@ def _fit_again(recorded: RecordedRun) -> dict[str, float]:
         pipeline = fit_model(recipe, data)
         step.update(f"{len(data.train.y):,} recorded training rows")
     with console.step("evaluate on held-out rows"):
-        evaluation = evaluate(recipe, pipeline, data.train, data.test)
+        judged = [Judged(pipeline, *rows) for rows in (data.train, data.test)]
+        if recorded.scored_as_served:
+            served, classes = served_model(pipeline, data.test.X), class_list(pipeline)
+            judged = [as_served(served.answer(X), classes, y) for X, y in (data.train, data.test)]
+        evaluation = evaluate(recipe, *judged)
     return {
         **{f"train_{name}": score for name, score in evaluation.train.items()},
         **{f"test_{name}": score for name, score in evaluation.test.items()},

@@ -86,12 +86,12 @@ def train(settings: Settings, path: Path) -> TrainingResult:
     from runner.commands.champion_comparison import compare_with_champion
     from runner.feature_store.store import apply_recipe, open_store, recipe_features, spine_job
     from runner.modelling.contender import Contender, score_intervals
-    from runner.modelling.evaluation import evaluate
+    from runner.modelling.evaluation import as_served, evaluate
     from runner.modelling.fitted_model import fit_model
     from runner.modelling.slices import score_slices, summaries
     from runner.modelling.training_data import load_training_data, split_labels
     from runner.modelling.tuning_search import tune
-    from runner.packaging.bundle_writer import class_list, served_model, served_predictions
+    from runner.packaging.served_model import class_list, served_model
     from runner.recipes.arguments import build_estimator, fitting
     from runner.records import tracking
     from runner.records.run_record import Training
@@ -121,8 +121,13 @@ def train(settings: Settings, path: Path) -> TrainingResult:
         step.update(", ".join(fitted[:-1]))
 
     with console.step("evaluate on held-out rows") as step:
-        evaluation = evaluate(recipe, pipeline, data.train, data.test)
-        served = served_model(pipeline, data.test.X)
+        served, classes = served_model(pipeline, data.test.X), class_list(pipeline)
+        predictions = served.answer(data.test.X)
+        evaluation = evaluate(
+            recipe,
+            as_served(served.answer(data.train.X), classes, data.train.y),
+            as_served(predictions, classes, data.test.y),
+        )
         step.update(f"{len(data.test.y):,} test rows; {served.proof}")
 
     with console.step("bootstrap: intervals of scores, comparison with the champion") as step:
@@ -131,8 +136,8 @@ def train(settings: Settings, path: Path) -> TrainingResult:
             recipe.scoring[0],
             spine,
             data,
-            served_predictions(pipeline, served, data.test.X),
-            class_list(pipeline),
+            predictions,
+            classes,
         )
         intervals = score_intervals(contender, recipe.scoring)
         comparison = compare_with_champion(settings, client, store, manifest, contender)

@@ -1,62 +1,52 @@
-"""The SQL that training and materializing would run, from Feast's definitions, with none applied.
-
-Feast's registry is neither read nor written: it may be older than dbt's models, and planning must
-leave nothing behind.
-"""
+"""The SQL that training and materializing would run, without running it."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import UTC, datetime
-from pathlib import Path
-from tempfile import TemporaryDirectory
-from typing import Any
+from typing import Protocol
 
-from feast.feature_view import FeatureView
-from feast.infra.offline_stores.offline_utils import get_offline_store_from_config
-from feast.infra.registry.registry import Registry
-from feast.repo_config import RegistryConfig, RepoConfig, load_repo_config
-
-from runner.feature_store.feast_objects import feast_objects
-from runner.feature_store.store import RecipeFeature, spine_job, spine_query
+from runner.feature_store.recipe_features import RecipeFeature, by_mart, spine_query
 from runner.project.manifest import EVENT_TIMESTAMP, FeatureMart, Manifest, Spine
 from runner.settings import Settings
+from runner.warehouse.postgres import mart_join
+from runner.warehouse.postgres.store_config import PostgresStoreConfig, load_store_config
 
 
-def load_config(settings: Settings) -> RepoConfig:
-    """Return Feast's configuration of the target; exports the connection variables first."""
-    settings.export()
-    return load_repo_config(settings.feature_repo, settings.feature_store_yaml)
+class PlannedQueries(Protocol):
+    """Writes the queries of a training; the tables that they read must exist."""
+
+    def join_query(self, spine: Spine, features: Sequence[RecipeFeature], label: str) -> str:
+        """Return the SQL of the point-in-time join."""
+
+    def split_query(self, spine: Spine, label: str) -> str:
+        """Return the SQL that reads what is split by time."""
 
 
-def join_query(
-    config: RepoConfig,
-    manifest: Manifest,
-    spine: Spine,
-    features: Sequence[RecipeFeature],
-    label: str,
-) -> str:
-    """Return the SQL of the point-in-time join that training runs; its tables must exist."""
-    names = {feature.mart.name for feature in features}
-    views = [view for name, view in _views(manifest).items() if name in names]
-    with TemporaryDirectory() as folder:
-        empty = Registry(config.project, RegistryConfig(path=str(Path(folder, "registry"))), None)
-        job: Any = get_offline_store_from_config(config.offline_store).get_historical_features(
-            config,
-            views,
-            [feature.reference for feature in features],
-            spine_query(spine, [*spine.join_keys, EVENT_TIMESTAMP, label]),
-            empty,
-            config.project,
-            full_feature_names=True,
-        )
-    return str(job.to_sql())
+class MartQueries:
+    """See `PlannedQueries`; for our PostgreSQL store, without Feast."""
+
+    def __init__(self, config: PostgresStoreConfig) -> None:
+        self._config = config
+
+    def join_query(self, spine: Spine, features: Sequence[RecipeFeature], label: str) -> str:
+        """See `PlannedQueries`."""
+        rows = spine_query(spine, [*spine.join_keys, EVENT_TIMESTAMP, label])
+        return mart_join.join_query(self._config, rows, by_mart(features))
+
+    def split_query(self, spine: Spine, label: str) -> str:
+        """See `PlannedQueries`."""
+        return mart_join.labels_query(self._config, spine, label)
 
 
-def split_query(config: RepoConfig, spine: Spine, label: str) -> str:
-    """Return the SQL that reads what training splits by time; the spine's table must exist."""
-    job: Any = spine_job(config, spine, label)
-    return str(job.to_sql())
+def open_queries(settings: Settings, manifest: Manifest) -> PlannedQueries:
+    """Return what writes the queries; Feast is asked where the offline store is not ours."""
+    config = load_store_config(settings)
+    if config is not None:
+        return MartQueries(config)
+    from runner.feature_store.feast_queries import FeastQueries
+
+    return FeastQueries(settings, manifest)
 
 
 def newest_query(settings: Settings, mart: FeatureMart) -> str:
@@ -71,8 +61,3 @@ def newest_query(settings: Settings, mart: FeatureMart) -> str:
 
     with open_postgres_mart(settings.postgres, mart) as snapshot:
         return snapshot.newest_query(now, None)
-
-
-def _views(manifest: Manifest) -> dict[str, FeatureView]:
-    objects = feast_objects(manifest, [])
-    return {view.name: view for view in objects if isinstance(view, FeatureView)}

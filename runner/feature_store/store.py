@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
@@ -12,13 +11,16 @@ from feast import FeatureStore
 from feast.errors import FeastError
 from feast.infra.offline_stores.offline_store import RetrievalJob
 from feast.infra.offline_stores.offline_utils import get_offline_store_from_config
-from feast.repo_config import RepoConfig
+from feast.repo_config import RepoConfig, load_repo_config
 
 from runner.errors import RunnerError
 from runner.feature_store.feast_objects import feast_objects, spine_source
+from runner.feature_store.recipe_features import RecipeFeature as RecipeFeature
+from runner.feature_store.recipe_features import recipe_features as recipe_features
+from runner.feature_store.recipe_features import spine_query as spine_query
 from runner.feature_store.registry_bucket import require_bucket
-from runner.project.manifest import EVENT_TIMESTAMP, FeatureMart, Manifest, Spine, full_name
-from runner.sql import quoted
+from runner.feature_store.registry_lock import registry_lock
+from runner.project.manifest import EVENT_TIMESTAMP, Manifest, Spine
 
 if TYPE_CHECKING:
     from runner.recipes.recipe import Recipe
@@ -32,42 +34,6 @@ NULLABLE = {
     pa.bool_(): pd.BooleanDtype(),
     pa.string(): pd.StringDtype(),
 }
-
-
-@dataclass(frozen=True)
-class RecipeFeature:
-    """A feature of a recipe: its view, its name there, and its column in every frame."""
-
-    mart: FeatureMart
-    name: str
-    dtype: str
-    description: str
-
-    @property
-    def reference(self) -> str:
-        """Feast's reference, `view:feature`."""
-        return f"{self.mart.name}:{self.name}"
-
-    @property
-    def column(self) -> str:
-        """The column in training frames and model inputs, `view__feature`."""
-        return full_name(self.mart.name, self.name)
-
-
-def recipe_features(recipe: Recipe, manifest: Manifest) -> list[RecipeFeature]:
-    """Return the recipe's features in its own order, `view:*` spelled out, without repetition.
-
-    The recipe's references are taken to be checked (`check_references`).
-    """
-    features: dict[str, RecipeFeature] = {}
-    for reference in recipe.features:
-        view, _, name = reference.partition(":")
-        mart = manifest.marts[view]
-        for column in mart.features:
-            if name in {"*", column.name}:
-                feature = RecipeFeature(mart, column.name, column.dtype, column.description)
-                features[feature.reference] = feature
-    return list(features.values())
 
 
 def open_store(settings: Settings) -> FeatureStore:
@@ -88,9 +54,11 @@ def open_store(settings: Settings) -> FeatureStore:
     if registry.startswith("gs://"):
         require_bucket(registry)
     try:
-        return FeatureStore(
-            repo_path=str(settings.feature_repo), fs_yaml_file=settings.feature_store_yaml
-        )
+        config = load_repo_config(settings.feature_repo, settings.feature_store_yaml)
+        with registry_lock(config.registry):  # to open it makes tables that are missing
+            return FeatureStore(
+                repo_path=str(settings.feature_repo), fs_yaml_file=settings.feature_store_yaml
+            )
     except FeastError as err:
         raise RunnerError(
             f"{settings.feature_store_yaml}: {err}",
@@ -100,30 +68,14 @@ def open_store(settings: Settings) -> FeatureStore:
 
 def apply_recipe(store: FeatureStore, manifest: Manifest, recipe: Recipe) -> None:
     """Bring Feast's registry in step with dbt and this recipe; other recipes' services stay."""
-    store.apply(feast_objects(manifest, [recipe]), partial=True)
+    with registry_lock(store.config.registry):
+        store.apply(feast_objects(manifest, [recipe]), partial=True)
 
 
 def apply_views(store: FeatureStore, manifest: Manifest) -> None:
     """Bring Feast's entities and feature views in step with dbt; every service stays."""
-    store.apply(feast_objects(manifest, []), partial=True)
-
-
-def spine_query(spine: Spine, columns: list[str]) -> str:
-    """Return the loader SQL: `columns` of the spine, in an order that does not change.
-
-    A table has no order of its own; without one, the same data would give another dataset digest
-    and another random forest.
-    """
-    order = dict.fromkeys([EVENT_TIMESTAMP, *spine.join_keys, *columns])
-    adapter = spine.adapter_type
-    path = [spine.schema, spine.alias]
-    if adapter == "bigquery":
-        path.insert(0, spine.database)
-    return (
-        f"select {', '.join(quoted(adapter, name) for name in columns)} "
-        f"from {quoted(adapter, *path)} "
-        f"order by {', '.join(quoted(adapter, name) for name in order)}"
-    )
+    with registry_lock(store.config.registry):
+        store.apply(feast_objects(manifest, []), partial=True)
 
 
 def spine_job(config: RepoConfig, spine: Spine, label: str) -> RetrievalJob:

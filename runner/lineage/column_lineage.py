@@ -7,126 +7,21 @@ a column stands in `Lineage.unresolved`, with the reason.
 from __future__ import annotations
 
 import json
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
+from typing import Any
 
-from runner.lineage.query_columns import EPHEMERAL, ROWS, Origin, Query, Unresolved
+from runner.lineage.lineage_graph import ROWS, Lineage, LineageColumn
+from runner.lineage.query_columns import EPHEMERAL, Origin, Query, Unresolved
 
 _DIALECTS = {"postgres": "postgres", "bigquery": "bigquery"}
-_T = TypeVar("_T")
 _RAW = ("source", "seed")
 _TRANSFORMED = ("model", "snapshot")
 _KNOWN = (*_RAW, *_TRANSFORMED)
 _SNAPSHOT_TIMES = ("dbt_valid_from", "dbt_valid_to", "dbt_updated_at")
 _SNAPSHOT_COLUMNS = (*_SNAPSHOT_TIMES, "dbt_scd_id", "dbt_is_deleted")
-
-
-class LineageColumn(NamedTuple):
-    """A column of a dbt model, source or seed, or with the name `*` its rows.
-
-    Attributes
-    ----------
-    relation
-        The name of the dbt model, with its version if it has any; `schema.table` of a raw table,
-        with the database before it where two databases have one of that name.
-    """
-
-    relation: str
-    name: str
-
-    def __str__(self) -> str:
-        return f"{self.relation}.{self.name}"
-
-
-@dataclass(frozen=True)
-class Lineage:
-    """Which columns each column takes its values from.
-
-    Attributes
-    ----------
-    parents
-        Every column known → the columns it is directly computed from; raw ones have none.
-    raw
-        The raw tables, as `schema.table`.
-    unresolved
-        Column → why its parents could not be told.
-    reads
-        dbt model → everything it reads, be it only to filter or to join.
-    disabled
-        What dbt has disabled, named likewise; it has no columns here.
-    open
-        What may have more columns than any SQL or YAML names: raw tables, dbt models that take
-        all of such a one (`select *`), and those whose SQL cannot be read.
-    """
-
-    parents: dict[LineageColumn, tuple[LineageColumn, ...]] = field(default_factory=dict)
-    raw: frozenset[str] = frozenset()
-    unresolved: dict[LineageColumn, str] = field(default_factory=dict)
-    reads: dict[str, tuple[str, ...]] = field(default_factory=dict)
-    disabled: frozenset[str] = frozenset()
-    open: frozenset[str] = frozenset()
-
-    def known(self, column: LineageColumn) -> LineageColumn:
-        """Return the column as it is named here: in small letters, unless its name is quoted."""
-        small = LineageColumn(column.relation, column.name.lower())
-        return small if column not in self.parents and small in self.parents else column
-
-    def upstream(self, column: LineageColumn) -> tuple[LineageColumn, ...]:
-        """Return every column that `column` depends on, itself first, each once."""
-        return _reachable(column, self.parents)
-
-    def downstream(self, column: LineageColumn) -> tuple[LineageColumn, ...]:
-        """Return every column that depends on `column`, itself first, each once."""
-        return _reachable(column, self.children)
-
-    @property
-    def children(self) -> Mapping[LineageColumn, Iterable[LineageColumn]]:
-        """Column → the columns that are directly computed from it."""
-        children: dict[LineageColumn, list[LineageColumn]] = defaultdict(list)
-        for column, parents in self.parents.items():
-            for parent in parents:
-                children[parent].append(column)
-        return children
-
-    def readers(self, relation: str) -> list[str]:
-        """Return every dbt model that reads the table, directly or through others."""
-        readers: dict[str, list[str]] = defaultdict(list)
-        for reader, read in self.reads.items():
-            for name in read:
-                readers[name].append(reader)
-        return sorted({*_reachable(relation, readers)} - {relation})
-
-    def raw_tables(self, relation: str) -> list[str]:
-        """Return the raw tables that a dbt model reads, directly or through others."""
-        return sorted(self.raw & {*_reachable(relation, self.reads)})
-
-    def raw_columns(self, column: LineageColumn) -> list[str]:
-        """Return the raw columns that `column` comes from, such as `raw_data.orders.amount`."""
-        return sorted(str(found) for found in self.upstream(column) if found.relation in self.raw)
-
-    def untold_readers(self, relation: str) -> dict[str, str]:
-        """Return what of the dbt models that read the table could not be told: column → reason.
-
-        Where nothing of a dbt model could be told, only its rows are named.
-        """
-        readers = {*self.readers(relation)}
-        whole = {column.relation for column in self.unresolved if column.name == ROWS}
-        return {
-            str(column): reason
-            for column, reason in sorted(self.unresolved.items())
-            if column.relation in readers and (column.name == ROWS or column.relation not in whole)
-        }
-
-    def gaps(self, column: LineageColumn) -> dict[str, str]:
-        """Return what upstream of `column` could not be told: column → reason."""
-        return {
-            str(found): self.unresolved[found]
-            for found in self.upstream(column)
-            if found in self.unresolved
-        }
 
 
 def column_lineage(manifest: Mapping[str, Any]) -> Lineage:
@@ -140,7 +35,7 @@ def column_lineage(manifest: Mapping[str, Any]) -> Lineage:
     manifest
         The content of `target/manifest.json` after `dbt compile` or `dbt build`.
     """
-    return _Reader(manifest).read()
+    return _ManifestReader(manifest).read()
 
 
 def load_column_lineage(manifest_path: Path) -> Lineage:
@@ -148,7 +43,7 @@ def load_column_lineage(manifest_path: Path) -> Lineage:
     return column_lineage(json.loads(manifest_path.read_bytes()))
 
 
-class _Reader:
+class _ManifestReader:
     """Reads one manifest; every dbt model's SQL is parsed once."""
 
     def __init__(self, manifest: Mapping[str, Any]) -> None:
@@ -320,13 +215,3 @@ def _config(node: Mapping[str, Any]) -> Mapping[str, Any]:
 def _read_by(node: Mapping[str, Any]) -> Iterable[str]:
     depends_on = node.get("depends_on") or {}
     return depends_on.get("nodes") or ()
-
-
-def _reachable(start: _T, edges: Mapping[_T, Iterable[_T]]) -> tuple[_T, ...]:
-    found, waiting = {start: None}, [start]
-    while waiting:
-        for neighbour in edges.get(waiting.pop(), ()):
-            if neighbour not in found:
-                found[neighbour] = None
-                waiting.append(neighbour)
-    return tuple(found)

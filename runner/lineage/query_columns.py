@@ -15,7 +15,8 @@ from sqlglot.errors import SqlglotError
 from sqlglot.optimizer.normalize_identifiers import normalize_identifiers
 from sqlglot.optimizer.scope import Scope, build_scope
 
-ROWS = "*"  # the pseudo-column of what only counts rows, as count(*) does
+from runner.lineage.lineage_graph import ROWS
+
 EPHEMERAL = "__dbt__cte__"  # so begin the names of the CTEs that dbt makes of ephemeral dbt models
 
 

@@ -37,7 +37,7 @@ class Interval:
     high: float
 
 
-def predicted(predictions: Predictions, classes: list[object] | None) -> BaseEstimator:
+def predicted(predictions: Predictions, classes: list[int | str] | None) -> BaseEstimator:
     """Return an estimator that answers `predictions` for row numbers.
 
     scikit-learn's scorers ask an estimator; a resample need not compute its predictions again.
@@ -169,7 +169,7 @@ def _score(scorer: str, estimator: BaseEstimator, y: Labels, rows: RowNumbers) -
 
 
 class _PredictedClasses(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
-    def __init__(self, predictions: Predictions, classes: list[object]) -> None:
+    def __init__(self, predictions: Predictions, classes: list[int | str]) -> None:
         self.predictions = predictions
         self.classes = classes
         self.classes_ = np.array(classes)
@@ -182,7 +182,9 @@ class _PredictedClasses(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
 
     def predict_proba(self, rows: RowNumbers) -> npt.NDArray[np.float64]:
         assert self.predictions.probabilities is not None  # noqa: S101 - a classification
-        return self.predictions.probabilities[rows].astype(np.float64)
+        shares = self.predictions.probabilities[rows].astype(np.float64)
+        # As float32, they add up to 1 less exactly than scikit-learn's scorers want.
+        return np.asarray(shares / shares.sum(axis=1, keepdims=True), np.float64)
 
 
 class _PredictedValues(RegressorMixin, BaseEstimator):  # type: ignore[misc]

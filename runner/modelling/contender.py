@@ -80,7 +80,7 @@ class Contender:
     spine: Spine
     data: TrainingData
     predictions: Predictions
-    classes: list[object] | None
+    classes: list[int | str] | None
 
 
 def score_intervals(contender: Contender, scoring: Sequence[str]) -> dict[str, Interval]:

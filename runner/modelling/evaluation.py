@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import joblib
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
+from sklearn.base import BaseEstimator
 from sklearn.metrics import check_scoring
-from sklearn.pipeline import Pipeline
+
+from contract.scoring import Predictions
+from runner.modelling.bootstrap import Labels, predicted
 
 if TYPE_CHECKING:
     from runner.recipes.recipe import Recipe
@@ -32,27 +35,28 @@ class Evaluation:
     refusals: tuple[str, ...]
 
 
-def evaluate(
-    recipe: Recipe,
-    pipeline: Pipeline,
-    train: tuple[pd.DataFrame, npt.NDArray[np.generic]],
-    test: tuple[pd.DataFrame, npt.NDArray[np.generic]],
-) -> Evaluation:
-    """Return the recipe's scores of a fitted pipeline and what its gate says of them.
+class Judged(NamedTuple):
+    """An estimator and what it is scored on: X of n_rows rows and labels of shape (n_rows,)."""
 
-    Parameters
-    ----------
-    train, test
-        (X, y) with X of shape (n_rows, n_features) and y of shape (n_rows,).
+    estimator: BaseEstimator
+    X: pd.DataFrame | npt.NDArray[np.intp]
+    y: npt.NDArray[np.generic]
+
+
+def as_served(predictions: Predictions, classes: list[int | str] | None, y: Labels) -> Judged:
+    """Return predictions, as serving answers them, to be scored on the labels of their rows."""
+    return Judged(predicted(predictions, classes), np.arange(len(y)), y)
+
+
+def evaluate(recipe: Recipe, train: Judged, test: Judged) -> Evaluation:
+    """Return the recipe's scores on training and test rows and what its gate says of them.
 
     Raises
     ------
     RunnerError
         If a scorer cannot score these rows, or gives a value that is not a number.
     """
-    scores = {
-        part: _scores(recipe, pipeline, *rows) for part, rows in (("train", train), ("test", test))
-    }
+    scores = {part: _scores(recipe, judged) for part, judged in (("train", train), ("test", test))}
     refusals = tuple(
         f"{name} is {scores['test'][name]:.4f}, below the threshold {threshold:g}"
         for name, threshold in recipe.gate.items()
@@ -61,15 +65,8 @@ def evaluate(
     return Evaluation(scores["train"], scores["test"], refusals)
 
 
-def score(
-    pipeline: Pipeline, scoring: Sequence[str], X: pd.DataFrame, y: npt.NDArray[np.generic]
-) -> dict[str, float]:
-    """Return the scores of a fitted pipeline by scorer name, always the same for the same rows.
-
-    Parameters
-    ----------
-    X, y
-        Shapes (n_rows, n_features) and (n_rows,).
+def score(judged: Judged, scoring: Sequence[str]) -> dict[str, float]:
+    """Return the scores of a fitted estimator by scorer name, always the same for the same rows.
 
     Raises
     ------
@@ -77,18 +74,16 @@ def score(
         If a scorer cannot score these rows.
     """
     # One scorer for all names predicts once instead of once per name.
-    scorer = check_scoring(pipeline, scoring=list(scoring))
+    scorer = check_scoring(judged.estimator, scoring=list(scoring))
     # In turn: a forest whose trees answer at once adds them up in the order they finish. The
     # probabilities of 20,000 rows, asked for 15 times, were 15 times other in the last digits.
     with joblib.parallel_config(backend="sequential"):
-        return {name: float(value) for name, value in scorer(pipeline, X, y).items()}
+        return {name: float(value) for name, value in scorer(*judged).items()}
 
 
-def _scores(
-    recipe: Recipe, pipeline: Pipeline, X: pd.DataFrame, y: npt.NDArray[np.generic]
-) -> dict[str, float]:
+def _scores(recipe: Recipe, judged: Judged) -> dict[str, float]:
     try:
-        scores = score(pipeline, recipe.scoring, X, y)
+        scores = score(judged, recipe.scoring)
     except ValueError as err:
         raise recipe.error(
             ("scoring",),
@@ -99,7 +94,7 @@ def _scores(
         if not np.isfinite(value):
             raise recipe.error(
                 ("scoring",),
-                f"{name} is {value} on {len(y)} rows",
+                f"{name} is {value} on {len(judged.y)} rows",
                 hint="choose a scorer that fits the label, or another split.test",
             )
     return scores

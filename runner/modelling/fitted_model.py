@@ -139,7 +139,8 @@ def _best_threshold(recipe: Recipe, pipeline: Pipeline, rows: Rows) -> float:
 
     Source: scikit-learn's `TunedThresholdClassifierCV` chooses likewise, among evenly spaced
     thresholds; quantiles find those of rare events too. A candidate lies between two
-    probabilities, so that a last digit that comes out otherwise elsewhere moves no row across.
+    probabilities and, where any does, next to none: a last digit that comes out otherwise when
+    the model is served moves no row across.
     """
     assert recipe.decision_threshold is not None  # noqa: S101 - asked for
     scorer = get_scorer(recipe.decision_threshold.maximize)
@@ -147,7 +148,7 @@ def _best_threshold(recipe: Recipe, pipeline: Pipeline, rows: Rows) -> float:
     quantiles = np.unique(
         np.quantile(probabilities[:, 1], np.linspace(0, 1, _CANDIDATES), method="nearest")
     )
-    candidates = [float(value) for value in (quantiles[1:] + quantiles[:-1]) / 2]
+    candidates = _clear_of((quantiles[1:] + quantiles[:-1]) / 2, probabilities[:, 1])
     every, classes = np.arange(len(rows.y)), pipeline.classes_.tolist()
 
     def score(threshold: float) -> float:
@@ -170,3 +171,13 @@ def _best_threshold(recipe: Recipe, pipeline: Pipeline, rows: Rows) -> float:
             f"cannot score the validation rows: {err}",
             hint="choose a scorer that fits the label",
         ) from err
+
+
+def _clear_of(
+    candidates: npt.NDArray[np.float64], probabilities: npt.NDArray[np.float64]
+) -> list[float]:
+    """Return the candidates with no probability within the last digits; all if none is left."""
+    ordered = np.sort(probabilities)
+    below = np.searchsorted(ordered, candidates - _LAST_DIGITS)
+    clear = below == np.searchsorted(ordered, candidates + _LAST_DIGITS)
+    return [float(value) for value in (candidates[clear] if clear.any() else candidates)]

@@ -22,7 +22,7 @@ import pyarrow as pa
 from runner import console
 from runner.errors import RunnerError
 from runner.modelling.environment import extras
-from runner.modelling.evaluation import score
+from runner.modelling.evaluation import Judged, score
 from runner.modelling.folds import Fold, time_folds
 from runner.modelling.pipeline import fit_pipeline
 from runner.modelling.training_data import Rows, TrainingData, table_digest
@@ -172,7 +172,7 @@ class _Search:
         )
         try:
             pipeline = fit_pipeline(self.recipe.with_arguments(arguments), *train)
-            value = score(pipeline, [name], *validation)[name]
+            value = score(Judged(pipeline, *validation), [name])[name]
         except (RunnerError, ValueError) as err:
             # The place is said once: that of the tuning.
             message = re.sub(rf"^{re.escape(str(self.recipe.path))}(:\d+)*: ", "", str(err))

@@ -6,16 +6,11 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from contract.view_layout import PRESENT
-from runner.feature_store.store import (
-    RecipeFeature,
-    apply_recipe,
-    open_store,
-    point_in_time_table,
-    recipe_features,
-)
+from runner.feature_store.as_of import AsOf, open_as_of
+from runner.feature_store.recipe_features import RecipeFeature, recipe_features
 from runner.online.connection import OnlineConnection, connect, load_online_config
 from runner.online.reader import EntityKey, OnlineReader, StoredRow, seen_values
 from runner.online.state import ViewState
@@ -23,9 +18,6 @@ from runner.project.manifest import EVENT_TIMESTAMP, FeatureMart, Manifest
 from runner.recipes.recipe import Recipe
 from runner.settings import Settings
 from runner.warehouse.open_mart import open_mart
-
-if TYPE_CHECKING:
-    from feast import FeatureStore
 
 MISMATCH, MISSING, EXTRA, STALE = "mismatch", "missing", "extra", "stale"
 _EXAMPLES = 5
@@ -94,14 +86,13 @@ def audit(
     """
     features = recipe_features(recipe, manifest)
     views = {feature.mart.name: feature.mart for feature in features}
-    store = open_store(settings)
-    apply_recipe(store, manifest, recipe)
+    offline = open_as_of(settings, manifest, recipe)
     config = load_online_config(settings)
     found: dict[str, FeatureAudit] = {}
     with connect(settings, config) as connection:
         for name, mart in views.items():
             chosen = [feature for feature in features if feature.mart.name == name]
-            view = _View(settings, connection, config.project, store, mart, chosen)
+            view = _View(settings, connection, config.project, offline, mart, chosen)
             found |= {audited.feature.column: audited for audited in view.audit(entities)}
     return [found[feature.column] for feature in features]
 
@@ -113,7 +104,7 @@ class _View:
     settings: Settings
     connection: OnlineConnection
     project: str
-    store: FeatureStore
+    offline: AsOf
     mart: FeatureMart
     features: Sequence[RecipeFeature]
 
@@ -185,9 +176,7 @@ class _View:
 
         frame = pd.DataFrame(list(entities), columns=list(self.mart.join_keys))
         frame[EVENT_TIMESTAMP] = pd.Timestamp(instant)
-        rows: list[dict[str, Any]] = point_in_time_table(
-            self.store, frame, list(self.features)
-        ).to_pylist()
+        rows: list[dict[str, Any]] = self.offline(frame, list(self.features)).to_pylist()
         return rows
 
 

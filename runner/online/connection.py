@@ -26,6 +26,7 @@ from runner.settings import Settings
 
 _TIMEOUT = 30.0
 _OUTSTANDING = 2
+_SCANS, _SCANNED = 20, 5_000
 _REDIRECTIONS = (MovedError, AskError, TryAgainError)
 
 Handler = Callable[[list[Any]], None]
@@ -114,6 +115,30 @@ class OnlineConnection:
         while batch := list(islice(found, size)):
             yield batch
 
+    def sample(self, prefix: bytes, suffix: bytes, size: int) -> tuple[list[bytes], bool]:
+        """Return up to `size` of the keys that start and end so, and whether there are no others.
+
+        It gives up after looking at some 100,000 keys of a server: then there may be.
+        """
+        found: set[bytes] = set()
+        is_whole = True
+        for node in self.client.get_primaries() if self.is_cluster else [None]:
+            options = {} if node is None else {"target_nodes": node}
+            cursor = 0
+            for _ in range(_SCANS):
+                cursor, keys = self.client.scan(
+                    cursor, match=_glob(prefix) + b"*" + _glob(suffix), count=_SCANNED, **options
+                )
+                if node is not None:
+                    cursor = cursor[node.name]
+                found.update(keys)
+                if len(found) >= size or cursor == 0:
+                    break
+            is_whole = is_whole and cursor == 0
+            if len(found) >= size:
+                return sorted(found)[:size], False
+        return sorted(found), is_whole
+
     def close(self) -> None:
         """Close every connection."""
         for pool, connection in self._connections.values():
@@ -187,10 +212,19 @@ def connect(settings: Settings, config: OnlineConfig) -> Iterator[OnlineConnecti
         If the server refuses us, or is a cluster where the feature_store yaml says it is none, or
         the other way round: Feast would go by the yaml and fail.
     """
-    _check_kind(login(settings.redis), settings, config)
+    address = settings.redis
+    if config.is_cluster and (address.database or address.socket):
+        raise RunnerError(
+            "REDIS_URL: a Redis Cluster has neither databases nor sockets",
+            hint="write redis://<host>:<port>, or redis_type: redis in "
+            f"{settings.feature_store_yaml}",
+        )
+    _check_kind(login(address), settings, config)
     kind = redis.RedisCluster if config.is_cluster else redis.Redis
-    client = kind.from_url(
-        settings.redis.url,
+    client = kind(
+        host=address.host,
+        port=address.port,
+        **address.client_options(),
         socket_timeout=_TIMEOUT,
         socket_connect_timeout=5.0,
         socket_keepalive=True,
@@ -206,7 +240,7 @@ def _check_kind(told: dict[str, Any], settings: Settings, config: OnlineConfig) 
     mode = told.get("redis_mode") or told.get("server_mode")
     if mode is None or (mode == "cluster") == config.is_cluster:
         return
-    where = f"{settings.redis.host}:{settings.redis.port}"
+    where = settings.redis.where
     kind = "a node of a Redis Cluster" if mode == "cluster" else "a single Redis"
     raise RunnerError(
         f"{settings.feature_store_yaml}: online_store.redis_type does not fit: {where} is {kind}",

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pyarrow as pa
 
-from contract.feast_format import field_hash, time_field
-from contract.values import DECODERS, UNREADABLE, decode_timestamp
-from contract.view_layout import EXPIRED, MISSING, NULL, PRESENT
+from contract.serving_errors import InvalidOnlineValueError
+from contract.view_layout import EXPIRED, StoredView, ViewLayout
 from runner.errors import RunnerError
 from runner.online.connection import OnlineConnection, connect, load_online_config, pack
 from runner.online.redis_encoding import KeyFormat
@@ -20,7 +20,6 @@ from runner.settings import Settings
 from runner.warehouse.mart_snapshot import KEY_TYPES
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_NULL_TIME = -(2**63)  # what Feast itself writes for a NULL beside other times
 _EXAMPLES = {
     "int64": "a whole number",
     "int32": "a whole number below 2^31",
@@ -38,12 +37,10 @@ class StoredRow:
     ----------
     event_time
         When it became knowable; None: the entity is not stored.
-    values
-        Feature → exact value, None for NULL; a feature that is not stored is left out.
     """
 
     event_time: datetime | None
-    values: Mapping[str, Any]
+    stored: StoredView
 
 
 @dataclass(frozen=True)
@@ -87,8 +84,7 @@ class OnlineReader:
         self._connection = connection
         self._mart = mart
         self.keys = KeyFormat(project, {key: mart.columns[key].dtype for key in mart.join_keys})
-        self._time = time_field(mart.name)
-        self._fields = [field_hash(mart.name, column.name) for column in mart.features]
+        self._layout = view_layout(mart)
 
     def redis_keys(self, entities: Sequence[EntityKey]) -> list[bytes]:
         """Return the Redis key of each entity."""
@@ -100,27 +96,23 @@ class OnlineReader:
 
     def read(self, keys: Sequence[bytes]) -> list[StoredRow]:
         """Return the row behind each Redis key."""
-        commands = [pack(b"HMGET", key, self._time, *self._fields) for key in keys]
-        return [self._row(*reply) for reply in self._connection.ask(commands, keys)]
+        commands = [pack(b"HMGET", key, *self._layout.fields) for key in keys]
+        return [self._row(reply) for reply in self._connection.ask(commands, keys)]
 
-    def _row(self, moment: bytes | None, *stored: bytes | None) -> StoredRow:
-        if moment is None:
-            return StoredRow(None, {})
-        values = {
-            column.name: self._decode(_READERS[column.dtype], data, column.name, column.dtype)
-            for column, data in zip(self._mart.features, stored, strict=True)
-            if data is not None
-        }
-        return StoredRow(self._decode(_event_time, moment, "event time", "a time"), values)
+    def _row(self, stored: StoredView) -> StoredRow:
+        with _as_runner_error():
+            seconds = self._layout.event_time(stored)
+        time = None if seconds is None else _EPOCH + timedelta(seconds=seconds)
+        return StoredRow(time, stored)
 
-    def _decode(self, read: Callable[[bytes], Any], data: bytes, what: str, dtype: str) -> Any:
-        try:
-            return read(data)
-        except (*UNREADABLE, OverflowError) as err:  # a time may be out of Python's years
-            raise RunnerError(
-                f"the online store's {self._mart.name}:{what} is not {dtype}",
-                hint=f"run `runner materialize --full {self._mart.name}`",
-            ) from err
+
+def view_layout(mart: FeatureMart) -> ViewLayout:
+    """Return where the values of `mart` lie in the online store."""
+    return ViewLayout(
+        mart.name,
+        {column.name: column.dtype for column in mart.features},
+        None if mart.ttl is None else mart.ttl.total_seconds(),
+    )
 
 
 def get_online(settings: Settings, mart: FeatureMart, entity: EntityKey) -> OnlineAnswer:
@@ -146,20 +138,29 @@ def get_online(settings: Settings, mart: FeatureMart, entity: EntityKey) -> Onli
 
 
 def seen_values(mart: FeatureMart, row: StoredRow, now: datetime) -> list[OnlineValue]:
-    """Return the row's features as a reader at `now` sees them: expired values are not values."""
-    if row.event_time is None:
-        return [OnlineValue(column.name, None, MISSING) for column in mart.features]
-    expired = mart.ttl is not None and now - row.event_time > mart.ttl
-    return [_seen(column.name, row.values, expired=expired) for column in mart.features]
+    """Return the row's features as a reader at `now` sees them; what has expired, with its value.
+
+    Raises
+    ------
+    RunnerError
+        If a value is not of its type, or no model could take it.
+    """
+    layout = view_layout(mart)
+    with _as_runner_error():
+        seen = layout.see(row.stored, now.timestamp())
+        values = layout.values(row.stored) if EXPIRED in seen.statuses else seen.values
+    return [
+        OnlineValue(column.name, value, status)
+        for column, value, status in zip(mart.features, values, seen.statuses, strict=True)
+    ]
 
 
-def _seen(feature: str, values: Mapping[str, Any], *, expired: bool) -> OnlineValue:
-    if feature not in values:
-        return OnlineValue(feature, None, MISSING)
-    value = values[feature]
-    if expired:
-        return OnlineValue(feature, value, EXPIRED)
-    return OnlineValue(feature, value, NULL if value is None else PRESENT)
+@contextmanager
+def _as_runner_error() -> Iterator[None]:
+    try:
+        yield
+    except InvalidOnlineValueError as err:
+        raise RunnerError(err.message, hint=err.hint) from err
 
 
 def parse_entity(mart: FeatureMart, pairs: Sequence[str]) -> dict[str, Any]:
@@ -202,20 +203,3 @@ def _aware(moment: datetime) -> datetime:
     if moment.tzinfo is None:
         raise ValueError
     return moment
-
-
-def _timestamp(data: bytes) -> datetime | None:
-    if not data:
-        return None
-    if data[0] != 0x40:
-        raise ValueError
-    # The same varint as an int64's, under its own tag.
-    seconds = DECODERS["int64"](b"\x20" + data[1:])
-    return None if seconds == _NULL_TIME else _EPOCH + timedelta(seconds=seconds)
-
-
-def _event_time(data: bytes) -> datetime:
-    return _EPOCH + timedelta(seconds=decode_timestamp(data))
-
-
-_READERS: Mapping[str, Callable[[bytes], Any]] = {**DECODERS, "timestamp": _timestamp}

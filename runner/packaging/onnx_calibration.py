@@ -10,10 +10,10 @@ from typing import Any
 
 import numpy as np
 import onnx
-from onnx import TensorProto, helper
+from onnx import TensorProto
 from sklearn.calibration import CalibratedClassifierCV
 
-_SCORES = "probabilities"  # skl2onnx's name of the output, raw scores or not
+from runner.packaging.onnx_graph import PROBABILITIES, GraphWriter
 
 
 def append_calibration(model: onnx.ModelProto, calibrated: CalibratedClassifierCV) -> None:
@@ -35,32 +35,24 @@ def append_calibration(model: onnx.ModelProto, calibrated: CalibratedClassifierC
         raise ValueError(f"the calibration of {len(classes)} classes is not written as ONNX")
     [one] = calibrated.calibrated_classifiers_
     [calibrator] = one.calibrators
-    graph = _Graph(model)
+    graph = GraphWriter(model, "calibration")
     # In float64, as scikit-learn: an isotonic line may be so steep that float32 falls off it.
-    score = graph.node("Cast", graph.column(_SCORES, 1), to=TensorProto.DOUBLE)
+    score = graph.node("Cast", graph.column(PROBABILITIES, 1), to=TensorProto.DOUBLE)
     calibrate = _sigmoid if one.method == "sigmoid" else _isotonic
     positive = calibrate(graph, calibrator, score)
     negative = graph.node("Sub", graph.double([1.0]), positive)
     both = graph.node("Concat", negative, positive, axis=1)
     position = graph.node("ArgMax", both, axis=1, keepdims=0)
-    kind = TensorProto.STRING if isinstance(classes[0], str) else TensorProto.INT64
-    label = graph.node("Gather", graph.constant(kind, [2], classes), position)
-    probabilities = graph.node("Cast", both, to=TensorProto.FLOAT)
-    del model.graph.output[:]
-    model.graph.output.extend(
-        [
-            helper.make_tensor_value_info(label, kind, [None]),
-            helper.make_tensor_value_info(probabilities, TensorProto.FLOAT, [None, 2]),
-        ]
-    )
+    label, kind = graph.class_at(position, classes)
+    graph.answer(label, kind, graph.node("Cast", both, to=TensorProto.FLOAT), 2)
 
 
-def _sigmoid(graph: _Graph, calibrator: Any, score: str) -> str:
+def _sigmoid(graph: GraphWriter, calibrator: Any, score: str) -> str:
     slope, intercept = graph.double([-calibrator.a_]), graph.double([-calibrator.b_])
     return graph.node("Sigmoid", graph.node("Add", graph.node("Mul", score, slope), intercept))
 
 
-def _isotonic(graph: _Graph, calibrator: Any, score: str) -> str:
+def _isotonic(graph: GraphWriter, calibrator: Any, score: str) -> str:
     """Return the line through the thresholds: what each part of it adds up to the score."""
     x = calibrator.X_thresholds_.astype(np.float64)
     y = calibrator.y_thresholds_.astype(np.float64)
@@ -72,34 +64,3 @@ def _isotonic(graph: _Graph, calibrator: Any, score: str) -> str:
     reached = graph.node("Min", reached, graph.double(widths))
     slopes = graph.constant(TensorProto.DOUBLE, [len(widths), 1], np.diff(y) / widths)
     return graph.node("Add", graph.node("MatMul", reached, slopes), graph.double([y[0]]))
-
-
-class _Graph:
-    """Adds nodes and constants to a model's graph, each under a name of its own."""
-
-    def __init__(self, model: onnx.ModelProto) -> None:
-        self._graph = model.graph
-        self._count = 0
-
-    def node(self, kind: str, *inputs: str, **attributes: Any) -> str:
-        name = self._name()
-        self._graph.node.append(helper.make_node(kind, inputs, [name], **attributes))
-        return name
-
-    def column(self, tensor: str, number: int) -> str:
-        return self.node("Gather", tensor, self.constant(TensorProto.INT64, [1], [number]), axis=1)
-
-    def double(self, values: Any) -> str:
-        return self.constant(TensorProto.DOUBLE, [len(values)], values)
-
-    def constant(self, kind: int, shape: list[int], values: Any) -> str:
-        name = self._name()
-        if kind == TensorProto.STRING:
-            values = [value.encode() for value in values]
-        tensor = helper.make_tensor(name, kind, shape, list(np.ravel(values)))
-        self._graph.initializer.append(tensor)
-        return name
-
-    def _name(self) -> str:
-        self._count += 1
-        return f"calibration_{self._count}"

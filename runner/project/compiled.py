@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from pathlib import Path
+from dataclasses import asdict, dataclass
 
-from runner.project.manifest_file import ManifestNode, parents_of, read_manifest
+from runner.project import dbt, freshness
+from runner.project.introspection import asks_warehouse
+from runner.project.manifest_file import ManifestFile, ManifestNode, parents_of, read_manifest
+from runner.settings import Settings
+
+_NAME = "compiled"
 
 
 @dataclass(frozen=True)
@@ -38,17 +42,41 @@ class CompiledModel:
     tested: Mapping[str, str]
 
 
-def compiled_models(manifest: Path, selected: Sequence[str]) -> list[CompiledModel]:
+def up_to_date_models(
+    settings: Settings, selected: Sequence[str], progress: dbt.Progress
+) -> list[CompiledModel]:
+    """Return the dbt models `selected` and all upstream of them, parents first.
+
+    dbt compiles them, unless it did so for the project as it is now and asks nobody else.
+
+    Raises
+    ------
+    RunnerError
+        If dbt cannot compile.
+    """
+    key = {"project": freshness.fingerprint(settings), "selected": list(selected)}
+    kept = freshness.kept(settings, _NAME)
+    if key["project"] and kept.get("key") == key and freshness.is_current(settings):
+        return [CompiledModel(**each) for each in kept["models"]]
+    dbt.run(settings, ["compile", *dbt.upstream_of(list(selected))], progress)
+    content = read_manifest(settings.manifest_path)
+    models = compiled_models(content, selected)
+    is_same = key["project"] and key["project"] == freshness.fingerprint(settings)
+    if is_same and not asks_warehouse(content, full_refresh=False):
+        freshness.keep(settings, _NAME, {"key": key, "models": [asdict(each) for each in models]})
+    return models
+
+
+def compiled_models(content: ManifestFile, selected: Sequence[str]) -> list[CompiledModel]:
     """Return the dbt models `selected` and all upstream of them, parents first.
 
     Parameters
     ----------
-    manifest
-        dbt's manifest after `dbt compile --indirect-selection buildable` of the same selection.
+    content
+        Of dbt's manifest after `dbt compile --indirect-selection buildable` of the same selection.
     selected
         Names of dbt models.
     """
-    content = read_manifest(manifest)
     nodes: dict[str, ManifestNode] = {**content["nodes"], **content["sources"]}
     starts = [
         key

@@ -25,7 +25,7 @@ from runner.project.dbt_process import Progress as Progress
 from runner.project.dbt_process import follow
 from runner.project.dbt_results import DbtResult, dbt_failure, dbt_results
 from runner.project.manifest import Manifest, load_manifest
-from runner.settings import Settings
+from runner.settings import DBT_SESSION, Settings
 
 if TYPE_CHECKING:
     from _typeshed import SupportsRead, SupportsWrite
@@ -90,7 +90,7 @@ def run(
     project = freshness.fingerprint(settings)
     command = [str(find_program("dbt")), "--log-format", "json", "--no-use-colors", *arguments]
     command += ["--target", settings.target]
-    events = follow(command, settings.root, settings.env, progress, inherited)
+    events = follow(command, settings.root, {**settings.env, **DBT_SESSION}, progress, inherited)
     if events.exit_code:
         generated = _GENERATED.search("\n".join(events.errors))
         if generated and (ours := settings.root / generated[0]).is_file():

@@ -15,6 +15,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from typing import Any
 
 import yaml
 
@@ -33,7 +34,7 @@ _DEFAULT_PATHS: Mapping[str, str] = {
     "packages-install-path": "dbt_packages",
 }
 _ENV_VAR = re.compile(rb"\benv_var\b")
-_NAMED_ENV_VAR = re.compile(rb"\benv_var\s*\(\s*(['\"])(\w+)\1")
+_NAMED_ENV_VAR = re.compile(rb"\benv_var\s*\(\s*(['\"])(\w+)\1\s*[,)]")
 # What dbt and its adapters read by themselves.
 _ENVIRONMENT = ("DBT_", "PG", "GOOGLE_", "BIGQUERY_")
 _LARGEST_READ = 2**20  # dbt itself knows a larger seed by its path alone
@@ -93,7 +94,7 @@ def fingerprint(settings: Settings) -> str | None:
     return digest.hexdigest()
 
 
-def kept(settings: Settings, name: str) -> dict[str, object]:
+def kept(settings: Settings, name: str) -> dict[str, Any]:
     """Return what `keep` was given under `name`; nothing where there is none."""
     try:
         content = json.loads(_path(settings, name).read_bytes())
@@ -134,7 +135,7 @@ def _folders(root: Path) -> list[Path] | None:
         return None
     if not isinstance(project, dict):
         return None
-    wanted = {key: [path] for key, path in _DEFAULT_PATHS.items()}
+    wanted: dict[str, list[object]] = {key: [path] for key, path in _DEFAULT_PATHS.items()}
     for key, paths in project.items():
         if str(key).endswith(("-paths", "-path")) and key not in {"target-path", "log-path"}:
             wanted[str(key)] = paths if isinstance(paths, list) else [paths]

@@ -6,7 +6,9 @@ from mlflow import MlflowClient
 from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 
-CHAMPION = "champion"
+from runner.records.run_facts import CHAMPION
+
+__all__ = ["CHAMPION", "version_with"]
 
 
 def version_with(client: MlflowClient, name: str, alias: str) -> ModelVersion | None:

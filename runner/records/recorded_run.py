@@ -14,7 +14,16 @@ import pyarrow.parquet as pq
 
 from runner.errors import CombinedError, RunnerError
 from runner.recipes.recipe import Recipe, load_recipe
-from runner.records.run_record import BUNDLE, ENVIRONMENT, RECIPE, ROWS, SQL_DIGESTS, TUNING
+from runner.records.run_record import (
+    AS_SERVED,
+    BUNDLE,
+    ENVIRONMENT,
+    RECIPE,
+    ROWS,
+    SCORED,
+    SQL_DIGESTS,
+    TUNING,
+)
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -55,6 +64,11 @@ class RecordedRun:
     rows: pa.Table
     sql_digests: Mapping[str, str] | None
     environment: Mapping[str, str] | None
+
+    @property
+    def scored_as_served(self) -> bool:
+        """Whether the scores are those of the served model, not of the pipeline itself."""
+        return self.tags.get(SCORED) == AS_SERVED
 
 
 def read_run(client: MlflowClient, run: Run) -> RecordedRun:

@@ -25,7 +25,7 @@ from contract.bundle import read_bundle
 from contract.scoring import load_model
 from runner.bytes_billed import Billed, as_metrics, read_bill
 from runner.feature_store.store import RecipeFeature
-from runner.lineage.column_lineage import Lineage, LineageColumn
+from runner.lineage.lineage_graph import Lineage, LineageColumn
 from runner.modelling.bootstrap import Interval
 from runner.modelling.contender import Comparison
 from runner.modelling.environment import environment, extras
@@ -35,7 +35,8 @@ from runner.modelling.plots import draw_plots
 from runner.modelling.slices import Slice, markdown
 from runner.modelling.training_data import TrainingData, table_digest
 from runner.modelling.tuning_search import Tuned
-from runner.packaging.bundle_writer import ServedModel, class_list, write_bundle
+from runner.packaging.bundle_writer import write_bundle
+from runner.packaging.served_model import ServedModel, class_list
 from runner.project.manifest import EVENT_TIMESTAMP, Manifest, Spine
 from runner.recipes.recipe import Recipe
 from runner.settings import Settings
@@ -47,6 +48,8 @@ ROWS = "dataset/training_rows.parquet"
 SLICES = "slices.json"
 SQL_DIGESTS = "sql/digests.json"
 TUNING = "tuning.json"
+SCORED, AS_SERVED = "scored", "as served"
+"""A tag of the run; older runs, without it, scored the pipeline itself."""
 _LIBRARIES = ("scikit-learn", "numpy", "pandas", "scipy", "skops", "mlflow")
 
 
@@ -164,6 +167,7 @@ class Training:
             "python_version": environment()["python"],
             "serving_format": self.served.format,
             "serving_proof": self.served.proof,
+            SCORED: AS_SERVED,
             **self.verdict,
         }
 

@@ -25,12 +25,12 @@ from mlflow.exceptions import MlflowException
 from mlflow.models import infer_signature
 
 from runner.errors import RunnerError
-from runner.packaging.bundle_writer import trusted_types
+from runner.packaging.served_model import trusted_types
 from runner.records.aliases import CHAMPION, version_with
+from runner.records.run_facts import not_registered
 from runner.records.run_record import Training, write_artifacts
 from runner.records.trial_runs import record_trials
 from runner.servers.tracking_server import require_tracking_server
-from runner.wording import did_you_mean
 
 if TYPE_CHECKING:
     from runner.project.manifest import Spine
@@ -194,11 +194,7 @@ def require_model(client: MlflowClient, name: str) -> None:
         if err.error_code not in {"RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"}:
             raise
         names = sorted(model.name for model in client.search_registered_models())
-        raise RunnerError(
-            f"no model {name!r} is registered{did_you_mean(name, names)}",
-            hint=f"registered models: {', '.join(names) or 'none yet'}; `runner train` with a "
-            "recipe registers one",
-        ) from err
+        raise not_registered(name, names) from err
 
 
 def versions_of(client: MlflowClient, name: str) -> list[ModelVersion]:
@@ -227,10 +223,8 @@ def _experiment(client: MlflowClient, settings: Settings, name: str) -> str:
 def _ending(client: MlflowClient, run_id: str) -> Iterator[None]:
     try:
         yield
-    except BaseException as error:  # Ctrl-C too: an open run would look alive for ever
-        client.set_terminated(
-            run_id, "KILLED" if isinstance(error, KeyboardInterrupt) else "FAILED"
-        )
+    except BaseException as err:  # Ctrl-C too: an open run would look alive for ever
+        client.set_terminated(run_id, "KILLED" if isinstance(err, KeyboardInterrupt) else "FAILED")
         raise
     client.set_terminated(run_id, "FINISHED")
 

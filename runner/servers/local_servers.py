@@ -66,7 +66,7 @@ class _Server:
 
     name: Literal["PostgreSQL", "Redis"]
     host: str
-    port: int
+    where: str
     variables: str
     login: str
     data: Path
@@ -82,7 +82,7 @@ class _Server:
         pid = self.pid()
         return ServerStatus(
             name=self.name,
-            address=f"{self.host}:{self.port}",
+            address=self.where,
             state=state,
             version=version,
             embedded=pid is not None,
@@ -147,7 +147,7 @@ def require_servers(settings: Settings, names: Collection[str] = ("PostgreSQL", 
     for server in _servers(settings):
         if server.name in names and server.check() is None:
             raise RunnerError(
-                f"{server.name} does not answer at {server.host}:{server.port}",
+                f"{server.name} does not answer at {server.where}",
                 hint=f"run `runner up` to start it, or set {server.variables} to one that runs",
             )
 
@@ -164,7 +164,7 @@ def _servers(
         _Server(
             name="PostgreSQL",
             host=postgres.host,
-            port=postgres.port,
+            where=f"{postgres.host}:{postgres.port}",
             variables="PGHOST and PGPORT",
             login="PGUSER and PGPASSWORD",
             data=folder / "postgres",
@@ -179,7 +179,7 @@ def _servers(
         _Server(
             name="Redis",
             host=redis.host,
-            port=redis.port,
+            where=redis.where,
             variables="REDIS_URL",
             login="the user and password in REDIS_URL",
             data=folder / "redis",
@@ -213,7 +213,7 @@ def _look(server: _Server, *, changed: bool = False) -> ServerStatus:
     except RunnerError as err:
         return ServerStatus(
             name=server.name,
-            address=f"{server.host}:{server.port}",
+            address=server.where,
             state="unusable",
             changed=changed,
             problem=err.message,
@@ -232,7 +232,7 @@ def _refuse_distant(server: _Server) -> None:
         loopback = False
     if not loopback:
         raise RunnerError(
-            f"{server.name} does not answer at {server.host}:{server.port}",
+            f"{server.name} does not answer at {server.where}",
             hint=f"start it there or correct {server.variables}; with host 127.0.0.1 `runner up` "
             "starts one here",
         )

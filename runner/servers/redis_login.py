@@ -6,11 +6,10 @@ import socket
 import ssl
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from urllib.parse import parse_qs, urlsplit
 
-from contract.redis_refusal import certificate_hint
+from contract.redis_address import RedisAddress
+from contract.redis_refusal import CLIENT_CERTIFICATE, certificate_hint
 from runner.errors import RunnerError
-from runner.settings import LocalRedis
 
 if TYPE_CHECKING:
     import redis
@@ -18,7 +17,7 @@ if TYPE_CHECKING:
 _ANSWER_SECONDS = 5
 
 
-def login(address: LocalRedis) -> dict[str, Any]:
+def login(address: RedisAddress) -> dict[str, Any]:
     """Return what the server tells of itself; nothing if the account may not ask.
 
     Raises
@@ -30,7 +29,7 @@ def login(address: LocalRedis) -> dict[str, Any]:
     """
     from redis import exceptions
 
-    where = f"{address.host}:{address.port}"
+    where = address.where
     try:
         return info(address)
     except exceptions.AuthenticationError as error:
@@ -50,7 +49,7 @@ def login(address: LocalRedis) -> dict[str, Any]:
         raise told from error
 
 
-def info(address: LocalRedis, section: str = "server") -> dict[str, Any]:
+def info(address: RedisAddress, section: str = "server") -> dict[str, Any]:
     """Return what the server tells of itself, without a second try; raises redis-py's errors.
 
     Parameters
@@ -68,7 +67,7 @@ def info(address: LocalRedis, section: str = "server") -> dict[str, Any]:
             return {}
 
 
-def told_data(address: LocalRedis) -> Path | None:
+def told_data(address: RedisAddress) -> Path | None:
     """Return the folder that the server says it works in; None if it does not tell us."""
     from redis import exceptions
 
@@ -79,25 +78,28 @@ def told_data(address: LocalRedis) -> Path | None:
         return None
 
 
-def _client(address: LocalRedis) -> redis.Redis:
+def _client(address: RedisAddress) -> redis.Redis:
     import redis
     from redis.backoff import NoBackoff
     from redis.retry import Retry
 
-    return redis.Redis.from_url(
-        address.url,
+    if address.tls is not None:
+        address.tls.context()  # tells which file cannot be read
+    return redis.Redis(
+        host=address.host,
+        port=address.port,
+        **address.client_options(),
         socket_timeout=_ANSWER_SECONDS,
         socket_connect_timeout=_ANSWER_SECONDS,
         retry=Retry(NoBackoff(), 0),  # the default waits seconds for a server that is not there
     )
 
 
-def _tls_problem(address: LocalRedis, where: str, error: Exception) -> RunnerError | None:
+def _tls_problem(address: RedisAddress, where: str, error: Exception) -> RunnerError | None:
     """Return what is wrong between TLS and plain text; None if it is something else."""
     cause = error.__cause__ or error.__context__
-    url = urlsplit(address.url)
-    if url.scheme != "rediss":
-        if not _speaks_tls(address):
+    if address.tls is None:
+        if address.socket is not None or not _speaks_tls(address):
             return None
         return RunnerError(
             f"what listens at {where} speaks TLS only",
@@ -108,12 +110,9 @@ def _tls_problem(address: LocalRedis, where: str, error: Exception) -> RunnerErr
             f"Redis at {where}: its certificate is refused: {cause.verify_message}",
             hint=certificate_hint(cause),
         )
-    if isinstance(cause, FileNotFoundError):
-        ca = parse_qs(url.query).get("ssl_ca_certs", [""])[-1]
-        return RunnerError(
-            f"REDIS_URL: ssl_ca_certs={ca} cannot be read: {cause.strerror}", hint="name a PEM file"
-        )
-    if isinstance(cause, ssl.SSLError | TimeoutError | ConnectionResetError):
+    if isinstance(cause, ssl.SSLError | TimeoutError | ConnectionError):
+        if _speaks_tls(address):
+            return RunnerError(f"Redis at {where} closes the connection", hint=CLIENT_CERTIFICATE)
         return RunnerError(
             f"what listens at {where} does not answer in TLS",
             hint="if it speaks plain Redis, write redis:// instead of rediss:// in REDIS_URL",
@@ -121,7 +120,7 @@ def _tls_problem(address: LocalRedis, where: str, error: Exception) -> RunnerErr
     return None
 
 
-def _speaks_tls(address: LocalRedis) -> bool:
+def _speaks_tls(address: RedisAddress) -> bool:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname = False
     context.verify_mode = ssl.CERT_NONE  # nothing is said after the handshake

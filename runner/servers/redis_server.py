@@ -6,12 +6,11 @@ import signal
 import socket
 from pathlib import Path
 from typing import TYPE_CHECKING
-from urllib.parse import unquote, urlsplit
 
+from contract.redis_address import RedisAddress
 from runner.errors import RunnerError
 from runner.servers import processes
 from runner.servers.redis_login import info, login
-from runner.settings import LocalRedis
 
 if TYPE_CHECKING:
     import psutil
@@ -26,7 +25,7 @@ def embedded_binary() -> Path:
     return next(programs, Path("valkey-server"))
 
 
-def check(address: LocalRedis) -> str | None:
+def check(address: RedisAddress) -> str | None:
     """Return the server's name and version if we can log in; None if nothing listens.
 
     Raises
@@ -36,7 +35,7 @@ def check(address: LocalRedis) -> str | None:
     """
     from redis import exceptions
 
-    where = f"{address.host}:{address.port}"
+    where = address.where
     if not _listens(address):
         return None
     try:
@@ -58,10 +57,12 @@ def check(address: LocalRedis) -> str | None:
     return f"Redis {told.get('redis_version', '')}".strip()
 
 
-def _listens(address: LocalRedis) -> bool:
-    if urlsplit(address.url).scheme == "unix":
-        return True
+def _listens(address: RedisAddress) -> bool:
     try:
+        if address.socket is not None:
+            with socket.socket(socket.AF_UNIX) as plain:
+                plain.connect(address.socket)
+            return True
         where = (address.host, address.port)
         socket.create_connection(where, timeout=_ANSWER_SECONDS).close()
     except OSError:
@@ -78,7 +79,7 @@ def running(data: Path) -> psutil.Process | None:
     return None
 
 
-def pid_at(address: LocalRedis, data: Path) -> int | None:
+def pid_at(address: RedisAddress, data: Path) -> int | None:
     """Return the process id of the server in `data` if it listens at `address`, else None."""
     from redis import exceptions
 
@@ -91,7 +92,7 @@ def pid_at(address: LocalRedis, data: Path) -> int | None:
         return None
 
 
-def start(address: LocalRedis, data: Path, *, binary: Path | None = None) -> psutil.Process:
+def start(address: RedisAddress, data: Path, *, binary: Path | None = None) -> psutil.Process:
     """Return a ready server at `address` that keeps its keys in `data`.
 
     Parameters
@@ -118,7 +119,7 @@ def stop(data: Path) -> bool:
     return True
 
 
-def _is_ready(address: LocalRedis) -> bool:
+def _is_ready(address: RedisAddress) -> bool:
     from redis import exceptions
 
     try:
@@ -128,12 +129,12 @@ def _is_ready(address: LocalRedis) -> bool:
     return True
 
 
-def _configuration(address: LocalRedis, data: Path) -> str:
+def _configuration(address: RedisAddress, data: Path) -> str:
     """Return the configuration; it goes through a pipe, as it may hold a password."""
-    url = urlsplit(address.url)
-    if url.scheme != "redis":
+    if address.tls is not None or address.socket is not None:
+        other = "rediss" if address.tls is not None else "unix"
         raise RunnerError(
-            f"REDIS_URL: a server of the project's own speaks redis://, not {url.scheme}://",
+            f"REDIS_URL: a server of the project's own speaks redis://, not {other}://",
             hint=f"set REDIS_URL=redis://{address.host}:{address.port}/0, "
             "or start the server that it names",
         )
@@ -150,9 +151,8 @@ def _configuration(address: LocalRedis, data: Path) -> str:
     ]
     if address.password:
         lines.append(f"requirepass {_quoted(address.password)}")
-    if url.username and url.username != "default":
-        user = unquote(url.username)
-        lines.append(f"user {user} on {_quoted(f'>{address.password}')} ~* &* +@all")
+    if address.username and address.username != "default":
+        lines.append(f"user {address.username} on {_quoted(f'>{address.password}')} ~* &* +@all")
     return "\n".join(lines) + "\n"
 
 

@@ -24,6 +24,16 @@ KEY_TYPES = {
     "timestamp": pa.timestamp("us", "UTC"),
 }
 """Arrow's type of each dtype that a join key may have."""
+FEAST_TYPES = {
+    "int64": "INT64",
+    "int32": "INT32",
+    "float64": "DOUBLE",
+    "float32": "FLOAT",
+    "string": "STRING",
+    "bool": "BOOL",
+    "timestamp": "UNIX_TIMESTAMP",
+}
+"""Feast's name of each dtype that a feature may have."""
 
 
 class MartSnapshot(Protocol):

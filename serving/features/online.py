@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from operator import itemgetter
 from typing import Any
 
 from contract.bundle import Bundle, BundleFeature, BundleKey
-from contract.feast_format import key_prefix, number_head, string_key, time_field
-from contract.serving_errors import InvalidOnlineValueError
-from contract.values import DECODERS, UNREADABLE, decode_timestamp
-from contract.view_layout import EXPIRED, MISSING, NULL, PRESENT
+from contract.feast_format import key_prefix, number_head, string_key
+from contract.view_layout import ViewLayout
 from serving.http_errors import InvalidEntityRowError
 
 INT32_RANGE = range(-(2**31), 2**31)
@@ -30,7 +27,7 @@ class OnlineRow:
     values
         Exact values; None unless the status is `present`.
     statuses
-        `present`; `null` = stored as NULL; `missing` = never stored; `expired` = older than ttl.
+        Those of `contract.view_layout`.
     ages
         Seconds since the row's event time, None where the row is missing.
     """
@@ -106,7 +103,8 @@ class OnlineFormat:
         Raises
         ------
         InvalidOnlineValueError
-            If a value is not of the type that the model was trained with, or its time is no time.
+            If a value is not of the type that the model was trained with or beyond what it can
+            take, or its time is no time.
         """
         parts = []
         for group, reply in zip(self._groups, replies, strict=True):
@@ -130,20 +128,6 @@ def _join(parts: Sequence[OnlineRow]) -> OnlineRow:
     )
 
 
-@dataclass(frozen=True, slots=True)
-class _View:
-    """Where one view's fields stand in a group's reply: its time, then its features."""
-
-    time_at: int
-    ttl: float | None
-    features: tuple[BundleFeature, ...]
-    decoders: tuple[Callable[[bytes], Any], ...]
-    present: tuple[str, ...]
-    missing: tuple[str, ...]
-    expired: tuple[str, ...]
-    nothing: tuple[None, ...]
-
-
 class _Group:
     """The views with the same join keys, read by one HMGET."""
 
@@ -154,10 +138,16 @@ class _Group:
         for feature in features:
             by_view.setdefault(feature.view, []).append(feature)
         fields: list[bytes] = []
-        self._views = []
+        self._views: list[tuple[ViewLayout, slice]] = []
         for view, members in by_view.items():
-            self._views.append(_view(len(fields), members))
-            fields += [time_field(view), *(feature.redis_field for feature in members)]
+            layout = ViewLayout(
+                view,
+                {feature.feature: feature.dtype for feature in members},
+                members[0].ttl_seconds,
+                [feature.redis_field for feature in members],
+            )
+            self._views.append((layout, slice(len(fields), len(fields) + len(layout.fields))))
+            fields += layout.fields
         self.features = [feature for members in by_view.values() for feature in members]
         self._join_keys = join_keys
         self._head = key_prefix(join_keys) + (b"" if join_keys else string_key(""))
@@ -173,83 +163,13 @@ class _Group:
         values: list[Any] = []
         statuses: list[str] = []
         ages: list[float | None] = []
-        for view in self._views:
-            time = reply[view.time_at]
-            if time is None:
-                values += view.nothing
-                statuses += view.missing
-                ages += view.nothing
-                continue
-            try:
-                age = now - decode_timestamp(time)
-            except UNREADABLE as err:
-                name = view.features[0].view
-                raise InvalidOnlineValueError(
-                    f"the online store's event time of {name} is not a time",
-                    hint=f"run `runner materialize --full {name}`",
-                ) from err
-            ages += [age] * len(view.nothing)
-            if view.ttl is not None and age > view.ttl:
-                values += view.nothing
-                statuses += view.expired
-            else:
-                _decode_view(view, reply, values, statuses)
+        for layout, part in self._views:
+            seen = layout.see(reply[part], now)
+            values += seen.values
+            statuses += seen.statuses
+            age = None if seen.event_time is None else now - seen.event_time
+            ages += [age] * len(seen.values)
         return OnlineRow(values, statuses, ages)
-
-
-def _decode_view(
-    view: _View, reply: Sequence[bytes | None], values: list[Any], statuses: list[str]
-) -> None:
-    fields = reply[view.time_at + 1 : view.time_at + 1 + len(view.features)]
-    try:
-        decoded = [
-            None if data is None else decode(data)
-            for decode, data in zip(view.decoders, fields, strict=True)
-        ]
-    except UNREADABLE as err:
-        raise _wrong_value(view, fields) from err
-    values += decoded
-    if None not in decoded:
-        statuses += view.present
-        return
-    for data, value in zip(fields, decoded, strict=True):
-        statuses.append(MISSING if data is None else NULL if value is None else PRESENT)
-
-
-def _wrong_value(view: _View, fields: Sequence[bytes | None]) -> InvalidOnlineValueError:
-    """Return the error that names the first feature whose value is not of its type."""
-    wrong = next(
-        feature
-        for feature, decode, data in zip(view.features, view.decoders, fields, strict=True)
-        if data is not None and not _readable(decode, data)
-    )
-    return InvalidOnlineValueError(
-        f"the online store's {wrong.view}:{wrong.feature} is not {wrong.dtype}",
-        hint=f"run `runner materialize --full {wrong.view}` with the definitions that the model "
-        "was trained with",
-    )
-
-
-def _readable(decode: Callable[[bytes], Any], data: bytes) -> bool:
-    try:
-        decode(data)
-    except UNREADABLE:
-        return False
-    return True
-
-
-def _view(time_at: int, features: Sequence[BundleFeature]) -> _View:
-    width = len(features)
-    return _View(
-        time_at=time_at,
-        ttl=features[0].ttl_seconds,
-        features=tuple(features),
-        decoders=tuple(DECODERS[feature.dtype] for feature in features),
-        present=(PRESENT,) * width,
-        missing=(MISSING,) * width,
-        expired=(EXPIRED,) * width,
-        nothing=(None,) * width,
-    )
 
 
 def _encode_int64(value: Any) -> bytes:

@@ -9,16 +9,13 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-import numpy as np
-
 from contract.bundle import Bundle
+from contract.values import FLOAT32_MAX, beyond_float32
 from serving.features.online import EXPECTED, INT32_RANGE, INT64_RANGE, OnlineRow
 from serving.http_errors import InvalidFeatureOverrideError
 
 OVERRIDDEN = "overridden"
 """The status of a feature whose value came with the request."""
-
-_FLOAT32_MAX = float(np.finfo(np.float32).max)  # models compute in float32
 
 
 class FeatureOverrides:
@@ -62,6 +59,8 @@ class FeatureOverrides:
             fits, expected = _TYPES[dtype]
             if value is not None and not fits(value):
                 raise InvalidFeatureOverrideError(f"{name} must be {expected}, or null")
+            if dtype in {"float64", "float32"} and abs(value or 0) > FLOAT32_MAX:
+                raise InvalidFeatureOverrideError(f"{name}: {beyond_float32(value)}")
             values[position] = value
         return values
 
@@ -74,11 +73,7 @@ def overridden(row: OnlineRow, values: Mapping[int, Any]) -> OnlineRow:
     return OnlineRow(seen, statuses, ages)
 
 
-def _is_number(value: Any) -> bool:
-    return type(value) in {int, float} and abs(value) <= _FLOAT32_MAX
-
-
-_NUMBER = (_is_number, f"a number between -{_FLOAT32_MAX:.3g} and {_FLOAT32_MAX:.3g}")
+_NUMBER = (lambda value: type(value) in {int, float}, "a number")
 _TYPES: Mapping[str, tuple[Callable[[Any], bool], str]] = {
     "int64": (lambda value: type(value) is int and value in INT64_RANGE, EXPECTED["int64"]),
     "int32": (lambda value: type(value) is int and value in INT32_RANGE, EXPECTED["int32"]),

@@ -40,7 +40,7 @@ class _Batch:
 
 
 class _Connection(asyncio.Protocol):
-    """One TCP connection. When a batch is late the connection is given up with all it carries."""
+    """One connection. When a batch is late the connection is given up with all it carries."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
@@ -134,6 +134,7 @@ class RedisClient:
         self.address = address
         self._timeout = timeout
         self._learn = learn
+        self._tls = None if address.tls is None else address.tls.context()
         self._connection: _Connection | None = None
         self._keeper: asyncio.Task[None] | None = None
         self._first_try = asyncio.Event()
@@ -215,9 +216,7 @@ class RedisClient:
         address = self.address
         try:
             async with asyncio.timeout(_CONNECT_TIMEOUT):
-                _, connection = await loop.create_connection(
-                    lambda: _Connection(loop), address.host, address.port, ssl=address.tls
-                )
+                connection = await self._open(loop)
         except OSError as err:  # a timeout is one too
             raise not_connected(address, err) from err
         commands = [*address.greeting(), _MAP]
@@ -231,6 +230,16 @@ class RedisClient:
         self._connection = connection
         self._learn(self, None if isinstance(slots, hiredis.ReplyError) else slots)
         return connection
+
+    async def _open(self, loop: asyncio.AbstractEventLoop) -> _Connection:
+        address = self.address
+        if address.socket is not None:
+            _, opened = await loop.create_unix_connection(lambda: _Connection(loop), address.socket)
+            return opened
+        _, opened = await loop.create_connection(
+            lambda: _Connection(loop), address.host, address.port, ssl=self._tls
+        )
+        return opened
 
     async def _answers(self, connection: _Connection, payload: bytes, expected: int) -> list[Any]:
         try:

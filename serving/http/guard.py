@@ -3,40 +3,40 @@
 from __future__ import annotations
 
 import asyncio
-import hmac
 import itertools
 import re
 import secrets
 import time
 import traceback
-from collections.abc import Awaitable, Callable, Iterable, Mapping, MutableMapping, Sequence
-from functools import lru_cache
-from hashlib import sha256
+from collections.abc import Callable, Mapping, Sequence
 from http import HTTPStatus
-from typing import Any, NamedTuple, Protocol
-
-import orjson
+from typing import Any, Protocol
 
 from contract.serving_errors import ServingError
-from contract.serving_settings import is_loopback
-from serving.http_errors import ForbiddenError, HttpError, UnauthorizedError
+from serving.http.api_keys import OPEN_PATHS, PROBES, ApiKeys
+from serving.http.asgi import (
+    Answer,
+    App,
+    Header,
+    Message,
+    Receive,
+    Scope,
+    Send,
+    caller_of,
+    error_answer,
+    json_answer,
+    send_answer,
+)
+from serving.http.connections import Connections
 from serving.logs import AccessLog, log
 from serving.metrics import Metrics
 
-Scope = MutableMapping[str, Any]
-Message = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[Message]]
-Send = Callable[[Message], Awaitable[None]]
-App = Callable[[Scope, Receive, Send], Awaitable[None]]
-Header = tuple[bytes, bytes]
 Reply = Callable[[int, Sequence[Header], bytes], bool]
 
-PROBES = frozenset({"/health", "/ready"})
-OPEN_PATHS = PROBES | {"/docs"}
-OPEN_FOLDER = "/docs/assets/"
 ROUTES = frozenset({"/predict", "/model", "/metrics", "/openapi.json"}) | OPEN_PATHS
+_UNREADABLE = "unreadable"
+"""The route of a request whose head could not be read."""
 _REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{1,64}")
-_HOST = re.compile(r"(?:\[([0-9a-f:]+)\]|([^:\[\]]+?)\.?)(?::[0-9]*)?")
 _CLIENT_CLOSED = 499
 
 
@@ -57,79 +57,13 @@ class Lifecycle:
     draining = False
 
 
-class ApiKeys:
-    """Decides who may ask. Compared in constant time; several keys allow rotation.
-
-    Without any key only requests that arrive at a loopback address and ask for one are answered,
-    whatever the server was told to listen on. A page of another site may have its own name point at
-    this machine (DNS rebinding); the browser then sends that name as `Host`.
-    """
-
-    def __init__(self, keys: Iterable[str]) -> None:
-        self._digests = [sha256(key.encode()).digest() for key in keys]
-
-    def check(self, scope: Scope) -> None:
-        """Return if the request may pass.
-
-        Raises
-        ------
-        UnauthorizedError, ForbiddenError
-            If it may not.
-        """
-        path = scope["path"]
-        if path in OPEN_PATHS or path.startswith(OPEN_FOLDER):
-            return
-        if not self._digests:
-            _check_loopback(scope)
-            return
-        given = sha256(_credential(scope)).digest()
-        known = False
-        for digest in self._digests:
-            known |= hmac.compare_digest(given, digest)
-        if not known:
-            raise UnauthorizedError(
-                "send one of the server's API keys as X-API-Key or Bearer token"
-            )
-
-
-def _check_loopback(scope: Scope) -> None:
-    if not is_loopback((scope.get("server") or ("", 0))[0]):
-        raise ForbiddenError("without API keys this server answers on loopback only")
-    if not _names_loopback(_host(scope)):
-        raise ForbiddenError(
-            "without API keys this server answers only as localhost, 127.0.0.1 or [::1]"
-        )
-
-
-def _host(scope: Scope) -> bytes:
-    for name, value in scope["headers"]:
-        if name == b"host":
-            return bytes(value)
-    return b"localhost" if scope["http_version"] == "1.0" else b""  # later versions require it
-
-
-@lru_cache(maxsize=64)
-def _names_loopback(host: bytes) -> bool:
-    """Return whether a `Host` header, with or without a port, can only mean this machine."""
-    found = _HOST.fullmatch(host.decode("latin-1").lower())
-    return found is not None and is_loopback(found[1] or found[2])
-
-
-def _credential(scope: Scope) -> bytes:
-    bearer = b""
-    for name, value in scope["headers"]:
-        if name == b"x-api-key":
-            return bytes(value)
-        if name == b"authorization" and value[:7].lower() == b"bearer ":
-            bearer = value[7:].strip()
-    return bearer
-
-
 class RequestGuard:
     """ASGI middleware around the whole app.
 
     Parameters
     ----------
+    connections
+        Those of the server that runs the app; it counts and closes them.
     endpoints
         By method and path, what answers a request that has come whole: without FastAPI's router
         and its other middleware, and without a task.
@@ -143,8 +77,10 @@ class RequestGuard:
         metrics: Metrics,
         access_log: AccessLog,
         lifecycle: Lifecycle,
+        connections: Connections,
         endpoints: Mapping[tuple[str, str], Endpoint],
     ) -> None:
+        self.connections = connections
         self._app = app
         self._endpoints = endpoints
         self._keys = keys
@@ -159,14 +95,14 @@ class RequestGuard:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        started = time.perf_counter()
+        caller = caller_of(scope)
         request_id = self._request_id(scope)
         status = 0
 
         async def answer(message: Message) -> None:
             nonlocal status
             if message["type"] == "http.response.start":
-                status = message["status"]
+                status = _CLIENT_CLOSED if caller.gone else message["status"]
                 headers = [*message.get("headers", ()), (b"x-request-id", request_id)]
                 if self.draining:
                     headers.append((b"connection", b"close"))
@@ -179,11 +115,13 @@ class RequestGuard:
         except ClientDisconnectedError:
             status = _CLIENT_CLOSED
         except Exception as err:
+            if caller.gone:  # whatever came of that is nobody's fault
+                return
             told = self._told(err, request_id)
             if not status:
                 await send_answer(answer, told)
         finally:
-            self._note(scope, status, time.perf_counter() - started, request_id)
+            self._note(scope, status or _CLIENT_CLOSED, caller.arrived, request_id)
 
     @property
     def draining(self) -> bool:
@@ -199,7 +137,6 @@ class RequestGuard:
 
         `reply` is called once, now or later; it returns whether the client is still there.
         """
-        started = time.perf_counter()
         request_id = self._request_id(scope)
 
         def finish(content: asyncio.Future[Any]) -> None:
@@ -210,7 +147,7 @@ class RequestGuard:
             headers = [*answer.headers, (b"x-request-id", request_id)]
             sent = reply(answer.status, headers, answer.body)
             status = answer.status if sent else _CLIENT_CLOSED
-            self._note(scope, status, time.perf_counter() - started, request_id)
+            self._note(scope, status, caller_of(scope).arrived, request_id)
 
         try:
             self._keys.check(scope)
@@ -219,6 +156,13 @@ class RequestGuard:
             content = asyncio.get_running_loop().create_future()
             content.set_exception(err)
         content.add_done_callback(finish)
+
+    def refuse(self, err: ServingError, arrived: float) -> Answer:
+        """Return the answer to what could not be read as a request."""
+        request_id = self._next_id()
+        self._note({"method": "", "path": _UNREADABLE}, err.status, arrived, request_id)
+        answer = error_answer(err, request_id)
+        return answer._replace(headers=[*answer.headers, (b"x-request-id", request_id)])
 
     def _told(self, err: Exception, request_id: bytes) -> Answer:
         """Return what a client learns of an error: of one that is none of ours, only the id."""
@@ -231,11 +175,15 @@ class RequestGuard:
         for name, value in scope["headers"]:
             if name == b"x-request-id" and _REQUEST_ID.fullmatch(value):
                 return bytes(value)
+        return self._next_id()
+
+    def _next_id(self) -> bytes:
         return b"%s-%x" % (self._prefix.encode(), next(self._numbers))
 
-    def _note(self, scope: Scope, status: int, seconds: float, request_id: bytes) -> None:
+    def _note(self, scope: Scope, status: int, arrived: float, request_id: bytes) -> None:
+        seconds = time.monotonic() - arrived
         path = scope["path"]
-        route = path if path in ROUTES else "other"
+        route = path if path in ROUTES or path is _UNREADABLE else "other"
         self._metrics.request(route, status, seconds)
         if status == HTTPStatus.OK and path in PROBES:
             return  # asked every second by whoever runs us
@@ -244,48 +192,8 @@ class RequestGuard:
             method=scope["method"],
             route=route,
             status=status,
-            milliseconds=round(seconds * 1000, 3),
+            milliseconds=int(seconds * 1_000_000) / 1000,
         )
-
-
-class Answer(NamedTuple):
-    """A whole answer."""
-
-    status: int
-    headers: list[Header]
-    body: bytes
-
-
-def json_answer(status: int, content: Any, headers: Iterable[Header] = ()) -> Answer:
-    """Return an answer of JSON."""
-    body = orjson.dumps(content, option=orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_NON_STR_KEYS)
-    length = (b"content-length", b"%d" % len(body))
-    return Answer(status, [(b"content-type", b"application/json"), length, *headers], body)
-
-
-def error_answer(err: ServingError, request_id: bytes) -> Answer:
-    """Return an error's answer, in the one shape of errors."""
-    error = {"code": err.code, "message": err.message, "request_id": request_id.decode()}
-    return json_answer(err.status, {"error": error}, error_headers(err))
-
-
-async def send_answer(send: Send, answer: Answer) -> None:
-    """Send it the ASGI way."""
-    status, headers, body = answer
-    await send({"type": "http.response.start", "status": status, "headers": headers})
-    await send({"type": "http.response.body", "body": body})
-
-
-def error_headers(err: ServingError) -> list[Header]:
-    """Return the headers that belong to an error's status."""
-    headers = []
-    if isinstance(err, HttpError):
-        headers += [(name.lower().encode(), value.encode()) for name, value in err.headers.items()]
-    if err.retry_after is not None:
-        headers.append((b"retry-after", b"%d" % err.retry_after))
-    if err.status == UnauthorizedError.status:
-        headers.append((b"www-authenticate", b"Bearer"))
-    return headers
 
 
 def _log_unexpected(err: Exception, request_id: bytes) -> None:

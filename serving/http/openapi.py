@@ -10,7 +10,7 @@ from contract.serving_errors import ServingError
 from contract.view_layout import STATUSES
 from serving.features.online import entity_key_schema
 from serving.features.overrides import OVERRIDDEN
-from serving.http.guard import PROBES
+from serving.http.api_keys import PROBES
 from serving.http_errors import RESPONSES, ForbiddenError, ModelNotReadyError, UnauthorizedError
 
 _VALUE_TYPES: dict[str, dict[str, Any]] = {

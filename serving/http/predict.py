@@ -8,32 +8,21 @@ they answer from.
 from __future__ import annotations
 
 import asyncio
+import re
+import time
 from typing import Any
 
-import orjson
-
 from contract.serving_settings import Limits
-from serving.batches import Batches, PredictRequest
+from serving.batches import Batches
 from serving.champion_watch import ChampionWatch
 from serving.features.online_client import OnlineStoreClient
-from serving.http.guard import (
-    ClientDisconnectedError,
-    Receive,
-    Scope,
-    Send,
-    json_answer,
-    send_answer,
-)
-from serving.http_errors import (
-    InvalidRequestError,
-    RequestTimeoutError,
-    RequestTooLargeError,
-    TooManyRequestsError,
-    UnsupportedMediaTypeError,
-)
+from serving.http.asgi import Caller, Receive, Scope, Send, caller_of, json_answer, send_answer
+from serving.http.guard import ClientDisconnectedError
+from serving.http_errors import RequestTimeoutError, RequestTooLargeError, UnsupportedMediaTypeError
 from serving.metrics import Metrics
 
-_FIELDS = frozenset({"entity_rows", "feature_overrides", "include_features", "strict"})
+_CHARSET = re.compile(rb';\s*charset\s*=\s*"?([^\s";]+)', re.IGNORECASE)
+_UTF8 = frozenset({b"utf-8", b"utf8", b"us-ascii"})
 
 
 class PredictEndpoint:
@@ -42,102 +31,75 @@ class PredictEndpoint:
     def __init__(
         self, champion: ChampionWatch, online: OnlineStoreClient, metrics: Metrics, limits: Limits
     ) -> None:
-        self._batches = Batches(champion, online, metrics, limits.seconds)
-        self._champion = champion
+        self._batches = Batches(champion, online, metrics, limits)
         self._metrics = metrics
         self._limits = limits
 
     def begin(self, scope: Scope, body: bytes) -> asyncio.Future[dict[str, Any]]:
         """Return the future of the answer's content; raises ServingError, as the future may."""
-        self._require_room()
         _require_json(scope)
-        return self._ask(body)
+        self._check_size(len(body))
+        return self._batches.predict(body, caller_of(scope))
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Read a request within the limits, and answer it."""
-        self._require_room()
         _require_json(scope)
+        for name, value in scope["headers"]:
+            if name == b"content-length":
+                self._check_size(int(value))
+        caller = caller_of(scope)
         try:
-            async with asyncio.timeout(self._limits.seconds):
-                content = await self._ask(await self._read_body(receive))
+            async with asyncio.timeout(caller.arrived + self._limits.seconds - time.monotonic()):
+                body = await self._receive_body(receive, caller)
+                content = await self._batches.predict(body, caller)
         except TimeoutError as err:
             raise RequestTimeoutError("the answer was not ready in time") from err
         await send_answer(send, json_answer(200, content))
 
-    async def _read_body(self, receive: Receive) -> bytes:
-        body, limit = b"", self._limits.body_bytes
+    async def _receive_body(self, receive: Receive, caller: Caller) -> bytes:
+        body = bytearray()
         self._metrics.in_flight += 1
+        held = 0
         try:
             while True:
                 message = await receive()
                 if message["type"] == "http.disconnect":
                     raise ClientDisconnectedError
-                body += bytes(message.get("body", b""))
-                _check_size(body, limit)
+                if caller.fault is not None:
+                    raise caller.fault
+                body += message.get("body", b"")
+                self._check_size(len(body))
+                self._batches.admission.hold(len(body) - held, len(body))
+                held = len(body)
                 if not message.get("more_body"):
-                    return body
+                    return bytes(body)
         finally:
             self._metrics.in_flight -= 1
+            self._batches.admission.release(held)
 
-    def _require_room(self) -> None:
-        if self._metrics.in_flight >= self._limits.concurrency:
-            raise TooManyRequestsError("too many requests at once")
-
-    def _ask(self, body: bytes) -> asyncio.Future[dict[str, Any]]:
-        request = _parse(body, self._limits)
-        if request.feature_overrides is not None and not self._champion.current.overrides:
-            served = self._champion.current.version.version
-            raise InvalidRequestError(
-                f"feature_overrides: the recipe that version {served} was trained with allows none"
-            )
-        return self._batches.predict(request)
+    def _check_size(self, size: int) -> None:
+        if size > self._limits.body_bytes:
+            raise RequestTooLargeError(f"the body is larger than {self._limits.body_bytes} bytes")
 
 
 def _require_json(scope: Scope) -> None:
-    """Browsers cannot send JSON to another site unasked; what they can send is refused."""
+    """Refuse what the headers do not call plain JSON in UTF-8.
+
+    Browsers cannot send JSON to another site unasked; what they can send is refused.
+    """
+    kind = b""
     for name, value in scope["headers"]:
         if name == b"content-type":
-            if value.split(b";")[0].strip().lower() == b"application/json":
-                return
-            break
-    raise UnsupportedMediaTypeError("send the body with Content-Type: application/json")
-
-
-def _check_size(body: bytes, limit: int) -> None:
-    if len(body) > limit:
-        raise RequestTooLargeError(f"the body is larger than {limit} bytes")
-
-
-def _parse(body: bytes, limits: Limits) -> PredictRequest:
-    """Return the request in `body`. Raises InvalidRequestError, RequestTooLargeError."""
-    _check_size(body, limits.body_bytes)
-    try:
-        content = orjson.loads(body)
-    except orjson.JSONDecodeError as err:
-        raise InvalidRequestError("the body is not JSON") from err
-    if not isinstance(content, dict):
-        raise InvalidRequestError('the body is not an object such as {"entity_rows": [...]}')
-    if unknown := sorted(content.keys() - _FIELDS):
-        fields = ", ".join(sorted(_FIELDS))
-        raise InvalidRequestError(f"{unknown[0]!r} is not a field; those are {fields}")
-    rows = content.get("entity_rows")
-    if not isinstance(rows, list) or not rows:
-        raise InvalidRequestError("entity_rows must be a list of one or more entity rows")
-    if len(rows) > limits.rows:
-        raise RequestTooLargeError(f"{len(rows)} entity rows; the limit is {limits.rows}")
-    overrides = content.get("feature_overrides")
-    if overrides is not None and (not isinstance(overrides, list) or len(overrides) != len(rows)):
-        raise InvalidRequestError(
-            "feature_overrides must be a list of one object, or null, for each of the "
-            f"{len(rows)} entity rows"
+            kind = kind or value
+        elif name == b"content-encoding" and value.strip().lower() not in {b"", b"identity"}:
+            raise UnsupportedMediaTypeError(
+                f"Content-Encoding: {value[:40].decode('latin-1')} is not read; send the JSON "
+                "as it is"
+            )
+    if kind.split(b";")[0].strip().lower() != b"application/json":
+        raise UnsupportedMediaTypeError("send the body with Content-Type: application/json")
+    charset = _CHARSET.search(kind) if b";" in kind else None
+    if charset is not None and charset[1].lower() not in _UTF8:
+        raise UnsupportedMediaTypeError(
+            f"charset={charset[1][:40].decode('latin-1')} is not read; send the JSON as UTF-8"
         )
-    return PredictRequest(
-        rows, overrides, _flag(content, "include_features"), _flag(content, "strict")
-    )
-
-
-def _flag(content: dict[str, Any], name: str) -> bool:
-    value = content.get(name, False)
-    if not isinstance(value, bool):
-        raise InvalidRequestError(f"{name} must be true or false")
-    return value

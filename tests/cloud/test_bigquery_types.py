@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import UTC, date, datetime, time, timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -37,8 +37,9 @@ TYPES: list[tuple[str, str, Any, pa.DataType, str, Any]] = [
      "datetime '2024-03-10 02:30:00'", datetime(2024, 3, 10, 2, 30, tzinfo=UTC)),
     ("day", "date", UnixTimestamp, UTC_MICROSECONDS,
      "date '1969-12-31'", datetime(1969, 12, 31, tzinfo=UTC)),
-    ("day_text", "date", String, pa.date32(), "date '1969-12-31'", date(1969, 12, 31)),
-    ("clock", "time", String, pa.time64("us"), "time '12:30:00'", time(12, 30)),
+    ("day_text", "date", String, pa.string(), "date '1969-12-31'", "1969-12-31"),
+    ("clock", "time", String, pa.string(), "time '12:30:00'", "12:30:00"),
+    ("number_text", "int64", String, pa.string(), "7", "7"),
     ("document", "json", String, pa.string(), "json '{\"a\":1}'", '{"a":1}'),
 ]  # fmt: skip
 NAMES = [name for name, *_ in TYPES]
@@ -85,18 +86,81 @@ def test_a_value_survives(table: pa.Table, name: str, arrow_type: pa.DataType, v
     assert column.to_pylist() == [value, None]
 
 
-def test_a_numeric_column_declared_an_integer_is_refused(
-    store: FeatureStore, dataset: str, entity: Entity, tmp_path: Path
+@pytest.mark.parametrize(
+    ("column", "declared", "told"),
+    [
+        ("exact", Int64, "INT64 but its column is NUMERIC"),
+        ("real", Int64, "INT64 but its column is FLOAT64"),
+        ("word", Int64, "INT64 but its column is STRING"),
+        ("flag", Float64, "DOUBLE but its column is BOOL"),
+        ("whole", UnixTimestamp, "UNIX_TIMESTAMP but its column is INT64"),
+    ],
+)
+def test_a_feature_of_another_type_than_declared_is_refused(
+    store: FeatureStore,
+    dataset: str,
+    entity: Entity,
+    tmp_path: Path,
+    column: str,
+    declared: Any,
+    told: str,
 ) -> None:
     view = FeatureView(
         name="rounded",
         entities=[entity],
-        schema=[Field(name="id", dtype=Int64), Field(name="exact", dtype=Int64)],
+        schema=[Field(name="id", dtype=Int64), Field(name=column, dtype=declared)],
         source=source("rounded", f"{dataset}.filled", created=""),
     )
     refusing = feast_store(dataset, tmp_path, [entity, view])
-    with pytest.raises(RunnerError, match="exact is declared INT64 but its column is NUMERIC"):
-        refusing.get_historical_features(SPINE.format(dataset=dataset), ["rounded:exact"])
+    with pytest.raises(RunnerError, match=f"{column} is declared {told}"):
+        refusing.get_historical_features(SPINE.format(dataset=dataset), [f"rounded:{column}"])
+
+
+def test_a_source_that_reads_a_table_named_like_ours_reads_that_table(
+    store: FeatureStore, dataset: str, entity: Entity, tmp_path: Path
+) -> None:
+    view = FeatureView(
+        name="named",
+        entities=[entity],
+        schema=[Field(name="id", dtype=Int64), Field(name="whole", dtype=Int64)],
+        source=source(
+            "named",
+            f"select * from (with Spine as (select * from {dataset}.filled) select * from SPINE)",
+            created="",
+        ),
+    )
+    named = feast_store(dataset, tmp_path, [entity, view])
+    job = named.get_historical_features(SPINE.format(dataset=dataset), ["named:whole"])
+    assert job.to_arrow().column("whole").to_pylist() == [2**53 + 1, None]
+
+
+def test_a_spines_numeric_is_a_float_or_refused(store: FeatureStore, dataset: str) -> None:
+    spine = f"{SPINE.format(dataset=dataset).replace('select id', 'select id, {} as amount')}"
+    job = store.get_historical_features(spine.format("numeric '12.34'"), ["filled:whole"])
+    assert job.to_arrow().column("amount").to_pylist() == [12.34, 12.34]
+    digits = "123456789012345.678"
+    spine = spine.format(f"if(id = 1, numeric '{digits}', null)")
+    with pytest.raises(RunnerError, match=f"does not hold all digits of {digits}"):
+        store.get_historical_features(spine, ["filled:whole"]).to_arrow()
+
+
+def test_a_key_with_a_fraction_of_a_second_is_refused(
+    store: FeatureStore, dataset: str, tmp_path: Path
+) -> None:
+    entity = Entity(name="at", join_keys=["at"], value_type=ValueType.UNIX_TIMESTAMP)
+    view = FeatureView(
+        name="moments",
+        entities=[entity],
+        schema=[Field(name="at", dtype=UnixTimestamp), Field(name="whole", dtype=Int64)],
+        source=source("moments", f"select past as at, * from {dataset}.filled", created=""),
+    )
+    moments = feast_store(dataset, tmp_path, [entity, view])
+    spine = "select timestamp '{}' as at, timestamp '2024-06-01' as event_timestamp"
+    job = moments.get_historical_features(spine.format("1912-06-23"), ["moments:whole"])
+    assert job.to_arrow().column("whole").to_pylist() == [None]
+    spine = spine.format("1912-06-23 00:00:00.000001")
+    with pytest.raises(RunnerError, match="join key at has a fraction of a second"):
+        moments.get_historical_features(spine, ["moments:whole"]).to_arrow()
 
 
 def test_a_pull_finds_the_newest_row_of_each_key(

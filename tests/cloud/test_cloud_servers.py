@@ -23,8 +23,9 @@ from google.cloud.storage import Bucket
 from mlflow import MlflowClient
 from mlflow.entities.model_registry import ModelVersion
 
+from contract.redis_address import RedisAddress
 from runner.feature_store.store import open_store
-from runner.settings import LocalRedis, PostgresAddress
+from runner.settings import PostgresAddress
 from tests.e2e.conftest import Project, copy_project
 from tests.emulators.certificates import make_certificate
 from tests.emulators.gcs import BUCKET, CloudStorage, cloud_storage
@@ -108,7 +109,7 @@ def trained(
     tls_redis: RedisServers,
 ) -> Trained:
     root = tmp_path_factory.mktemp("shop")
-    project = copy_project(root, new_database(), LocalRedis(tls_redis.url))
+    project = copy_project(root, new_database(), RedisAddress.from_url(tls_redis.url))
     project.env.update(gcs.environment)
     project.env["MLFLOW_TRACKING_URI"] = mlflow_uri
     project.env["FEAST_REGISTRY"] = f"gs://{BUCKET}/feast/registry.db"

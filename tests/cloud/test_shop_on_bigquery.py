@@ -23,6 +23,7 @@ import redis
 import yaml
 from google.cloud import bigquery
 
+from contract.redis_address import RedisAddress
 from examples.shop import load_bigquery
 from examples.shop.load import Parameters, write
 from examples.shop.simulation import simulate
@@ -36,7 +37,7 @@ from runner.online.materialize import materialize
 from runner.project.manifest import Manifest, load_manifest
 from runner.recipes.recipe import load_recipe
 from runner.records import tracking
-from runner.settings import LocalRedis, PostgresAddress, load_settings
+from runner.settings import PostgresAddress, load_settings
 from tests.conftest import copy_folder
 from tests.emulators.bigquery import Emulator
 from tests.online_project import stored_hashes
@@ -115,7 +116,7 @@ def project(
     client: bigquery.Client,
     emulator: Emulator,
     module_database: PostgresAddress,
-    redis_server: LocalRedis,
+    redis_server: RedisAddress,
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Project:
     root = tmp_path_factory.mktemp("shop")

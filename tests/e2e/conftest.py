@@ -17,7 +17,8 @@ import httpx
 import psycopg
 import pytest
 
-from runner.settings import LocalRedis, PostgresAddress, Settings, load_settings
+from contract.redis_address import RedisAddress
+from runner.settings import PostgresAddress, Settings, load_settings
 from tests.conftest import copy_folder, free_port
 from tests.http_process import wait_for_http
 
@@ -100,7 +101,7 @@ class Project:
             return [str(v) for (v,) in versions], [a for (a,) in aliases]
 
 
-def copy_project(folder: Path, postgres: PostgresAddress, redis: LocalRedis) -> Project:
+def copy_project(folder: Path, postgres: PostgresAddress, redis: RedisAddress) -> Project:
     """Return a copy of the repository's own project in `folder`, bound to these servers."""
     for name in _PROJECT:
         source = REPOSITORY / name
@@ -111,7 +112,7 @@ def copy_project(folder: Path, postgres: PostgresAddress, redis: LocalRedis) -> 
     return Project(folder, environment(postgres, redis))
 
 
-def environment(postgres: PostgresAddress, redis: LocalRedis) -> dict[str, str]:
+def environment(postgres: PostgresAddress, redis: RedisAddress) -> dict[str, str]:
     """Return the environment of commands that work with these servers."""
     # Nothing of the developer's environment but what processes need, and coverage's own.
     env = {
@@ -138,7 +139,7 @@ def environment(postgres: PostgresAddress, redis: LocalRedis) -> dict[str, str]:
 def shop(
     tmp_path_factory: pytest.TempPathFactory,
     new_database: Callable[[], PostgresAddress],
-    redis_server: LocalRedis,
+    redis_server: RedisAddress,
 ) -> Project:
     """The shop with data, a trained and promoted random forest, and a filled online store."""
     project = copy_project(tmp_path_factory.mktemp("shop"), new_database(), redis_server)

@@ -24,9 +24,9 @@ RECIPE = "recipes/reorder.yaml"
 def package(tmp_path_factory):
     """The package as a wheel holds it, unpacked."""
     folder = tmp_path_factory.mktemp("package")
-    for name in ("runner", "serving"):
+    for name in ("contract", "runner", "serving"):
         copy_folder(REPOSITORY / name, folder / "source" / name)
-    for name in ("pyproject.toml", "README.md"):
+    for name in ("pyproject.toml", "README.md", "LICENSE"):
         shutil.copy(REPOSITORY / name, folder / "source")
     wheel = [sys.executable, "-m", "pip", "wheel", "--no-deps", "--no-build-isolation", "-q"]
     subprocess.run([*wheel, "-w", folder, folder / "source"], check=True, timeout=300)

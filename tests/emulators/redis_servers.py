@@ -25,10 +25,14 @@ _JOINED_WITHIN_SECONDS = 60
 
 @dataclass(frozen=True)
 class RedisServers:
-    """One server, or the nodes of a cluster; `certificate` None: plain, without a password."""
+    """One server, or the nodes of a cluster; `certificate` None: plain, without a password.
+
+    With `mutual` they want a certificate of the client too: the servers' own will do.
+    """
 
     ports: tuple[int, ...]
     certificate: Certificate | None
+    mutual: bool = False
 
     @property
     def url(self) -> str:
@@ -40,7 +44,12 @@ class RedisServers:
         if self.certificate is None:
             return f"redis://127.0.0.1:{port}/0"
         password, ca = quote(PASSWORD, safe=""), self.certificate.authority
-        return f"rediss://:{password}@127.0.0.1:{port}/0?ssl_ca_certs={ca}"
+        url = f"rediss://:{password}@127.0.0.1:{port}/0?ssl_ca_certs={ca}"
+        if self.mutual:
+            url += (
+                f"&ssl_certfile={self.certificate.certificate}&ssl_keyfile={self.certificate.key}"
+            )
+        return url
 
     def client(self) -> Any:
         """Return a redis-py client of all that is stored."""
@@ -61,9 +70,11 @@ def debian_redis() -> Path:
 
 
 @contextmanager
-def one_redis(folder: Path, certificate: Certificate | None = None) -> Iterator[RedisServers]:
+def one_redis(
+    folder: Path, certificate: Certificate | None = None, *, mutual: bool = False
+) -> Iterator[RedisServers]:
     """Keep one server running; with a certificate it speaks TLS only and wants `PASSWORD`."""
-    servers = RedisServers((free_port(),), certificate)
+    servers = RedisServers((free_port(),), certificate, mutual)
     with _node(folder, servers, servers.ports[0]):
         yield servers
 
@@ -87,7 +98,8 @@ def _node(
 ) -> Iterator[None]:
     options = ["--port", str(port)]
     if servers.certificate is not None:
-        options = ["--port", "0", "--tls-port", str(port), "--tls-auth-clients", "no"]
+        options = ["--port", "0", "--tls-port", str(port)]
+        options += ["--tls-auth-clients", "yes" if servers.mutual else "no"]
         options += ["--tls-cert-file", str(servers.certificate.certificate)]
         options += ["--tls-key-file", str(servers.certificate.key)]
         options += ["--tls-ca-cert-file", str(servers.certificate.authority)]

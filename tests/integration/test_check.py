@@ -4,7 +4,8 @@ import re
 
 import pytest
 
-from runner.settings import LocalRedis, PostgresAddress
+from contract.redis_address import RedisAddress
+from runner.settings import PostgresAddress
 from tests.e2e.conftest import REPOSITORY, copy_project
 
 PAGE = (REPOSITORY / "docs" / "recipe.md").read_text()
@@ -30,7 +31,7 @@ def project(tmp_path_factory):
     return copy_project(
         tmp_path_factory.mktemp("check"),
         PostgresAddress("127.0.0.1", 1, "nobody", "unused", "none"),
-        LocalRedis("redis://127.0.0.1:1/0"),
+        RedisAddress.from_url("redis://127.0.0.1:1/0"),
     )
 
 

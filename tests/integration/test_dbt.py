@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import re
+import subprocess
 
 import pytest
 
@@ -13,7 +14,7 @@ from runner.project import dbt
 from runner.project.manifest import load_manifest
 from runner.project.postgres_names import RESERVED
 from tests.e2e.conftest import Project, environment
-from tests.small_project import write_project
+from tests.small_project import REPOSITORY, write_project
 
 READINGS = """
 create schema raw_data;
@@ -174,6 +175,43 @@ def test_reserved_words_are_those_of_the_server(project):
     words = {word for (word,) in project.query(query)}
     assert words <= RESERVED
     assert len(RESERVED - words) <= 2  # of newer versions
+
+
+DAY = "select date_trunc('day', timestamptz '2026-05-01 02:00+00') as day"
+
+
+@pytest.fixture
+def day(project):
+    """Give a dbt model whose value depends on the session's zone, in a server of another zone."""
+    path = project.root / "models/staging/day.sql"
+    path.write_text("{{ config(materialized='table') }}" + DAY)
+    database = project.settings.postgres.database
+    project.query(f"alter database {database} set timezone = 'America/New_York'")
+    yield lambda: project.query("select day at time zone 'UTC' from staging.day")[0][0].hour
+    project.query(f"alter database {database} reset timezone")
+    path.unlink()
+
+
+def test_dbt_computes_days_of_utc_whatever_the_server_and_the_environment_say(project, day):
+    settings = dataclasses.replace(
+        project.settings, env={**project.settings.env, "PGTZ": "Asia/Tokyo"}
+    )
+    dbt.run(settings, ["run", "--select", "day"], lambda _: None)
+    assert day() == 0
+
+
+def test_so_does_a_dbt_by_itself_with_the_hook_of_the_project(project, day):
+    hook = REPOSITORY / "runner/skeleton/macros/session_in_utc.sql"
+    (project.root / "macros" / hook.name).write_text(hook.read_text())
+    file = project.root / "dbt_project.yml"
+    before = file.read_text()
+    file.write_text(
+        before.replace("  shop:\n", "  shop:\n    +pre-hook: '{{ session_in_utc() }}'\n")
+    )
+    command = [dbt.find_program("dbt"), "run", "--select", "day", "--target", "local"]
+    subprocess.run(command, cwd=project.root, env=project.settings.env, check=True)
+    file.write_text(before)
+    assert day() == 0
 
 
 def test_a_project_without_profiles_is_told_as_such(project, tmp_path):

@@ -7,6 +7,7 @@ import os
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from importlib import metadata
 from pathlib import Path
@@ -24,7 +25,16 @@ from runner.errors import RunnerError
 from runner.project import dbt
 from runner.settings import PostgresAddress, Settings, read_settings
 from tests.conftest import free_port
-from tests.serving_bundles import register, write_bundle_of
+from tests.pooler import pooler
+from tests.serving_bundles import (
+    OnlineStore,
+    entity_key,
+    redis_field,
+    register,
+    timestamp_proto,
+    value_proto,
+    write_bundle_of,
+)
 from tests.small_project import write_project
 
 pytestmark = [pytest.mark.servers, pytest.mark.timeout(300)]
@@ -110,7 +120,7 @@ def test_the_command_says_a_line_for_each_check_and_exits_with_1(
     done = CliRunner().invoke(cli.app, ["doctor"])
     assert done.exit_code == 1
     lines = done.stdout.splitlines()
-    assert len(lines) == 13
+    assert len(lines) == 14
     assert "problem Redis memory: not looked at: it needs Redis" in lines
     assert [line for line in lines if line.startswith("problem Redis: nothing listens at")]
     assert [line for line in lines if line.startswith("ok      PostgreSQL: ")]
@@ -162,7 +172,7 @@ def test_a_refused_login_is_told_without_the_password(look: Diagnose) -> None:
 )
 def test_a_password_that_is_not_encoded_is_told_and_not_shown(look: Diagnose, url: str) -> None:
     found = problems(look(REDIS_URL=url, OTHER_URL="http://[no-address"))
-    assert found["Redis"][0] == "REDIS_URL has no port between 1 and 65535"
+    assert found["Redis"][0].startswith("REDIS_URL is not of the form")
     assert found["Redis memory"] == ("not looked at: it needs Redis", "")
     assert "Zm9vYmFyc2VjcmV0" not in str(found)
 
@@ -232,7 +242,7 @@ def test_what_answers_in_the_place_of_redis_is_told(
 
 def test_an_mlflow_server_that_does_not_answer_is_a_problem(look: Diagnose) -> None:
     found = problems(look(MLFLOW_TRACKING_URI=f"http://127.0.0.1:{free_port()}"))
-    assert set(found) == {"MLflow", "champions"}
+    assert set(found) == {"MLflow", "champions", "online features"}
     assert "127.0.0.1" in found["MLflow"][0]
     assert found["MLflow"][1]
     assert found["champions"] == ("not looked at: it needs MLflow", "")
@@ -245,6 +255,24 @@ def champion(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     write_bundle_of(tmp_path / "bundle", "reading", "amount")
     version = register(f"sqlite:///{tmp_path / 'mlflow.db'}", tmp_path / "bundle", "small")
     return f"small version {version}"
+
+
+def test_a_champion_whose_features_are_not_online_is_a_problem(
+    look: Diagnose, champion: str, redis_url: str, root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = OnlineStore(redis_url)
+    row = {"_ts:reading": timestamp_proto(time.time())}
+    row[redis_field("reading", "amount")] = value_proto("int64", 1)
+    store.client.hset(entity_key({"user_id": 1}), mapping=row)
+    assert look()["online features"].told == f"stored for {champion}"
+    store.client.flushall()
+    told, hint = problems(look())["online features"]
+    assert told == f"{champion}: 100% of its features are missing or expired online: see reading"
+    assert "runner materialize" in hint
+    monkeypatch.chdir(root)
+    done = CliRunner().invoke(cli.app, ["status"])
+    assert done.exit_code == 0
+    assert told in " ".join(done.stderr.split())
 
 
 def test_a_champion_whose_feature_dbt_has_no_more_is_a_problem(
@@ -273,6 +301,43 @@ def test_a_champion_whose_mart_is_not_in_the_warehouse_is_a_problem(
         connection.execute("alter table feature_mart.aside rename to reading")
     assert told.startswith(f"{champion}: feature mart reading: no table feature_mart.reading in ")
     assert hint == "run `dbt build --select +reading`"
+
+
+def test_a_session_that_is_not_in_utc_is_a_problem(
+    look: Diagnose, module_database: PostgresAddress
+) -> None:
+    name = module_database.database
+    with psycopg.connect(**module_database.conninfo, autocommit=True) as connection:
+        connection.execute(f"alter database {name} set timezone = 'America/New_York'")
+        told, hint = problems(look())["time zone"]
+        assert look(PGTZ="UTC")["time zone"].told == "UTC"
+        connection.execute(f"alter database {name} reset timezone")
+    assert told.startswith("TimeZone is America/New_York: dbt by itself would compute days of that")
+    assert f"""`alter database "{name}" set timezone = 'UTC'`""" in hint
+    told, hint = problems(look(PGTZ="Asia/Tokyo"))["time zone"]
+    assert told.startswith("PGTZ=Asia/Tokyo: ")
+    assert hint == "unset PGTZ, or set PGTZ=UTC"
+
+
+@pytest.mark.parametrize(
+    ("more", "word"), [("", "refuses"), ("ignore_startup_parameters = options", "drops")]
+)
+def test_a_registry_path_with_options_behind_a_pooler_is_a_problem(
+    look: Diagnose,
+    root: Path,
+    module_database: PostgresAddress,
+    tmp_path: Path,
+    more: str,
+    word: str,
+) -> None:
+    path = root / "profiles/feature_store.local.yaml"
+    before = path.read_text()
+    with pooler(module_database, tmp_path, more) as address:
+        assert problems(look(PGPORT=str(address.port))) == {}
+        path.write_text(before.replace("psycopg://", "psycopg:///?options=-csearch_path%3Dfeast"))
+        told, _ = problems(look(PGPORT=str(address.port)))["Feast's registry"]
+        path.write_text(before)
+    assert f"is a pooler that {word} start-up options" in told
 
 
 def test_a_target_that_a_profile_lacks_is_told(look: Diagnose, root: Path) -> None:

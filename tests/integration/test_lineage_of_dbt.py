@@ -8,7 +8,7 @@ import pytest
 from runner.commands.docs import annotate
 from runner.commands.lineage import compiled_lineage, find_column
 from runner.errors import RunnerError
-from runner.lineage.column_lineage import LineageColumn
+from runner.lineage.lineage_graph import LineageColumn
 from runner.settings import read_settings
 from tests.small_project import write_project
 

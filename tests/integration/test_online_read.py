@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Iterator
+from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from feast import FeatureStore
 from feast.protos.feast.types.Value_pb2 import Value
 from typer.testing import CliRunner
@@ -18,6 +20,9 @@ from contract.feast_format import field_hash
 from runner.cli import app
 from runner.errors import RunnerError
 from runner.feature_store.feast_objects import feast_objects
+from runner.feature_store.feast_queries import FeastQueries
+from runner.feature_store.planned_queries import MartQueries, open_queries
+from runner.feature_store.recipe_features import RecipeFeature
 from runner.feature_store.store import open_store
 from runner.online.audit import FeatureAudit, audit
 from runner.online.materialize import materialize
@@ -25,6 +30,7 @@ from runner.online.reader import get_online, parse_entity
 from runner.project.manifest import FeatureMart, Manifest
 from runner.recipes.recipe import load_recipe
 from runner.settings import PostgresAddress
+from runner.warehouse.postgres.store_config import load_store_config
 from tests.online_project import PROJECT, OnlineProject, redis_key, serialized
 
 _ROOT = Path(__file__).resolve().parents[2]
@@ -205,10 +211,30 @@ def test_what_is_cut_off_is_told_by_get_and_audit_and_mended_by_a_full_run(
         for command in (("online", "get", "activity", "user_id=1"), ("audit", str(recipe))):
             done = _runner(*command)
             assert done.exit_code == 1
-            assert "error: the online store's activity:" in done.stderr
+            assert "error: the online store's " in done.stderr
             assert "hint: run `runner materialize --full activity`" in done.stderr
         materialize(project.settings, project.marts, full=True)
         assert client.hgetall(key) == stored
+
+
+def test_a_number_that_no_model_can_take_is_told_alike_by_get_and_audit(
+    project: OnlineProject,
+) -> None:
+    mart = _activity(project)
+    project.write_manifest()
+    recipe = project.settings.root / "recipes" / "good.yaml"
+    recipe.parent.mkdir()
+    recipe.write_text(_RECIPE.format(features='"activity:*"'))
+    _materialize(project)
+    field = field_hash("activity", "score")
+    with project.redis() as client:
+        infinite = Value(double_val=float("inf")).SerializeToString()
+        client.hset(redis_key(mart, {"user_id": 1}), field, infinite)  # type: ignore[call-overload]
+    for command in (("online", "get", "activity", "user_id=1"), ("audit", str(recipe))):
+        done = _runner(*command)
+        assert done.exit_code == 1
+        assert "the online store's activity:score: inf is not between -3.4e+38" in done.stderr
+        assert "hint: cap it in the feature mart's SQL" in done.stderr
 
 
 def test_feasts_own_null_beside_other_times_is_null(project: OnlineProject) -> None:
@@ -425,3 +451,68 @@ def test_an_entity_that_expired_or_never_expires_is_described(project: OnlinePro
             client.hset(key, mapping=serialized(mart, row))  # type: ignore[arg-type]
     assert "age 3.0 h, no ttl" in _runner("online", "get", "forever", "user_id=1").stdout
     assert "expired 2.0 h ago" in _runner("online", "get", "brief", "user_id=1").stdout
+
+
+# --- without Feast ---
+
+
+def test_the_join_without_feast_is_feasts_to_the_letter(project: OnlineProject) -> None:
+    types = ("int64", "int32", "float64", "float32", "string", "bool", "timestamp")
+    features = {f"f_{dtype}": dtype for dtype in types}
+    _activity(project)
+    project.mart("pair", {"zone": "string", "user_id": "int64"}, features, created=False)
+    project.mart("total", {}, {"orders": "int64"}, index=False)
+    manifest = project.write_manifest()
+    [spine] = manifest.spines.values()
+    marts = manifest.marts
+    project.sql.execute("create schema spine_data")
+    project.sql.execute(
+        f"create table {spine.path} (zone text, user_id bigint, event_timestamp timestamptz, "
+        "is_good boolean)"
+    )
+    asked = [("pair", name) for name in reversed(features)]
+    asked += [("total", "orders"), ("activity", "device"), ("activity", "orders")]
+    chosen = [
+        RecipeFeature(marts[mart], name, marts[mart].columns[name].dtype, "")
+        for mart, name in asked
+    ]
+    ours, feasts = (
+        open_queries(project.settings, manifest),
+        FeastQueries(project.settings, manifest),
+    )
+    assert isinstance(ours, MartQueries)
+    assert ours.join_query(spine, chosen, "is_good") == feasts.join_query(spine, chosen, "is_good")
+    assert ours.split_query(spine, "is_good") == feasts.split_query(spine, "is_good")
+
+
+@pytest.mark.parametrize(
+    "keys",
+    [
+        {},
+        {"knowledge_time": False, "work_mem": "8MB", "db_schema": "other", "keepalives_idle": 5},
+        {"host": "${ELSEWHERE}", "port": 7, "user": "u", "password": "p", "sslmode": "disable"},
+        {"sslkey_path": "/k", "sslcert_path": "/c", "sslrootcert_path": "/r"},
+    ],
+)
+def test_the_store_is_configured_as_feast_reads_it(
+    project: OnlineProject, keys: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ELSEWHERE", "db.example")
+    path = project.settings.feature_store_yaml
+    content = yaml.safe_load(path.read_text())
+    content["offline_store"] |= keys
+    path.write_text(yaml.safe_dump(content))
+    found = load_store_config(project.settings)
+    assert found is not None
+    _activity(project)
+    theirs = FeastQueries(project.settings, project.write_manifest()).config.offline_store
+    for name, value in asdict(found).items():
+        assert getattr(theirs, name) == value, name
+
+
+def test_another_offline_store_is_left_to_feast(project: OnlineProject) -> None:
+    path = project.settings.feature_store_yaml
+    content = yaml.safe_load(path.read_text())
+    content["offline_store"]["type"] = "postgres"
+    path.write_text(yaml.safe_dump(content))
+    assert load_store_config(project.settings) is None

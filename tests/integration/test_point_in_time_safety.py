@@ -129,7 +129,7 @@ def test_a_spine_of_two_statements_is_refused(store: FeatureStore) -> None:
 
 
 def test_an_uploaded_frame_has_statistics(store: FeatureStore) -> None:
-    with connect(store.config.offline_store) as session:
+    with connect(store.config.offline_store, writes=True) as session:
         session.upload(pa.table({"id": [1, 2, 2]}), "rows")
         query = "select n_distinct from pg_stats where tablename = 'rows' and attname = 'id'"
         with session.read(query) as reader:

@@ -23,11 +23,12 @@ import pytest
 import redis
 from typer.testing import CliRunner
 
+from contract.redis_address import RedisAddress
 from runner import cli
 from runner.errors import RunnerError
 from runner.servers import local_servers, postgres_server, processes, redis_login, redis_server
 from runner.servers.local_servers import ServerStatus
-from runner.settings import LocalRedis, PostgresAddress, Settings
+from runner.settings import PostgresAddress, Settings
 from tests.conftest import free_port
 
 up = partial(local_servers.up, postgres_options=postgres_server.THROWAWAY_OPTIONS)
@@ -416,7 +417,7 @@ class TestRefusals:
         assert "REDIS_URL" in error.hint
 
     def test_an_address_that_is_not_of_redis(
-        self, project: Settings, redis_server: LocalRedis
+        self, project: Settings, redis_server: RedisAddress
     ) -> None:
         url = f"http://127.0.0.1:{redis_server.port}"
         assert "REDIS_URL" in refused(up, changed(project, REDIS_URL=url)).message
@@ -519,7 +520,7 @@ class TestProcesses:
 
 
 def test_debians_own_servers_run_under_the_same_launcher(
-    postgres_server: PostgresAddress, redis_server: LocalRedis, server_choice: str
+    postgres_server: PostgresAddress, redis_server: RedisAddress, server_choice: str
 ) -> None:
     versions = (
         f"{local_servers.postgres_server.check(postgres_server)} {_redis_version(redis_server)}"
@@ -528,7 +529,7 @@ def test_debians_own_servers_run_under_the_same_launcher(
     assert all(part in versions for part in expected.split())
 
 
-def _redis_version(address: LocalRedis) -> str | None:
+def _redis_version(address: RedisAddress) -> str | None:
     return redis_server.check(address)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ import httpx
 import numpy as np
 import pytest
 
-from runner.settings import LocalRedis
+from contract.redis_address import RedisAddress
 from serving.http_errors import RESPONSES
 from tests.serving_bundles import ENTITY_KEYS, OnlineStore, manifest, write_linear_bundle
 from tests.serving_process import Serving, predict, serving
@@ -23,7 +24,7 @@ UNKNOWN = {"user_id": 999, "category_id": "toys"}
 
 
 @pytest.fixture(name="store", scope="module")
-def _store(redis_server: LocalRedis) -> OnlineStore:
+def _store(redis_server: RedisAddress) -> OnlineStore:
     store = OnlineStore(redis_server.url)
     for user_id in range(1, 41):
         store.write_user(user_id, "toys", orders=user_id)
@@ -35,7 +36,7 @@ def _store(redis_server: LocalRedis) -> OnlineStore:
 
 @pytest.fixture(name="server", scope="module")
 def _server(
-    tmp_path_factory: pytest.TempPathFactory, redis_server: LocalRedis, store: OnlineStore
+    tmp_path_factory: pytest.TempPathFactory, redis_server: RedisAddress, store: OnlineStore
 ) -> Iterator[Serving]:
     folder = tmp_path_factory.mktemp("bundle")
     write_linear_bundle(folder, intercept=-10.0)
@@ -149,18 +150,32 @@ def test_a_stored_time_that_is_no_time_fails_its_row_only(
 
 
 def test_a_value_beyond_float32_fails_its_row_only(
-    tmp_path: Path, redis_server: LocalRedis, store: OnlineStore
+    tmp_path: Path, redis_server: RedisAddress, store: OnlineStore
 ) -> None:
     write_linear_bundle(tmp_path, task="regression")
     both = {"category_id": "inf", "user_id": 1}
     store.write("user_category_affinity", both, {"views_30d": float("inf")})
     with serving(tmp_path, redis_server.url) as server, server.client() as client:
         answers = predict(client, both, KNOWN).json()["predictions"]
-        assert predict(client, both, strict=True).status_code == 500
+        assert predict(client, both, strict=True).status_code == 503
         text = client.get("/metrics").text
-    assert answers[0]["error"]["code"] == "prediction_failed"
+    assert answers[0]["error"] == {
+        "code": "invalid_online_value",
+        "message": "the online store's user_category_affinity:views_30d: inf is not between "
+        "-3.4e+38 and 3.4e+38",
+    }
     assert answers[1] == {"prediction": 2.5}
     assert 'serving_prediction_value_bucket{le="10.0"} 1.0' in text
+
+
+def test_an_answer_that_is_no_finite_number_is_no_answer(
+    tmp_path: Path, redis_server: RedisAddress, store: OnlineStore
+) -> None:
+    write_linear_bundle(tmp_path, intercept=math.inf, task="regression")
+    with serving(tmp_path, redis_server.url) as server, server.client() as client:
+        answers = predict(client, KNOWN).json()["predictions"]
+        assert predict(client, KNOWN, strict=True).status_code == 500
+    assert answers[0]["error"]["code"] == "prediction_failed"
 
 
 @pytest.mark.parametrize(
@@ -232,6 +247,7 @@ def test_health_readiness_and_model_are_told(client: httpx.Client) -> None:
         "ready": True,
         "model": True,
         "online_store": True,
+        "features_stale": False,
         "draining": False,
     }
     model = client.get("/model").json()
@@ -245,7 +261,7 @@ def test_health_readiness_and_model_are_told(client: httpx.Client) -> None:
 
 
 def test_metrics_count_requests_features_and_predictions(
-    tmp_path: Path, redis_server: LocalRedis, store: OnlineStore
+    tmp_path: Path, redis_server: RedisAddress, store: OnlineStore
 ) -> None:
     write_linear_bundle(tmp_path)
     with serving(tmp_path, redis_server.url) as server, server.client() as client:
@@ -272,7 +288,7 @@ def test_metrics_count_requests_features_and_predictions(
 
 
 def test_logs_are_json_with_request_ids_and_without_payloads(
-    tmp_path: Path, redis_server: LocalRedis, store: OnlineStore
+    tmp_path: Path, redis_server: RedisAddress, store: OnlineStore
 ) -> None:
     write_linear_bundle(tmp_path)
     url = redis_server.url.replace("redis://", "redis://default:@")
@@ -319,7 +335,7 @@ def test_docs_need_nothing_from_the_internet(client: httpx.Client) -> None:
 
 
 def test_a_regressions_openapi_says_number(
-    tmp_path: Path, redis_server: LocalRedis, store: OnlineStore
+    tmp_path: Path, redis_server: RedisAddress, store: OnlineStore
 ) -> None:
     features: list[dict[str, Any]] = manifest()["features"]
     keys = [key | {"example": None, "description": ""} for key in ENTITY_KEYS]

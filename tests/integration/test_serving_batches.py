@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -18,10 +19,12 @@ from sklearn.pipeline import make_pipeline
 
 from contract import redis_address
 from contract.model_registry import FolderSource
-from runner.settings import LocalRedis
-from serving.batches import Batches, PredictRequest
+from contract.redis_address import RedisAddress
+from contract.serving_settings import Limits
+from serving.batches import Batches
 from serving.champion_watch import ChampionWatch
 from serving.features.online_client import OnlineStoreClient
+from serving.http.asgi import Caller
 from serving.metrics import Metrics
 from tests.serving_bundles import (
     OnlineStore,
@@ -40,7 +43,7 @@ TURN: Any = object()
 
 
 @pytest.fixture(name="ask", scope="module")
-def _ask(tmp_path_factory: pytest.TempPathFactory, redis_server: LocalRedis) -> Any:
+def _ask(tmp_path_factory: pytest.TempPathFactory, redis_server: RedisAddress) -> Any:
     """A function that asks requests, all in one turn unless told; returns outcomes and metrics."""
     store = OnlineStore(redis_server.url)
     for user_id in range(300):
@@ -53,26 +56,26 @@ def _ask(tmp_path_factory: pytest.TempPathFactory, redis_server: LocalRedis) -> 
 
 
 def _asks(folder: Path, redis_url: str) -> Any:
-    async def ask(requests: list[PredictRequest], give_up: int | None) -> tuple[Outcomes, Metrics]:
+    async def ask(requests: list[bytes], give_up: int | None) -> tuple[Outcomes, Metrics]:
         metrics = Metrics()
         champion = ChampionWatch(FolderSource(folder), metrics, 0)
         champion.refresh()
         online = OnlineStoreClient(redis_address.RedisAddress.from_url(redis_url), 5)
         await online.start()
-        batches = Batches(champion, online, metrics, 10.0)
+        batches = Batches(champion, online, metrics, Limits(seconds=10.0))
         futures = []
         for request in requests:
             if request is TURN:
                 await asyncio.sleep(0)
             else:
-                futures.append(batches.predict(request))
+                futures.append(batches.predict(request, Caller()))
         if give_up is not None:
             futures[give_up].cancel()
         outcomes = await asyncio.gather(*futures, return_exceptions=True)
         await online.stop()
         return outcomes, metrics
 
-    def ask_at_once(*requests: PredictRequest, give_up: int | None = None) -> Any:
+    def ask_at_once(*requests: bytes, give_up: int | None = None) -> Any:
         return asyncio.run(ask(list(requests), give_up))
 
     return ask_at_once
@@ -81,9 +84,10 @@ def _asks(folder: Path, redis_url: str) -> Any:
 Ask = Callable[..., tuple[Outcomes, Metrics]]
 
 
-def _request(*user_ids: Any, strict: bool = False) -> PredictRequest:
+def _request(*user_ids: Any, strict: bool = False) -> bytes:
     rows = [{"user_id": user_id, "category_id": "toys"} for user_id in user_ids]
-    return PredictRequest(rows, None, include_features=True, strict=strict)
+    content = {"entity_rows": rows, "include_features": True, "strict": strict}
+    return json.dumps(content).encode()
 
 
 def _orders(outcome: Any) -> list[Any]:
@@ -139,7 +143,7 @@ def test_a_request_that_was_given_up_leaves_the_others_their_answers(ask: Ask) -
     assert _sample(metrics, "serving_rows_total") == 2
 
 
-def test_large_requests_have_a_turn_each(tmp_path: Path, redis_server: LocalRedis) -> None:
+def test_large_requests_have_a_turn_each(tmp_path: Path, redis_server: RedisAddress) -> None:
     write_linear_bundle(tmp_path)
     turns: list[int] = []
 
@@ -149,8 +153,8 @@ def test_large_requests_have_a_turn_each(tmp_path: Path, redis_server: LocalRedi
         champion.refresh()
         online = OnlineStoreClient(redis_address.RedisAddress.from_url(redis_server.url), 5)
         await online.start()
-        batches, turn = Batches(champion, online, metrics, 10.0), 0
-        futures = [batches.predict(_request(*range(100))) for _ in range(5)]
+        batches, turn = Batches(champion, online, metrics, Limits(seconds=10.0)), 0
+        futures = [batches.predict(_request(*range(100)), Caller()) for _ in range(5)]
         for future in futures:
             future.add_done_callback(lambda _: turns.append(turn))
         while len(turns) < len(futures):
@@ -170,7 +174,7 @@ def test_large_requests_are_answered_beside_small_ones(ask: Ask) -> None:
 
 
 def test_a_row_that_the_model_cannot_take_fails_only_who_asked_for_it(
-    tmp_path: Path, redis_server: LocalRedis
+    tmp_path: Path, redis_server: RedisAddress
 ) -> None:
     numbers, texts = (tensor["columns"] for tensor in inputs_of(manifest()))
     store = OnlineStore(redis_server.url)

@@ -20,7 +20,7 @@ from schemathesis.specs.openapi.checks import (
     unsupported_method,
 )
 
-from runner.settings import LocalRedis
+from contract.redis_address import RedisAddress
 from tests.serving_bundles import FEATURES, OnlineStore, overridable, write_linear_bundle
 from tests.serving_process import Serving, serving
 
@@ -43,7 +43,7 @@ CHECKS: list[Any] = [
 def _server(
     request: pytest.FixtureRequest,
     tmp_path_factory: pytest.TempPathFactory,
-    redis_server: LocalRedis,
+    redis_server: RedisAddress,
 ) -> Iterator[Serving]:
     folder: Path = tmp_path_factory.mktemp("bundle")
     # One of the two takes feature overrides, of every type.

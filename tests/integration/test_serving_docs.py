@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from runner.settings import LocalRedis
+from contract.redis_address import RedisAddress
 from tests.browser import CHROMIUM, page
 from tests.serving_bundles import OnlineStore, write_linear_bundle
 from tests.serving_process import serving
@@ -16,7 +16,7 @@ pytestmark = pytest.mark.servers
 
 @pytest.mark.skipif(CHROMIUM is None, reason="no Chromium: apt-get install chromium")
 def test_docs_show_the_prediction_api_in_a_browser_without_internet(
-    tmp_path: Path, redis_server: LocalRedis
+    tmp_path: Path, redis_server: RedisAddress
 ) -> None:
     OnlineStore(redis_server.url).write_user(1, "toys")
     write_linear_bundle(tmp_path / "bundle")

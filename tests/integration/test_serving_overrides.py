@@ -11,7 +11,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from runner.settings import LocalRedis
+from contract.redis_address import RedisAddress
 from tests.serving_bundles import OnlineStore, overridable, write_linear_bundle
 from tests.serving_process import predict, serving
 
@@ -26,7 +26,7 @@ VIEWS = "user_category_affinity__views_30d"
 
 
 @pytest.fixture(name="store", scope="module")
-def _store(redis_server: LocalRedis) -> OnlineStore:
+def _store(redis_server: RedisAddress) -> OnlineStore:
     store = OnlineStore(redis_server.url)
     store.write_user(1, "toys", orders=1)
     store.write_user(2, "toys", orders=2)
@@ -35,7 +35,7 @@ def _store(redis_server: LocalRedis) -> OnlineStore:
 
 @pytest.fixture(name="client", scope="module")
 def _client(
-    tmp_path_factory: pytest.TempPathFactory, redis_server: LocalRedis, store: OnlineStore
+    tmp_path_factory: pytest.TempPathFactory, redis_server: RedisAddress, store: OnlineStore
 ) -> Iterator[httpx.Client]:
     folder: Path = tmp_path_factory.mktemp("bundle")
     features = overridable(AGE, COUNTRY, ORDERS, VIEWS)
@@ -115,8 +115,8 @@ def test_an_overridden_value_predicts_what_the_same_stored_value_does(
         ({ORDERS: True}, f"{ORDERS} must be an integer of 64 bits, or null"),
         ({ORDERS: 2**63}, f"{ORDERS} must be an integer of 64 bits, or null"),
         ({COUNTRY: 3}, f"{COUNTRY} must be a string, or null"),
-        ({VIEWS: "1"}, f"{VIEWS} must be a number between -3.4e+38 and 3.4e+38, or null"),
-        ({VIEWS: 1e39}, f"{VIEWS} must be a number between -3.4e+38 and 3.4e+38, or null"),
+        ({VIEWS: "1"}, f"{VIEWS} must be a number, or null"),
+        ({VIEWS: 1e39}, f"{VIEWS}: 1e+39 is not between -3.4e+38 and 3.4e+38"),
         ([ORDERS], "feature_overrides of a row are an object of values"),
     ],
 )
@@ -145,7 +145,7 @@ def test_overrides_that_are_not_one_for_each_row_are_refused(
 
 
 def test_a_model_whose_recipe_allows_none_refuses_them_and_does_not_show_them(
-    tmp_path: Path, redis_server: LocalRedis, store: OnlineStore
+    tmp_path: Path, redis_server: RedisAddress, store: OnlineStore
 ) -> None:
     write_linear_bundle(tmp_path)
     with serving(tmp_path, redis_server.url) as server, server.client() as client:
@@ -173,7 +173,7 @@ def test_openapi_and_the_model_show_what_may_be_overridden(client: httpx.Client)
 
 
 def test_metrics_count_overrides_apart_from_what_was_read(
-    tmp_path: Path, redis_server: LocalRedis, store: OnlineStore
+    tmp_path: Path, redis_server: RedisAddress, store: OnlineStore
 ) -> None:
     write_linear_bundle(tmp_path, features=overridable(ORDERS, AGE))
     with serving(tmp_path, redis_server.url) as server, server.client() as client:

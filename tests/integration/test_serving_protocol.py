@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from runner.settings import LocalRedis
+from contract.redis_address import RedisAddress
 from tests.serving_bundles import OnlineStore, write_linear_bundle
 from tests.serving_process import TIMEOUT, Serving, serving
 
@@ -23,7 +23,7 @@ ORDERS = (1, 5, 9)
 
 @pytest.fixture(name="server", scope="module")
 def _server(
-    tmp_path_factory: pytest.TempPathFactory, redis_server: LocalRedis
+    tmp_path_factory: pytest.TempPathFactory, redis_server: RedisAddress
 ) -> Iterator[Serving]:
     folder: Path = tmp_path_factory.mktemp("bundle")
     write_linear_bundle(folder, task="regression")
@@ -136,20 +136,101 @@ def test_an_error_is_told_and_the_connection_kept(connection: socket.socket) -> 
     assert _prediction(_answers(connection, 1)[0]) == 6.5
 
 
-def test_what_is_no_http_is_refused(connection: socket.socket) -> None:
-    connection.sendall(_request(5) + b"nonsense\r\n\r\n")
-    answer = b""
-    while part := connection.recv(4096):
-        answer += part
-    assert b"400 Bad Request" in answer
+def _closed(connection: socket.socket) -> bool:
+    """Return whether the server has closed the connection after what was read."""
+    try:
+        return connection.recv(1) == b""
+    except ConnectionResetError:  # it closed before it had read everything
+        return True
 
 
-def test_a_client_that_asks_for_http_2_loses_its_body_and_is_told(
-    connection: socket.socket,
+@pytest.mark.parametrize(
+    ("sent", "message"),
+    [
+        (b"nonsense\r\n\r\n", "not an HTTP/1.1 request: Invalid method encountered"),
+        (b"\x16\x03\x01\x02\x00", "not an HTTP/1.1 request: Invalid method encountered"),
+        (b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", "this server does not speak HTTP/2; send HTTP/1.1"),
+        (b"CONNECT a:443 HTTP/1.1\r\nHost: a\r\n\r\n", "the URL cannot be read"),
+        (
+            b"POST / HTTP/1.1\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n",
+            "not an HTTP/1.1 request: Transfer-Encoding can't be present with Content-Length",
+        ),
+    ],
+    ids=["nonsense", "TLS", "HTTP/2", "CONNECT", "two lengths"],
+)
+def test_what_is_no_request_is_refused_after_the_answers_before_it(
+    connection: socket.socket, sent: bytes, message: str
 ) -> None:
-    connection.sendall(_request(5, "Connection: Upgrade, HTTP2-Settings", "Upgrade: h2c"))
-    [answer] = _answers(connection, 1)
-    assert answer.status == 422
-    assert answer.content["error"]["message"] == "the body is not JSON"
-    connection.sendall(_request(5))
+    connection.sendall(_request(5) + _request(9) + sent)
+    *answered, refused = _answers(connection, 3)
+    assert [_prediction(answer) for answer in answered] == [6.5, 10.5]
+    assert refused.status == 400
+    assert refused.headers["connection"] == "close"
+    request_id = refused.headers["x-request-id"]
+    error = {"code": "malformed_request", "message": message, "request_id": request_id}
+    assert refused.content == {"error": error}
+    assert _closed(connection)
+
+
+def test_what_is_no_request_is_counted_and_logged(
+    server: Serving, connection: socket.socket
+) -> None:
+    connection.sendall(b"nonsense\r\n\r\n")
+    [refused] = _answers(connection, 1)
+    with server.client() as client:
+        text = client.get("/metrics").text
+    assert 'serving_request_seconds_count{route="unreadable",status="400"}' in text
+    request_id = refused.headers["x-request-id"]
+    while not (line := next((x for x in server.lines if request_id in str(x)), None)):
+        pass
+    assert (line["status"], line["route"]) == (400, "unreadable")  # type: ignore[index]
+
+
+@pytest.mark.parametrize("cut", [None, -10], ids=["at once", "in pieces"])
+def test_a_body_that_is_no_chunked_one_is_refused(
+    connection: socket.socket, cut: int | None
+) -> None:
+    head = _request(5).partition(b"Content-Length")[0] + b"Transfer-Encoding: chunked\r\n\r\n"
+    sent = head + b"1\r\n{\r\n" + b"no chunk\r\n"
+    connection.sendall(sent[:cut])
+    if cut:
+        other = socket.create_connection(connection.getpeername(), TIMEOUT)
+        with other:  # once this is answered, the first piece has been read
+            other.sendall(_request(9))
+            _answers(other, 1)
+        connection.sendall(sent[cut:])
+    [refused] = _answers(connection, 1)
+    assert (refused.status, refused.content["error"]["code"]) == (400, "malformed_request")
+    assert "Invalid character in chunk size" in refused.content["error"]["message"]
+    assert _closed(connection)
+
+
+@pytest.mark.parametrize("protocol", ["h2c", "websocket"])
+def test_an_upgrade_that_is_not_offered_is_ignored(
+    connection: socket.socket, protocol: str
+) -> None:
+    """Java's HttpClient and `curl --http2` ask for one and are content without it."""
+    upgrade = ("Connection: Upgrade, HTTP2-Settings", f"Upgrade: {protocol}")
+    for _ in range(2):
+        connection.sendall(_request(5, *upgrade) + _request(9))
+        assert [_prediction(answer) for answer in _answers(connection, 2)] == [6.5, 10.5]
+
+
+def test_an_upgrade_whose_body_follows_later_is_ignored(connection: socket.socket) -> None:
+    head, _, body = _request(5, "Connection: Upgrade", "Upgrade: h2c").partition(b"\r\n\r\n")
+    connection.sendall(head + b"\r\n\r\n")
+    other = socket.create_connection(connection.getpeername(), TIMEOUT)
+    with other:  # once this is answered, the head has been read
+        other.sendall(_request(9))
+        _answers(other, 1)
+    connection.sendall(body)
     assert _prediction(_answers(connection, 1)[0]) == 6.5
+
+
+@pytest.mark.parametrize("path", ["/health", "/ready"])
+def test_probes_are_answered_without_a_body_on_head(server: Serving, path: str) -> None:
+    with server.client() as client:
+        asked = client.head(path)
+        assert (asked.status_code, asked.content) == (200, b"")
+        got = client.get(path)
+        assert asked.headers["content-length"] == got.headers["content-length"]

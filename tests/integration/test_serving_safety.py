@@ -13,7 +13,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from runner.settings import LocalRedis
+from contract.redis_address import RedisAddress
 from tests.conftest import free_port
 from tests.serving_bundles import OnlineStore, write_linear_bundle
 from tests.serving_process import Serving, predict, serving
@@ -25,7 +25,7 @@ OLD, NEW = "old-key-0123456789", "new-key-0123456789"
 
 
 @pytest.fixture(name="bundle", scope="module")
-def _bundle(tmp_path_factory: pytest.TempPathFactory, redis_server: LocalRedis) -> Path:
+def _bundle(tmp_path_factory: pytest.TempPathFactory, redis_server: RedisAddress) -> Path:
     OnlineStore(redis_server.url).write_user(1, "toys")
     folder = tmp_path_factory.mktemp("bundle")
     write_linear_bundle(folder)
@@ -33,7 +33,7 @@ def _bundle(tmp_path_factory: pytest.TempPathFactory, redis_server: LocalRedis) 
 
 
 def test_with_keys_only_requests_with_one_of_them_are_answered(
-    bundle: Path, redis_server: LocalRedis
+    bundle: Path, redis_server: RedisAddress
 ) -> None:
     keys = f"{OLD},{NEW}"
     with serving(bundle, redis_server.url, SERVING_API_KEYS=keys) as server:
@@ -67,7 +67,7 @@ def test_with_keys_only_requests_with_one_of_them_are_answered(
     ],
 )
 def test_a_server_that_cannot_start_says_why_and_what_to_do(
-    bundle: Path, redis_server: LocalRedis, env: dict[str, str], message: str
+    bundle: Path, redis_server: RedisAddress, env: dict[str, str], message: str
 ) -> None:
     server = Serving(**{"SERVING_MODEL": str(bundle), "REDIS_URL": redis_server.url} | env)
     assert server.wait() == 1
@@ -77,7 +77,7 @@ def test_a_server_that_cannot_start_says_why_and_what_to_do(
     assert len(told) == 2
 
 
-def test_a_port_in_use_is_told(bundle: Path, redis_server: LocalRedis) -> None:
+def test_a_port_in_use_is_told(bundle: Path, redis_server: RedisAddress) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         server = Serving(
@@ -88,7 +88,7 @@ def test_a_port_in_use_is_told(bundle: Path, redis_server: LocalRedis) -> None:
 
 
 def test_under_another_server_a_public_address_is_refused_without_keys(
-    bundle: Path, redis_server: LocalRedis
+    bundle: Path, redis_server: RedisAddress
 ) -> None:
     """`uvicorn --factory serving.app:app_from_env --host 0.0.0.0` cannot open the door either."""
     address = _own_address()
@@ -123,7 +123,7 @@ def _own_address() -> str:
         return str(probe.getsockname()[0])
 
 
-def test_a_slow_body_is_given_up_with_503(bundle: Path, redis_server: LocalRedis) -> None:
+def test_a_slow_body_is_given_up_with_503(bundle: Path, redis_server: RedisAddress) -> None:
     with serving(bundle, redis_server.url, SERVING_TIMEOUT_SECONDS="0.2") as server:
         answer = _half_a_request(server)
     assert b" 503 " in answer
@@ -145,7 +145,7 @@ def _half_a_request(server: Serving) -> bytes:
 
 
 def test_more_requests_at_once_than_allowed_are_refused_with_429(
-    bundle: Path, redis_server: LocalRedis
+    bundle: Path, redis_server: RedisAddress
 ) -> None:
     limits = {"SERVING_MAX_CONCURRENCY": "1", "SERVING_TIMEOUT_SECONDS": "5"}
     with serving(bundle, redis_server.url, **limits) as server, server.client() as client:
@@ -161,7 +161,7 @@ def test_more_requests_at_once_than_allowed_are_refused_with_429(
 
 
 def test_a_client_that_goes_away_leaves_nothing_behind(
-    bundle: Path, redis_server: LocalRedis
+    bundle: Path, redis_server: RedisAddress
 ) -> None:
     with serving(bundle, redis_server.url) as server, server.client() as client:
         host, port = server.url.removeprefix("http://").split(":")
@@ -175,7 +175,7 @@ def test_a_client_that_goes_away_leaves_nothing_behind(
         assert "serving_in_flight 0.0" in text
 
 
-def test_ctrl_c_stops_at_once_with_130(bundle: Path, redis_server: LocalRedis) -> None:
+def test_ctrl_c_stops_at_once_with_130(bundle: Path, redis_server: RedisAddress) -> None:
     with serving(bundle, redis_server.url, SERVING_DRAIN_SECONDS="60") as server:
         server.process.send_signal(signal.SIGINT)
         assert server.wait() == 130

@@ -12,7 +12,11 @@ import pytest
 import uvicorn
 from uvicorn.server import ServerState
 
-from serving.http.guard import ApiKeys, Lifecycle, RequestGuard, json_answer, send_answer
+from contract.serving_settings import Limits
+from serving.http.api_keys import ApiKeys
+from serving.http.asgi import json_answer, send_answer
+from serving.http.connections import Connections
+from serving.http.guard import Lifecycle, RequestGuard
 from serving.http.protocol import ShortWayProtocol
 from serving.logs import AccessLog
 from serving.metrics import Metrics
@@ -57,6 +61,7 @@ class _Server:
             metrics=self.metrics,
             access_log=self.log,
             lifecycle=self.lifecycle,
+            connections=Connections(Limits(), self.metrics),
             endpoints={("POST", "/predict"): self.endpoint},
         )
         self.config = uvicorn.Config(

@@ -20,13 +20,14 @@ from contract.scoring import Predictions, load_model
 from contract.serving_errors import BundleError
 from runner.commands import promotion
 from runner.commands.champion_comparison import compare_with_champion
-from runner.commands.model_comparison import Row, compare, table
+from runner.commands.comparison_report import table
+from runner.commands.model_comparison import ComparedProperty as Row
+from runner.commands.model_comparison import compare
 from runner.commands.reproduction import _fit_again
 from runner.errors import RunnerError
 from runner.modelling.contender import NO_CHAMPION, Contender, score_intervals
 from runner.modelling.split import split_by_time
 from runner.modelling.training_data import Rows, table_digest
-from runner.packaging.bundle_writer import served_predictions
 from runner.project.manifest import MartColumn
 from runner.records import tracking
 from runner.records.recorded_run import read_run
@@ -189,13 +190,13 @@ def champion(client, training, folder):
 
 def compared(client, training, predictions=None):
     """Compare with the champion; `predictions` of the test rows in place of the model's own."""
-    served = served_predictions(training.pipeline, training.served, training.data.test.X)
+    served = training.served.answer(training.data.test.X)
     contender = Contender("m", "roc_auc", SPINE, training.data, predictions or served, [0, 1])
     return compare_with_champion(training.settings, client, None, training.manifest, contender)
 
 
 def test_every_scorer_has_an_interval_on_the_test_rows(training):
-    served = served_predictions(training.pipeline, training.served, training.data.test.X)
+    served = training.served.answer(training.data.test.X)
     contender = Contender("m", "roc_auc", SPINE, training.data, served, [0, 1])
     intervals = score_intervals(contender, ["roc_auc", "accuracy"])
     assert intervals["accuracy"].value == pytest.approx(
@@ -394,7 +395,7 @@ def test_a_run_without_the_keys_has_none_of_their_records(client, training, fold
 
 
 def test_a_calibrated_model_is_compared_with_an_uncalibrated_champion(client, champion, calibrated):
-    served = served_predictions(calibrated.pipeline, calibrated.served, calibrated.data.test.X)
+    served = calibrated.served.answer(calibrated.data.test.X)
     contender = Contender("m", "neg_log_loss", SPINE, calibrated.data, served, [0, 1])
     comparison = compare_with_champion(
         calibrated.settings, client, None, calibrated.manifest, contender

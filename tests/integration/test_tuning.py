@@ -19,12 +19,13 @@ from sklearn.metrics import roc_auc_score
 
 from runner.errors import RunnerError
 from runner.modelling import tuning_search as tuning
-from runner.modelling.evaluation import evaluate
+from runner.modelling.evaluation import as_served, evaluate
 from runner.modelling.folds import time_folds
 from runner.modelling.pipeline import fit_pipeline
 from runner.modelling.study import Study
 from runner.modelling.training_data import Rows
 from runner.modelling.tuning_search import NOT_TUNED, study_name, tune
+from runner.packaging.served_model import class_list, served_model
 from runner.recipes.recipe import load_recipe
 from runner.records import tracking
 from runner.records.recorded_run import read_run
@@ -435,5 +436,12 @@ def test_a_recorded_tuning_is_reproduced_with_what_it_found_not_by_another_searc
     found = training.recipe.with_arguments(training.tuned.arguments)
     assert again.recipe.estimator.init_args == found.estimator.init_args
     pipeline = fit_pipeline(again.recipe, *training.data.train)
-    scores = evaluate(again.recipe, pipeline, training.data.train, training.data.test)
+    served, classes = served_model(pipeline, training.data.test.X), class_list(pipeline)
+    scores = evaluate(
+        again.recipe,
+        *(
+            as_served(served.answer(X), classes, y)
+            for X, y in (training.data.train, training.data.test)
+        ),
+    )
     assert scores.test == training.evaluation.test

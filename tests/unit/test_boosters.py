@@ -13,7 +13,8 @@ from xgboost import XGBClassifier, XGBRegressor
 
 from runner.errors import RunnerError
 from runner.packaging.boosters import teach_skl2onnx
-from runner.packaging.bundle_writer import TOLERANCE, served_model
+from runner.packaging.served_model import served_model
+from runner.packaging.served_proof import TOLERANCE
 
 ROWS = 1_200
 QUICK = {"n_estimators": 30, "n_jobs": 1, "random_state": 0}

@@ -8,6 +8,8 @@ import typer
 from typer.testing import CliRunner
 
 from runner import __version__, cli
+from runner.commands.model_argument import registered_name
+from runner.commands.server_report import show_servers
 from runner.errors import RunnerError
 
 HEAVY = {"dbt", "feast", "matplotlib", "mlflow", "numpy", "onnx", "pandas", "psycopg", "pyarrow"}
@@ -82,15 +84,15 @@ def test_an_unknown_failure_keeps_its_traceback(failing):
 
 
 def test_a_recipe_stands_for_the_model_it_trains(tmp_path):
-    assert cli._model_name("some_model") == "some_model"
+    assert registered_name("some_model") == "some_model"
     with pytest.raises(RunnerError, match=r"no\.yaml"):
-        cli._model_name(str(tmp_path / "no.yaml"))
+        registered_name(str(tmp_path / "no.yaml"))
 
 
 def test_servers_are_shown_with_what_is_wrong(capsys):
     from runner.servers.local_servers import ServerStatus
 
-    cli._show_servers(
+    show_servers(
         [
             ServerStatus("PostgreSQL", "127.0.0.1:1", "running", "18.6", changed=True),
             ServerStatus("Redis", "127.0.0.1:2", "unusable", problem="a stranger", hint="move"),
@@ -108,3 +110,28 @@ def test_every_command_in_a_project_takes_the_target():
         for leaf in leaves.values():
             # `runner init` writes all targets, and has no project to read one from.
             assert ("target" in {option.name for option in leaf.params}) == (name != "init"), name
+
+
+@pytest.mark.parametrize(
+    ("story", "allowed"),
+    [
+        ("checking", set()),
+        ("checking_report", set()),
+        ("model_comparison", set()),
+        ("comparison_report", set()),
+        ("lineage", set()),
+        ("lineage_report", set()),
+        ("doctor", {"psycopg", "redis"}),
+        ("doctor_report", {"psycopg", "redis"}),
+        ("plan", {"numpy", "pandas", "psycopg", "pyarrow"}),
+        ("plan_report", {"numpy", "pandas", "psycopg", "pyarrow"}),
+        ("exposures", set()),
+        ("online_values", set()),
+    ],
+)
+def test_a_command_that_reads_a_few_rows_imports_little(story, allowed):
+    code = (
+        f"import sys, runner.commands.{story}; print(*{{n.partition('.')[0] for n in sys.modules}})"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert HEAVY & set(done.stdout.split()) == allowed

@@ -20,7 +20,8 @@ from runner.cli import app
 from runner.commands.checks.bigquery import DATASETS
 from runner.recipes.recipe import load_recipe
 from serving.champion_watch import ChampionWatch
-from serving.http.guard import PROBES, ROUTES
+from serving.http.api_keys import PROBES
+from serving.http.guard import ROUTES
 from serving.metrics import Metrics
 from tests.serving_bundles import write_linear_bundle
 

@@ -2,7 +2,8 @@
 
 import pytest
 
-from runner.lineage.column_lineage import LineageColumn, column_lineage
+from runner.lineage.column_lineage import column_lineage
+from runner.lineage.lineage_graph import LineageColumn
 from runner.lineage.query_columns import Query, Unresolved
 
 KNOWN = {("s", "k"): ["a", "b"]}  # of every other table the columns are not known

@@ -9,7 +9,7 @@ from runner.commands import exposures
 from runner.commands.docs import annotate
 from runner.commands.exposures import connect_exposures, write_exposures
 from runner.errors import RunnerError
-from runner.lineage.column_lineage import Lineage, LineageColumn
+from runner.lineage.lineage_graph import Lineage, LineageColumn
 from runner.settings import Settings
 from tests.modelling import make_recipe
 

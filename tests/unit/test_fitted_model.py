@@ -21,7 +21,8 @@ from runner.modelling.fitted_model import calibration_of, fit_model, threshold_o
 from runner.modelling.pipeline import fit_pipeline
 from runner.modelling.plots import draw_plots
 from runner.modelling.training_data import Rows, TrainingData, split_labels
-from runner.packaging import bundle_writer as bundle
+from runner.packaging import served_proof
+from runner.packaging.served_model import served_model
 from tests.modelling import CLASSIFIER, SPINE, make_recipe, rows
 from tests.unit.test_modelling import written
 
@@ -121,8 +122,8 @@ def test_a_probability_that_is_the_threshold_gives_the_same_class_when_served(re
     at = np.isclose(share, 0.2, rtol=0, atol=1e-9)
     assert at.sum() > 2, "the forest says just 0.2"
     assert model.predict(data.test.X)[at].all()
-    served = bundle.served_model(model, data.test.X)
-    answers = bundle.served_predictions(model, served, data.test.X)
+    served = served_model(model, data.test.X)
+    answers = served.answer(data.test.X)
     assert served.format == "onnx"
     assert answers.labels.tolist() == model.predict(data.test.X).tolist()
 
@@ -144,7 +145,7 @@ def test_a_probability_that_is_the_threshold_gives_the_same_class_when_served(re
 def test_the_bundle_answers_what_the_model_answers(recipe, data, tmp_path, estimator, more):
     chosen = recipe(estimator, more=more)
     model = fit_model(chosen, data)
-    served = bundle.served_model(model, data.test.X)
+    served = served_model(model, data.test.X)
     assert served.format == "onnx", served.proof
     same(tmp_path, chosen, model, served, data.test.X)
 
@@ -154,17 +155,17 @@ def test_an_isotonic_line_is_never_so_steep_that_onnx_misses_it(recipe, estimato
     parts = [Rows(*rows(n, seed)) for n, seed in ((400, 0), (4_000, 7), (4_000, 6))]
     many = TrainingData(None, parts[0], parts[1], None, parts[2])
     model = fit_model(recipe(estimator, more=ISOTONIC), many)
-    served = bundle.served_model(model, many.test.X)
+    served = served_model(model, many.test.X)
     assert served.format == "onnx", served.proof
 
 
 def test_what_onnx_does_not_reproduce_is_served_by_skops_with_the_same_classes(
     recipe, data, tmp_path, monkeypatch
 ):
-    monkeypatch.setattr(bundle, "TOLERANCE", -1.0)
+    monkeypatch.setattr(served_proof, "TOLERANCE", -1.0)
     chosen = recipe(LINEAR, more=ISOTONIC + FOR_F1)
     model = fit_model(chosen, data)
-    served = bundle.served_model(model, data.test.X)
+    served = served_model(model, data.test.X)
     assert served.format == "skops"
     same(tmp_path, chosen, model, served, data.test.X)
 
@@ -176,7 +177,7 @@ def same(folder, recipe, model, served, X):
     np.testing.assert_allclose(answers.probabilities, model.predict_proba(X), atol=1e-5)
     assert answers.labels.tolist() == model.predict(X).tolist()
     assert 0 < answers.labels.mean() < 1
-    trained = bundle.served_predictions(model, served, X)
+    trained = served.answer(X)
     np.testing.assert_array_equal(answers.labels, trained.labels)
     np.testing.assert_array_equal(answers.probabilities, trained.probabilities)
     content = json.loads((folder / "serving.json").read_text())
@@ -194,7 +195,7 @@ def test_three_classes_are_calibrated_and_served_by_scikit_learn(recipe, data, t
     three = TrainingData(None, parts[0], parts[1], None, parts[2])
     model = fit_model(recipe(scoring="accuracy", more=SIGMOID), three)
     assert calibration_of(model) is not None
-    served = bundle.served_model(model, three.test.X)
+    served = served_model(model, three.test.X)
     assert served.format == "skops"
     assert "calibration of 3 classes is not written as ONNX" in served.proof
 
@@ -206,9 +207,9 @@ def test_text_classes_are_calibrated_in_onnx(recipe, data, tmp_path):
     ]
     texts = TrainingData(None, parts[0], parts[1], None, parts[2])
     model = fit_model(recipe(scoring="accuracy", more=SIGMOID), texts)
-    served = bundle.served_model(model, texts.test.X)
+    served = served_model(model, texts.test.X)
     assert served.format == "onnx", served.proof
-    answers = bundle.served_predictions(model, served, texts.test.X)
+    answers = served.answer(texts.test.X)
     assert answers.labels.tolist() == model.predict(texts.test.X).tolist()
 
 

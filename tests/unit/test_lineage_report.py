@@ -2,9 +2,10 @@
 
 import pytest
 
-from runner.commands.lineage import Answer, User, find_column
-from runner.commands.lineage_report import as_json, as_text
-from runner.lineage.column_lineage import LineageColumn, column_lineage
+from runner.commands.lineage import LineageAnswer, User, find_column
+from runner.commands.lineage_report import as_json_types, as_text
+from runner.lineage.column_lineage import column_lineage
+from runner.lineage.lineage_graph import LineageColumn
 from tests.unit.test_column_lineage import node
 
 ORDERS = node("orders", kind="source", schema="raw_data", identifier="orders")
@@ -29,7 +30,7 @@ def answer(*starts, recipe=False):
     what = "recipes/x.yaml" if recipe else str(starts[0])
     roles = {start: "label" if start.name == "z" else "feature" for start in starts}
     users = (User("recipes/x.yaml", "x", (), roles),) if recipe else ()
-    return Answer(what, starts, LINEAGE, users, (), {})
+    return LineageAnswer(what, starts, LINEAGE, users, (), {})
 
 
 @pytest.mark.parametrize(
@@ -64,7 +65,7 @@ def test_a_recipe_says_which_of_its_features_are_not_wholly_known():
 
 
 def test_whoever_changes_a_raw_column_is_told_which_readers_are_not_known():
-    found = as_json(answer(LineageColumn("raw_data.orders", "a")))
+    found = as_json_types(answer(LineageColumn("raw_data.orders", "a")))
     assert set(found["downstream"]) == {"mart.a", "mart.z"}
     assert found["unresolved"] == {"py.*": "it is not SQL"}
 

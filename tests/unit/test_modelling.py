@@ -13,10 +13,12 @@ from sklearn.pipeline import Pipeline
 from contract.bundle import read_bundle
 from contract.scoring import load_model
 from runner.errors import RunnerError
-from runner.modelling.evaluation import evaluate
+from runner.modelling.evaluation import Judged, evaluate
 from runner.modelling.pipeline import build_pipeline
 from runner.modelling.plots import draw_plots
 from runner.packaging import bundle_writer as bundle
+from runner.packaging import served_proof
+from runner.packaging.served_model import served_model
 from tests.modelling import CLASSIFIER, FEATURES, REGRESSOR, SPINE, make_recipe, rows
 
 
@@ -87,14 +89,14 @@ def test_features_of_one_kind_only_are_enough(recipe):
     X, y = rows()
     for columns in (["activity__value"], ["activity__country"]):
         pipeline = build_pipeline(recipe(), X[columns]).fit(X[columns], y)
-        assert bundle.served_model(pipeline, X[columns]).format == "onnx"
+        assert served_model(pipeline, X[columns]).format == "onnx"
 
 
 def test_the_gate_says_which_threshold_is_missed(recipe):
     X, y = rows()
     chosen = recipe(scoring="roc_auc, accuracy", more="gate: {roc_auc: 0.99, accuracy: 0.1}\n")
     pipeline = build_pipeline(chosen, X).fit(X, y)
-    evaluation = evaluate(chosen, pipeline, (X, y), rows(seed=1))
+    evaluation = evaluate(chosen, Judged(pipeline, X, y), Judged(pipeline, *rows(seed=1)))
     [refusal] = evaluation.refusals
     assert refusal.startswith("roc_auc is 0.")
     assert refusal.endswith("below the threshold 0.99")
@@ -104,14 +106,14 @@ def test_the_gate_says_which_threshold_is_missed(recipe):
 def test_without_a_gate_every_model_passes(recipe):
     X, y = rows()
     pipeline = build_pipeline(recipe(), X).fit(X, y)
-    assert not evaluate(recipe(), pipeline, (X, y), (X, y)).refusals
+    assert not evaluate(recipe(), *[Judged(pipeline, X, y)] * 2).refusals
 
 
 def test_rows_that_cannot_be_scored_are_refused(recipe):
     X, y = rows()
     pipeline = build_pipeline(recipe(), X).fit(X, y)
     with pytest.raises(RunnerError, match=r"recipe\.yaml:\d+:\d+: scoring"):
-        evaluate(recipe(), pipeline, (X, y), (X, np.zeros_like(y)))
+        evaluate(recipe(), Judged(pipeline, X, y), Judged(pipeline, X, np.zeros_like(y)))
 
 
 ESTIMATORS = [
@@ -130,12 +132,12 @@ def test_the_bundle_predicts_what_the_pipeline_predicts(recipe, tmp_path, estima
     X, y = rows()
     chosen = recipe(estimator, scorer, task)
     pipeline = build_pipeline(chosen, X).fit(X, y)
-    served = bundle.served_model(pipeline, X)
+    served = served_model(pipeline, X)
     assert served.format == "onnx", served.proof
     predictions = load_model(written(tmp_path, chosen, served)).score(dict(X))
     if task == "classification":
         np.testing.assert_allclose(
-            predictions.probabilities, pipeline.predict_proba(X), atol=bundle.TOLERANCE
+            predictions.probabilities, pipeline.predict_proba(X), atol=served_proof.TOLERANCE
         )
     else:
         np.testing.assert_allclose(predictions.labels, pipeline.predict(X), rtol=1e-4, atol=1e-5)
@@ -144,8 +146,8 @@ def test_the_bundle_predicts_what_the_pipeline_predicts(recipe, tmp_path, estima
 def test_a_model_that_onnx_does_not_reproduce_is_served_by_skops(recipe, tmp_path, monkeypatch):
     X, y = rows()
     pipeline = build_pipeline(recipe(), X).fit(X, y)
-    monkeypatch.setattr(bundle, "TOLERANCE", -1.0)
-    served = bundle.served_model(pipeline, X)
+    monkeypatch.setattr(served_proof, "TOLERANCE", -1.0)
+    served = served_model(pipeline, X)
     assert served.format == "skops"
     assert served.proof.startswith("ONNX differs by ")
     predictions = load_model(written(tmp_path, recipe(), served)).score(dict(X))
@@ -171,13 +173,13 @@ def test_a_model_from_outside_scikit_learn_is_never_bundled():
     X, y = rows()
     pipeline = Pipeline([("estimator", Foreign())]).fit(X, y)
     with pytest.raises(RunnerError, match="not scikit-learn's own"):
-        bundle.served_model(pipeline, X)
+        served_model(pipeline, X)
 
 
 def test_the_bundle_says_what_serving_needs_and_its_digest_is_returned(recipe, tmp_path):
     X, y = rows()
     pipeline = build_pipeline(recipe(), X).fit(X, y)
-    read = written(tmp_path, recipe(), bundle.served_model(pipeline, X))
+    read = written(tmp_path, recipe(), served_model(pipeline, X))
     assert [(key.name, key.dtype, key.example) for key in read.entity_keys] == [
         ("user_id", "int64", 7)
     ]
@@ -199,7 +201,7 @@ def test_the_bundle_says_what_serving_needs_and_its_digest_is_returned(recipe, t
 def test_the_bundle_says_which_features_a_request_may_override(recipe, tmp_path, more, overridable):
     X, y = rows()
     made = recipe(more=more)
-    read = written(tmp_path, made, bundle.served_model(build_pipeline(made, X).fit(X, y), X))
+    read = written(tmp_path, made, served_model(build_pipeline(made, X).fit(X, y), X))
     assert [feature.name for feature in read.features if feature.overridable] == overridable
 
 
@@ -233,12 +235,12 @@ def test_more_than_two_classes_have_a_confusion_matrix_and_no_roc(recipe, tmp_pa
     draw_plots(tmp_path, pipeline, X, y, "accuracy")
     assert (tmp_path / "confusion_matrix.png").exists()
     assert not (tmp_path / "roc.png").exists()
-    assert bundle.served_model(pipeline, X).format == "onnx"
+    assert served_model(pipeline, X).format == "onnx"
 
 
-def written(folder, recipe, served):
+def written(folder, recipe, served, classes=(0, 1)):
     """Write a bundle and read it back as serving does."""
-    classes = [0, 1] if recipe.task == "classification" else None
+    classes = list(classes) if recipe.task == "classification" else None
     digest = bundle.write_bundle(
         folder,
         recipe=recipe,

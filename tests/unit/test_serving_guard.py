@@ -15,7 +15,9 @@ from contract.serving_settings import Limits
 from serving.app import create_app
 from serving.champion_watch import ChampionWatch
 from serving.features.online_client import OnlineStoreClient
-from serving.http.guard import ApiKeys, Lifecycle, RequestGuard
+from serving.http.api_keys import ApiKeys
+from serving.http.connections import Connections
+from serving.http.guard import Lifecycle, RequestGuard
 from serving.http_errors import ModelNotReadyError
 from serving.logs import AccessLog
 from serving.metrics import Metrics
@@ -39,6 +41,7 @@ def _ask(app: Any, **scope: Any) -> list[Any]:
             metrics=Metrics(),
             access_log=log,
             lifecycle=Lifecycle(),
+            connections=Connections(Limits(), Metrics()),
             endpoints={},
         )
         request = {

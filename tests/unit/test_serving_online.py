@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from hypothesis import strategies as st
 
 from contract.bundle import Bundle, BundleFeature, BundleKey, read_bundle
 from contract.serving_errors import InvalidOnlineValueError
-from contract.values import DECODERS, decode_timestamp
+from contract.values import DECODERS, FLOAT32_MAX, decode_timestamp
 from runner.online.redis_encoding import KeyFormat
 from serving.features.online import OnlineFormat, OnlineRow
 from serving.http_errors import InvalidEntityRowError
@@ -29,11 +30,11 @@ from tests.serving_bundles import (
 
 INT64 = st.integers(-(2**63), 2**63 - 1)
 INT32 = st.integers(-(2**31), 2**31 - 1)
-FLOAT32 = st.floats(width=32, allow_nan=False)
+FLOAT32 = st.floats(width=32, allow_nan=False, allow_infinity=False)
 VALUES = {
     "int64": INT64,
     "int32": INT32,
-    "float64": st.floats(allow_nan=False),
+    "float64": st.floats(-FLOAT32_MAX, FLOAT32_MAX),
     "float32": FLOAT32,
     "bool": st.booleans(),
     "string": st.text(),
@@ -241,6 +242,28 @@ def test_a_stored_value_of_another_type_is_an_error_that_names_the_feature(bundl
 def test_a_cut_off_value_is_an_error(bundle: Bundle, broken: bytes) -> None:
     with pytest.raises(InvalidOnlineValueError, match="age is not int64"):
         _read(bundle, _user(0, age=broken), [None, None])
+
+
+@pytest.mark.parametrize("number", [1e39, -1e39, math.inf, -math.inf])
+def test_a_number_that_no_model_can_take_is_an_error_that_names_the_feature(
+    bundle: Bundle, number: float
+) -> None:
+    affinity = [timestamp_proto(NOW), value_proto("float64", number)]
+    message = "user_category_affinity:views_30d: .* is not between -3.4e[+]38 and 3.4e[+]38"
+    with pytest.raises(InvalidOnlineValueError, match=message) as caught:
+        _read(bundle, _user(0), affinity)
+    assert "cap it in the feature mart's SQL" in caught.value.hint
+
+
+def test_a_stored_nan_is_null_as_in_training(bundle: Bundle) -> None:
+    affinity = [timestamp_proto(NOW), value_proto("float64", math.nan)]
+    row = _read(bundle, _user(0), affinity)
+    assert (row.values[4], row.statuses[4]) == (None, "null")
+
+
+def test_what_is_not_stored_is_missing_even_where_its_row_has_expired(bundle: Bundle) -> None:
+    affinity = [timestamp_proto(NOW - 86_401), None]
+    assert _read(bundle, _user(0), affinity).statuses[4] == "missing"
 
 
 def test_a_cut_off_text_is_an_error(bundle: Bundle) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from hypothesis import strategies as st
 
 from contract.bundle import read_bundle
 from contract.scoring import Model, class_labels, float_tensor, load_model, text_tensor
-from contract.serving_errors import BundleError
+from contract.serving_errors import BundleError, FeatureRangeError
 from tests.serving_bundles import FEATURES, manifest, write_bundle, write_linear_bundle
 
 NAMES = [f"{view}__{feature}" for view, feature, *_ in FEATURES]
@@ -143,6 +144,17 @@ def test_missing_text_becomes_empty_text(column: Any) -> None:
 def test_a_number_in_a_text_column_is_a_mistake() -> None:
     with pytest.raises(TypeError, match="expected text, got int"):
         text_tensor([["a", 5]])
+
+
+@pytest.mark.parametrize("number", [1e39, -math.inf])
+def test_a_column_with_a_number_that_no_model_can_take_is_named(
+    model: Model, number: float
+) -> None:
+    columns: dict[str, Any] = {name: [None] * 3 for name in NAMES}
+    columns["user_category_affinity__views_30d"] = [1.0, number, math.nan]
+    message = "user_category_affinity__views_30d, in 1 of 3 rows: .* is not between -3.4e[+]38 and"
+    with pytest.raises(FeatureRangeError, match=message):
+        model.score(columns)
 
 
 def test_a_file_that_is_no_model_is_refused(tmp_path: Path) -> None:

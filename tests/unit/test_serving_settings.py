@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import pytest
 
-from contract.redis_address import RedisAddress
 from contract.serving_errors import ConfigurationError
 from contract.serving_settings import ServingSettings
 
@@ -86,44 +85,3 @@ def test_any_address_may_be_listened_on_with_a_key() -> None:
     settings = ServingSettings.from_env(BASE | {"SERVING_HOST": "::", "SERVING_API_KEYS": KEY})
     assert settings.host == "::"
     assert KEY not in repr(settings)
-
-
-def test_a_redis_url_gives_address_login_and_database() -> None:
-    address = RedisAddress.from_url("redis://me:p%40ss@store:6380/3")
-    assert (address.host, address.port, address.database) == ("store", 6380, 3)
-    assert address.greeting() == [("AUTH", "me", "p@ss"), ("SELECT", "3"), ("PING",)]
-    assert address.tls is None
-    assert "p@ss" not in repr(address)
-
-
-def test_a_plain_redis_url_is_only_pinged() -> None:
-    assert RedisAddress.from_url("redis://store").greeting() == [("PING",)]
-    assert RedisAddress.from_url("redis://:secret@store").greeting()[0] == (
-        "AUTH",
-        "default",
-        "secret",
-    )
-
-
-@pytest.mark.parametrize(
-    ("option", "checks"),
-    [("", True), ("?ssl_check_hostname=true", True), ("?ssl_check_hostname=No", False)],
-)
-def test_rediss_means_tls(option: str, checks: bool) -> None:
-    tls = RedisAddress.from_url(f"rediss://store:6380{option}").tls
-    assert tls is not None
-    assert tls.check_hostname is checks
-
-
-@pytest.mark.parametrize(
-    "url", ["store:6379", "http://store", "redis:///0", "redis://s/x", "redis://s:port"]
-)
-def test_a_malformed_redis_url_is_refused_without_showing_it(url: str) -> None:
-    with pytest.raises(ConfigurationError, match="REDIS_URL is not of the form") as caught:
-        RedisAddress.from_url(url)
-    assert url not in caught.value.message
-
-
-def test_a_ca_file_that_cannot_be_read_is_named() -> None:
-    with pytest.raises(ConfigurationError, match=r"ssl_ca_certs=/no/ca\.pem cannot be read"):
-        RedisAddress.from_url("rediss://store?ssl_ca_certs=/no/ca.pem")

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from runner.errors import RunnerError
-from runner.settings import LocalRedis, Settings, find_root, load_settings
+from runner.settings import Settings, find_root, load_settings
 
 LOCAL = """
 # comments and quotes are taken
@@ -113,25 +113,10 @@ def test_a_port_that_is_none_is_refused(project, monkeypatch, port):
     assert "profiles/local.env" in refused.value.hint
 
 
-@pytest.mark.parametrize(
-    ("url", "host", "port", "password"),
-    [
-        ("redis://127.0.0.1:6379/0", "127.0.0.1", 6379, None),
-        ("redis://cache", "cache", 6379, None),
-        ("rediss://user:secret@cache:1/3", "cache", 1, "secret"),
-        ("redis://[::1]:7000", "::1", 7000, None),
-        ("redis:///0", "127.0.0.1", 6379, None),
-    ],
-)
-def test_a_redis_url_says_host_port_and_password(url, host, port, password):
-    address = LocalRedis(url)
-    assert (address.host, address.port, address.password) == (host, port, password)
-
-
-@pytest.mark.parametrize("port", ["abc", "65536", "-1"])
-def test_a_redis_url_with_a_wrong_port_is_refused(port):
-    with pytest.raises(RunnerError, match="REDIS_URL"):
-        _ = LocalRedis(f"redis://cache:{port}/0").port
+def test_a_redis_url_that_cannot_be_carried_out_is_the_users_mistake(project, monkeypatch):
+    monkeypatch.setenv("REDIS_URL", "redis://cache?socket_timeout=1")
+    with pytest.raises(RunnerError, match="the option socket_timeout is not supported"):
+        _ = load_settings("local", project).redis
 
 
 def test_passwords_are_not_shown(project):

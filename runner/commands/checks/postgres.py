@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -9,13 +10,15 @@ from typing import Any
 import psycopg
 
 from runner.errors import RunnerError
+from runner.online.connection import load_online_config
 from runner.project.manifest import FeatureMart, load_manifest
 from runner.servers import postgres_server
 from runner.settings import Settings
-from runner.sql import quote_table
+from runner.sql import quote, quote_table
 
 _REGISTRY = "feast_registry"
 _LEAST_VERSION = 15
+_UTC = {"UTC", "UCT", "GMT", "ZULU", "UNIVERSAL", "GREENWICH"}
 
 
 def server(settings: Settings) -> str:
@@ -33,6 +36,24 @@ def server(settings: Settings) -> str:
             hint=f"use PostgreSQL {_LEAST_VERSION} or newer",
         )
     return f"{version} at {address.host}:{address.port}, database {address.database}"
+
+
+def time_zone(settings: Settings) -> str:
+    """See that a session is in UTC by itself: a bare dbt and psql compute days in its zone."""
+    with _connect(settings) as connection:
+        zone = str(_value(connection, "select current_setting('TimeZone')"))
+    if zone.upper().removeprefix("ETC/") in _UTC:
+        return zone
+    if zone == os.environ.get("PGTZ"):
+        raise RunnerError(
+            f"PGTZ={zone}: dbt by itself would compute days of that zone, runner computes UTC's",
+            hint="unset PGTZ, or set PGTZ=UTC",
+        )
+    database = settings.postgres.database
+    raise RunnerError(
+        f"TimeZone is {zone}: dbt by itself would compute days of that zone, runner computes UTC's",
+        hint=f"""`alter database {quote(database)} set timezone = 'UTC'`, or set PGTZ=UTC""",
+    )
 
 
 def schemas(settings: Settings) -> str:
@@ -62,7 +83,7 @@ def schemas(settings: Settings) -> str:
 
 def indexes(settings: Settings) -> str:
     """See that every big feature mart has the index that the point-in-time join descends."""
-    from runner.warehouse.postgres.indexes import check_indexes, index_advice
+    from runner.warehouse.postgres.indexes import index_advice, table_indexes
 
     found = []
     with _connect(settings) as connection:
@@ -71,9 +92,10 @@ def indexes(settings: Settings) -> str:
             if not _value(connection, "select to_regclass(%s) is not null", table):
                 continue
             found.append(mart.name)
-            index = (table, mart.join_keys, mart.timestamp_field, mart.created_timestamp_column)
-            if not check_indexes(connection, *index).is_usable:
-                advice = index_advice(connection, *index)
+            keys, stamp = mart.join_keys, mart.timestamp_field
+            if table_indexes(connection, table).key_order(keys, stamp) is None:
+                created = mart.created_timestamp_column
+                advice = index_advice(connection, table, keys, stamp, created)
                 if advice:
                     raise RunnerError(advice[0], hint=f"{advice[1]} ({mart.file})")
     return f"as the join needs them: {', '.join(found)}" if found else "no feature mart is built"
@@ -81,15 +103,40 @@ def indexes(settings: Settings) -> str:
 
 def feast_registry(settings: Settings) -> str:
     """See that Feast can read its registry."""
+    _require_options(settings)
     with _connect(settings) as connection:
-        # Feast would create what is missing; a check must not.
+        # By SQL: Feast would create what is missing, and takes seconds to import.
         table = quote_table(_REGISTRY, "feature_views")
         if not _value(connection, "select to_regclass(%s) is not null", table):
             return "not there yet; the first `runner train` fills it"
-    from runner.feature_store.store import open_store
+        project = load_online_config(settings).project
+        found = connection.execute(
+            f"select feature_view_name from {table} where project_id = %s order by 1".encode(),
+            [project],
+        ).fetchall()
+    return f"feature views: {', '.join(name for (name,) in found) or 'none'}"
 
-    views = sorted(view.name for view in open_store(settings).list_feature_views())
-    return f"feature views: {', '.join(views) or 'none'}"
+
+def _require_options(settings: Settings) -> None:
+    """See that start-up options arrive, if Feast's registry is found by one."""
+    if "search_path" not in settings.feature_store_yaml.read_text():
+        return
+    address = settings.postgres
+    try:
+        with psycopg.connect(**address.conninfo, options=f"-csearch_path={_REGISTRY}") as found:  # type: ignore[arg-type]
+            path = _value(found, "select current_setting('search_path')")
+        told = "drops"
+    except psycopg.OperationalError as error:
+        if "unsupported startup parameter" not in str(error):
+            raise
+        path, told = None, "refuses"
+    if path != _REGISTRY:
+        raise RunnerError(
+            f"{address.host}:{address.port} is a pooler that {told} start-up options, so "
+            f"{settings.feature_store_yaml} does not lead to the schema {_REGISTRY}",
+            hint="write its registry as `runner init` does: `path: postgresql+psycopg://` and a "
+            "schema_translate_map; or set PGPORT to the server's own port",
+        )
 
 
 @contextmanager

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from ipaddress import ip_address
 from pathlib import Path
-from urllib.parse import urlsplit
 
 from contract.bundle import Bundle
 from runner.errors import RunnerError
 from runner.project.manifest import load_manifest
 from runner.recipes.recipe import all_recipes, load_recipe
+from runner.records.run_facts import CHAMPION, with_alias
+from runner.records.run_reader import open_reader
 from runner.servers import redis_login, redis_server
 from runner.settings import Settings
 
@@ -21,7 +22,7 @@ def redis(settings: Settings) -> str:
     from runner.online.connection import connect, load_online_config
 
     address = settings.redis
-    where = f"{address.host}:{address.port}"
+    where = address.where
     version = redis_server.check(address)
     if version is None:
         hint = "run `runner up`, or set REDIS_URL to a server that runs"
@@ -62,18 +63,24 @@ def redis_memory(settings: Settings) -> str:
 
 def redis_encryption(settings: Settings) -> str:
     """See that password and features are encrypted on their way."""
-    url = urlsplit(settings.redis.url)
-    if not url.password:
+    address = settings.redis
+    if not address.password:
         raise RunnerError(
             "REDIS_URL has no password",
             hint="let the server ask for one: REDIS_URL=rediss://:<password>@<host>:<port>/0",
         )
-    if url.scheme != "rediss" and not _is_loopback(settings.redis.host):
+    if address.tls is None and not _is_loopback(address.host):
         raise RunnerError(
-            f"REDIS_URL has no TLS: {settings.redis.host} is sent the password as it is",
+            f"REDIS_URL has no TLS: {address.host} is sent the password as it is",
             hint="write rediss:// and, for an authority of its own, ?ssl_ca_certs=/path/to/ca.pem",
         )
-    return "a password, and TLS" if url.scheme == "rediss" else "a password, on this machine"
+    if address.tls is not None and address.tls.cert_reqs != "required":
+        raise RunnerError(
+            f"REDIS_URL: ssl_cert_reqs={address.tls.cert_reqs} takes the word of whoever answers "
+            f"as {address.host}",
+            hint="remove it, and for an authority of its own add ssl_ca_certs=/path/to/ca.pem",
+        )
+    return "a password, on this machine" if address.tls is None else "a password, and TLS"
 
 
 def mlflow(settings: Settings) -> str:
@@ -81,12 +88,7 @@ def mlflow(settings: Settings) -> str:
     uri = settings.mlflow_tracking_uri
     if _is_new(uri):
         return f"{uri}: not there yet; the first `runner train` makes it"
-    from runner.records import tracking
-
-    client = tracking.connect(settings)
-    client.search_experiments(max_results=1)
-    models = client.search_registered_models()
-    return f"{uri}: {len(models)} registered models"
+    return f"{uri}: {len(open_reader(settings).models())} registered models"
 
 
 def champions(settings: Settings) -> str:
@@ -97,15 +99,13 @@ def champions(settings: Settings) -> str:
     if _is_new(settings.mlflow_tracking_uri):
         return "none yet"
     from runner.packaging.served_version import load_version
-    from runner.records import tracking
-    from runner.records.aliases import CHAMPION, version_with
 
-    client = tracking.connect(settings)
+    reader = open_reader(settings)
     verified = []
     for name in sorted(
         {load_recipe(path).registered_model_name for path in all_recipes(settings.root)}
     ):
-        if version_with(client, name, CHAMPION) is not None:
+        if with_alias(reader.versions(name), CHAMPION):
             model, number = load_version(settings, f"models:/{name}@{CHAMPION}")
             verified.append(f"{name} version {number}")
             _require_marts(settings, verified[-1], model.bundle)

@@ -17,7 +17,7 @@ from runner.errors import RunnerError
 from runner.sql import quote_bigquery as quote
 from runner.warehouse.bigquery.order import with_order
 from runner.warehouse.bigquery.session import BigQuerySession, quoted_table
-from runner.warehouse.bigquery.types import TIMES, family, utc
+from runner.warehouse.bigquery.types import TIMES, comparison, family, utc
 from runner.warehouse.join.entity_frame import free_name, split_frame
 from runner.warehouse.join.join_parts import EntityRows, JoinColumn, JoinSpine, JoinView
 from runner.warehouse.join.view_plan import (
@@ -88,7 +88,7 @@ def query_rows(session: BigQuerySession, query: str, views: Sequence[JoinView]) 
     timestamp = event_timestamp_of(columns, TIMES)
     names = tuple(column.name for column in columns)
     check_names(names, views)
-    check_key_types({column.name: column for column in columns}, views, family)
+    check_key_types({column.name: column for column in columns}, views, comparison)
     ordered, order = with_order(query, names)
     spine = JoinSpine(ordered, columns, timestamp, free_name(names, views), order=order)
     return EntityRows(spine, list(views), names, returned=columns)

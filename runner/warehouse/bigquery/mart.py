@@ -26,7 +26,8 @@ from runner.warehouse.bigquery.newest_rows import (
     written_partitions_sql,
 )
 from runner.warehouse.bigquery.session import BigQuerySession
-from runner.warehouse.mart_snapshot import missing_table
+from runner.warehouse.bigquery.types import column_of, exported
+from runner.warehouse.mart_snapshot import FEAST_TYPES, missing_table
 
 _EPOCH = datetime.fromtimestamp(0, UTC)
 _KEY_TYPES = {"string": pa.string()}
@@ -51,6 +52,7 @@ class BigQueryMart:
         table = session.table(path)
         if table is None:
             raise missing_table(mart)
+        _check_declared_types(table, mart)
         is_table = table.table_type == "TABLE"
         self.identity = f"{'.'.join(path)}/{_milliseconds(table.created)}" if is_table else ""
         self.horizon = _milliseconds(self.now)
@@ -141,6 +143,14 @@ def planned_look_up(mart: FeatureMart, as_of: datetime) -> str:
     if not mart.join_keys:
         return any_sql(source, as_of)
     return existing_sql(source, as_of, no_keys_sql(mart))
+
+
+def _check_declared_types(table: bigquery.Table, mart: FeatureMart) -> None:
+    """Raise unless each feature can be what dbt's YAML says, as the point-in-time join does."""
+    columns = {field.name: column_of(field) for field in table.schema}
+    for feature in mart.features:
+        if feature.name in columns:
+            exported("", columns[feature.name], FEAST_TYPES[feature.dtype])
 
 
 def _milliseconds(instant: datetime) -> int:

@@ -15,8 +15,9 @@ from collections.abc import Sequence
 from datetime import timedelta
 
 from runner.sql import quote_bigquery as quote
-from runner.warehouse.bigquery.types import exported, order_of, utc
+from runner.warehouse.bigquery.types import exported, order_of, spine_output, utc, whole_second
 from runner.warehouse.join.join_parts import JoinColumn, JoinSpine, JoinView, conditions, listed
+from runner.warehouse.join.sql_names import alias_suffix
 
 
 def point_in_time_query(
@@ -28,12 +29,14 @@ def point_in_time_query(
     """
     names = _given_names(spine)
     given = {name: f"given_{number}" for number, name in enumerate(names, start=1)}
-    ctes = [_spine_cte(spine, given)]
+    suffix = alias_suffix([view.source for view in views])
+    last = f"spine{suffix}"
+    ctes = [_spine_cte(spine, views, given, last)]
     outputs = [f"{given[spine.row]} as {quote(spine.row)}"] if spine.is_numbered else []
     outputs += [f"{_returned(c, spine, given[c.name])} as {quote(c.name)}" for c in columns]
-    carried, last = list(given.values()), "spine"
+    carried = list(given.values())
     for number, view in enumerate(views, start=1):
-        alias = f"v{number}"
+        alias = f"v{number}{suffix}"
         ctes += _view_ctes(view, given, spine, carried, last, alias)
         found = [f"{alias}_feature_{n}" for n in range(1, len(view.features) + 1)]
         outputs += [
@@ -53,23 +56,28 @@ def _given_names(spine: JoinSpine) -> list[str]:
     return list(dict.fromkeys([*names, *(name for name, _ in spine.order)]))
 
 
-def _spine_cte(spine: JoinSpine, given: dict[str, str]) -> str:
+def _spine_cte(
+    spine: JoinSpine, views: Sequence[JoinView], given: dict[str, str], alias: str
+) -> str:
     types = {column.name: column.type for column in spine.columns}
+    keys = {key for view in views for key, _ in view.keys}
     outputs = []
-    for name, alias in given.items():
+    for name, number in given.items():
         value = quote(name)
         if name == spine.timestamp:
             value = utc(value, types[name])
         elif spine.is_numbered and name in types:
             # A DataFrame's column of nothing but nulls has gone up as text.
             value = f"cast({value} as {types[name].lower()})"
-        outputs.append(f"{value} as {alias}")
+        if name in keys:
+            value = whole_second(value, JoinColumn(name, types[name]))
+        outputs.append(f"{value} as {number}")
     # The query is not indented: it may hold text over several lines.
-    return f"spine as (\n    select\n{listed(outputs, 8)}\n    from (\n{spine.query}\n    )\n)"
+    return f"{alias} as (\n    select\n{listed(outputs, 8)}\n    from (\n{spine.query}\n    )\n)"
 
 
 def _returned(column: JoinColumn, spine: JoinSpine, name: str) -> str:
-    return name if column.name == spine.timestamp else exported(name, column)
+    return name if column.name == spine.timestamp else spine_output(name, column)
 
 
 def _view_ctes(

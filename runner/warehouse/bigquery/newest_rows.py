@@ -19,7 +19,7 @@ from runner.sql import quote_bigquery as quote
 from runner.sql import text_bigquery
 from runner.warehouse.bigquery.join_plan import literal
 from runner.warehouse.bigquery.pull import newest_query
-from runner.warehouse.bigquery.types import order_of
+from runner.warehouse.bigquery.types import order_of, whole_second
 from runner.warehouse.join.join_parts import JoinColumn, conditions
 from runner.warehouse.mart_snapshot import CHANGED, EVENT_TIME, oldest_valid
 
@@ -65,7 +65,7 @@ def newest_rows_sql(source: BigQueryTable, as_of: datetime, changed: str) -> str
     """
     mart = source.mart
     keys = [_column(key) for key in mart.join_keys]
-    outputs = [(_value(mart, key), key) for key in mart.join_keys]
+    outputs = [(_key_output(mart, key), key) for key in mart.join_keys]
     outputs += [(_column(mart.timestamp_field), EVENT_TIME), (changed, CHANGED)]
     outputs += [(_value(mart, column.name), column.name) for column in mart.features]
     newest = [_column(mart.timestamp_field)]
@@ -163,6 +163,11 @@ def _column(name: str) -> str:
 
 def _value(mart: FeatureMart, name: str) -> str:
     return f"cast({_column(name)} as {_TYPES[mart.columns[name].dtype].lower()})"
+
+
+def _key_output(mart: FeatureMart, name: str) -> str:
+    column = JoinColumn(name, _TYPES[mart.columns[name].dtype])
+    return whole_second(_value(mart, name), column)
 
 
 def _key(name: str, dtype: str) -> str:

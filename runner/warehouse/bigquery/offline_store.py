@@ -12,6 +12,7 @@ import os
 from collections.abc import Sequence
 from datetime import datetime
 from functools import partial
+from itertools import chain
 from typing import Any, Literal
 
 import pandas as pd
@@ -38,7 +39,12 @@ from runner.warehouse.bigquery.pull import all_query, latest_query
 from runner.warehouse.bigquery.retrieval_job import PointInTimeBigQueryRetrievalJob, spine_limits
 from runner.warehouse.bigquery.session import BigQuerySession
 from runner.warehouse.bigquery.types import utc
-from runner.warehouse.join.arrow_retrieval_job import Request, TimeRange
+from runner.warehouse.join.arrow_retrieval_job import (
+    Request,
+    TimeRange,
+    answer_columns,
+    pulled_columns,
+)
 from runner.warehouse.join.join_parts import EntityRows, JoinColumn, JoinView
 from runner.warehouse.join.store_request import (
     all_columns,
@@ -47,6 +53,7 @@ from runner.warehouse.join.store_request import (
     range_without_entities,
     requested_features,
 )
+from runner.warehouse.join.time_limits import AnswerColumn
 
 _VARIABLES = {
     "project_id": "GOOGLE_CLOUD_PROJECT",
@@ -66,9 +73,11 @@ class PointInTimeBigQueryOfflineStoreConfig(BigQueryOfflineStoreConfig):  # type
         A query that would be billed for more fails before it runs; None: no limit.
     """
 
-    type: Literal["runner.warehouse.bigquery.offline_store.PointInTimeBigQueryOfflineStore"] = (
-        "runner.warehouse.bigquery.offline_store.PointInTimeBigQueryOfflineStore"
-    )
+    type: Literal[
+        "runner.warehouse.bigquery.offline_store.PointInTimeBigQueryOfflineStore",
+        # Version 0.1 wrote this one.
+        "runner.features.bigquery.offline_store.PointInTimeBigQueryOfflineStore",
+    ] = "runner.warehouse.bigquery.offline_store.PointInTimeBigQueryOfflineStore"
     knowledge_time: bool = True
     maximum_bytes_billed: PositiveInt | None = None
 
@@ -113,7 +122,7 @@ class PointInTimeBigQueryOfflineStore(BigQueryOfflineStore):  # type: ignore[mis
             session.describe(query, "the point-in-time query")
         row = rows.spine.row if rows.spine.is_numbered else None
         return PointInTimeBigQueryRetrievalJob(
-            Request(query, row, rows.upload, rows.beside),
+            Request(query, answer_columns(rows), row, rows.upload, rows.beside),
             session,
             f"the point-in-time join of {', '.join(view.name for view in views)}",
             full_feature_names=full_feature_names,
@@ -150,10 +159,12 @@ class PointInTimeBigQueryOfflineStore(BigQueryOfflineStore):  # type: ignore[mis
         )
         window = _window(pulled.timestamps[0], start_date, end_date)
         query = latest_query(source, *pulled, window)
+        answer = pulled_columns(data_source.name, chain(*pulled))
         if not pulled.keys:
             query = f"select *, '' as {quote(DUMMY_ENTITY_ID)} from (\n{query}\n)"
+            answer = (*answer, AnswerColumn(DUMMY_ENTITY_ID, ""))
         what = f"the newest rows of data source {data_source.name}"
-        return PointInTimeBigQueryRetrievalJob(Request(query), session, what)
+        return PointInTimeBigQueryRetrievalJob(Request(query, answer), session, what)
 
     @staticmethod
     def pull_all_from_table_or_query(
@@ -178,9 +189,11 @@ class PointInTimeBigQueryOfflineStore(BigQueryOfflineStore):  # type: ignore[mis
             created_timestamp_column,
         )
         window = _window(columns.at(timestamp_field), start_date, end_date)
-        query = all_query(source, chosen, window)
+        request = Request(
+            all_query(source, chosen, window), pulled_columns(data_source.name, chosen)
+        )
         what = f"the rows of data source {data_source.name}"
-        return PointInTimeBigQueryRetrievalJob(Request(query), session, what)
+        return PointInTimeBigQueryRetrievalJob(request, session, what)
 
 
 def _entity_rows(

@@ -21,6 +21,7 @@ from runner.errors import RunnerError
 from runner.sql import quote_bigquery
 from runner.warehouse.bigquery.types import column_of
 from runner.warehouse.join.join_parts import JoinColumn
+from runner.warehouse.join.refusals import refusal_in
 
 # An uploaded spine that was not deleted, because the process was killed, goes by itself.
 _LIFETIME = timedelta(hours=1)
@@ -247,8 +248,12 @@ def _failures(what: str) -> Iterator[None]:
         yield
     except GoogleAPICallError as error:
         reason = _reason(error)
-        raise refusal(what, reason) or RunnerError(
-            f"{what}: {reason}", hint="try the SQL with `bq query`; run `dbt build` first"
+        raise (
+            refusal_in(reason)
+            or refusal(what, reason)
+            or RunnerError(
+                f"{what}: {reason}", hint="try the SQL with `bq query`; run `dbt build` first"
+            )
         ) from error
 
 

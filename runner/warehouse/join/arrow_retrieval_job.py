@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cached_property
@@ -13,7 +13,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from feast.infra.offline_stores.offline_store import RetrievalJob, RetrievalMetadata
 
-from runner.warehouse.join.join_parts import EntityRows, JoinSpine
+from runner.warehouse.join.join_parts import EntityRows, JoinColumn, JoinSpine, JoinView
+from runner.warehouse.join.time_limits import AnswerColumn
 
 # pandas' own integers and booleans have no null: an int64 column with one becomes float64, and
 # 2**53 + 1 becomes 2**53. Floats keep NumPy's type; there NULL and NaN are both NaN.
@@ -33,6 +34,8 @@ class Request:
     ----------
     query
         Returns `row` (if any), then the columns of the answer.
+    columns
+        Those columns, without `row`, in the query's order; the query may call them otherwise.
     row
         The column that holds the spine row's number; None: the order means nothing.
     upload
@@ -42,9 +45,26 @@ class Request:
     """
 
     query: str
+    columns: tuple[AnswerColumn, ...]
     row: str | None = None
     upload: tuple[str, pa.Table] | None = None
     beside: pa.Table | None = None
+
+
+def answer_columns(rows: EntityRows) -> tuple[AnswerColumn, ...]:
+    """Return the columns of a join's answer: the spine's that it returns, then the features."""
+    given = [AnswerColumn(c.name, f"the spine: {c.name}") for c in rows.returned]
+    return (*given, *(column for view in rows.views for column in _features(view)))
+
+
+def _features(view: JoinView) -> Iterator[AnswerColumn]:
+    for feature in view.features:
+        yield AnswerColumn(feature.output, f"feature view {view.name}: {feature.column.name}")
+
+
+def pulled_columns(source: str, columns: Iterable[JoinColumn]) -> tuple[AnswerColumn, ...]:
+    """Return the columns of a pull from the data source called `source`."""
+    return tuple(AnswerColumn(column.name, f"{source}.{column.name}") for column in columns)
 
 
 class TimeRange(RetrievalMetadata):  # type: ignore[misc]  # Feast is untyped
@@ -109,6 +129,11 @@ class ArrowRetrievalJob(RetrievalJob):  # type: ignore[misc]  # Feast is untyped
     def to_sql(self) -> str:
         """Return the query. An uploaded DataFrame stands in it as a table that is gone."""
         return self._request.query
+
+
+def named(batches: Iterator[pa.RecordBatch], schema: pa.Schema) -> Iterator[pa.RecordBatch]:
+    """Return `batches` with the columns of `schema`, by position."""
+    return (pa.RecordBatch.from_arrays(batch.columns, schema=schema) for batch in batches)
 
 
 def joined(beside: pa.Table, batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:

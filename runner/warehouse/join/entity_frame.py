@@ -9,6 +9,7 @@ from typing import Any
 import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
+from pandas.api.types import infer_dtype
 
 from runner.errors import RunnerError
 from runner.warehouse.join.join_parts import JoinColumn, JoinView
@@ -16,6 +17,31 @@ from runner.warehouse.join.view_plan import EVENT_TIMESTAMP, KindOf, check_names
 
 _ROW = "spine_row"
 _UTC = pa.timestamp("us", tz="UTC")
+_TIME_KINDS = {"datetime64", "datetime", "date", "string", "empty"}
+# By the kind of the feature table's key: what a key goes up as, and how to make it so. A key of
+# another kind (uuid, enum …) goes up as text.
+_TARGETS = {
+    "integer": pa.int64(),
+    "text": pa.string(),
+    "date": pa.date32(),
+    "timestamp": _UTC,
+    "timestamptz": _UTC,
+    "bool": pa.bool_(),
+    "DATE": pa.date32(),
+    "DATETIME": _UTC,
+    "TIMESTAMP": _UTC,
+    "BOOL": pa.bool_(),
+}
+_NO_KEYS = {"float4", "float8", "numeric", "FLOAT64", "NUMERIC", "BIGNUMERIC"}
+_CASTS = {
+    "integer": "frame[{0!r}].astype('Int64')",
+    "date": "pd.to_datetime(frame[{0!r}]).dt.date",
+    "timestamp": "pd.to_datetime(frame[{0!r}], utc=True)",
+    "timestamptz": "pd.to_datetime(frame[{0!r}], utc=True)",
+    "DATE": "pd.to_datetime(frame[{0!r}]).dt.date",
+    "DATETIME": "pd.to_datetime(frame[{0!r}], utc=True)",
+    "TIMESTAMP": "pd.to_datetime(frame[{0!r}], utc=True)",
+}
 
 
 @dataclass(frozen=True)
@@ -82,7 +108,25 @@ def _frame_timestamp(frame: pd.DataFrame) -> str:
 
 
 def _in_utc(times: pd.Series[Any]) -> pd.Series[Any]:
-    return pd.to_datetime(times, utc=True)
+    """Return `times` in UTC: times as they are, texts as ISO 8601 writes them.
+
+    A number is refused: seconds, milliseconds and nanoseconds since 1970 look alike.
+    """
+    name = times.name
+    if infer_dtype(times, skipna=True) not in _TIME_KINDS:
+        raise RunnerError(
+            f"column {name} of the entity DataFrame holds {times.dtype}, which names no time",
+            hint=f"convert it, such as pd.to_datetime(frame[{str(name)!r}], unit='s', utc=True) "
+            "for seconds since 1970",
+        )
+    try:
+        return pd.to_datetime(times, utc=True, format="ISO8601")
+    except (ValueError, TypeError, OverflowError) as error:
+        raise RunnerError(
+            f"column {name} of the entity DataFrame holds what is no time of the years 1678 to "
+            f"2261: {error}",
+            hint="convert the column with pd.to_datetime(…, utc=True) first",
+        ) from error
 
 
 def _arrow(frame: pd.DataFrame) -> pa.Table:
@@ -105,23 +149,32 @@ def _key(values: pa.ChunkedArray, column: JoinColumn, kind: str) -> pa.ChunkedAr
     """Return `values` in the type of the feature table's key, without loss."""
     if pa.types.is_dictionary(values.type):
         values = values.cast(values.type.value_type)
+    if pa.types.is_null(values.type):
+        return values.cast(pa.string())
+    if pa.types.is_nested(values.type):
+        raise _unfit(column, kind, f"it holds {values.type}")
+    if kind in _NO_KEYS:
+        raise RunnerError(
+            f"join key {column.name} is {column.type} in its feature table; a join key is an "
+            "integer, text, boolean or time",
+            hint=f"cast {column.name} to bigint or text in the SQL of its dbt model",
+        )
     is_text = pa.types.is_string(values.type) or pa.types.is_large_string(values.type)
-    target = {"integer": pa.int64(), "text": pa.string()}.get(kind, values.type)
+    if is_text != (kind not in _TARGETS or kind == "text"):
+        raise _unfit(column, kind, f"it holds {values.type}")
     try:
-        if pa.types.is_null(values.type):
-            return values.cast(pa.string())
-        if kind in {"integer", "text"} and is_text != (kind == "text"):
-            raise _unfit(column, kind, f"it holds {values.type}")
-        return values.cast(target)
-    except pa.ArrowInvalid as error:
+        return values.cast(_TARGETS.get(kind, pa.string()))
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
         raise _unfit(column, kind, str(error)) from error
 
 
 def _unfit(column: JoinColumn, kind: str, reason: str) -> RunnerError:
+    name = column.name
     return RunnerError(
-        f"join key {column.name} of the entity DataFrame does not fit the feature table's "
+        f"join key {name} of the entity DataFrame does not fit the feature table's "
         f"{column.type}: {reason}",
-        hint=f"convert {column.name} to {kind} values first",
+        hint=f"convert it first: frame[{name!r}] = "
+        + _CASTS.get(kind, "frame[{0!r}].astype(str)").format(name),
     )
 
 

@@ -91,6 +91,8 @@ class JoinView:
         True: a row created after the spine row's timestamp is invisible.
     is_indexed
         True when an index on (keys, timestamp) exists: it decides the strategy.
+    text_keys
+        Spine names of the keys that are compared by their text, such as an enum's with a text.
     """
 
     name: str
@@ -103,6 +105,7 @@ class JoinView:
     ttl: timedelta | None
     knowledge_time: bool
     is_indexed: bool
+    text_keys: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import timedelta
 from typing import Any
@@ -117,7 +118,7 @@ def view_of(
 
 
 def check_names(names: Sequence[str], views: Sequence[JoinView]) -> None:
-    """Check that the spine's columns `names` hold every join key and no feature's name.
+    """Check that the spine's columns `names` hold every join key, and that no two names are equal.
 
     Raises
     ------
@@ -138,22 +139,41 @@ def check_names(names: Sequence[str], views: Sequence[JoinView]) -> None:
                 f"column {taken[0]} of the spine has the name of a feature of {view.name}",
                 hint="rename it in the spine, or pass full_feature_names=True",
             )
+    outputs = Counter(feature.output for view in views for feature in view.features)
+    for name, count in outputs.items():
+        if count > 1:
+            raise RunnerError(
+                f"{count} features have the name {name} in the answer: "
+                + ", ".join(
+                    f"{view.name}:{feature.column.name}"
+                    for view in views
+                    for feature in view.features
+                    if feature.output == name
+                ),
+                hint="rename one of them, or pass full_feature_names=True",
+            )
 
 
 def check_key_types(
-    types: Mapping[str, JoinColumn], views: Sequence[JoinView], kind_of: KindOf
+    types: Mapping[str, JoinColumn],
+    views: Sequence[JoinView],
+    comparison: Callable[[JoinColumn, JoinColumn], str],
 ) -> None:
-    """Check that no join key is text on one side only.
+    """Check that each join key can be compared with the spine's.
+
+    Parameters
+    ----------
+    comparison
+        Names how the warehouse compares two columns; empty where it cannot.
 
     Raises
     ------
     RunnerError
-        Naming the first key that is.
+        Naming the first key that cannot.
     """
     for view in views:
         for key, column in view.keys:
-            kinds = {kind_of(types[key]), kind_of(column)}
-            if len(kinds) == 2 and "text" in kinds:
+            if not comparison(types[key], column):
                 raise RunnerError(
                     f"join key {key} is {types[key].type} in the spine "
                     f"but {column.type} in feature view {view.name}",

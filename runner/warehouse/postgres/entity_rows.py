@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 
@@ -22,7 +22,7 @@ from runner.warehouse.join.view_plan import (
     strip_semicolon,
 )
 from runner.warehouse.postgres.join_plan import describe
-from runner.warehouse.postgres.types import TIMES, family, utc
+from runner.warehouse.postgres.types import TIMES, comparison, family, uploaded_type, utc
 
 _UPLOAD = "entity_rows"
 
@@ -41,18 +41,23 @@ def query_rows(connection: psycopg.Connection, query: str, views: Sequence[JoinV
     names = tuple(column.name for column in columns)
     check_names(names, views)
     types = {column.name: column for column in columns}
-    check_key_types(types, views, family)
-    # A comparison across families (bigint = numeric) is right, but no index serves it.
-    served = [
-        replace(
-            view,
-            is_indexed=view.is_indexed
-            and all(family(types[key]) == family(column) for key, column in view.keys),
-        )
-        for view in views
-    ]
+    check_key_types(types, views, comparison)
     spine = JoinSpine(query, columns, timestamp, free_name(names, views))
+    served = [_compared(view, types) for view in views]
     return EntityRows(spine, served, names, returned=columns)
+
+
+def _compared(view: JoinView, types: Mapping[str, JoinColumn]) -> JoinView:
+    """Return `view` with the way its keys are compared with spine columns of these `types`.
+
+    A comparison across families (bigint = numeric) is right, but no index serves it.
+    """
+    how = {key: comparison(types[key], column) for key, column in view.keys}
+    return replace(
+        view,
+        is_indexed=view.is_indexed and set(how.values()) <= {"index"},
+        text_keys=frozenset(key for key, name in how.items() if name == "text"),
+    )
 
 
 def range_rows(
@@ -91,13 +96,16 @@ def frame_rows(frame: pd.DataFrame, views: Sequence[JoinView]) -> EntityRows:
         If a column is missing or cannot be what the feature table's key is.
     """
     parts = split_frame(frame, views, family)
+    keys = tuple(replace(key, type=uploaded_type(key)) for key in parts.keys)
+    types = {key.name: key for key in keys}
     spine = JoinSpine(
         query=f'select * from pg_temp."{_UPLOAD}"',
-        columns=(*parts.keys, JoinColumn(parts.timestamp, "timestamptz")),
+        columns=(*keys, JoinColumn(parts.timestamp, "timestamptz")),
         timestamp=parts.timestamp,
         row=parts.row,
         is_numbered=True,
     )
+    served = [_compared(view, types) for view in views]
     return EntityRows(
-        spine, list(views), parts.names, upload=(_UPLOAD, parts.uploaded), beside=parts.own
+        spine, served, parts.names, upload=(_UPLOAD, parts.uploaded), beside=parts.own
     )

@@ -11,10 +11,11 @@ import psycopg
 from runner.bytes_billed import Expected
 from runner.errors import RunnerError
 from runner.settings import PostgresAddress
+from runner.warehouse.postgres.session_settings import READ_ONLY, settings_sql
 
 
 class PostgresEstimates:
-    """A connection that cannot write, and asks the planner only: no query is run.
+    """A transaction that cannot write, and asks the planner only: no query is run.
 
     Attributes
     ----------
@@ -45,9 +46,10 @@ class PostgresEstimates:
             If PostgreSQL does not accept the query.
         """
         try:
-            explained: Any = self._connection.execute(
-                b"explain (format json) " + query.encode()
-            ).fetchone()
+            with self._connection.transaction():  # a savepoint: a refusal ends only this
+                explained: Any = self._connection.execute(
+                    b"explain (format json) " + query.encode()
+                ).fetchone()
         except psycopg.OperationalError:
             raise
         except psycopg.Error as error:
@@ -58,7 +60,8 @@ class PostgresEstimates:
 
 @contextmanager
 def open_estimates(address: PostgresAddress) -> Iterator[PostgresEstimates]:
-    """Open a connection that cannot write."""
-    with psycopg.connect(**address.conninfo, autocommit=True) as connection:  # type: ignore[arg-type]
-        connection.execute("set default_transaction_read_only = on")
+    """Open a transaction that cannot write."""
+    with psycopg.connect(**address.conninfo) as connection:  # type: ignore[arg-type]
+        connection.execute(READ_ONLY)
+        connection.execute(settings_sql().encode())
         yield PostgresEstimates(connection)

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 import psycopg
 
+from runner.sql import text_postgres
+
+# A table's own index does not cover the tables that inherit from it. That of a partitioned table is
+# valid only if every partition has one.
 _INDEXES = """
 select
     i.indisunique and i.indimmediate as is_unique,
@@ -20,10 +24,13 @@ select
 from pg_index as i
 inner join pg_class as c on c.oid = i.indexrelid
 inner join pg_am as am on am.oid = c.relam
-where i.indrelid = to_regclass(%s)
+inner join pg_class as t on t.oid = i.indrelid
+where i.indrelid = to_regclass({table})
   and i.indisvalid
+  and i.indisready
   and i.indpred is null
   and am.amname = 'btree'
+  and (t.relkind = 'p' or not exists (select from pg_inherits as h where h.inhparent = t.oid))
 """
 
 
@@ -37,42 +44,38 @@ where oid = to_regclass(%s)
 
 
 @dataclass(frozen=True)
-class IndexCheck:
+class TableIndexes:
     """What the indexes of a table are good for.
 
     Attributes
     ----------
-    is_usable
-        One begins with the join keys, in any order, and goes on with the event timestamp.
-    rules_out_ties
-        A unique one holds nothing but join keys and timestamps: no two rows are equally new.
+    indexes
+        Of each whether it is unique, and its columns; None is an expression.
     """
 
-    is_usable: bool
-    rules_out_ties: bool
+    indexes: Sequence[tuple[bool, Sequence[str | None]]]
+
+    def key_order(self, keys: Sequence[str], timestamp: str) -> tuple[str, ...] | None:
+        """Return `keys` as an index has them that goes on with `timestamp`; None without one."""
+        width = len(keys)
+        for _, columns in self.indexes:
+            if set(columns[:width]) == set(keys) and columns[width : width + 1] == [timestamp]:
+                return tuple(filter(None, columns[:width]))
+        return None
+
+    def is_unique(self, columns: Collection[str]) -> bool:
+        """Tell whether no two rows have equal values in `columns`, none of them null."""
+        return any(unique and set(parts) <= set(columns) for unique, parts in self.indexes)
 
 
-def check_indexes(
-    connection: psycopg.Connection,
-    table: str,
-    keys: Sequence[str],
-    timestamp: str,
-    created: str | None = None,
-) -> IndexCheck:
-    """Look up the indexes of `table`, a name as it stands behind `from`.
+def indexes_sql(table: str) -> str:
+    """Return the query for the rows of `TableIndexes` of `table`, as it stands behind `from`."""
+    return _INDEXES.format(table=text_postgres(table))
 
-    Parameters
-    ----------
-    created
-        The created timestamp, where it takes part in the choice of the newest row.
-    """
-    identity = {*keys, timestamp, *([created] if created else [])}
-    usable = rules_out_ties = False
-    for is_unique, columns in connection.execute(_INDEXES, [table]).fetchall():
-        leading, following = set(columns[: len(keys)]), columns[len(keys) : len(keys) + 1]
-        usable |= leading == set(keys) and following == [timestamp]
-        rules_out_ties |= is_unique and set(columns) <= identity
-    return IndexCheck(usable, rules_out_ties)
+
+def table_indexes(connection: psycopg.Connection, table: str) -> TableIndexes:
+    """Look up the indexes of `table`, a name as it stands behind `from`."""
+    return TableIndexes(connection.execute(indexes_sql(table).encode()).fetchall())
 
 
 def index_advice(

@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 import psycopg
+from psycopg.postgres import types as registry
 
 from runner import console
 from runner.errors import RunnerError
@@ -16,7 +17,7 @@ from runner.warehouse.join.view_plan import (
     strip_semicolon,
     view_of,
 )
-from runner.warehouse.postgres.indexes import check_indexes, index_advice
+from runner.warehouse.postgres.indexes import index_advice, table_indexes
 from runner.warehouse.postgres.types import column_of
 
 
@@ -35,8 +36,22 @@ def describe(connection: psycopg.Connection, query: str, what: str) -> tuple[Joi
     if result.status != psycopg.pq.ExecStatus.COMMAND_OK:
         reason = result.get_error_message("utf-8").strip()
         raise RunnerError(f"{what}: {reason}", hint="try the SQL in psql; run `dbt build` first")
+    types = [result.ftype(i) for i in range(result.nfields)]
+    own = _own_types(connection, types)
     names = ((result.fname(i) or b"").decode() for i in range(result.nfields))
-    return tuple(column_of(name, result.ftype(i)) for i, name in enumerate(names))
+    return tuple(
+        JoinColumn(name, own[oid]) if oid in own else column_of(name, oid)
+        for name, oid in zip(names, types, strict=True)
+    )
+
+
+def _own_types(connection: psycopg.Connection, types: Iterable[int]) -> dict[int, str]:
+    """Return the names of those of `types` that a database has defined for itself."""
+    own = [oid for oid in types if registry.get(oid) is None]
+    if not own:
+        return {}
+    query = "select oid::int8, format_type(oid, null) from pg_type where oid = any(%s)"
+    return dict(connection.execute(query, [own]).fetchall())
 
 
 def source_of(data_source: Any) -> str:
@@ -68,20 +83,20 @@ def plan_views(
             knowledge_time=knowledge_time,
         )
         is_table = not source.startswith("(")
-        views.append(_with_index(connection, planned) if is_table else planned)
+        views.append(with_index(connection, planned) if is_table else planned)
     return views
 
 
-def _with_index(connection: psycopg.Connection, view: JoinView) -> JoinView:
+def with_index(connection: psycopg.Connection, view: JoinView) -> JoinView:
     """Return the view of a table with what its indexes allow; advises one where it has none."""
     created = view.created.name if view.created and view.knowledge_time else None
-    index = (view.source, [column.name for _, column in view.keys], view.timestamp.name, created)
-    check = check_indexes(connection, *index)
-    advice = None if check.is_usable else index_advice(connection, *index)
-    if advice:
+    keys, stamp = [column.name for _, column in view.keys], view.timestamp.name
+    indexes = table_indexes(connection, view.source)
+    is_indexed = indexes.key_order(keys, stamp) is not None
+    if not is_indexed and (advice := index_advice(connection, view.source, keys, stamp, created)):
         console.warn(f"{advice[0]}; {advice[1]}")
-    tie_break = () if check.rules_out_ties else view.tie_break
-    return replace(view, tie_break=tie_break, is_indexed=check.is_usable)
+    has_ties = not indexes.is_unique({*keys, stamp, *filter(None, [created])})
+    return replace(view, tie_break=view.tie_break if has_ties else (), is_indexed=is_indexed)
 
 
 def source_columns(connection: psycopg.Connection, data_source: Any, source: str) -> SourceColumns:

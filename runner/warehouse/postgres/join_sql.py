@@ -10,21 +10,29 @@ Each view is joined by one of two strategies:
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from collections.abc import Sequence
 
 from runner.sql import quote
 from runner.warehouse.join.join_parts import JoinColumn, JoinSpine, JoinView, listed
+from runner.warehouse.join.sql_names import alias_suffix
 from runner.warehouse.postgres.lateral import lateral_join
 from runner.warehouse.postgres.merge import merge_ctes, merge_join
-from runner.warehouse.postgres.types import comparable, output, utc
+from runner.warehouse.postgres.types import (
+    comparable,
+    output,
+    spine_output,
+    utc,
+    whole_second,
+)
+
+_NAME_BYTES = 63
 
 
 def point_in_time_query(
     spine: JoinSpine, views: Sequence[JoinView], columns: Sequence[JoinColumn], block_rows: int
 ) -> str:
-    """Return the SQL that joins `views` to `spine`: row number, `columns`, features.
+    """Return the SQL that joins `views` to `spine`: row number, `columns`, features, in this order.
 
     Rows come in blocks of `block_rows`, the spine's first ones first: each block is visited in key
     order, and the reader restores the order within it by row number. That spares the server
@@ -35,18 +43,18 @@ def point_in_time_query(
     columns
         Those of the spine's columns to return.
     """
-    suffix = _free_suffix([view.source for view in views])
+    suffix = alias_suffix([view.source for view in views])
     spine_alias = f"spine{suffix}"
-    ctes = [_spine_cte(spine, spine_alias)]
+    ctes = [_spine_cte(spine, views, spine_alias)]
     outputs = [f"{spine_alias}.{quote(spine.row)}"]
     outputs += [_spine_output(column, spine, spine_alias) for column in columns]
     joins = []
     for number, view in enumerate(views, start=1):
         alias = f"v{number}{suffix}"
-        for position, feature in enumerate(view.features, start=1):
-            name = quote(feature.output)
-            inner = name if view.is_indexed else f"feature_{position} as {name}"
-            outputs.append(f"{alias}.{inner}")
+        outputs += [
+            f"{alias}.feature_{n}{_named(feature.output)}"
+            for n, feature in enumerate(view.features, start=1)
+        ]
         if view.is_indexed:
             joins.append(lateral_join(view, spine, spine_alias, alias))
         else:
@@ -100,19 +108,21 @@ def all_query(source: str, columns: Sequence[JoinColumn], window: str | None) ->
 
 
 def _plain_outputs(columns: Sequence[JoinColumn]) -> list[str]:
-    return [output(f"source.{quote(c.name)}", c, None, c.name) for c in columns]
+    return [output(f"source.{quote(column.name)}", column) for column in columns]
 
 
-def _spine_cte(spine: JoinSpine, alias: str) -> str:
+def _spine_cte(spine: JoinSpine, views: Sequence[JoinView], alias: str) -> str:
     row = quote(spine.row)
     outputs = [row if spine.is_numbered else f"row_number() over () - 1 as {row}"]
+    keys = {key for view in views for key, _ in view.keys}
     for column in spine.columns:
         name = quote(column.name)
-        is_naive = column.name == spine.timestamp and column.type != "timestamptz"
-        if is_naive:
-            outputs.append(f"{utc(name, column.type)} as {name}")
-        else:
-            outputs.append(f"{name}::{column.type} as {name}" if spine.is_numbered else name)
+        value = f"{name}::{column.type}" if spine.is_numbered else name
+        if column.name == spine.timestamp:
+            value = utc(value, column.type)
+        elif column.name in keys:
+            value = whole_second(value, column)
+        outputs.append(name if value == name else f"{value} as {name}")
     # The query is not indented: it may hold text over several lines.
     select = f"    select\n{listed(outputs, 8)}\n    from (\n{spine.query}\n    ) as given"
     return f"{alias} as (\n{select}\n)"
@@ -122,7 +132,7 @@ def _spine_output(column: JoinColumn, spine: JoinSpine, alias: str) -> str:
     name = quote(column.name)
     if column.name == spine.timestamp:
         return f"{alias}.{name}"
-    return output(f"{alias}.{name}", column, None, column.name)
+    return spine_output(f"{alias}.{name}", column)
 
 
 def _visiting_order(spine: JoinSpine, views: Sequence[JoinView], block_rows: int) -> str:
@@ -132,9 +142,9 @@ def _visiting_order(spine: JoinSpine, views: Sequence[JoinView], block_rows: int
     return ", ".join([f"{quote(spine.row)} / {block_rows}", *keys, quote(spine.timestamp)])
 
 
-def _free_suffix(sources: Sequence[str]) -> str:
-    """Return what to add to our names so that a source's table cannot be taken for one of them."""
-    suffix = ""
-    while any(re.search(rf"\b(spine|v\d+){suffix}(_\w+)?\b", source) for source in sources):
-        suffix += "_"
-    return suffix
+def _named(name: str) -> str:
+    """Return ` as "name"`; nothing for a name that the server would cut off.
+
+    The answer's columns are named by their position, so that this is for readers of the SQL.
+    """
+    return f" as {quote(name)}" if len(name.encode()) <= _NAME_BYTES else ""

@@ -5,15 +5,16 @@ from __future__ import annotations
 from textwrap import indent
 
 from runner.sql import quote
-from runner.warehouse.join.join_parts import JoinSpine, JoinView, conditions, listed
-from runner.warehouse.postgres.types import as_type_of, comparable, interval, output
+from runner.warehouse.join.join_parts import JoinColumn, JoinSpine, JoinView, conditions, listed
+from runner.warehouse.postgres.refusals import require_time
+from runner.warehouse.postgres.types import as_type_of, comparable, exported, interval
 
 
 def lateral_join(view: JoinView, spine: JoinSpine, spine_alias: str, alias: str) -> str:
-    """Return the `left join lateral` of `view`; its columns are the features' output names."""
+    """Return the `left join lateral` of `view`; its columns are `feature_1` and so on."""
     outputs = [
-        output(f"source.{quote(f.column.name)}", f.column, f.declared, f.output)
-        for f in view.features
+        f"{exported('source.' + quote(f.column.name), f.column, f.declared)} as feature_{n}"
+        for n, f in enumerate(view.features, start=1)
     ]
     newest = _newest(view)
     if view.tie_break:
@@ -45,10 +46,20 @@ def _visible(view: JoinView, instant: str) -> list[str]:
     if view.ttl:
         oldest = as_type_of(f"({instant} - {interval(view.ttl)})", view.timestamp.type)
         found.append(f"{stamp} >= {oldest}")
+    else:
+        found.append(require_time_of(view, view.timestamp))
     if view.created and view.knowledge_time:
         created = f"source.{quote(view.created.name)}"
         found.append(f"{created} <= {as_type_of(instant, view.created.type)}")
+        found.append(require_time_of(view, view.created))
     return found
+
+
+def require_time_of(view: JoinView, column: JoinColumn) -> str:
+    """Return the condition that the time `column` of `view` is one, else the query ends."""
+    name = quote(column.name)
+    origin = f"feature view {view.name}: {column.name}"
+    return require_time(f"source.{name}", name, origin, view.source)
 
 
 def _newest(view: JoinView) -> str:

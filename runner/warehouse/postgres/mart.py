@@ -9,19 +9,26 @@ from datetime import datetime
 from typing import Any
 
 import pyarrow as pa
+from adbc_driver_manager import Error as AdbcError
 from adbc_driver_postgresql import dbapi
 from psycopg.conninfo import make_conninfo
 
 from runner.project.manifest import FeatureMart
 from runner.settings import PostgresAddress
-from runner.sql import quote, quote_table
-from runner.warehouse.mart_snapshot import missing_table
+from runner.sql import quote, quote_table, text_postgres
+from runner.warehouse.join.join_parts import JoinColumn
+from runner.warehouse.join.refusals import refusal_in
+from runner.warehouse.join.time_limits import AnswerColumn, refuse_impossible_times
+from runner.warehouse.mart_snapshot import CHANGED, EVENT_TIME, FEAST_TYPES, missing_table
+from runner.warehouse.postgres.indexes import TableIndexes, indexes_sql
 from runner.warehouse.postgres.newest_rows import (
     PostgresTable,
     existing_sql,
     newest_rows_sql,
     sample_sql,
 )
+from runner.warehouse.postgres.session_settings import settings_sql
+from runner.warehouse.postgres.types import exported
 
 _BATCH_BYTES = 512 << 10  # small, so that writing begins soon after reading
 _HALF_OF_ALL_TRANSACTIONS = 2**31
@@ -53,7 +60,11 @@ class PostgresMart:
         self, as_of: datetime, changed_since: tuple[int, datetime] | None
     ) -> Iterator[pa.RecordBatch]:
         """Return the newest valid row per entity; see `MartSnapshot`."""
-        return self.batches(self.newest_query(as_of, changed_since))
+        keys, others = self.mart.join_keys, (EVENT_TIME, CHANGED)
+        names = [*keys, *others, *(feature.name for feature in self.mart.features)]
+        columns = [AnswerColumn(name, f"feature mart {self.mart.name}: {name}") for name in names]
+        batches = self.batches(self.newest_query(as_of, changed_since))
+        return refuse_impossible_times(batches, columns)
 
     def newest_query(self, as_of: datetime, changed_since: tuple[int, datetime] | None) -> str:
         """Return the SQL that `newest_rows` runs."""
@@ -71,7 +82,7 @@ class PostgresMart:
 
     def batches(self, sql: str) -> Iterator[pa.RecordBatch]:
         """Return the result of `sql` bit by bit; the server sends as fast as we read."""
-        with self._connection.cursor() as cursor:
+        with self._connection.cursor() as cursor, _refusals():
             cursor.adbc_statement.set_options(
                 **{"adbc.postgresql.batch_size_hint_bytes": str(_BATCH_BYTES)}
             )
@@ -84,7 +95,7 @@ class PostgresMart:
 
     def _table(self, sql: str, *, use_copy: bool = True) -> pa.Table:
         """Return the whole result of `sql`; `use_copy` False for what is not a query."""
-        with self._connection.cursor() as cursor:
+        with self._connection.cursor() as cursor, _refusals():
             cursor.adbc_statement.set_options(**{"adbc.postgresql.use_copy": str(use_copy).lower()})
             cursor.execute(sql)
             return cursor.fetch_arrow_table()
@@ -96,22 +107,31 @@ class PostgresMart:
             raise missing_table(mart)
         row = found[0]
         is_table = row["kind"] in {"r", "p", "m"}
-        # An index reads `u` or `-`, then its columns.
-        indexes = [text.split("\x01") for text in row["indexes"]]
-        unique = [set(columns) for kind, *columns in indexes if kind == "u"]
+        self._check_declared_types()
+        indexes = self._indexes()
         times = {mart.timestamp_field, mart.created_timestamp_column}
         return PostgresTable(
             mart=mart,
             identity=f"{row['database']}/{row['oid']}" if is_table else "",
             horizon=row["horizon"],
-            key_order=_key_order(mart, [columns for _, *columns in indexes]),
-            has_ties=not any(columns <= {*mart.join_keys, *times} for columns in unique),
-            has_versions=not any(
-                columns <= {*mart.join_keys, mart.timestamp_field} for columns in unique
-            ),
+            key_order=indexes.key_order(mart.join_keys, mart.timestamp_field) or (),
+            has_ties=not indexes.is_unique({*mart.join_keys, *filter(None, times)}),
+            has_versions=not indexes.is_unique({*mart.join_keys, mart.timestamp_field}),
             rows=row["rows"],
             history=self._history(row["rows"]),
         )
+
+    def _indexes(self) -> TableIndexes:
+        found = self._table(indexes_sql(quote_table(self.mart.schema, self.mart.alias)))
+        return TableIndexes([(row["is_unique"], row["columns"]) for row in found.to_pylist()])
+
+    def _check_declared_types(self) -> None:
+        """Raise unless each feature can be what dbt's YAML says, as the point-in-time join does."""
+        found = self._table(_types_sql(self.mart)).to_pylist()
+        types = {row["name"]: JoinColumn(**row) for row in found}
+        for feature in self.mart.features:
+            if feature.name in types:
+                exported("", types[feature.name], FEAST_TYPES[feature.dtype])
 
     def _history(self, rows: float) -> float | None:
         mart = self.mart
@@ -126,6 +146,16 @@ class PostgresMart:
 
 
 @contextmanager
+def _refusals() -> Iterator[None]:
+    try:
+        yield
+    except (AdbcError, OSError) as error:  # the latter while rows arrive
+        if refused := refusal_in(error):
+            raise refused from error
+        raise
+
+
+@contextmanager
 def open_postgres_mart(address: PostgresAddress, mart: FeatureMart) -> Iterator[PostgresMart]:
     """Look at `mart` through a read-only, repeatable-read transaction.
 
@@ -136,46 +166,41 @@ def open_postgres_mart(address: PostgresAddress, mart: FeatureMart) -> Iterator[
     """
     with dbapi.connect(make_conninfo("", **address.conninfo), autocommit=True) as connection:
         with connection.cursor() as cursor:
-            cursor.execute("set time zone 'UTC'")
-            cursor.execute("set jit = off")
+            cursor.adbc_statement.set_options(**{"adbc.postgresql.use_copy": "false"})
             cursor.execute("begin isolation level repeatable read read only")
+            cursor.execute(settings_sql())
         yield PostgresMart(connection, mart)
 
 
-def _key_order(mart: FeatureMart, indexes: Sequence[Sequence[str]]) -> tuple[str, ...]:
-    """Return the join keys as an index orders them, if one goes on with the event timestamp."""
-    width = len(mart.join_keys)
-    for columns in indexes:
-        if set(columns[:width]) == set(mart.join_keys) and columns[width : width + 1] == [
-            mart.timestamp_field
-        ]:
-            return tuple(columns[:width])
-    return ()
-
-
 def _describe_sql(mart: FeatureMart) -> str:
-    table = f"'{quote_table(mart.schema, mart.alias)}'".replace("\\", "\\\\")
+    table = text_postgres(quote_table(mart.schema, mart.alias))
     return f"""
         select
             class.relkind::text as kind,
             class.oid::bigint as oid,
             class.reltuples::float8 as rows,
             (select oid::bigint from pg_database where datname = current_database()) as database,
-            pg_snapshot_xmin(pg_current_snapshot())::text::bigint as horizon,
-            array(
-                select
-                    case when index.indisunique and index.indimmediate then 'u' else '-' end
-                    || e'\\x01' || string_agg(attribute.attname, e'\\x01' order by part.n)
-                from pg_index as index
-                cross join lateral unnest(index.indkey::smallint[]) with ordinality as part(key, n)
-                join pg_attribute as attribute
-                    on attribute.attrelid = index.indrelid and attribute.attnum = part.key
-                where
-                    index.indrelid = class.oid and index.indisvalid
-                    and index.indpred is null and index.indexprs is null
-                    and part.n <= index.indnkeyatts
-                group by index.indexrelid, index.indisunique, index.indimmediate
-            ) as indexes
+            pg_snapshot_xmin(pg_current_snapshot())::text::bigint as horizon
         from pg_class as class
         where class.oid = to_regclass({table})
+    """
+
+
+def _types_sql(mart: FeatureMart) -> str:
+    table = text_postgres(quote_table(mart.schema, mart.alias))
+    return f"""
+        select
+            attribute.attname::text as name,
+            base.typname::text as type,
+            kind.typelem <> 0 and kind.typlen = -1 as is_array
+        from pg_attribute as attribute
+        inner join pg_type as kind on kind.oid = attribute.atttypid
+        inner join pg_type as base
+            on base.oid = case
+                when kind.typelem <> 0 and kind.typlen = -1 then kind.typelem
+                when kind.typbasetype <> 0 then kind.typbasetype
+                else kind.oid
+            end
+        where attribute.attrelid = to_regclass({table})
+          and attribute.attnum > 0 and not attribute.attisdropped
     """

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from runner.sql import quote
 from runner.warehouse.join.join_parts import JoinSpine, JoinView, conditions, listed
+from runner.warehouse.postgres.lateral import require_time_of
 from runner.warehouse.postgres.types import comparable, exported, interval, utc
 
 
@@ -41,20 +42,22 @@ def _versions(
     winning = [stamp]
     where = [f"source.{quote(column.name)} is not null" for _, column in view.keys]
     where.append(f"{stamp} <= (select max({quote(spine.timestamp)}) from {spine_alias})")
+    where.append(require_time_of(view, view.timestamp))
     if view.created:
         created = utc(f"source.{quote(view.created.name)}", view.created.type)
         winning.append(f"{created} nulls first")
         if view.knowledge_time:
             known_at = f"greatest({stamp}, {created})"
             where.append(f"{created} is not null")
+            where.append(require_time_of(view, view.created))
     winning += [
         f"{comparable('source.' + quote(column.name), column)} nulls first"
         for column in view.tie_break
     ]
     outputs = [f"row_number() over (order by {', '.join(winning)}) as version"]
     outputs += [
-        f"source.{quote(column.name)} as {key}"
-        for key, (_, column) in zip(keys, view.keys, strict=True)
+        f"source.{quote(column.name)}{_as_text(view, name)} as {key}"
+        for key, (name, column) in zip(keys, view.keys, strict=True)
     ]
     outputs += [f"{stamp} as stamp", f"{known_at} as known_at"]
     outputs += [
@@ -70,7 +73,7 @@ def _versions(
 def _timeline(
     view: JoinView, spine: JoinSpine, spine_alias: str, alias: str, keys: list[str]
 ) -> str:
-    spine_keys = [quote(key) for key, _ in view.keys]
+    spine_keys = [f"{quote(key)}{_as_text(view, key)}" for key, _ in view.keys]
     timestamp = quote(spine.timestamp)
     versions = [*keys, "known_at as instant", "version", "null::bigint as spine_row"]
     rows = [*spine_keys, timestamp, "null::bigint", quote(spine.row)]
@@ -79,6 +82,11 @@ def _timeline(
         f"    union all\n    select {', '.join(rows)}\n    from {spine_alias}\n"
         f"    where {timestamp} is not null\n)"
     )
+
+
+def _as_text(view: JoinView, key: str) -> str:
+    """Return the cast of a key that is compared by its text."""
+    return "::text" if key in view.text_keys else ""
 
 
 def _visible(alias: str, keys: list[str]) -> str:

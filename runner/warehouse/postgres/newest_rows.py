@@ -16,7 +16,10 @@ from textwrap import indent
 
 from runner.project.manifest import FeatureMart
 from runner.sql import quote, quote_table
+from runner.warehouse.join.join_parts import JoinColumn
 from runner.warehouse.mart_snapshot import CHANGED, EVENT_TIME, oldest_valid
+from runner.warehouse.postgres.refusals import require_time
+from runner.warehouse.postgres.types import whole_second
 
 _TYPES = {
     "int64": "bigint",
@@ -79,7 +82,7 @@ def newest_rows_sql(
         changed = "true"
     else:
         changed = _changed(mart, *changed_since)
-    outputs = [_output(mart, key) for key in mart.join_keys]
+    outputs = [_key_output(mart, key) for key in mart.join_keys]
     outputs += [f"source.{quote(mart.timestamp_field)}::timestamptz as {quote(EVENT_TIME)}"]
     outputs += [f"{changed} as {quote(CHANGED)}"]
     outputs += [_output(mart, column.name) for column in mart.features]
@@ -202,9 +205,17 @@ def _visible(mart: FeatureMart, as_of: datetime) -> list[str]:
     found = [f"{stamp} <= {_instant(as_of)}"]
     if oldest := oldest_valid(mart, as_of):
         found.append(f"{stamp} >= {_instant(oldest)}")
+    else:
+        found.append(_require_time(mart, mart.timestamp_field))
     if mart.created_timestamp_column:
         found.append(f"source.{quote(mart.created_timestamp_column)} <= {_instant(as_of)}")
+        found.append(_require_time(mart, mart.created_timestamp_column))
     return found
+
+
+def _require_time(mart: FeatureMart, name: str) -> str:
+    column, table = quote(name), quote_table(mart.schema, mart.alias)
+    return require_time(f"source.{column}", column, f"feature mart {mart.name}: {name}", table)
 
 
 def _newest_first(mart: FeatureMart) -> list[str]:
@@ -225,6 +236,12 @@ def _collation(dtype: str) -> str:
 
 def _output(mart: FeatureMart, name: str) -> str:
     return f"source.{quote(name)}::{_TYPES[mart.columns[name].dtype]} as {quote(name)}"
+
+
+def _key_output(mart: FeatureMart, name: str) -> str:
+    kind = "timestamptz" if mart.columns[name].dtype == "timestamp" else ""
+    value = f"source.{quote(name)}::{_TYPES[mart.columns[name].dtype]}"
+    return f"{whole_second(value, JoinColumn(name, kind))} as {quote(name)}"
 
 
 def _instant(moment: datetime) -> str:

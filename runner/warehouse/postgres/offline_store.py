@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime
 from functools import partial
+from itertools import chain
 from typing import Any, Literal
 
 import pandas as pd
@@ -35,7 +36,12 @@ from runner.errors import RunnerError
 from runner.settings import load_settings
 from runner.sql import quote
 from runner.warehouse.join.arrow_order import BLOCK_ROWS
-from runner.warehouse.join.arrow_retrieval_job import Request, TimeRange
+from runner.warehouse.join.arrow_retrieval_job import (
+    Request,
+    TimeRange,
+    answer_columns,
+    pulled_columns,
+)
 from runner.warehouse.join.join_parts import EntityRows, JoinColumn, JoinView
 from runner.warehouse.join.store_request import (
     all_columns,
@@ -44,11 +50,12 @@ from runner.warehouse.join.store_request import (
     range_without_entities,
     requested_features,
 )
+from runner.warehouse.join.time_limits import AnswerColumn
 from runner.warehouse.postgres.entity_rows import frame_rows, query_rows, range_rows
 from runner.warehouse.postgres.join_plan import describe, plan_views, source_columns, source_of
 from runner.warehouse.postgres.join_sql import all_query, latest_query, point_in_time_query
 from runner.warehouse.postgres.retrieval_job import PointInTimeRetrievalJob, spine_limits
-from runner.warehouse.postgres.session import conninfo
+from runner.warehouse.postgres.session import conninfo, opening
 from runner.warehouse.postgres.types import as_type_of
 
 _VARIABLES = {
@@ -75,9 +82,11 @@ class PointInTimePostgreSQLOfflineStoreConfig(PostgreSQLOfflineStoreConfig):  # 
         Memory for each sort of a retrieval, in PostgreSQL's own notation.
     """
 
-    type: Literal["runner.warehouse.postgres.offline_store.PointInTimePostgreSQLOfflineStore"] = (
-        "runner.warehouse.postgres.offline_store.PointInTimePostgreSQLOfflineStore"
-    )
+    type: Literal[
+        "runner.warehouse.postgres.offline_store.PointInTimePostgreSQLOfflineStore",
+        # Version 0.1 wrote this one.
+        "runner.features.postgres.offline_store.PointInTimePostgreSQLOfflineStore",
+    ] = "runner.warehouse.postgres.offline_store.PointInTimePostgreSQLOfflineStore"
     sslmode: str | None = "prefer"
     knowledge_time: bool = True
     work_mem: str = "64MB"
@@ -135,7 +144,7 @@ class PointInTimePostgreSQLOfflineStore(PostgreSQLOfflineStore):  # type: ignore
             if rows.upload is None:
                 describe(connection, query, "the point-in-time query")
         return PointInTimeRetrievalJob(
-            Request(query, rows.spine.row, rows.upload, rows.beside),
+            Request(query, answer_columns(rows), rows.spine.row, rows.upload, rows.beside),
             config,
             full_feature_names=full_feature_names,
             on_demand_feature_views=OnDemandFeatureView.get_requested_odfvs(
@@ -171,9 +180,11 @@ class PointInTimePostgreSQLOfflineStore(PostgreSQLOfflineStore):  # type: ignore
             )
             window = _window(connection, pulled.timestamps[0], start_date, end_date)
         query = latest_query(source, *pulled, window or "true")
+        answer = pulled_columns(data_source.name, chain(*pulled))
         if not pulled.keys:
             query = f"select *, '' as {quote(DUMMY_ENTITY_ID)} from (\n{query}\n) as latest"
-        return PointInTimeRetrievalJob(Request(query), config)
+            answer = (*answer, AnswerColumn(DUMMY_ENTITY_ID, ""))
+        return PointInTimeRetrievalJob(Request(query, answer), config)
 
     @staticmethod
     def pull_all_from_table_or_query(
@@ -198,7 +209,10 @@ class PointInTimePostgreSQLOfflineStore(PostgreSQLOfflineStore):  # type: ignore
                 created_timestamp_column,
             )
             window = _window(connection, columns.at(timestamp_field), start_date, end_date)
-        return PointInTimeRetrievalJob(Request(all_query(source, chosen, window)), config)
+        request = Request(
+            all_query(source, chosen, window), pulled_columns(data_source.name, chosen)
+        )
+        return PointInTimeRetrievalJob(request, config)
 
 
 def _entity_rows(
@@ -235,11 +249,13 @@ def _describing(config: RepoConfig) -> Iterator[psycopg.Connection]:
     """Connect in order to ask about columns and indexes; nothing is read or written."""
     store = config.offline_store
     try:
-        connection = psycopg.connect(conninfo(store), autocommit=True)
+        connection = psycopg.connect(conninfo(store))
     except psycopg.OperationalError as error:
         raise RunnerError(
             f"cannot reach PostgreSQL at {store.host}:{store.port}: {error}",
             hint="run `runner up`, or set PGHOST and PGPORT to a server that is running",
         ) from error
     with connection:
+        for statement in opening(store):
+            connection.execute(statement.encode())
         yield connection

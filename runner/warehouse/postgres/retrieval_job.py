@@ -16,8 +16,9 @@ from feast.saved_dataset import SavedDatasetStorage
 
 from runner.sql import quote
 from runner.warehouse.join.arrow_order import in_spine_order
-from runner.warehouse.join.arrow_retrieval_job import ArrowRetrievalJob, Request, joined
+from runner.warehouse.join.arrow_retrieval_job import ArrowRetrievalJob, Request, joined, named
 from runner.warehouse.join.join_parts import JoinSpine
+from runner.warehouse.join.time_limits import AnswerColumn, refuse_impossible_times
 from runner.warehouse.postgres.session import connect
 from runner.warehouse.postgres.types import utc
 
@@ -45,24 +46,28 @@ class PointInTimeRetrievalJob(ArrowRetrievalJob, PostgreSQLRetrievalJob):  # typ
 
         On-demand feature views are not applied; `to_arrow` applies them.
         """
-        with connect(self.config.offline_store, timeout) as session:
-            if self._request.upload:
-                name, rows = self._request.upload
+        upload = self._request.upload
+        with connect(self.config.offline_store, timeout, writes=upload is not None) as session:
+            if upload:
+                name, rows = upload
                 session.upload(rows, name)
             with session.read(self._request.query) as reader:
                 yield self._in_order(reader)
 
     def _in_order(self, reader: pa.RecordBatchReader) -> pa.RecordBatchReader:
         request = self._request
-        batches = self._counted(reader)
-        if request.row is None:
-            return pa.RecordBatchReader.from_batches(reader.schema, batches)
-        schema = reader.schema.remove(reader.schema.get_field_index(request.row))
-        ordered = in_spine_order(batches, request.row)
+        row = [] if request.row is None else [AnswerColumn(request.row, "")]
+        columns = [*row, *request.columns]
+        fields = zip(reader.schema, columns, strict=True)
+        schema = pa.schema([field.with_name(column.name) for field, column in fields])
+        batches = named(refuse_impossible_times(self._counted(reader), columns), schema)
+        if request.row is not None:
+            batches = in_spine_order(batches, request.row)
+            schema = schema.remove(0)
         if request.beside is not None:
-            ordered = joined(request.beside, ordered)
+            batches = joined(request.beside, batches)
             schema = pa.schema([*request.beside.schema, *schema])
-        return pa.RecordBatchReader.from_batches(schema, ordered)
+        return pa.RecordBatchReader.from_batches(schema, batches)
 
     def _to_arrow_internal(self, timeout: int | None = None) -> pa.Table:
         with self.to_arrow_batches(timeout) as reader:
@@ -83,7 +88,7 @@ class PointInTimeRetrievalJob(ArrowRetrievalJob, PostgreSQLRetrievalJob):  # typ
         """
         with (
             self.to_arrow_batches(timeout) as reader,
-            connect(self.config.offline_store, timeout) as session,
+            connect(self.config.offline_store, timeout, writes=True) as session,
         ):
             table = storage.postgres_options._table  # Feast offers no other way
             session.store(reader, table, replace=bool(allow_overwrite))

@@ -1,8 +1,8 @@
 """Arrow in and out of PostgreSQL, through ADBC: binary COPY decoded in C, no Python per value.
 
-A session is read-only but for its own temporary tables, works in UTC, and ends with the process:
-a query whose client was killed stops within seconds, a temporary table goes with its session.
-Ctrl-C cancels the running query on the server.
+A session is one transaction, read-only but for its own temporary tables, so that a pooler cannot
+part it. It ends with the process: a query whose client was killed stops within seconds, and a
+temporary table is gone. Ctrl-C cancels the running query on the server.
 """
 
 from __future__ import annotations
@@ -19,6 +19,8 @@ from psycopg.conninfo import make_conninfo
 
 from runner.errors import RunnerError
 from runner.sql import quote
+from runner.warehouse.join.refusals import refusal_in
+from runner.warehouse.postgres.session_settings import READ_ONLY, READ_WRITE, settings_sql
 
 # The size of one batch, and with it the memory a stream needs beside what its reader keeps.
 BATCH_BYTES = 2 * 2**20
@@ -26,7 +28,7 @@ _BATCH_OPTION = "adbc.postgresql.batch_size_hint_bytes"
 
 
 class PostgresSession:
-    """A read-only session; made by `connect`."""
+    """A session of one transaction; made by `connect`."""
 
     def __init__(self, connection: Any, worker: ThreadPoolExecutor) -> None:
         self._connection = connection
@@ -36,10 +38,9 @@ class PostgresSession:
         """Copy `table` into a new temporary table `name` and gather its statistics."""
 
         def work(cursor: Any) -> None:
-            cursor.execute("set transaction read write")
             cursor.adbc_ingest(name, table, mode="create", temporary=True)
             cursor.execute(f"analyze pg_temp.{quote(name)}")
-            self._connection.commit()
+            cursor.execute(READ_ONLY)
 
         with self._connection.cursor() as cursor:
             self._wait(cursor, self._worker.submit(work, cursor), "cannot upload the entity rows")
@@ -55,7 +56,6 @@ class PostgresSession:
         schema, _, name = table.rpartition(".")
         mode = "replace" if replace else "create"
         with self._connection.cursor() as cursor, _failures(f"cannot write table {table}"):
-            cursor.execute("set transaction read write")
             cursor.adbc_ingest(
                 _unquoted(name),
                 reader,
@@ -117,35 +117,44 @@ def _next(reader: Any) -> pa.RecordBatch | None:
 
 
 @contextmanager
-def connect(config: Any, timeout: int | None = None) -> Iterator[PostgresSession]:
+def connect(
+    config: Any, timeout: int | None = None, *, writes: bool = False
+) -> Iterator[PostgresSession]:
     """Open a session for Feast's PostgreSQL `config`.
 
     Parameters
     ----------
     timeout
         Seconds after which the server gives up on a statement; None: never.
+    writes
+        Whether `upload` or `store` is to be called.
     """
     with _failures(f"cannot reach PostgreSQL at {config.host}:{config.port}"):
-        connection = dbapi.connect(conninfo(config, timeout))
+        connection = dbapi.connect(conninfo(config))
     with connection, ThreadPoolExecutor(1, thread_name_prefix="arrow") as worker:
+        with connection.cursor() as cursor, _failures("cannot set the session"):
+            cursor.adbc_statement.set_options(**{"adbc.postgresql.use_copy": "false"})
+            for statement in opening(config, timeout, writes=writes):
+                cursor.execute(statement)
         yield PostgresSession(connection, worker)
 
 
-def conninfo(config: Any, timeout: int | None = None) -> str:
-    """Return libpq's connection string for a read-only session of `config`."""
+def opening(config: Any, timeout: int | None = None, *, writes: bool = False) -> tuple[str, str]:
+    """Return what begins each transaction of ours for `config`."""
     search_path = config.db_schema or "public"
     if search_path != "public":
         search_path += ",public"
-    settings = {
-        "search_path": search_path.replace(" ", ""),
-        "timezone": "UTC",
-        "datestyle": "ISO",
-        "default_transaction_read_only": "on",
-        "client_connection_check_interval": "2s",
-        "jit": "off",  # compiling takes longer than the joins of a few million rows gain
-        "work_mem": config.work_mem,
-        "statement_timeout": f"{timeout or 0}s",
-    }
+    settings = settings_sql(
+        search_path=search_path.replace(" ", ""),
+        client_connection_check_interval="2s",
+        work_mem=config.work_mem,
+        statement_timeout=f"{timeout or 0}s",
+    )
+    return READ_WRITE if writes else READ_ONLY, settings
+
+
+def conninfo(config: Any) -> str:
+    """Return libpq's connection string for `config`."""
     return make_conninfo(
         host=config.host,
         port=config.port,
@@ -158,7 +167,6 @@ def conninfo(config: Any, timeout: int | None = None) -> str:
         sslrootcert=config.sslrootcert_path,
         keepalives_idle=config.keepalives_idle,
         application_name="runner",
-        options=" ".join(f"-c {name}={value}" for name, value in settings.items()),
     )
 
 
@@ -173,6 +181,8 @@ def _failures(what: str) -> Iterator[None]:
     try:
         yield
     except (AdbcError, OSError, pa.ArrowException) as error:
+        if refused := refusal_in(error):
+            raise refused from error
         raise RunnerError(
             f"{what}: {str(error).partition('Query was:')[0].strip()}",
             hint="run `runner status` to see the servers, `job.to_sql()` to see the query",

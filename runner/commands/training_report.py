@@ -1,0 +1,45 @@
+"""What `runner train` produced, as tables, and the next command."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from runner import console
+from runner.commands.training import TrainingResult
+
+_SLICE_COLUMNS = ["slice", "values", "not scored", "lowest", "test rows", "score"]
+_INTERVAL = "95 % of resamples"
+
+
+def show_training(trained: TrainingResult, recipe: Path) -> None:
+    """Print the version's scores, where it is worst, and whether it is the champion."""
+    console.result_table(
+        f"{trained.registered_model_name} version {trained.version}, run {trained.run_id}",
+        ["scorer", "training rows", "test rows", _INTERVAL],
+        [
+            [name, f"{a:.4f}", f"{b:.4f}", "{:.4f} to {:.4f}".format(*trained.intervals[name])]
+            for name, (a, b) in trained.scores.items()
+        ],
+    )
+    if trained.decision_threshold is not None:
+        console.result(f"decision threshold {trained.decision_threshold:.4g}")
+    if trained.slices:
+        console.result_table(
+            f"Where {next(iter(trained.scores))} is lowest; every slice is in the run's slices.md",
+            [*_SLICE_COLUMNS, _INTERVAL],
+            [each.cells for each in trained.slices],
+        )
+    _show_verdict(trained, recipe)
+
+
+def _show_verdict(trained: TrainingResult, recipe: Path) -> None:
+    name = trained.registered_model_name
+    if not trained.refusals:
+        console.result("It is the champion now.")
+        console.note(f"next: runner materialize {recipe}, then runner serve {recipe}")
+        return
+    console.warn(f"the challenger, not the champion: {'; '.join(trained.refusals)}")
+    if trained.champion:
+        console.note(f"look at both: runner compare {name}@champion {name}@challenger")
+    else:
+        console.note(f"to serve it all the same: runner promote {recipe}")

@@ -1,0 +1,146 @@
+"""A fitted pipeline as ONNX, and what ONNX Runtime answers for it."""
+
+from __future__ import annotations
+
+import copy
+import warnings
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+import onnx
+import onnxruntime
+import pandas as pd
+from onnx import TensorProto
+from skl2onnx import to_onnx
+from skl2onnx.common.data_types import FloatTensorType, StringTensorType
+from sklearn.base import is_classifier
+from sklearn.compose import ColumnTransformer
+from sklearn.ensemble import ExtraTreesClassifier, RandomForestClassifier
+from sklearn.pipeline import Pipeline
+
+from runner.modelling.fitted_model import calibration_of, uncalibrated
+from runner.packaging.boosters import teach_skl2onnx
+from runner.packaging.onnx_calibration import append_calibration
+from runner.packaging.onnx_graph import PROBABILITIES, GraphWriter
+
+_OPSET = 17  # the last in which Split divides evenly without being told into how many
+_TIE = 1e-6
+"""Two classes whose shares of a forest's votes are nearer than this have as many votes.
+
+20 trees that vote 10 to 10 share 0.5 and 0.5 in scikit-learn, which then predicts the first class.
+In float32 ten times 0.05 is not 0.5, and which class is told depends on which trees voted for it.
+"""
+
+
+def export_onnx(pipeline: Pipeline, X: pd.DataFrame) -> bytes:
+    """Return the fitted pipeline as ONNX, with one input of all numbers and one of all texts.
+
+    Parameters
+    ----------
+    X
+        Model inputs, shape (n_rows, n_features), for their names and types.
+
+    Raises
+    ------
+    Exception
+        Of any type, if a part of the pipeline has no converter.
+    """
+    teach_skl2onnx()
+    calibration = calibration_of(pipeline) if is_classifier(pipeline) else None
+    # skl2onnx takes names that are identifiers of C, and renames the others on its way.
+    names = {str(name): f"c{number}" for number, name in enumerate(X)}
+    base = _renamed(uncalibrated(pipeline), names)
+    text, numeric = ([names[str(c)] for c in columns] for columns in _by_kind(X))
+    kinds = dict.fromkeys(text, StringTensorType) | dict.fromkeys(numeric, FloatTensorType)
+    options: dict[int, dict[str, bool]] = {}
+    if is_classifier(pipeline):
+        options[id(base)] = {"zipmap": False}
+    if calibration is not None and hasattr(base[-1], "decision_function"):
+        options[id(base[-1])] = {"zipmap": False, "raw_scores": True}
+    with warnings.catch_warnings():
+        # skl2onnx writes HistGradientBoosting's flags as booleans, which protobuf minds.
+        told = "Field onnx.*Expected an int, got a boolean"
+        warnings.filterwarnings("ignore", told, DeprecationWarning)
+        types = [(name, kinds[name]([None, 1])) for name in names.values()]
+        model = to_onnx(base, initial_types=types, options=options or None, target_opset=_OPSET)
+    if calibration is not None:
+        append_calibration(model, calibration)
+    elif isinstance(base[-1], RandomForestClassifier | ExtraTreesClassifier):
+        _break_ties(model, base.classes_.tolist())
+    _join_inputs(model, "numeric", TensorProto.FLOAT, numeric)
+    _join_inputs(model, "text", TensorProto.STRING, text)
+    onnx.checker.check_model(model)
+    content: bytes = model.SerializeToString()
+    return content
+
+
+class OnnxSession:
+    """An exported pipeline, loaded as serving loads it."""
+
+    def __init__(self, content: bytes) -> None:
+        onnxruntime.disable_telemetry_events()
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = 1  # the sums of the trees in the same order
+        options.log_severity_level = 3
+        self._session = onnxruntime.InferenceSession(
+            content, options, providers=["CPUExecutionProvider"]
+        )
+
+    def run(self, X: pd.DataFrame) -> list[npt.NDArray[np.generic]]:
+        """Return labels and, of a classifier, probabilities for model inputs."""
+        text, numeric = _by_kind(X)
+        inputs: dict[str, npt.NDArray[np.generic]] = {}
+        if numeric:
+            inputs["numeric"] = X[numeric].to_numpy(np.float32)
+        if text:
+            inputs["text"] = X[text].to_numpy(object)
+        outputs: list[npt.NDArray[np.generic]] = self._session.run(None, inputs)
+        return outputs
+
+
+def _by_kind(X: pd.DataFrame) -> tuple[list[str], list[str]]:
+    """Return the names of the columns that are text, and of those that are numbers."""
+    text = [str(name) for name in X if X[name].dtype == object]
+    return text, [str(name) for name in X if X[name].dtype != object]
+
+
+def _renamed(pipeline: Pipeline, names: dict[str, str]) -> Pipeline:
+    """Return the fitted pipeline with other names of its input columns."""
+    name, first = pipeline.steps[0]
+    if not isinstance(first, ColumnTransformer):  # it takes all of them, whatever their names
+        return pipeline
+    first = copy.copy(first)
+    first.transformers_ = [
+        (kind, transformer, [names[str(column)] for column in columns])
+        for kind, transformer, columns in first.transformers_
+        if len(columns)
+    ]
+    return Pipeline([(name, first), *pipeline.steps[1:]])
+
+
+def _break_ties(model: onnx.ModelProto, classes: Sequence[object]) -> None:
+    """Let the first of the classes with the most votes be the label, as in scikit-learn."""
+    graph = GraphWriter(model, "tie")
+    most = graph.node("ReduceMax", PROBABILITIES, axes=[1], keepdims=1)
+    nearly = graph.node("Sub", most, graph.constant(TensorProto.FLOAT, [1], [_TIE]))
+    among = graph.node("GreaterOrEqual", PROBABILITIES, nearly)
+    as_numbers = graph.node("Cast", among, to=TensorProto.FLOAT)
+    position = graph.node("ArgMax", as_numbers, axis=1, keepdims=0)
+    label, kind = graph.class_at(position, list(classes))
+    graph.answer(label, kind, PROBABILITIES, len(classes))
+
+
+def _join_inputs(model: onnx.ModelProto, name: str, kind: int, columns: list[str]) -> None:
+    """Replace one input per column by one input of shape (n_rows, n_columns) and a Split.
+
+    Twenty inputs cost more per request than the forest behind them.
+    """
+    if not columns:
+        return
+    graph = model.graph
+    others = [value for value in graph.input if value.name not in set(columns)]
+    del graph.input[:]
+    shape = [None, len(columns)]
+    graph.input.extend([*others, onnx.helper.make_tensor_value_info(name, kind, shape)])
+    graph.node.insert(0, onnx.helper.make_node("Split", [name], columns, axis=1))

@@ -1,0 +1,77 @@
+"""Does compiling a project ask the warehouse, or the clock? Then no compiled SQL may be kept.
+
+dbt's Jinja may run queries while it compiles, and says nowhere whether it did. What a dbt model may
+call is looked for by name: every macro that its SQL mentions, every macro that those mention, and
+so on. That finds more than is called, and never less.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+_JINJA = re.compile(r"{{.*?}}|{%.*?%}", re.DOTALL)
+_WORD = re.compile(r"[A-Za-z_]\w*")
+_ASKS = re.compile(
+    r"""\b(run_query | statement | load_result | load_relation | load_cached_relation
+         | run_started_at | invocation_id | modules\.(?!re\b|itertools\b) | get_columns_in_\w+
+         | dbt_metadata_envs | selected_resources )
+      | \badapter\s*\.\s*(?!dispatch\b|quote\w*\b) | \badapter\s*\[ | \bapi\s*\.\s*Relation
+      | \b(store|context|builtins)\b""",
+    re.VERBOSE,
+)
+# It asks whether the table exists, unless dbt builds anew: then the answer is no.
+_INCREMENTAL = "is_incremental"
+_FULL_REFRESH = "should_full_refresh"  # a project may have its own
+
+
+def asks_warehouse(manifest: Mapping[str, Any], *, full_refresh: bool) -> bool:
+    """Return whether the compiled SQL of any dbt model may depend on more than the project.
+
+    Parameters
+    ----------
+    manifest
+        The content of dbt's manifest.
+    full_refresh
+        Whether it is compiled with `--full-refresh`.
+    """
+    nodes = manifest["nodes"].values()
+    models = [node for node in nodes if node["resource_type"] in {"model", "snapshot"}]
+    if any(node.get("language", "sql") != "sql" for node in models):
+        return True
+    macros = list(manifest["macros"].values())
+    if full_refresh and _obeys_full_refresh(models, macros):
+        macros = [macro for macro in macros if macro["name"] != _INCREMENTAL]
+    return _any_asks([node["raw_code"] for node in models], macros)
+
+
+def _obeys_full_refresh(
+    models: Iterable[Mapping[str, Any]], macros: Iterable[Mapping[str, Any]]
+) -> bool:
+    """Return whether `--full-refresh` decides what `is_incremental()` says, in every dbt model."""
+    return all(node["config"].get("full_refresh") is None for node in models) and all(
+        macro["package_name"] == "dbt"
+        or (macro["name"] == _FULL_REFRESH and "flags.FULL_REFRESH" in macro["macro_sql"])
+        for macro in macros
+        if macro["name"] in {_INCREMENTAL, _FULL_REFRESH}
+    )
+
+
+def _any_asks(texts: Iterable[str], macros: Iterable[Mapping[str, Any]]) -> bool:
+    named: dict[str, list[str]] = defaultdict(list)
+    for macro in macros:
+        named[macro["name"]].append(macro["macro_sql"])
+        if "__" in macro["name"]:  # what `adapter.dispatch` may choose
+            named[macro["name"].partition("__")[2]].append(macro["macro_sql"])
+    waiting, seen = list(texts), set(texts)
+    while waiting:
+        for jinja in _JINJA.findall(waiting.pop()):
+            if _ASKS.search(jinja):
+                return True
+            for word in _WORD.findall(jinja):
+                new = set(named.pop(word, ())) - seen
+                seen |= new
+                waiting += new
+    return False

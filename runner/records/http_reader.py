@@ -1,0 +1,84 @@
+"""An MLflow server, read through its REST API."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+from urllib.parse import urlsplit
+
+from contract.mlflow_http import MlflowServer
+from contract.serving_errors import BundleError
+from runner.records.run_facts import RunFacts, VersionFacts, no_artifact, stored_file
+
+_PAGE = "100"
+
+
+class HttpReader:
+    """An MLflow server: its REST API, and its proxy for artifacts."""
+
+    def __init__(self, server: MlflowServer) -> None:
+        self._server = server
+
+    def run(self, run_id: str) -> RunFacts | None:
+        """See `RunReader`."""
+        found = self._server.get("runs/get", run_id=run_id)
+        if found is None:
+            return None
+        info, data = found["run"]["info"], found["run"]["data"]
+        return RunFacts(
+            run_id=info["run_id"],
+            experiment_id=str(info["experiment_id"]),
+            status=info["status"],
+            artifact_uri=info["artifact_uri"],
+            tags=_pairs(data.get("tags")),
+            params=_pairs(data.get("params")),
+            metrics={each["key"]: float(each["value"]) for each in data.get("metrics", ())},
+        )
+
+    def models(self) -> list[str]:
+        """See `RunReader`."""
+        pages = self._pages("registered-models/search")
+        return sorted(each["name"] for page in pages for each in page.get("registered_models", ()))
+
+    def versions(self, name: str) -> list[VersionFacts]:
+        """See `RunReader`."""
+        model = (self._server.get("registered-models/get", name=name) or {}).get("registered_model")
+        if model is None:
+            return []
+        aliases = sorted((each["alias"], str(each["version"])) for each in model.get("aliases", ()))
+        quote = '"' if "'" in name else "'"
+        pages = self._pages("model-versions/search", filter=f"name = {quote}{name}{quote}")
+        found = [each for page in pages for each in page.get("model_versions", ())]
+        return [
+            VersionFacts(
+                name,
+                str(each["version"]),
+                each.get("run_id", ""),
+                tuple(alias for alias, to in aliases if to == str(each["version"])),
+            )
+            for each in sorted(found, key=lambda each: -int(each["version"]))
+        ]
+
+    def artifact(self, run: RunFacts, path: str) -> bytes:
+        """See `RunReader`."""
+        parts = urlsplit(run.artifact_uri)
+        if parts.scheme != "mlflow-artifacts":
+            return stored_file(run, path)
+        try:
+            return self._server.read(f"{parts.path.strip('/')}/{path}")
+        except BundleError as err:
+            raise no_artifact(run, path) from err
+
+    def _pages(self, path: str, **query: str) -> Iterator[dict[str, Any]]:
+        token = ""
+        while True:
+            wanted = {**query, "max_results": _PAGE, **({"page_token": token} if token else {})}
+            page = self._server.get(path, **wanted) or {}
+            yield page
+            token = page.get("next_page_token", "")
+            if not token:
+                return
+
+
+def _pairs(listed: Iterable[Mapping[str, str]] | None) -> dict[str, str]:
+    return {each["key"]: each.get("value", "") for each in listed or ()}

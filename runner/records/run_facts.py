@@ -1,0 +1,114 @@
+"""What is read of MLflow's runs and registered versions, and how: without loading any model."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Protocol
+from urllib.parse import urlsplit
+
+from contract.model_registry import local_folder
+from runner.errors import RunnerError
+from runner.wording import did_you_mean
+
+CHAMPION = "champion"
+
+
+@dataclass(frozen=True)
+class RunFacts:
+    """A run: its tags, parameters and last metrics.
+
+    Attributes
+    ----------
+    status
+        MLflow's word: `FINISHED`, `FAILED`, `RUNNING` …
+    artifact_uri
+        Where its artifacts are.
+    """
+
+    run_id: str
+    experiment_id: str
+    status: str
+    artifact_uri: str
+    tags: Mapping[str, str]
+    params: Mapping[str, str]
+    metrics: Mapping[str, float]
+
+
+@dataclass(frozen=True)
+class VersionFacts:
+    """A version of a registered model; `aliases` are sorted."""
+
+    name: str
+    version: str
+    run_id: str
+    aliases: tuple[str, ...]
+
+
+class RunReader(Protocol):
+    """Reads one tracking store; changes nothing and creates nothing."""
+
+    def run(self, run_id: str) -> RunFacts | None:
+        """Return the run, or None if there is none."""
+
+    def models(self) -> list[str]:
+        """Return the names of the registered models, sorted."""
+
+    def versions(self, name: str) -> list[VersionFacts]:
+        """Return the model's versions, the newest first; none if there is no such model."""
+
+    def artifact(self, run: RunFacts, path: str) -> bytes:
+        """Return the content of one file of the run's artifacts.
+
+        Raises
+        ------
+        RunnerError
+            If it is not there.
+        """
+
+
+def not_registered(name: str, names: Sequence[str]) -> RunnerError:
+    """Return the error for a model that is not among the registered `names`."""
+    return RunnerError(
+        f"no model {name!r} is registered{did_you_mean(name, names)}",
+        hint=f"registered models: {', '.join(names) or 'none yet'}; `runner train` with a "
+        "recipe registers one",
+    )
+
+
+def with_alias(versions: Iterable[VersionFacts], alias: str) -> VersionFacts | None:
+    """Return the version with the alias; None if none has it."""
+    return next((version for version in versions if alias in version.aliases), None)
+
+
+def stored_file(run: RunFacts, path: str) -> bytes:
+    """Return one file of the run's artifacts on this machine or, by MLflow's client, elsewhere.
+
+    Raises
+    ------
+    RunnerError
+        If it is not there.
+    """
+    try:
+        if urlsplit(run.artifact_uri).scheme in {"", "file"}:
+            return (local_folder(run.artifact_uri) / path).read_bytes()
+        from mlflow.artifacts import download_artifacts
+        from mlflow.exceptions import MlflowException
+    except OSError as err:
+        raise no_artifact(run, path) from err
+    with TemporaryDirectory() as folder:
+        try:
+            uri = f"{run.artifact_uri.rstrip('/')}/{path}"
+            return Path(download_artifacts(artifact_uri=uri, dst_path=folder)).read_bytes()
+        except (MlflowException, OSError) as err:
+            raise no_artifact(run, path) from err
+
+
+def no_artifact(run: RunFacts, path: str) -> RunnerError:
+    """Return the error for a file that the run does not have."""
+    return RunnerError(
+        f"run {run.run_id} has no artifact {path}",
+        hint="name a run of `runner train` whose artifacts are still there",
+    )

@@ -1,0 +1,145 @@
+"""The point-in-time join of feature marts as dbt describes them, without Feast.
+
+The SQL is that of `PointInTimePostgreSQLOfflineStore`, from the same plan; only what Feast's
+objects would say comes from the manifest that they are built from. For commands that read a few
+rows, or none: Feast takes longer to import than they run.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+import pandas as pd
+import psycopg
+import pyarrow as pa
+
+from runner.errors import RunnerError
+from runner.project.manifest import EVENT_TIMESTAMP, FeatureMart, Relation, Spine
+from runner.sql import quote_table
+from runner.warehouse.join.arrow_order import BLOCK_ROWS, in_spine_order
+from runner.warehouse.join.join_parts import JoinFeature, JoinView
+from runner.warehouse.join.view_plan import SourceColumns
+from runner.warehouse.postgres.entity_rows import frame_rows, query_rows
+from runner.warehouse.postgres.join_plan import describe, with_index
+from runner.warehouse.postgres.join_sql import all_query, point_in_time_query
+from runner.warehouse.postgres.session import connect, conninfo
+from runner.warehouse.postgres.store_config import PostgresStoreConfig
+
+# Feast's names of the types that definitions are built with.
+_DECLARED: Mapping[str, str] = {
+    "int64": "INT64",
+    "int32": "INT32",
+    "float64": "DOUBLE",
+    "float32": "FLOAT",
+    "string": "STRING",
+    "bool": "BOOL",
+    "timestamp": "UNIX_TIMESTAMP",
+}
+
+MartFeatures = Sequence[tuple[FeatureMart, Sequence[str]]]
+"""Feature marts, and the names of the features to join of each."""
+
+
+def join_frame(
+    config: PostgresStoreConfig, frame: pd.DataFrame, requested: MartFeatures
+) -> pa.Table:
+    """Return the features as of each row's `event_timestamp`, in the frame's order.
+
+    Each column is named `view__feature`.
+    """
+    with _describing(config) as connection:
+        rows = frame_rows(frame, _views(connection, config, requested))
+    query = point_in_time_query(rows.spine, rows.views, rows.returned, BLOCK_ROWS)
+    with connect(config) as session:
+        if rows.upload:
+            name, uploaded = rows.upload
+            session.upload(uploaded, name)
+        with session.read(query) as reader:
+            schema = reader.schema.remove(reader.schema.get_field_index(rows.spine.row))
+            ordered = list(in_spine_order(reader, rows.spine.row))
+    return pa.Table.from_batches(ordered, schema)
+
+
+def join_query(config: PostgresStoreConfig, spine_query: str, requested: MartFeatures) -> str:
+    """Return the SQL of the join to the spine that `spine_query` selects; its tables must exist."""
+    with _describing(config) as connection:
+        rows = query_rows(connection, spine_query, _views(connection, config, requested))
+        query = point_in_time_query(rows.spine, rows.views, rows.returned, BLOCK_ROWS)
+        describe(connection, query, "the point-in-time query")
+    return query
+
+
+def labels_query(config: PostgresStoreConfig, spine: Spine, label: str) -> str:
+    """Return the SQL that reads a label and `event_timestamp` of the spine, which must exist."""
+    source = _source(spine)
+    with _describing(config) as connection:
+        columns = _columns(connection, spine, source)
+    return all_query(source, [columns.at(label), columns.at(EVENT_TIMESTAMP)], None)
+
+
+def _views(
+    connection: psycopg.Connection, config: PostgresStoreConfig, requested: MartFeatures
+) -> list[JoinView]:
+    return [_view(connection, config, mart, names) for mart, names in requested]
+
+
+def _view(
+    connection: psycopg.Connection,
+    config: PostgresStoreConfig,
+    mart: FeatureMart,
+    names: Sequence[str],
+) -> JoinView:
+    source = _source(mart)
+    columns = _columns(connection, mart, source)
+    created = mart.created_timestamp_column
+    declared = {feature.name: _DECLARED[feature.dtype] for feature in mart.features}
+    planned = JoinView(
+        name=mart.name,
+        source=source,
+        keys=tuple((key, columns.at(key)) for key in mart.join_keys),
+        timestamp=columns.at(mart.timestamp_field),
+        created=columns.at(created) if created else None,
+        features=tuple(
+            JoinFeature(columns.at(name), declared[name], f"{mart.name}__{name}") for name in names
+        ),
+        tie_break=tuple(columns.at(name) for name in declared),
+        ttl=mart.ttl,
+        knowledge_time=config.knowledge_time,
+        is_indexed=False,
+    )
+    return with_index(connection, planned)
+
+
+@dataclass(frozen=True)
+class _MartSource:
+    """The name of a mart's table, whose columns have the names that the view gives them."""
+
+    name: str
+    field_mapping: Mapping[str, str] = field(default_factory=dict)
+
+
+def _columns(connection: psycopg.Connection, relation: Relation, source: str) -> SourceColumns:
+    described = describe(
+        connection, f"select * from {source} as source", f"data source {relation.name}"
+    )
+    return SourceColumns(_MartSource(relation.name), described)
+
+
+def _source(relation: Relation) -> str:
+    return quote_table(relation.schema, relation.alias)
+
+
+@contextmanager
+def _describing(config: PostgresStoreConfig) -> Iterator[psycopg.Connection]:
+    """Connect in order to ask about columns and indexes; nothing is read or written."""
+    try:
+        connection = psycopg.connect(conninfo(config), autocommit=True)
+    except psycopg.OperationalError as err:
+        raise RunnerError(
+            f"cannot reach PostgreSQL at {config.host}:{config.port}: {err}",
+            hint="run `runner up`, or set PGHOST and PGPORT to a server that is running",
+        ) from err
+    with connection:
+        yield connection

@@ -1,0 +1,119 @@
+"""One REDIS_URL opens the same database in the runner, in Feast's online store and in serving."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from pathlib import Path
+
+import hiredis
+import pytest
+import redis
+
+from contract.redis_address import RedisAddress
+from contract.serving_errors import OnlineStoreUnavailableError
+from runner.errors import RunnerError
+from runner.online.connection import OnlineConfig, connect
+from runner.online.online_store import EnvRedisOnlineStore, EnvRedisOnlineStoreConfig
+from runner.servers.redis_server import check, embedded_binary
+from runner.settings import Settings
+from serving.features.online_client import OnlineStoreClient
+from serving.features.redis_client import RedisClient
+from tests.emulators.certificates import make_certificate
+from tests.emulators.processes import running
+from tests.emulators.redis_servers import RedisServers, one_redis
+
+pytestmark = pytest.mark.servers
+
+_KEY, _FIELD = b"readers", b"database"
+
+
+def _read(url: str) -> list[str | None]:
+    """Return what each of the three readers finds."""
+    config = OnlineConfig("shop", None, is_cluster=False)
+    with connect(Settings("local", Path(), {"REDIS_URL": url}), config) as connection:
+        found = [connection.client.hget(_KEY, _FIELD)]
+    feast = EnvRedisOnlineStore()._get_client(EnvRedisOnlineStoreConfig(connection_string=url))
+    found.append(feast.hget(_KEY, _FIELD))
+    found.append(asyncio.run(_serving_reads(url)))
+    return [None if value is None else value.decode() for value in found]
+
+
+async def _serving_reads(url: str) -> bytes | None:
+    client = OnlineStoreClient(RedisAddress.from_url(url), 5.0)
+    await client.start()
+    ((value,),) = await client.read([hiredis.pack_command((b"HMGET", _KEY, _FIELD))])
+    await client.stop()
+    return value
+
+
+@pytest.fixture(name="databases", scope="module")
+def _databases(redis_server: RedisAddress) -> str:
+    """The URL, without a database, of a server that holds its number in three of them."""
+    server = f"redis://127.0.0.1:{redis_server.port}"
+    for database in (0, 2, 5):
+        with redis.Redis(port=redis_server.port, db=database) as client:
+            client.hset(_KEY, _FIELD, str(database))
+    return server
+
+
+@pytest.mark.parametrize(
+    ("suffix", "database"), [("", "0"), ("/2", "2"), ("?db=2", "2"), ("/?db=5", "5")]
+)
+def test_a_database_is_the_same_to_all(databases: str, suffix: str, database: str) -> None:
+    assert _read(databases + suffix) == [database] * 3
+
+
+def test_a_login_is_the_same_to_all(databases: str, redis_server: RedisAddress) -> None:
+    with redis.Redis(port=redis_server.port) as client:
+        client.execute_command("ACL", "SETUSER", "clerk", "on", ">p,w", "~*", "+@all", "&*")
+    assert _read(f"{databases}?username=clerk&password=p,w&db=5") == ["5"] * 3
+
+
+def test_a_socket_is_the_same_to_all(tmp_path: Path) -> None:
+    path = tmp_path / "redis.sock"
+    command = [embedded_binary(), "--port", "0", "--unixsocket", path, "--save", ""]
+    with redis.Redis(unix_socket_path=str(path), db=3) as client:
+        with running(command, tmp_path, path.exists):
+            client.hset(_KEY, _FIELD, "3")
+            assert _read(f"unix://{path}?db=3") == ["3"] * 3
+        assert check(RedisAddress.from_url(f"unix://{path}")) is None
+
+
+def test_a_database_of_a_cluster_is_refused_before_anything_is_opened() -> None:
+    settings = Settings("local", Path(), {"REDIS_URL": "redis://127.0.0.1:1/2"})
+    opened = connect(settings, OnlineConfig("shop", None, is_cluster=True))
+    with pytest.raises(RunnerError, match="neither databases nor sockets"), opened:
+        pass
+
+
+@pytest.fixture(name="mutual", scope="module")
+def _mutual(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServers]:
+    folder = tmp_path_factory.mktemp("mutual")
+    with one_redis(folder, make_certificate(folder / "tls"), mutual=True) as servers:
+        with servers.client() as client:
+            client.hset(_KEY, _FIELD, "0")
+        yield servers
+
+
+@pytest.mark.parametrize("unverified", [False, True])
+def test_a_client_certificate_is_shown_by_all(mutual: RedisServers, unverified: bool) -> None:
+    url = mutual.url
+    if unverified:
+        before, _, after = url.partition(f"ssl_ca_certs={mutual.certificate.authority}&")
+        url = f"{before}ssl_cert_reqs=none&{after}"
+    assert _read(url) == ["0"] * 3
+
+
+def test_a_missing_client_certificate_is_named(mutual: RedisServers) -> None:
+    url = mutual.url.partition("&")[0]
+    with pytest.raises(RunnerError) as refused:
+        check(RedisAddress.from_url(url))
+    assert "ssl_certfile" in refused.value.hint
+    with pytest.raises(OnlineStoreUnavailableError) as closed:
+        asyncio.run(_connect(url))
+    assert "ssl_certfile" in closed.value.hint
+
+
+async def _connect(url: str) -> None:
+    await RedisClient(RedisAddress.from_url(url), 5.0, lambda _client, _slots: None)._connect()

@@ -1,0 +1,145 @@
+CREATE SCHEMA feast_registry;
+CREATE TABLE feast_registry.data_sources (
+    data_source_name character varying(255) NOT NULL,
+    project_id character varying(255) NOT NULL,
+    last_updated_timestamp bigint NOT NULL,
+    data_source_proto bytea NOT NULL
+);
+CREATE TABLE feast_registry.entities (
+    entity_name character varying(255) NOT NULL,
+    project_id character varying(255) NOT NULL,
+    last_updated_timestamp bigint NOT NULL,
+    entity_proto bytea NOT NULL
+);
+CREATE TABLE feast_registry.feast_metadata (
+    project_id character varying(255) NOT NULL,
+    metadata_key character varying(50) NOT NULL,
+    metadata_value text NOT NULL,
+    last_updated_timestamp bigint NOT NULL
+);
+CREATE TABLE feast_registry.feature_services (
+    feature_service_name character varying(255) NOT NULL,
+    project_id character varying(255) NOT NULL,
+    last_updated_timestamp bigint NOT NULL,
+    feature_service_proto bytea NOT NULL
+);
+CREATE TABLE feast_registry.feature_view_version_history (
+    feature_view_name character varying(255) NOT NULL,
+    project_id character varying(255) NOT NULL,
+    version_number integer NOT NULL,
+    feature_view_type character varying(50) NOT NULL,
+    feature_view_proto bytea NOT NULL,
+    created_timestamp bigint NOT NULL,
+    description text,
+    version_id character varying(36) NOT NULL
+);
+CREATE TABLE feast_registry.feature_views (
+    feature_view_name character varying(255) NOT NULL,
+    project_id character varying(255) NOT NULL,
+    last_updated_timestamp bigint NOT NULL,
+    materialized_intervals bytea,
+    feature_view_proto bytea NOT NULL,
+    user_metadata bytea
+);
+CREATE TABLE feast_registry.label_views (
+    feature_view_name character varying(255) NOT NULL,
+    project_id character varying(255) NOT NULL,
+    last_updated_timestamp bigint NOT NULL,
+    feature_view_proto bytea NOT NULL,
+    user_metadata bytea
+);
+CREATE TABLE feast_registry.managed_infra (
+    infra_name character varying(255) NOT NULL,
+    project_id character varying(255) NOT NULL,
+    last_updated_timestamp bigint NOT NULL,
+    infra_proto bytea NOT NULL
+);
+CREATE TABLE feast_registry.on_demand_feature_views (
+    feature_view_name character varying(255) NOT NULL,
+    project_id character varying(255) NOT NULL,
+    last_updated_timestamp bigint NOT NULL,
+    feature_view_proto bytea NOT NULL,
+    user_metadata bytea
+);
+CREATE TABLE feast_registry.permissions (
+    permission_name character varying(255) NOT NULL,
+    project_id character varying(255) NOT NULL,
+    last_updated_timestamp bigint NOT NULL,
+    permission_proto bytea NOT NULL
+);
+CREATE TABLE feast_registry.projects (
+    project_id character varying(255) NOT NULL,
+    project_name character varying(255) NOT NULL,
+    last_updated_timestamp bigint NOT NULL,
+    project_proto bytea NOT NULL
+);
+CREATE TABLE feast_registry.saved_datasets (
+    saved_dataset_name character varying(255) NOT NULL,
+    project_id character varying(255) NOT NULL,
+    last_updated_timestamp bigint NOT NULL,
+    saved_dataset_proto bytea NOT NULL
+);
+CREATE TABLE feast_registry.stream_feature_views (
+    feature_view_name character varying(255) NOT NULL,
+    project_id character varying(255) NOT NULL,
+    last_updated_timestamp bigint NOT NULL,
+    feature_view_proto bytea NOT NULL,
+    user_metadata bytea
+);
+CREATE TABLE feast_registry.validation_references (
+    validation_reference_name character varying(255) NOT NULL,
+    project_id character varying(255) NOT NULL,
+    last_updated_timestamp bigint NOT NULL,
+    validation_reference_proto bytea NOT NULL
+);
+INSERT INTO feast_registry.data_sources VALUES ('customer_orders', 'old', 1795841009, '\x08061a0f6576656e745f74696d657374616d7082015b0a597b226e616d65223a2022637573746f6d65725f6f7264657273222c20227175657279223a2022222c20227461626c65223a20225c22666561747572655f6d6172745c222e5c22637573746f6d65725f6f72646572735c22227d8a015a66656173742e696e6672612e6f66666c696e655f73746f7265732e636f6e747269622e706f7374677265735f6f66666c696e655f73746f72652e706f7374677265735f736f757263652e506f737467726553514c536f75726365a2010f637573746f6d65725f6f7264657273ba013f4f6e6520726f772070657220637573746f6d657220616e642074696d65206f6620616e206f726465722c2074686174206f7264657220696e636c756465642eca010f796f75406578616d706c652e636f6d92031c1a0c08f1b7a9d80610b0fbc3ed02220c08f1b7a9d80610b0fbc3ed02');
+INSERT INTO feast_registry.entities VALUES ('customer', 'old', 1795841009, '\x0a340a08637573746f6d657210041a1954686520637573746f6d65722e204e65766572206e756c6c2e220b637573746f6d65725f6964121c0a0c08f1b7a9d80610d894de9303120c08f1b7a9d80610d894de9303');
+INSERT INTO feast_registry.entities VALUES ('__dummy', 'old', 1795841009, '\x0a150a075f5f64756d6d79220a5f5f64756d6d795f6964121c0a0c08f1b7a9d8061098fbf4a303120c08f1b7a9d8061098fbf4a303');
+INSERT INTO feast_registry.feast_metadata VALUES ('old', 'project_uuid', '088585a2-8971-4ea7-96d5-b86682d0ae9a', 1795841009);
+INSERT INTO feast_registry.feast_metadata VALUES ('old', 'last_updated_timestamp', '1795841009', 1795841009);
+INSERT INTO feast_registry.feature_services VALUES ('reorder', 'old', 1795841009, '\x0ad8060a0772656f726465721ae6050a0f637573746f6d65725f6f7264657273124d0a106f72646572735f636f756e745f616c6c100422374f7264657273206f662074686520637573746f6d657220736f206661722e204e756c6c207768656e207468657265206973206e6f6e652e12630a186f726465725f76616c75655f6d65616e5f616c6c5f757364100522454d65616e2076616c7565206f662074686f7365206f726465727320696e20555320646f6c6c6172732e204e756c6c207768656e206e6f6e652068617320612076616c75652e12660a16646179735f73696e63655f66697273745f6f726465721005224a446179732066726f6d2074686520637573746f6d65722773206669727374206f7264657220746f2074686973206f6e652e204e756c6c207768656e207468657265206973206e6f6e652e12540a0c6c6173745f6368616e6e656c1002224257686572652074686973206f726465722077617320706c616365642c207765622c20617070206f722073746f72652e204e756c6c207768656e20756e6b6e6f776e2e42d30208061a0f6576656e745f74696d657374616d7082015b0a597b226e616d65223a2022637573746f6d65725f6f7264657273222c20227175657279223a2022222c20227461626c65223a20225c22666561747572655f6d6172745c222e5c22637573746f6d65725f6f72646572735c22227d8a015a66656173742e696e6672612e6f66666c696e655f73746f7265732e636f6e747269622e706f7374677265735f6f66666c696e655f73746f72652e706f7374677265735f736f757263652e506f737467726553514c536f75726365a2010f637573746f6d65725f6f7264657273ba013f4f6e6520726f772070657220637573746f6d657220616e642074696d65206f6620616e206f726465722c2074686174206f7264657220696e636c756465642eca010f796f75406578616d706c652e636f6d92031c1a0c08f1b7a9d80610b0fbc3ed02220c08f1b7a9d80610b0fbc3ed025a0b666561747572655669657722110a06726563697065120772656f7264657222240a15726567697374657265645f6d6f64656c5f6e616d65120b6f6c645f72656f726465722a2b57696c6c206120637573746f6d6572206f7264657220616761696e2077697468696e20333020646179733f121c0a0c08f1b7a9d80610e8b4a5b903120c08f1b7a9d80610e8b4a5b903');
+INSERT INTO feast_registry.feature_view_version_history VALUES ('customer_orders', 'old', 0, 'feature_view', '\x0a91070a0f637573746f6d65725f6f726465727312036f6c641a08637573746f6d6572224d0a106f72646572735f636f756e745f616c6c100422374f7264657273206f662074686520637573746f6d657220736f206661722e204e756c6c207768656e207468657265206973206e6f6e652e22630a186f726465725f76616c75655f6d65616e5f616c6c5f757364100522454d65616e2076616c7565206f662074686f7365206f726465727320696e20555320646f6c6c6172732e204e756c6c207768656e206e6f6e652068617320612076616c75652e22660a16646179735f73696e63655f66697273745f6f726465721005224a446179732066726f6d2074686520637573746f6d65722773206669727374206f7264657220746f2074686973206f6e652e204e756c6c207768656e207468657265206973206e6f6e652e22540a0c6c6173745f6368616e6e656c1002224257686572652074686973206f726465722077617320706c616365642c207765622c20617070206f722073746f72652e204e756c6c207768656e20756e6b6e6f776e2e2a1c0a096462745f6d6f64656c120f637573746f6d65725f6f726465727332003ad30208061a0f6576656e745f74696d657374616d7082015b0a597b226e616d65223a2022637573746f6d65725f6f7264657273222c20227175657279223a2022222c20227461626c65223a20225c22666561747572655f6d6172745c222e5c22637573746f6d65725f6f72646572735c22227d8a015a66656173742e696e6672612e6f66666c696e655f73746f7265732e636f6e747269622e706f7374677265735f6f66666c696e655f73746f72652e706f7374677265735f736f757263652e506f737467726553514c536f75726365a2010f637573746f6d65725f6f7264657273ba013f4f6e6520726f772070657220637573746f6d657220616e642074696d65206f6620616e206f726465722c2074686174206f7264657220696e636c756465642eca010f796f75406578616d706c652e636f6d92031c1a0c08f1b7a9d80610b0fbc3ed02220c08f1b7a9d80610b0fbc3ed024001523f4f6e6520726f772070657220637573746f6d657220616e642074696d65206f6620616e206f726465722c2074686174206f7264657220696e636c756465642e5a0f796f75406578616d706c652e636f6d622a0a0b637573746f6d65725f69641004221954686520637573746f6d65722e204e65766572206e756c6c2e9201066c6174657374121c0a0c08f1b7a9d80610e0e4b08203120c08f1b7a9d80610e0e4b08203', 1795841009, '', 'bea182b8-9478-4c51-9c00-6d1f81a82b8d');
+INSERT INTO feast_registry.feature_views VALUES ('customer_orders', 'old', 1795841009, NULL, '\x0a91070a0f637573746f6d65725f6f726465727312036f6c641a08637573746f6d6572224d0a106f72646572735f636f756e745f616c6c100422374f7264657273206f662074686520637573746f6d657220736f206661722e204e756c6c207768656e207468657265206973206e6f6e652e22630a186f726465725f76616c75655f6d65616e5f616c6c5f757364100522454d65616e2076616c7565206f662074686f7365206f726465727320696e20555320646f6c6c6172732e204e756c6c207768656e206e6f6e652068617320612076616c75652e22660a16646179735f73696e63655f66697273745f6f726465721005224a446179732066726f6d2074686520637573746f6d65722773206669727374206f7264657220746f2074686973206f6e652e204e756c6c207768656e207468657265206973206e6f6e652e22540a0c6c6173745f6368616e6e656c1002224257686572652074686973206f726465722077617320706c616365642c207765622c20617070206f722073746f72652e204e756c6c207768656e20756e6b6e6f776e2e2a1c0a096462745f6d6f64656c120f637573746f6d65725f6f726465727332003ad30208061a0f6576656e745f74696d657374616d7082015b0a597b226e616d65223a2022637573746f6d65725f6f7264657273222c20227175657279223a2022222c20227461626c65223a20225c22666561747572655f6d6172745c222e5c22637573746f6d65725f6f72646572735c22227d8a015a66656173742e696e6672612e6f66666c696e655f73746f7265732e636f6e747269622e706f7374677265735f6f66666c696e655f73746f72652e706f7374677265735f736f757263652e506f737467726553514c536f75726365a2010f637573746f6d65725f6f7264657273ba013f4f6e6520726f772070657220637573746f6d657220616e642074696d65206f6620616e206f726465722c2074686174206f7264657220696e636c756465642eca010f796f75406578616d706c652e636f6d92031c1a0c08f1b7a9d80610b0fbc3ed02220c08f1b7a9d80610b0fbc3ed024001523f4f6e6520726f772070657220637573746f6d657220616e642074696d65206f6620616e206f726465722c2074686174206f7264657220696e636c756465642e5a0f796f75406578616d706c652e636f6d622a0a0b637573746f6d65725f69641004221954686520637573746f6d65722e204e65766572206e756c6c2e9201066c6174657374121c0a0c08f1b7a9d80610e0e4b08203120c08f1b7a9d80610e0e4b08203', NULL);
+INSERT INTO feast_registry.projects VALUES ('old', 'old', 1795841009, '\x0a050a036f6c64121c0a0c08f1b7a9d80610e896aee602120c08f1b7a9d80610e896aee602');
+ALTER TABLE ONLY feast_registry.data_sources
+    ADD CONSTRAINT data_sources_pkey PRIMARY KEY (data_source_name, project_id);
+ALTER TABLE ONLY feast_registry.entities
+    ADD CONSTRAINT entities_pkey PRIMARY KEY (entity_name, project_id);
+ALTER TABLE ONLY feast_registry.feast_metadata
+    ADD CONSTRAINT feast_metadata_pkey PRIMARY KEY (project_id, metadata_key);
+ALTER TABLE ONLY feast_registry.feature_services
+    ADD CONSTRAINT feature_services_pkey PRIMARY KEY (feature_service_name, project_id);
+ALTER TABLE ONLY feast_registry.feature_view_version_history
+    ADD CONSTRAINT feature_view_version_history_pkey PRIMARY KEY (feature_view_name, project_id, version_number);
+ALTER TABLE ONLY feast_registry.feature_views
+    ADD CONSTRAINT feature_views_pkey PRIMARY KEY (feature_view_name, project_id);
+ALTER TABLE ONLY feast_registry.label_views
+    ADD CONSTRAINT label_views_pkey PRIMARY KEY (feature_view_name, project_id);
+ALTER TABLE ONLY feast_registry.managed_infra
+    ADD CONSTRAINT managed_infra_pkey PRIMARY KEY (infra_name, project_id);
+ALTER TABLE ONLY feast_registry.on_demand_feature_views
+    ADD CONSTRAINT on_demand_feature_views_pkey PRIMARY KEY (feature_view_name, project_id);
+ALTER TABLE ONLY feast_registry.permissions
+    ADD CONSTRAINT permissions_pkey PRIMARY KEY (permission_name, project_id);
+ALTER TABLE ONLY feast_registry.projects
+    ADD CONSTRAINT projects_pkey PRIMARY KEY (project_id);
+ALTER TABLE ONLY feast_registry.saved_datasets
+    ADD CONSTRAINT saved_datasets_pkey PRIMARY KEY (saved_dataset_name, project_id);
+ALTER TABLE ONLY feast_registry.stream_feature_views
+    ADD CONSTRAINT stream_feature_views_pkey PRIMARY KEY (feature_view_name, project_id);
+ALTER TABLE ONLY feast_registry.validation_references
+    ADD CONSTRAINT validation_references_pkey PRIMARY KEY (validation_reference_name, project_id);
+CREATE INDEX idx_data_sources_project_id ON feast_registry.data_sources USING btree (project_id);
+CREATE INDEX idx_entities_project_id ON feast_registry.entities USING btree (project_id);
+CREATE INDEX idx_feast_metadata_project_id ON feast_registry.feast_metadata USING btree (project_id);
+CREATE INDEX idx_feature_services_project_id ON feast_registry.feature_services USING btree (project_id);
+CREATE INDEX idx_feature_views_project_id ON feast_registry.feature_views USING btree (project_id);
+CREATE INDEX idx_fv_version_history_project_id ON feast_registry.feature_view_version_history USING btree (project_id);
+CREATE INDEX idx_label_views_project_id ON feast_registry.label_views USING btree (project_id);
+CREATE INDEX idx_managed_infra_project_id ON feast_registry.managed_infra USING btree (project_id);
+CREATE INDEX idx_on_demand_feature_views_project_id ON feast_registry.on_demand_feature_views USING btree (project_id);
+CREATE INDEX idx_permissions_project_id ON feast_registry.permissions USING btree (project_id);
+CREATE INDEX idx_projects_project_id ON feast_registry.projects USING btree (project_id);
+CREATE INDEX idx_saved_datasets_project_id ON feast_registry.saved_datasets USING btree (project_id);
+CREATE INDEX idx_stream_feature_views_project_id ON feast_registry.stream_feature_views USING btree (project_id);
+CREATE INDEX idx_validation_references_project_id ON feast_registry.validation_references USING btree (project_id);
