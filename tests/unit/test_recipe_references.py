@@ -88,7 +88,7 @@ SPINES = [
 
 def manifest(marts=MARTS, spines=SPINES):
     return Manifest(
-        path=Path("target/manifest.json"),
+        path=Path("nowhere/target/manifest.json"),
         project_name="shop",
         marts={each.name: each for each in marts},
         spines={each.name: each for each in spines},
