@@ -46,11 +46,11 @@ def write_project(folder: Path) -> str:
             folder.mkdir(exist_ok=True)  # not replaced: a shell may stand in it
             for path in whole.iterdir():
                 path.rename(folder / path.name)
-    except OSError as error:
+    except OSError as err:
         raise RunnerError(
-            f"{folder} cannot be written: {error.strerror}; nothing was written",
+            f"{folder} cannot be written: {err.strerror}; nothing was written",
             hint="name a folder where you may write",
-        ) from error
+        ) from err
     return name
 
 
