@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from types import NoneType, UnionType
 from typing import TYPE_CHECKING, Any, Literal, Union, get_args, get_origin, get_type_hints
 
+from runner.recipes.served_arguments import not_served
 from runner.recipes.yaml_source import KeyPath, Problem
 from runner.wording import did_you_mean, show
 
@@ -252,7 +253,8 @@ def argument_problems(recipe: Recipe) -> list[Problem]:
             problems.append(Problem(path, problem, hint))
             continue
         for place, value in values.items():
-            if problem := wrong_value(cls, name, value):
+            problem = wrong_value(cls, name, value) or not_served(cls.__name__, name, value)
+            if problem:
                 problems.append(Problem(path + place, problem, hint))
     return problems
 
