@@ -25,12 +25,13 @@ from sklearn.base import is_classifier
 
 _LIGHTGBM_LINKS = {
     "binary sigmoid:1": "sigmoid",
+    "cross_entropy": "sigmoid",
     "multiclass": "softmax",
     **dict.fromkeys(("regression", "regression_l1", "huber", "fair", "quantile", "mape"), ""),
     **dict.fromkeys(("poisson", "gamma", "tweedie"), "exp"),
 }
 _XGBOOST_LINKS = {
-    "binary:logistic": "sigmoid",
+    **dict.fromkeys(("binary:logistic", "reg:logistic"), "sigmoid"),
     "multi:softprob": "softmax",
     **dict.fromkeys(("reg:squarederror", "reg:absoluteerror", "reg:pseudohubererror"), ""),
     **dict.fromkeys(("count:poisson", "reg:gamma", "reg:tweedie"), "exp"),
@@ -122,10 +123,8 @@ def _convert(scope: Any, operator: Any, container: Any) -> None:
     ensemble = {**_ensemble(forest), "op_domain": "ai.onnx.ml", "op_version": 3}
     if not is_classifier(estimator):
         [predictions] = [output.full_name for output in operator.outputs]
-        if forest.link == "exp":
-            add("Exp", add("TreeEnsembleRegressor", numbers, **ensemble), predictions)
-        else:
-            add("TreeEnsembleRegressor", numbers, predictions, **ensemble)
+        link = {"exp": "Exp", "sigmoid": "Sigmoid", "": "Identity"}[forest.link]
+        add(link, add("TreeEnsembleRegressor", numbers, **ensemble), predictions)
         return
     labels, probabilities = [output.full_name for output in operator.outputs]
     sums = add("TreeEnsembleRegressor", numbers, **ensemble)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Union, get_args, get_origin, get_type_hints
 
 from runner.recipes.estimators import ESTIMATORS, AllowedEstimator
 from runner.recipes.recipe import Recipe
+from runner.recipes.served_arguments import not_served
 from runner.recipes.yaml_source import KeyPath, Problem
 from runner.wording import did_you_mean, show
 
@@ -87,7 +88,8 @@ def argument_problems(recipe: Recipe) -> list[Problem]:
             problems.append(Problem(path, problem, hint))
             continue
         for place, value in values.items():
-            if problem := wrong_value(cls, name, value):
+            problem = wrong_value(cls, name, value) or not_served(cls.__name__, name, value)
+            if problem:
                 problems.append(Problem(path + place, problem, hint))
     return problems
 

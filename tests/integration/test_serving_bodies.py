@@ -11,7 +11,7 @@ from collections.abc import Iterator
 import httpx
 import pytest
 
-from runner.settings import LocalRedis
+from contract.redis_address import RedisAddress
 from tests.serving_bundles import OnlineStore, overridable, write_linear_bundle
 from tests.serving_process import TIMEOUT, Serving, serving
 
@@ -23,7 +23,7 @@ ORDERS = "user_activity__orders_7d"
 
 @pytest.fixture(name="server", scope="module")
 def _server(
-    tmp_path_factory: pytest.TempPathFactory, redis_server: LocalRedis
+    tmp_path_factory: pytest.TempPathFactory, redis_server: RedisAddress
 ) -> Iterator[Serving]:
     folder = tmp_path_factory.mktemp("bundle")
     write_linear_bundle(folder, features=overridable(ORDERS))

@@ -12,7 +12,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from runner.settings import LocalRedis
+from contract.redis_address import RedisAddress
 from tests.serving_bundles import OnlineStore, write_linear_bundle
 from tests.serving_process import TIMEOUT, Serving, predict, serving
 
@@ -27,7 +27,7 @@ MEBIBYTE = b"x" * 2**20
 
 
 @pytest.fixture(name="bundle", scope="module")
-def _bundle(tmp_path_factory: pytest.TempPathFactory, redis_server: LocalRedis) -> Path:
+def _bundle(tmp_path_factory: pytest.TempPathFactory, redis_server: RedisAddress) -> Path:
     OnlineStore(redis_server.url).write_user(1, "toys")
     folder = tmp_path_factory.mktemp("bundle")
     write_linear_bundle(folder)
@@ -35,7 +35,7 @@ def _bundle(tmp_path_factory: pytest.TempPathFactory, redis_server: LocalRedis) 
 
 
 @pytest.fixture(name="server", scope="module")
-def _server(bundle: Path, redis_server: LocalRedis) -> Iterator[Serving]:
+def _server(bundle: Path, redis_server: RedisAddress) -> Iterator[Serving]:
     with serving(bundle, redis_server.url, SERVING_API_KEYS=KEY) as server:
         yield server
 
@@ -134,7 +134,7 @@ def test_pipelined_requests_without_end_are_refused(server: Serving) -> None:
     assert b"more than 16 requests before an answer" in answer or answer == b""
 
 
-def test_silent_connections_shut_nobody_out(bundle: Path, redis_server: LocalRedis) -> None:
+def test_silent_connections_shut_nobody_out(bundle: Path, redis_server: RedisAddress) -> None:
     limits = {"SERVING_MAX_CONNECTIONS": "10"}
     with serving(bundle, redis_server.url, **limits) as server, ExitStack() as stack:
         used = stack.enter_context(server.client())
@@ -152,7 +152,7 @@ def test_silent_connections_shut_nobody_out(bundle: Path, redis_server: LocalRed
 
 
 def test_connections_that_all_wait_for_an_answer_leave_no_room(
-    bundle: Path, redis_server: LocalRedis
+    bundle: Path, redis_server: RedisAddress
 ) -> None:
     limits = {"SERVING_MAX_CONNECTIONS": "2"}
     with serving(bundle, redis_server.url, **limits) as server, ExitStack() as stack:
@@ -176,7 +176,7 @@ def test_fewer_files_than_connections_are_told() -> None:
     assert "raise the limit of open files (ulimit -n) from 100 to 1064" in done.stderr
 
 
-def test_clients_that_leave_are_no_fault(bundle: Path, redis_server: LocalRedis) -> None:
+def test_clients_that_leave_are_no_fault(bundle: Path, redis_server: RedisAddress) -> None:
     large = HEAD + b"Content-Length: 100000\r\n\r\n" + b"x" * 70_000
     asset = b"GET /docs/assets/swagger-ui-bundle.js HTTP/1.1\r\nHost: localhost\r\n\r\n"
     with serving(bundle, redis_server.url) as server:

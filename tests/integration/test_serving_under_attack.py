@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks.serving_attack import ATTACKS, attack
-from runner.settings import LocalRedis
+from contract.redis_address import RedisAddress
 from tests.serving_bundles import OnlineStore, write_linear_bundle
 from tests.serving_process import Serving, serving
 
@@ -17,7 +17,7 @@ pytestmark = pytest.mark.servers
 
 @pytest.fixture(name="server", scope="module")
 def _server(
-    tmp_path_factory: pytest.TempPathFactory, redis_server: LocalRedis
+    tmp_path_factory: pytest.TempPathFactory, redis_server: RedisAddress
 ) -> Iterator[Serving]:
     OnlineStore(redis_server.url).write_user(1, "toys")
     folder: Path = tmp_path_factory.mktemp("bundle")

@@ -15,6 +15,9 @@ from runner.errors import RunnerError
 from runner.packaging.boosters import teach_skl2onnx
 from runner.packaging.served_model import served_model
 from runner.packaging.served_proof import TOLERANCE
+from runner.recipes.estimators import argument_problems
+from runner.recipes.served_arguments import SERVED_VALUES
+from tests.modelling import make_recipe
 
 ROWS = 1_200
 QUICK = {"n_estimators": 30, "n_jobs": 1, "random_state": 0}
@@ -130,6 +133,40 @@ def test_a_regressor_answers_the_same_numbers(cls, arguments, missing):
     np.testing.assert_allclose(
         answered.ravel(), expected, rtol=0, atol=TOLERANCE * np.abs(expected).max()
     )
+
+
+def every_objective():
+    """Yield each served objective of a regressor."""
+    for cls in (LGBMRegressor, XGBRegressor):
+        for objective in SERVED_VALUES[cls.__name__]["objective"]:
+            yield pytest.param(cls, objective, id=f"{cls.__name__}-{objective}")
+
+
+@pytest.mark.parametrize(("cls", "objective"), every_objective())
+def test_every_objective_that_check_lets_pass_is_served(cls, objective):
+    """Shares fit all of them: 0 or 1 where only those are labels."""
+    y = 1 / (1 + np.exp(-SIGNAL / 4)) if "binary" not in objective else TWO
+    frame = pd.DataFrame(X, columns=list("abcde"))
+    pipeline = make_pipeline(SimpleImputer(), cls(**QUICK, objective=objective)).fit(frame, y)
+    served = served_model(pipeline, frame)
+    assert served.format == "onnx"
+    np.testing.assert_allclose(served.answer(frame).labels, pipeline.predict(frame), atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("estimator", "told"),
+    [
+        ("xgboost.XGBRegressor, init_args: {objective: 'reg:squaredlogerror'}", "squaredlogerror"),
+        ("xgboost.XGBRegressor, init_args: {objective: 'rank:ndcg'}", "rank:ndcg"),
+        ("xgboost.XGBRegressor, init_args: {booster: dart}", "dart"),
+        ("lightgbm.LGBMRegressor, init_args: {objective: cross_entropy_lambda}", "y_lambda"),
+    ],
+)
+def test_an_objective_that_cannot_be_served_is_refused_before_the_join(tmp_path, estimator, told):
+    recipe = make_recipe(tmp_path / "recipe.yaml", estimator, "r2", "regression")
+    [problem] = argument_problems(recipe)
+    assert told in problem.message
+    assert "cannot be served; choose one of " in problem.message
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,44 @@
+"""Arguments of LightGBM and XGBoost whose models `runner.packaging.boosters` writes as ONNX.
+
+Their models are served as ONNX or not at all, so a recipe with another value is refused by
+`runner check`, not after the join and the fit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+_XGBOOST = {"booster": ("gbtree",)}
+_SQUARED = (
+    *("regression", "regression_l2", "l2", "mean_squared_error", "mse"),
+    *("l2_root", "root_mean_squared_error", "rmse"),
+)
+SERVED_VALUES: Mapping[str, Mapping[str, tuple[str, ...]]] = {
+    "LGBMClassifier": {"objective": ("binary", "multiclass", "softmax")},
+    "LGBMRegressor": {
+        "objective": (
+            *_SQUARED,
+            *("regression_l1", "l1", "mean_absolute_error", "mae"),
+            *("huber", "fair", "quantile", "mape", "mean_absolute_percentage_error"),
+            *("poisson", "gamma", "tweedie"),
+            *("binary", "cross_entropy", "xentropy"),
+        )
+    },
+    "XGBClassifier": {"objective": ("binary:logistic", "multi:softprob"), **_XGBOOST},
+    "XGBRegressor": {
+        "objective": (
+            *("reg:squarederror", "reg:absoluteerror", "reg:pseudohubererror"),
+            *("count:poisson", "reg:gamma", "reg:tweedie", "reg:logistic", "binary:logistic"),
+        ),
+        **_XGBOOST,
+    },
+}
+"""Estimator → argument → the values that are served, aliases included. null is the default."""
+
+
+def not_served(estimator: str, argument: str, value: object) -> str:
+    """Return why a model with this argument cannot be served; "" if it can."""
+    served = SERVED_VALUES.get(estimator, {}).get(argument)
+    if served is None or value is None or value in served:
+        return ""
+    return f"a model of {value!r} cannot be served; choose one of {', '.join(served)}"
