@@ -14,7 +14,7 @@ PYTHON ?= $(shell for p in python3.13 python3.12 python3.11 python3; do \
 # One resolution for both, valid on every platform; uv writes no index address unless asked to.
 UV_COMPILE := uv pip compile pyproject.toml --universal -p 3.11 --generate-hashes --no-header -q
 
-.PHONY: help demo install test cloud-check test-quick lint lock bench-pit bench-materialize bench-serve clean
+.PHONY: help demo install test cloud-check test-quick lint lock bench-pit bench-materialize bench-serve bench-commands clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -61,6 +61,9 @@ bench-materialize: $(VENV)/.installed-dev ## Materialization: ours against stock
 
 bench-serve: $(VENV)/.installed-dev ## Serving: ours against the usual ways
 	$(BIN)/python -m benchmarks.serving
+
+bench-commands: $(VENV)/.installed-dev ## CPU time of the commands that only read
+	$(BIN)/python -m benchmarks.commands
 
 clean: ## Remove what was built; data/ and mlruns/ stay
 	rm -rf $(VENV) $(EMULATORS) target logs build *.egg-info .mypy_cache .ruff_cache .pytest_cache .coverage*

@@ -104,8 +104,8 @@ def _context(files: _Files) -> ssl.SSLContext:
     ca = Path(files.ca) if files.ca else None
     try:
         if ca is not None and not files.insecure:
-            where = {"capath" if ca.is_dir() else "cafile": str(ca)}
-            context = ssl.create_default_context(**where)
+            folder, file = (ca, None) if ca.is_dir() else (None, ca)
+            context = ssl.create_default_context(cafile=file, capath=folder)
         else:
             context = ssl.create_default_context()
     except OSError as err:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import ssl
 from collections.abc import Sequence
-from typing import Any
 
 import hiredis
 
@@ -64,7 +63,7 @@ def hung_up(address: RedisAddress) -> OnlineStoreUnavailableError:
     )
 
 
-def require_login(address: RedisAddress, replies: Sequence[Any]) -> None:
+def require_login(address: RedisAddress, replies: Sequence[object]) -> None:
     """Raise OnlineStoreUnavailableError if one of the greeting's replies is an error."""
     reply = next((str(reply) for reply in replies if isinstance(reply, hiredis.ReplyError)), "")
     if reply.startswith(_LOGIN):

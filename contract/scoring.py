@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 Tensor = npt.NDArray[Any]
 Row = Sequence[Any]
+Column = Any
+"""A list, or an array of NumPy, pandas or Arrow, whose types mypy does not know."""
 
 _DISTANCES = (
     *("Euclidean", "Manhattan", "Chebyshev", "Minkowski"),
@@ -62,7 +64,7 @@ class Predictions:
         regression.
     """
 
-    labels: npt.NDArray[Any]
+    labels: Tensor
     probabilities: npt.NDArray[np.float32] | npt.NDArray[np.float64] | None
 
 
@@ -73,7 +75,7 @@ class Model(Protocol):
     quick: bool
     """Whether one row is scored in microseconds, so that it need not leave the event loop."""
 
-    def score(self, columns: Mapping[str, Any]) -> Predictions:
+    def score(self, columns: Mapping[str, Column]) -> Predictions:
         """Return the predictions for columns of equal length, by feature name.
 
         A column is a list or a NumPy, pandas or Arrow array; nulls are None, NaN or the
@@ -107,9 +109,7 @@ def load_model(bundle: Bundle) -> Model:
     return model
 
 
-def class_labels(
-    probabilities: npt.NDArray[Any], classes: Sequence[int | str], threshold: float
-) -> npt.NDArray[Any]:
+def class_labels(probabilities: Tensor, classes: Sequence[int | str], threshold: float) -> Tensor:
     """Return the class of each row: the second of two where its probability reaches `threshold`.
 
     Parameters
@@ -126,12 +126,12 @@ def class_labels(
     return np.array(classes)[reached.astype(np.intp)]
 
 
-def float_tensor(columns: Sequence[Any]) -> Tensor:
+def float_tensor(columns: Sequence[Column]) -> Tensor:
     """Return a float32 tensor of shape (n_rows, n_columns); missing values are NaN."""
     return np.column_stack([_float64(column) for column in columns]).astype(np.float32)
 
 
-def text_tensor(columns: Sequence[Any]) -> Tensor:
+def text_tensor(columns: Sequence[Column]) -> Tensor:
     """Return an object tensor of str of shape (n_rows, n_columns); missing values are ""."""
     texts = [_texts(column) for column in columns]
     tensor = np.empty((len(texts[0]), len(texts)), dtype=object)
@@ -140,7 +140,7 @@ def text_tensor(columns: Sequence[Any]) -> Tensor:
     return tensor
 
 
-def _numbers(name: str, column: Any) -> npt.NDArray[np.float64]:
+def _numbers(name: str, column: Column) -> npt.NDArray[np.float64]:
     """Return a column as float64. Raises FeatureRangeError if float32 cannot hold a number of it.
 
     NaN is within the range: it is a missing value.
@@ -156,7 +156,7 @@ def _numbers(name: str, column: Any) -> npt.NDArray[np.float64]:
     return values
 
 
-def _float64(column: Any) -> npt.NDArray[np.float64]:
+def _float64(column: Column) -> npt.NDArray[np.float64]:
     if hasattr(column, "cast"):  # Arrow: int64 beyond 2^53 may round, as everywhere
         column = column.cast("float64", safe=False).to_numpy(zero_copy_only=False)
     elif hasattr(column, "to_numpy"):  # pandas
@@ -164,7 +164,7 @@ def _float64(column: Any) -> npt.NDArray[np.float64]:
     return np.asarray(column, dtype=np.float64)  # None becomes NaN
 
 
-def _texts(column: Any) -> list[str]:
+def _texts(column: Column) -> list[str]:
     if hasattr(column, "to_pylist"):  # Arrow
         column = column.to_pylist()
     return [value if isinstance(value, str) else _missing_text(value) for value in column]
@@ -187,7 +187,7 @@ class _Tensors:
         width = len(bundle.features)
         self._whole = [positions == list(range(width)) for positions in self._positions]
 
-    def from_columns(self, columns: Mapping[str, Any]) -> dict[str, Tensor]:
+    def from_columns(self, columns: Mapping[str, Column]) -> dict[str, Tensor]:
         return {
             tensor.name: float_tensor([_numbers(name, columns[name]) for name in tensor.columns])
             if tensor.type == "float"
@@ -218,7 +218,7 @@ class OnnxModel:
         self._session = session
         self._tensors = _Tensors(bundle)
 
-    def score(self, columns: Mapping[str, Any]) -> Predictions:
+    def score(self, columns: Mapping[str, Column]) -> Predictions:
         """See `Model.score`."""
         tensors = self._tensors.from_columns(columns)
         if not len(next(iter(tensors.values()))):
@@ -236,7 +236,7 @@ class OnnxModel:
         return _decided(self.bundle, outputs[0].reshape(-1), outputs[1])
 
 
-def _decided(bundle: Bundle, labels: npt.NDArray[Any], probabilities: Any) -> Predictions:
+def _decided(bundle: Bundle, labels: Tensor, probabilities: Any) -> Predictions:
     """Return a classification's predictions; with a decision threshold, that gives the labels."""
     threshold, classes = bundle.label.decision_threshold, bundle.label.classes
     if threshold is not None and classes is not None:
@@ -277,7 +277,7 @@ class SkopsModel:
         used = {name for tensor in bundle.model.inputs for name in tensor.columns}
         self._dtypes = {f.name: f.dtype for f in bundle.features if f.name in used}
 
-    def score(self, columns: Mapping[str, Any]) -> Predictions:
+    def score(self, columns: Mapping[str, Column]) -> Predictions:
         """See `Model.score`."""
         import pandas as pd
 
@@ -300,7 +300,7 @@ class SkopsModel:
         names = (feature.name for feature in self.bundle.features)
         return self.score(dict(zip(names, columns, strict=True)))
 
-    def _column(self, name: str, column: Any) -> Any:
+    def _column(self, name: str, column: Column) -> Column:
         if self._dtypes[name] == "string":
             return np.array(_texts(column), dtype=object)
         return _numbers(name, column).astype(np.float32)  # as the pipeline was fitted

@@ -11,8 +11,9 @@ import struct
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
-from typing import Any
 
+FeatureValue = int | float | str | datetime | None
+"""An exact value as Python has it; bool is an int."""
 UNREADABLE = (ValueError, IndexError, struct.error)
 """What decoding raises for bytes that are not what they should be."""
 
@@ -104,10 +105,10 @@ def _decode_bool(data: bytes) -> bool | None:
     return None
 
 
-def _unusual(value: float) -> None:
+def _require_nan(value: float) -> None:
+    """Return if it is NaN, which training takes as missing; else no model can take it."""
     if value == value:
         raise BeyondFloat32Error(beyond_float32(value))
-    return  # NaN, which training takes as missing
 
 
 def _decode_double(data: bytes) -> float | None:
@@ -115,7 +116,8 @@ def _decode_double(data: bytes) -> float | None:
         (value,) = _double(data, 1)
         if _LEAST <= value <= FLOAT32_MAX:
             return value  # type: ignore[no-any-return] # typeshed knows no formats
-        return _unusual(value)
+        _require_nan(value)
+        return None
     _require_null(data)
     return None
 
@@ -125,7 +127,8 @@ def _decode_float(data: bytes) -> float | None:
         (value,) = _float(data, 1)
         if _LEAST <= value <= FLOAT32_MAX:
             return value  # type: ignore[no-any-return]
-        return _unusual(value)
+        _require_nan(value)
+        return None
     _require_null(data)
     return None
 
@@ -153,7 +156,7 @@ def _decode_time(data: bytes) -> datetime | None:
     return None
 
 
-DECODERS: dict[str, Callable[[bytes], Any]] = {
+DECODERS: dict[str, Callable[[bytes], FeatureValue]] = {
     "int32": _integer(0x18),
     "int64": _integer(0x20),
     "float64": _decode_double,

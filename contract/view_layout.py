@@ -7,11 +7,17 @@ with a row that is older than the view's ttl.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
 
 from contract.feast_format import field_hash, time_field
 from contract.serving_errors import InvalidOnlineValueError
-from contract.values import CAP_IT, DECODERS, UNREADABLE, BeyondFloat32Error, decode_timestamp
+from contract.values import (
+    CAP_IT,
+    DECODERS,
+    UNREADABLE,
+    BeyondFloat32Error,
+    FeatureValue,
+    decode_timestamp,
+)
 
 PRESENT = "present"
 NULL = "null"
@@ -37,7 +43,7 @@ class SeenView:
     __slots__ = ("event_time", "statuses", "values")
 
     def __init__(
-        self, event_time: float | None, values: Sequence[Any], statuses: Sequence[str]
+        self, event_time: float | None, values: Sequence[FeatureValue], statuses: Sequence[str]
     ) -> None:
         self.event_time = event_time
         self.values = values
@@ -116,7 +122,7 @@ class ViewLayout:
                 hint=f"run `runner materialize --full {self.view}`",
             ) from err
 
-    def values(self, stored: StoredView) -> list[Any]:
+    def values(self, stored: StoredView) -> list[FeatureValue]:
         """Return the values, however old; None for what is null or missing; raises as `see`."""
         try:
             return [
@@ -144,7 +150,7 @@ class ViewLayout:
         )
 
 
-def _fault(read: Callable[[bytes], Any], data: bytes) -> Exception | None:
+def _fault(read: Callable[[bytes], FeatureValue], data: bytes) -> Exception | None:
     try:
         read(data)
     except UNREADABLE as err:

@@ -92,7 +92,8 @@ def _reason(body: bytes, err: orjson.JSONDecodeError) -> str:
         body.decode()
     except UnicodeDecodeError as undecoded:
         return f"byte {undecoded.start} is not UTF-8"
-    found = _NOT_NUMBERS.match(err.doc, err.pos) or _NOT_NUMBERS.match(err.doc, err.pos - 1)
+    # orjson points behind a sign
+    found = _NOT_NUMBERS.match(err.doc, err.pos - 1) or _NOT_NUMBERS.match(err.doc, err.pos)
     if found is not None:
         column = err.colno - (err.pos - found.start())
         return f"{found[0]} at line {err.lineno} column {column} is not JSON; send null"

@@ -1,5 +1,6 @@
 """Finished trainings of made-up rows, for tests of what is recorded of them."""
 
+import dataclasses
 from datetime import UTC, datetime, timedelta
 
 import pyarrow as pa
@@ -11,11 +12,11 @@ from runner.modelling.evaluation import as_served, evaluate
 from runner.modelling.fitted_model import fit_model
 from runner.modelling.slices import score_slices
 from runner.modelling.split import split_by_time
-from runner.modelling.training_data import Rows, TrainingData, split_rows
+from runner.modelling.training_data import Rows, TrainingData, split_rows, table_digest
 from runner.modelling.tuning_search import tune
 from runner.packaging.served_model import class_list, served_model
 from runner.project.manifest import Manifest
-from runner.records.run_record import Training
+from runner.records.run_record import JudgedModel, PreparedRows, Training
 from runner.settings import Settings
 from tests.modelling import FEATURES, MART, SPINE, feature_table, rows
 
@@ -63,7 +64,7 @@ def train(folder, recipe):
     classes = class_list(pipeline)
     trained, predictions = (served.answer(part.X) for part in (data.train, data.test))
     contender = Contender("m", recipe.scoring[0], SPINE, data, predictions, classes)
-    return Training(
+    prepared = PreparedRows(
         settings=settings,
         manifest=Manifest(folder / "manifest.json", "shop", {"activity": MART}, {}, "0" * 64),
         recipe=recipe,
@@ -71,18 +72,33 @@ def train(folder, recipe):
         spine=SPINE,
         features=FEATURES,
         data=data,
+        dataset_sha256=table_digest(data.table),
+        started_at=started_at,
+        columns=COLUMNS,
+        billed={},
+    )
+    model = JudgedModel(
         tuned=tuned,
         pipeline=pipeline,
+        served=served,
         evaluation=evaluate(
             recipe,
             as_served(trained, classes, data.train.y),
             as_served(predictions, classes, data.test.y),
         ),
-        served=served,
         comparison=NO_CHAMPION,
         intervals={"roc_auc": Interval(0.8, 0.7, 0.9)},
         slices=score_slices(recipe, contender),
-        started_at=started_at,
-        columns=COLUMNS,
-        billed={},
     )
+    return Training(prepared, model)
+
+
+def changed(training, **changes):
+    """Return the training with other values of its rows or its model."""
+    parts = {}
+    for name in ("prepared", "model"):
+        part = getattr(training, name)
+        own = {field.name for field in dataclasses.fields(part)}
+        mine = {key: value for key, value in changes.items() if key in own}
+        parts[name] = dataclasses.replace(part, **mine)
+    return Training(**parts)

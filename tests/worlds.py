@@ -22,6 +22,9 @@ BASES = [
     datetime(2024, 11, 3, 6, tzinfo=UTC),  # and back
     datetime(1931, 5, 1, tzinfo=UTC),
 ]
+NEVER = datetime.max.replace(tzinfo=UTC)
+"""A feature row's time that never comes: PostgreSQL's tables hold `infinity` for it."""
+
 _MICROSECOND = timedelta(microseconds=1)
 _OFFSETS = [
     timedelta(0),
@@ -36,6 +39,18 @@ names = st.sampled_from([None, "", "1", "12", "3", "23", "a", "A", " a", "å", "
 characters = st.characters(codec="utf-8", exclude_characters="\0")
 texts = st.one_of(st.none(), st.text(characters, max_size=3))
 World = tuple[list[oracle.Row], list[oracle.Row]]
+FrameTypes = dict[str, str]
+frame_types: st.SearchStrategy[FrameTypes] = st.fixed_dictionaries(
+    {
+        "world": st.sampled_from(["int64", "int8", "Int32", "float64", "category", "object"]),
+        "name": st.sampled_from(["object", "string", "category"]),
+        "event_timestamp": st.sampled_from(
+            ["datetime64[ns, UTC]", "datetime64[us, Asia/Tokyo]", "object"]
+        ),
+    }
+)
+"""What pandas may hold an entity DataFrame's keys and times in."""
+
 
 FEATURES = ["number", "text", "real"]
 COLUMNS = ["world", "name", "event_timestamp", "created_at", *FEATURES]
@@ -111,7 +126,11 @@ def merged(worlds: list[World]) -> World:
 
 
 def assert_joined_as_the_oracle_does(
-    store: FeatureStore, cases: Sequence[Case], rows: World, spine_query: str
+    store: FeatureStore,
+    cases: Sequence[Case],
+    rows: World,
+    spine_query: str,
+    frame_types: FrameTypes,
 ) -> None:
     """Check the spine as SQL and as a DataFrame, joined to every case at once, row by row."""
     features, spine = rows
@@ -122,6 +141,7 @@ def assert_joined_as_the_oracle_does(
     expected = oracle.join(spine, [(view, features) for view in views])
     frame = pd.DataFrame(spine, columns=SPINE_COLUMNS)
     frame["event_timestamp"] = pd.to_datetime(frame["event_timestamp"], utc=True)
+    frame = frame.astype(frame_types)
     for entities in (spine_query, frame):
         found = store.get_historical_features(
             entity_df=entities,
@@ -141,8 +161,8 @@ def rows_of_a_world(draw: st.DrawFn) -> World:
     feature = st.fixed_dictionaries(
         {
             "name": keys,
-            "event_timestamp": times,
-            "created_at": times,
+            "event_timestamp": times | st.just(NEVER),
+            "created_at": times | st.just(NEVER),
             "number": st.sampled_from([None, 0, 1, 2**53 + 1, -(2**63)]),
             "text": texts,
             "real": st.sampled_from([None, math.nan, math.inf, 0.5, -1.0]),

@@ -33,7 +33,7 @@ from runner.modelling.training_data import TrainingData
 from runner.packaging.served_version import load_version
 from runner.project import dbt
 from runner.project.manifest import EVENT_TIMESTAMP, Manifest, Spine
-from runner.records.aliases import CHAMPION, version_with
+from runner.records.aliases import CHAMPION, run_of, version_with
 
 if TYPE_CHECKING:
     from runner.settings import Settings
@@ -60,7 +60,7 @@ def compare_with_champion(
         return NO_CHAMPION
     try:
         model, _ = load_version(settings, f"models:/{contender.name}/{champion.version}")
-        test_from = client.get_run(champion.run_id).data.params["test_from"]
+        test_from = run_of(client, champion).data.params["test_from"]
         table, unseen = _unseen(contender.data, datetime.fromisoformat(test_from))
         missing = _missing(manifest, table, model.bundle)
         if missing:  # their marts are not among those that were built for the contender

@@ -25,6 +25,7 @@ from runner import console
 from runner.commands.prediction_file import read_entities, require_keys
 from runner.errors import RunnerError
 from runner.feature_store.store import open_store, spine_query
+from runner.modelling.model_inputs import CAP_IT, too_large
 from runner.packaging.served_version import load_version, require_features
 from runner.project.manifest import load_manifest
 from runner.servers.local_servers import require_servers
@@ -87,11 +88,26 @@ def predict(settings: Settings, name: str, source: str, output: Path) -> Written
         _written(output, _scored(model, reader.schema.empty_table()).schema) as write,
     ):
         for batch in reader:
+            _refuse_too_large(model, batch, rows)
             write(_scored(model, pa.Table.from_batches([batch])))
             rows += batch.num_rows
             bare_rows += _bare(model, batch)
             bar.advance(batch.num_rows)
     return Written(f"{name} version {version}", rows, bare_rows)
+
+
+def _refuse_too_large(model: Model, batch: pa.RecordBatch, before: int) -> None:
+    """Raise if a number is too large for the model; `before` is how many rows came before."""
+    features = {feature.name: feature for feature in model.bundle.features}
+    table = pa.Table.from_batches([batch])
+    found = too_large(table, {name: feature.dtype for name, feature in features.items()})
+    if found:
+        first, feature = found[0], features[found[0].column]
+        raise RunnerError(
+            f"{feature.view}:{feature.feature} {first.problem} in {first.rows.sum():,} of the rows "
+            f"{before + 1:,} to {before + batch.num_rows:,}, the largest is {first.largest:g}",
+            hint=CAP_IT,
+        )
 
 
 def _bare(model: Model, batch: pa.RecordBatch) -> int:

@@ -7,13 +7,20 @@ ONNX model computes in; fitting on the very same values makes both see equal inp
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Protocol
 
+import numpy as np
+import numpy.typing as npt
 import pandas as pd
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from contract.scoring import float_tensor, text_tensor
+
+_FLOAT32_MAX = float(np.finfo(np.float32).max)
+CAP_IT = "cap it in the feature mart's SQL, or make it null there"
 
 
 class InputColumn(Protocol):
@@ -26,6 +33,48 @@ class InputColumn(Protocol):
     @property
     def dtype(self) -> str:
         """Its type, such as `int64` or `string`."""
+
+
+@dataclass(frozen=True)
+class TooLarge:
+    """A column whose numbers are infinite, or too large for float32.
+
+    Attributes
+    ----------
+    rows
+        Mask of shape (n_rows,): which rows have such a number.
+    largest
+        The one farthest from 0.
+    """
+
+    column: str
+    rows: npt.NDArray[np.bool_]
+    largest: float
+
+    @property
+    def problem(self) -> str:
+        """What is wrong with the numbers, after the feature's name."""
+        return f"is not between -{_FLOAT32_MAX:.3g} and {_FLOAT32_MAX:.3g}"
+
+
+def too_large(table: pa.Table, dtypes: Mapping[str, str]) -> list[TooLarge]:
+    """Return the columns with a number that a model, which computes in float32, cannot take.
+
+    Parameters
+    ----------
+    dtypes
+        Column → type of each feature in `table`. NaN and null are missing, not too large.
+    """
+    found = []
+    for column, dtype in dtypes.items():
+        if not dtype.startswith("float"):
+            continue
+        values = pc.cast(table[column], pa.float64()).to_numpy()
+        rows = np.abs(values) > _FLOAT32_MAX
+        if rows.any():
+            beyond = values[rows]
+            found.append(TooLarge(column, rows, float(beyond[np.abs(beyond).argmax()])))
+    return found
 
 
 def model_inputs(table: pa.Table, features: Sequence[InputColumn]) -> pd.DataFrame:

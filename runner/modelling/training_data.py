@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+import io
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -17,24 +17,23 @@ from feast import FeatureStore
 
 from runner.errors import RunnerError
 from runner.feature_store.store import RecipeFeature, training_table
-from runner.modelling.model_inputs import InputColumn, model_inputs
+from runner.modelling.classes import (
+    PERIODS,
+    Labels,
+    check_classes,
+    tuning_folds,
+)
+from runner.modelling.model_inputs import CAP_IT, InputColumn, model_inputs, too_large
 from runner.modelling.split import TimeSplit, TooFewRowsError, split_by_time
 from runner.project.manifest import EVENT_TIMESTAMP, Spine
 
 if TYPE_CHECKING:
+    from typing_extensions import Buffer
+
     from runner.recipes.recipe import Recipe
-    from runner.recipes.yaml_source import KeyPath
 
 
-Labels = npt.NDArray[np.generic]
-_SERVED_AS_ONNX_ONLY = ("lightgbm.", "xgboost.")
-_PERIODS: Mapping[str, KeyPath] = {
-    "training": ("split", "test"),
-    "calibration": ("calibration", "period"),
-    "validation": ("decision_threshold", "period"),
-    "test": ("split", "test"),
-}
-_CALIBRATION_ROWS = 5  # scikit-learn's least, of each class
+_STRING_BYTES = 2**31 - 1  # all that a column of type string holds in one chunk
 
 
 class Rows(NamedTuple):
@@ -83,10 +82,12 @@ def load_training_data(
     Raises
     ------
     RunnerError
-        As `split_labels`, for the spine may have been built anew since that was asked.
+        As `split_labels`, for the spine may have been built again meanwhile; or if a feature has a
+        number that float32 cannot hold, in whichever row.
     """
     table = training_table(store, spine, features, recipe.label, recipe.spine_slices)
     split_labels(recipe, spine, table)
+    _refuse_too_large(recipe, table, features)
     return split_rows(recipe, table, features, label_window=spine.labels[recipe.label])
 
 
@@ -102,15 +103,17 @@ def split_labels(recipe: Recipe, spine: Spine, rows: pa.Table) -> dict[str, Labe
     ------
     RunnerError
         If the spine is empty, a label or timestamp is null, the split leaves a part too few rows, a
-        classification label has one class only, or not the classes that calibration or a decision
-        threshold needs.
+        classification label has one class only, or not the classes that its scorers, calibration, a
+        decision threshold or a fold of tuning needs.
     """
     _refuse_unusable(recipe, spine, rows)
     split, y = _split(recipe, rows, spine.labels[recipe.label]), _labels(recipe, rows[recipe.label])
     parts = {name: y[mask] for name, mask in split.parts.items()}
     if recipe.task == "classification":
-        _refuse_single_class(recipe, spine, parts)
-        _refuse_other_classes(recipe, parts)
+        check_classes(recipe, spine, parts)
+        if recipe.tuning:  # its folds are told here, before the join
+            times = rows[EVENT_TIMESTAMP].filter(pa.array(split.train))
+            tuning_folds(recipe, recipe.tuning, times, parts["training"])
     return parts
 
 
@@ -157,7 +160,7 @@ def _split(recipe: Recipe, table: pa.Table, label_window: timedelta) -> TimeSpli
         if err.part == "training":
             hint = "make these periods shorter, or let the spine begin earlier"
         hint = f"{hint}, then run the same command again"
-        raise recipe.error(_PERIODS[err.part], str(err), hint) from err
+        raise recipe.error(PERIODS[err.part], str(err), hint) from err
 
 
 def table_digest(table: pa.Table) -> str:
@@ -169,14 +172,34 @@ def table_digest(table: pa.Table) -> str:
     for name in table.column_names:
         column = table[name]
         valid = np.packbits(np.asarray(column.is_valid().to_numpy(), dtype=np.bool_))
-        dense = pa.chunked_array([column.drop_null().combine_chunks()], type=column.type)
+        dense = _in_one_chunk(column.drop_null())
         digest.update(f"{name}:{column.type}:{len(column)}\n".encode())
         digest.update(valid.tobytes())
-        sink = pa.BufferOutputStream()
-        with pa.ipc.new_stream(sink, pa.schema([("values", column.type)])) as writer:
+        schema = pa.schema([("values", dense.type)])
+        with pa.ipc.new_stream(pa.PythonFile(_Sink(digest), mode="w"), schema) as writer:
             writer.write_table(pa.table({"values": dense}))
-        digest.update(sink.getvalue())
     return digest.hexdigest()
+
+
+class _Sink(io.RawIOBase):
+    """A file that passes what is written on to a digest: no second copy of a large column."""
+
+    def __init__(self, digest: hashlib._Hash) -> None:
+        self._digest = digest
+
+    def writable(self) -> bool:
+        return True
+
+    def write(self, data: Buffer, /) -> int:
+        self._digest.update(data)
+        return memoryview(data).nbytes
+
+
+def _in_one_chunk(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    """Return the column in one chunk; texts whose offsets exceed 32 bits as large_string."""
+    if pa.types.is_string(column.type) and column.nbytes > _STRING_BYTES:
+        column = column.cast(pa.large_string())
+    return pa.chunked_array([column.combine_chunks()], type=column.type)
 
 
 def _refuse_unusable(recipe: Recipe, spine: Spine, table: pa.Table) -> None:
@@ -192,6 +215,33 @@ def _refuse_unusable(recipe: Recipe, spine: Spine, table: pa.Table) -> None:
                 f"{spine.file}: {spine.name}.{column} is null in {nulls} of {table.num_rows} rows",
                 hint="filter them out in the spine's SQL and add a not_null test",
             )
+    if recipe.task == "regression":
+        _refuse_infinite(recipe, spine, table[recipe.label])
+
+
+def _refuse_too_large(recipe: Recipe, table: pa.Table, features: Sequence[RecipeFeature]) -> None:
+    references = {feature.column: feature.reference for feature in features}
+    found = too_large(table, {feature.column: feature.dtype for feature in features})
+    if found:
+        raise recipe.error(
+            ("features",),
+            "; ".join(
+                f"{references[one.column]} {one.problem} in {one.rows.sum():,} of "
+                f"{table.num_rows:,} rows, the largest is {one.largest:g}"
+                for one in found
+            ),
+            hint=CAP_IT,
+        )
+
+
+def _refuse_infinite(recipe: Recipe, spine: Spine, column: pa.ChunkedArray) -> None:
+    infinite = int((~np.isfinite(_labels(recipe, column))).sum())
+    if infinite:
+        raise RunnerError(
+            f"{spine.file}: {spine.name}.{recipe.label} is infinite or NaN in {infinite:,} of "
+            f"{len(column):,} rows",
+            hint="filter them out, or cap the label, in the spine's SQL",
+        )
 
 
 def _labels(recipe: Recipe, column: pa.ChunkedArray) -> Labels:
@@ -202,51 +252,3 @@ def _labels(recipe: Recipe, column: pa.ChunkedArray) -> Labels:
     if pa.types.is_integer(column.type):
         return np.asarray(column.to_numpy())
     return np.asarray(column.to_pylist(), dtype=object)
-
-
-def _refuse_single_class(recipe: Recipe, spine: Spine, parts: Mapping[str, Labels]) -> None:
-    for name, y in parts.items():
-        classes = np.unique(y)
-        if len(classes) < 2:
-            raise recipe.error(
-                _PERIODS[name],
-                f"label {recipe.label} of {spine.name} is {classes[0]!s} in all {len(y)} {name} "
-                "rows: there is nothing to tell apart",
-                hint="look at the spine's SQL, or change the period so that both classes occur",
-            )
-
-
-def _refuse_other_classes(recipe: Recipe, parts: Mapping[str, Labels]) -> None:
-    """Raise unless each class has calibration rows, and a threshold has two to tell apart."""
-    classes = np.unique(parts["training"])
-    if recipe.decision_threshold and len(classes) > 2:
-        raise recipe.error(
-            ("decision_threshold",),
-            f"label {recipe.label} has {len(classes)} classes; a threshold tells two apart",
-            hint="delete decision_threshold, or make a label of two classes in the spine's SQL",
-        )
-    if "calibration" not in parts:
-        return
-    if len(classes) > 2 and recipe.estimator.class_path.startswith(_SERVED_AS_ONNX_ONLY):
-        raise recipe.error(
-            ("calibration",),
-            f"label {recipe.label} has {len(classes)} classes; the calibration of a LightGBM or "
-            "XGBoost estimator is served for two",
-            hint="delete calibration, or choose an estimator of scikit-learn",
-        )
-    y = parts["calibration"]
-    for label in np.setdiff1d(y, classes):
-        raise recipe.error(
-            ("calibration", "period"),
-            f"label {recipe.label} is {label!s} in calibration rows, but in no training row",
-            hint="change the period, or the spine's SQL, so that training rows have every class",
-        )
-    for label in classes:
-        count = int((y == label).sum())
-        if count < _CALIBRATION_ROWS:
-            raise recipe.error(
-                ("calibration", "period"),
-                f"label {recipe.label} is {label!s} in {count} of {len(y)} calibration rows; each "
-                f"class wants {_CALIBRATION_ROWS} or more",
-                hint="make the calibration period longer",
-            )

@@ -21,9 +21,10 @@ import pyarrow as pa
 
 from runner import console
 from runner.errors import RunnerError
+from runner.modelling.classes import tuning_folds
 from runner.modelling.environment import extras
 from runner.modelling.evaluation import Judged, score
-from runner.modelling.folds import Fold, time_folds
+from runner.modelling.folds import Fold
 from runner.modelling.pipeline import fit_pipeline
 from runner.modelling.training_data import Rows, TrainingData, table_digest
 from runner.project.manifest import EVENT_TIMESTAMP
@@ -199,15 +200,4 @@ class _Search:
 
 def _folds(recipe: Recipe, tuning: Tuning, data: TrainingData) -> list[Fold]:
     timestamps = data.table[EVENT_TIMESTAMP].filter(pa.array(data.split.train))
-    folds = time_folds(timestamps, count=tuning.folds, embargo=recipe.split.embargo)
-    for number, fold in enumerate(folds, start=1):
-        for part, mask in (("training", fold.train), ("validation", fold.validation)):
-            labels = np.unique(data.train.y[mask])
-            if recipe.task == "classification" and len(labels) < 2:
-                raise recipe.error(
-                    ("tuning", "folds"),
-                    f"label {recipe.label} is {labels[0]!s} in all {mask.sum()} {part} rows of "
-                    f"fold {number} of {len(folds)}",
-                    hint="set tuning.folds lower, or make the spine longer",
-                )
-    return folds
+    return tuning_folds(recipe, tuning, timestamps, data.train.y)

@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import socket
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import islice
-from typing import Any
+from typing import Any, Protocol
 
 import hiredis
 import redis
@@ -29,7 +29,32 @@ _OUTSTANDING = 2
 _SCANS, _SCANNED = 20, 5_000
 _REDIRECTIONS = (MovedError, AskError, TryAgainError)
 
-Handler = Callable[[list[Any]], None]
+Replies = list[Any]
+"""What a server answers: bytes, numbers, lists of them, None or an error of redis-py."""
+Handler = Callable[[Replies], None]
+
+
+class Wire(Protocol):
+    """A connection of redis-py's, used directly."""
+
+    def send_packed_command(self, command: Sequence[bytes]) -> None:
+        """Send commands that are packed already."""
+
+    def read_response(self) -> Any:
+        """Return the next reply; raises it if it is an error."""
+
+    def disconnect(self) -> None:
+        """Close it."""
+
+
+class WirePool(Protocol):
+    """Where redis-py keeps connections."""
+
+    def get_connection(self) -> Wire:
+        """Return one that is open."""
+
+    def release(self, connection: Wire) -> None:
+        """Take one back."""
 
 
 @dataclass(frozen=True)
@@ -80,10 +105,10 @@ class OnlineConnection:
     def __init__(self, client: Any, *, is_cluster: bool) -> None:
         self.client = client
         self.is_cluster = is_cluster
-        self._connections: dict[str, tuple[Any, Any]] = {}
-        self._extra: list[Any] = []
+        self._connections: dict[str, tuple[WirePool, Wire]] = {}
+        self._extra: list[Wire] = []
 
-    def send(self, commands: Sequence[bytes], keys: Sequence[bytes]) -> Callable[[], list[Any]]:
+    def send(self, commands: Sequence[bytes], keys: Sequence[bytes]) -> Callable[[], Replies]:
         """Send one packed command per key; the function returned waits for the replies.
 
         Replies must be fetched in the order of the sends. An error reply is returned as an
@@ -98,11 +123,11 @@ class OnlineConnection:
             waiting.append((connection, positions))
         return lambda: self._replies(commands, waiting)
 
-    def ask(self, commands: Sequence[bytes], keys: Sequence[bytes]) -> list[Any]:
+    def ask(self, commands: Sequence[bytes], keys: Sequence[bytes]) -> Replies:
         """Return the reply to each command; raises the first error among them."""
         return _raise_errors(self.send(commands, keys)()) if commands else []
 
-    def spares(self, count: int) -> list[Any]:
+    def spares(self, count: int) -> list[Wire]:
         """Return `count` more redis-py connections to the one server; closed with this one."""
         pool = self.client.connection_pool
         while len(self._extra) < count:
@@ -159,7 +184,7 @@ class OnlineConnection:
             shares.setdefault(node.name, []).append(position)
         return dict(shares)
 
-    def _connection(self, node: str) -> Any:
+    def _connection(self, node: str) -> Wire:
         if node not in self._connections:
             client = self.client
             if self.is_cluster:
@@ -168,8 +193,10 @@ class OnlineConnection:
             self._connections[node] = (pool, pool.get_connection())
         return self._connections[node][1]
 
-    def _replies(self, commands: Sequence[bytes], waiting: list[tuple[Any, Any]]) -> list[Any]:
-        replies: list[Any] = [None] * len(commands)
+    def _replies(
+        self, commands: Sequence[bytes], waiting: list[tuple[Wire, Sequence[int]]]
+    ) -> Replies:
+        replies: Replies = [None] * len(commands)
         for connection, positions in waiting:
             for position in positions:
                 try:
@@ -188,7 +215,7 @@ class Pipeline:
 
     def __init__(self, connection: OnlineConnection) -> None:
         self._connection = connection
-        self._waiting: deque[tuple[Callable[[], list[Any]], Handler]] = deque()
+        self._waiting: deque[tuple[Callable[[], Replies], Handler]] = deque()
 
     def submit(self, commands: Sequence[bytes], keys: Sequence[bytes], handle: Handler) -> None:
         """Send `commands`; `handle` gets their replies later (it may submit more)."""
@@ -236,7 +263,7 @@ def connect(settings: Settings, config: OnlineConfig) -> Iterator[OnlineConnecti
         connection.close()
 
 
-def _check_kind(told: dict[str, Any], settings: Settings, config: OnlineConfig) -> None:
+def _check_kind(told: Mapping[str, object], settings: Settings, config: OnlineConfig) -> None:
     mode = told.get("redis_mode") or told.get("server_mode")
     if mode is None or (mode == "cluster") == config.is_cluster:
         return
@@ -250,7 +277,8 @@ def _check_kind(told: dict[str, Any], settings: Settings, config: OnlineConfig) 
 
 def pack(*parts: bytes) -> bytes:
     """Return one RESP command."""
-    return b"*%d\r\n" % len(parts) + b"".join(b"$%d\r\n%b\r\n" % (len(p), p) for p in parts)
+    packed: bytes = hiredis.pack_command(parts)
+    return packed
 
 
 def host_name() -> str:
@@ -265,7 +293,7 @@ def _unpack(command: bytes) -> list[bytes]:
     return parts
 
 
-def _raise_errors(replies: list[Any]) -> list[Any]:
+def _raise_errors(replies: Replies) -> Replies:
     for reply in replies:
         if isinstance(reply, Exception):
             raise reply

@@ -6,11 +6,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Any
 
 import pyarrow as pa
 
 from contract.serving_errors import InvalidOnlineValueError
+from contract.values import FeatureValue
 from contract.view_layout import EXPIRED, StoredView, ViewLayout
 from runner.errors import RunnerError
 from runner.online.connection import OnlineConnection, connect, load_online_config, pack
@@ -26,7 +26,7 @@ _EXAMPLES = {
     "timestamp": "an ISO 8601 time with its zone",
 }
 
-EntityKey = Mapping[str, Any]
+EntityKey = Mapping[str, FeatureValue]
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ class OnlineValue:
     """A feature as a reader sees it: `status` is present, null, missing or expired."""
 
     feature: str
-    value: Any
+    value: FeatureValue
     status: str
 
 
@@ -163,7 +163,7 @@ def _as_runner_error() -> Iterator[None]:
         raise RunnerError(err.message, hint=err.hint) from err
 
 
-def parse_entity(mart: FeatureMart, pairs: Sequence[str]) -> dict[str, Any]:
+def parse_entity(mart: FeatureMart, pairs: Sequence[str]) -> dict[str, FeatureValue]:
     """Return the entity keys in `pairs` (`user_id=123`), each with its type.
 
     Raises
@@ -186,17 +186,18 @@ def parse_entity(mart: FeatureMart, pairs: Sequence[str]) -> dict[str, Any]:
     return {key: _key_value(key, given[key], mart.columns[key].dtype) for key in mart.join_keys}
 
 
-def _key_value(key: str, text: str, dtype: str) -> Any:
+def _key_value(key: str, text: str, dtype: str) -> FeatureValue:
     try:
         if dtype == "string":
             return text
         if dtype == "timestamp":
             return _aware(datetime.fromisoformat(text))
-        return pa.scalar(int(text), KEY_TYPES[dtype]).as_py()
+        number: int = pa.scalar(int(text), KEY_TYPES[dtype]).as_py()
     except (ValueError, OverflowError) as err:
         raise RunnerError(
             f"{key}={text} is not {_EXAMPLES[dtype]}", hint=f"{key} has type {dtype}"
         ) from err
+    return number
 
 
 def _aware(moment: datetime) -> datetime:

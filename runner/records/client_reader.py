@@ -38,6 +38,7 @@ class ClientReader:
             data.tags,
             data.params,
             data.metrics,
+            info.lifecycle_stage == "deleted",
         )
 
     def models(self) -> list[str]:

@@ -8,7 +8,13 @@ from urllib.parse import urlsplit
 
 from contract.mlflow_http import MlflowServer
 from contract.serving_errors import BundleError
-from runner.records.run_facts import RunFacts, VersionFacts, no_artifact, stored_file
+from runner.records.run_facts import (
+    RunFacts,
+    VersionFacts,
+    no_artifact,
+    stored_file,
+    versions_filter,
+)
 
 _PAGE = "100"
 
@@ -33,6 +39,7 @@ class HttpReader:
             tags=_pairs(data.get("tags")),
             params=_pairs(data.get("params")),
             metrics={each["key"]: float(each["value"]) for each in data.get("metrics", ())},
+            is_deleted=info.get("lifecycle_stage") == "deleted",
         )
 
     def models(self) -> list[str]:
@@ -46,8 +53,7 @@ class HttpReader:
         if model is None:
             return []
         aliases = sorted((each["alias"], str(each["version"])) for each in model.get("aliases", ()))
-        quote = '"' if "'" in name else "'"
-        pages = self._pages("model-versions/search", filter=f"name = {quote}{name}{quote}")
+        pages = self._pages("model-versions/search", filter=versions_filter(name))
         found = [each for page in pages for each in page.get("model_versions", ())]
         return [
             VersionFacts(

@@ -26,6 +26,8 @@ class RunFacts:
         MLflow's word: `FINISHED`, `FAILED`, `RUNNING` …
     artifact_uri
         Where its artifacts are.
+    is_deleted
+        Whether it is in MLflow's trash, which `mlflow gc` empties.
     """
 
     run_id: str
@@ -35,6 +37,7 @@ class RunFacts:
     tags: Mapping[str, str]
     params: Mapping[str, str]
     metrics: Mapping[str, float]
+    is_deleted: bool = False
 
 
 @dataclass(frozen=True)
@@ -78,9 +81,48 @@ def not_registered(name: str, names: Sequence[str]) -> RunnerError:
     )
 
 
+def versions_filter(name: str) -> str:
+    """Return MLflow's filter for the versions of a model; it knows no escape, but both quotes."""
+    quote = '"' if "'" in name else "'"
+    return f"name = {quote}{name}{quote}"
+
+
 def with_alias(versions: Iterable[VersionFacts], alias: str) -> VersionFacts | None:
     """Return the version with the alias; None if none has it."""
     return next((version for version in versions if alias in version.aliases), None)
+
+
+def require_run(reader: RunReader, version: VersionFacts) -> RunFacts:
+    """Return the run that trained a version.
+
+    Raises
+    ------
+    RunnerError
+        If it is deleted, or MLflow no longer has it.
+    """
+    run = reader.run(version.run_id)
+    if run is None:
+        raise run_missing(version.name, version.version, version.run_id)
+    if run.is_deleted:
+        raise run_deleted(version.name, version.version, version.run_id)
+    return run
+
+
+def run_missing(name: str, version: str, run_id: str | None) -> RunnerError:
+    """Return the error for a version whose run MLflow does not have."""
+    return RunnerError(
+        f"the run of {name} version {version}, {run_id}, is not in MLflow",
+        hint="train and promote another",
+    )
+
+
+def run_deleted(name: str, version: str, run_id: str | None) -> RunnerError:
+    """Return the error for a version whose run is in MLflow's trash."""
+    return RunnerError(
+        f"the run of {name} version {version} is deleted: `mlflow gc` would remove its rows, "
+        "recipe and model",
+        hint=f"`mlflow runs restore --run-id {run_id}`, or train and promote another",
+    )
 
 
 def stored_file(run: RunFacts, path: str) -> bytes:

@@ -33,7 +33,7 @@ from runner.modelling.evaluation import Evaluation
 from runner.modelling.fitted_model import threshold_metric, uncalibrated
 from runner.modelling.plots import draw_plots
 from runner.modelling.slices import Slice, markdown
-from runner.modelling.training_data import TrainingData, table_digest
+from runner.modelling.training_data import TrainingData
 from runner.modelling.tuning_search import Tuned
 from runner.packaging.bundle_writer import write_bundle
 from runner.packaging.served_model import ServedModel, class_list
@@ -54,11 +54,13 @@ _LIBRARIES = ("scikit-learn", "numpy", "pandas", "scipy", "skops", "mlflow")
 
 
 @dataclass(frozen=True)
-class Training:
-    """A finished training, before anything of it is recorded.
+class PreparedRows:
+    """A recipe's training rows, joined and split, and what they are made from.
 
     Attributes
     ----------
+    dataset_sha256
+        The digest of `data.table`.
     billed
         What BigQuery billed for each step before the join; empty where there is no BigQuery.
     """
@@ -70,27 +72,47 @@ class Training:
     spine: Spine
     features: list[RecipeFeature]
     data: TrainingData
-    tuned: Tuned
-    pipeline: Pipeline
-    evaluation: Evaluation
-    served: ServedModel
-    comparison: Comparison
-    intervals: dict[str, Interval]
-    slices: list[Slice]
+    dataset_sha256: str
     started_at: datetime
     columns: Lineage
     billed: Mapping[str, Billed]
+
+
+@dataclass(frozen=True)
+class JudgedModel:
+    """A fitted model as it will be served, and how good it is."""
+
+    tuned: Tuned
+    pipeline: Pipeline
+    served: ServedModel
+    evaluation: Evaluation
+    comparison: Comparison
+    intervals: dict[str, Interval]
+    slices: list[Slice]
+
+
+@dataclass(frozen=True)
+class Training:
+    """A finished training, before anything of it is recorded."""
+
+    prepared: PreparedRows
+    model: JudgedModel
+
+    @property
+    def recipe(self) -> Recipe:
+        """The recipe that was trained."""
+        return self.prepared.recipe
 
     @cached_property
     def lineage(self) -> dict[str, Any]:
         """Where the model comes from: code, SQL and data."""
         return {
-            "git_commit": git_commit(self.settings),
-            "dbt_project": self.manifest.project_name,
-            "dbt_manifest_sha256": self.manifest.sha256,
-            "dataset_sha256": table_digest(self.data.table),
-            "spine": f"{self.spine.schema}.{self.spine.alias}",
-            "features": [feature.reference for feature in self.features],
+            "git_commit": git_commit(self.prepared.settings),
+            "dbt_project": self.prepared.manifest.project_name,
+            "dbt_manifest_sha256": self.prepared.manifest.sha256,
+            "dataset_sha256": self.prepared.dataset_sha256,
+            "spine": f"{self.prepared.spine.schema}.{self.prepared.spine.alias}",
+            "features": [feature.reference for feature in self.prepared.features],
             **self._raw_columns,
         }
 
@@ -98,75 +120,83 @@ class Training:
     def _raw_columns(self) -> dict[str, Any]:
         """Feature → the raw columns it is computed from, and what could not be told of them."""
         columns = {
-            f.reference: self.columns.known(LineageColumn(f.mart.name, f.name))
-            for f in self.features
+            f.reference: self.prepared.columns.known(LineageColumn(f.mart.name, f.name))
+            for f in self.prepared.features
         }
         gaps: dict[str, str] = {}
         for column in columns.values():
-            gaps |= self.columns.gaps(column)
-        raw = {name: self.columns.raw_columns(column) for name, column in columns.items()}
+            gaps |= self.prepared.columns.gaps(column)
+        raw = {name: self.prepared.columns.raw_columns(column) for name, column in columns.items()}
         return {"raw_columns": raw, **({"raw_columns_unresolved": gaps} if gaps else {})}
 
     @property
     def params(self) -> dict[str, Any]:
         """MLflow parameters: the estimator's, under scikit-learn's own names, and the recipe's."""
-        estimator = uncalibrated(self.pipeline).named_steps["estimator"]
+        estimator = uncalibrated(self.model.pipeline).named_steps["estimator"]
         calibration, threshold = self.recipe.calibration, self.recipe.decision_threshold
         return {
             "estimator": self.recipe.estimator.class_path,
             **{f"estimator.{name}": value for name, value in estimator.get_params().items()},
-            "spine": self.spine.name,
+            "spine": self.prepared.spine.name,
             "label": self.recipe.label,
-            "n_features": len(self.features),
-            "train_until": self.data.split.train_until.isoformat(),
-            "test_from": self.data.split.test_from.isoformat(),
+            "n_features": len(self.prepared.features),
+            "train_until": self.prepared.data.split.train_until.isoformat(),
+            "test_from": self.prepared.data.split.test_from.isoformat(),
             **({"calibration.method": calibration.method} if calibration else {}),
             **(
                 {"decision_threshold.maximize": threshold.maximize}
                 if threshold and threshold.maximize
                 else {}
             ),
-            **self.comparison.params,
+            **self.model.comparison.params,
         }
 
     @property
     def metrics(self) -> dict[str, float]:
         """MLflow metrics: each score on training and test rows, row counts, bytes billed."""
         return {
-            **{f"train_{name}": score for name, score in self.evaluation.train.items()},
-            **{f"test_{name}": score for name, score in self.evaluation.test.items()},
-            **{f"test_{name}_low": interval.low for name, interval in self.intervals.items()},
-            **{f"test_{name}_high": interval.high for name, interval in self.intervals.items()},
-            **(self.comparison.metrics or {}),
-            **self.tuned.metrics,
-            **threshold_metric(self.pipeline),
-            "n_spine_rows": self.data.table.num_rows,
-            "n_train_rows": len(self.data.train.y),
+            **{f"train_{name}": score for name, score in self.model.evaluation.train.items()},
+            **{f"test_{name}": score for name, score in self.model.evaluation.test.items()},
+            **{f"test_{name}_low": interval.low for name, interval in self.model.intervals.items()},
+            **{
+                f"test_{name}_high": interval.high
+                for name, interval in self.model.intervals.items()
+            },
+            **(self.model.comparison.metrics or {}),
+            **self.model.tuned.metrics,
+            **threshold_metric(self.model.pipeline),
+            "n_spine_rows": self.prepared.data.table.num_rows,
+            "n_train_rows": len(self.prepared.data.train.y),
             **{
                 f"n_{name}_rows": len(rows.y)
-                for name, rows in self.data.parts.items()
+                for name, rows in self.prepared.data.parts.items()
                 if name in {"calibration", "validation"}
             },
-            "n_test_rows": len(self.data.test.y),
-            "n_embargoed_rows": self.data.split.embargoed,
-            **as_metrics({**self.billed, **read_bill("join", self.data.table.schema.metadata)}),
+            "n_test_rows": len(self.prepared.data.test.y),
+            "n_embargoed_rows": self.prepared.data.split.embargoed,
+            **as_metrics(
+                {
+                    **self.prepared.billed,
+                    **read_bill("join", self.prepared.data.table.schema.metadata),
+                }
+            ),
         }
 
     @property
     def tags(self) -> dict[str, str]:
         """MLflow run tags: what one searches runs by."""
-        first, last = pc.min_max(self.data.table[EVENT_TIMESTAMP]).values()
+        first, last = pc.min_max(self.prepared.data.table[EVENT_TIMESTAMP]).values()
         return {
             "recipe": self.recipe.name,
-            "target": self.settings.target,
+            "target": self.prepared.settings.target,
             "git_commit": self.lineage["git_commit"],
             "dbt_manifest_sha256": self.lineage["dbt_manifest_sha256"],
             "dataset_sha256": self.lineage["dataset_sha256"],
             "spine_from": first.as_py().isoformat(),
             "spine_to": last.as_py().isoformat(),
             "python_version": environment()["python"],
-            "serving_format": self.served.format,
-            "serving_proof": self.served.proof,
+            "serving_format": self.model.served.format,
+            "serving_proof": self.model.served.proof,
             SCORED: AS_SERVED,
             **self.verdict,
         }
@@ -181,8 +211,8 @@ class Training:
     @property
     def refusals(self) -> tuple[str, ...]:
         """Why the model does not become the champion, a sentence each; empty if it does."""
-        beaten = self.comparison.refusal
-        return (*self.evaluation.refusals, *([beaten] if beaten else []))
+        beaten = self.model.comparison.refusal
+        return (*self.model.evaluation.refusals, *([beaten] if beaten else []))
 
     @property
     def pip_requirements(self) -> list[str]:
@@ -198,16 +228,21 @@ def write_artifacts(training: Training, run_id: str, folder: Path) -> str:
     (folder / RECIPE).write_text(training.recipe.source.text, encoding="utf-8")
     _write_json(folder / ENVIRONMENT, environment())
     _write_sql(training, folder / "sql")
-    if training.tuned.trials:
-        _write_json(folder / TUNING, training.tuned.summary)
+    if training.model.tuned.trials:
+        _write_json(folder / TUNING, training.model.tuned.summary)
     (folder / "dataset").mkdir()
-    pq.write_table(training.data.table, folder / ROWS, compression="zstd")
+    pq.write_table(training.prepared.data.table, folder / ROWS, compression="zstd")
     plots = folder / "plots"
     plots.mkdir()
-    draw_plots(plots, training.pipeline, *training.data.test, scorer=training.recipe.scoring[0])
-    if training.slices:
-        _write_json(folder / SLICES, {"slices": [each.record for each in training.slices]})
-        text = markdown(training.slices, training.recipe.scoring)
+    draw_plots(
+        plots,
+        training.model.pipeline,
+        *training.prepared.data.test,
+        scorer=training.recipe.scoring[0],
+    )
+    if training.model.slices:
+        _write_json(folder / SLICES, {"slices": [each.record for each in training.model.slices]})
+        text = markdown(training.model.slices, training.recipe.scoring)
         (folder / SLICES).with_suffix(".md").write_text(text, encoding="utf-8")
     return _write_bundle(training, run_id, folder / BUNDLE)
 
@@ -215,20 +250,22 @@ def write_artifacts(training: Training, run_id: str, folder: Path) -> str:
 def _write_bundle(training: Training, run_id: str, folder: Path) -> str:
     """Write the bundle and load it as serving will: what cannot be served is not registered."""
     folder.mkdir()
-    table, pipeline = training.data.table, training.pipeline
+    table, pipeline = training.prepared.data.table, training.model.pipeline
     digest = write_bundle(
         folder,
         recipe=training.recipe,
-        spine=training.spine,
-        features=training.features,
+        spine=training.prepared.spine,
+        features=training.prepared.features,
         classes=class_list(pipeline),
-        model=training.served,
-        examples={key: _example(table[key][-1].as_py()) for key in training.spine.join_keys},
+        model=training.model.served,
+        examples={
+            key: _example(table[key][-1].as_py()) for key in training.prepared.spine.join_keys
+        },
         run={
-            "feast_project": training.feast_project,
+            "feast_project": training.prepared.feast_project,
             "run_id": run_id,
-            "created_at": training.started_at.isoformat(),
-            "metrics": training.evaluation.test,
+            "created_at": training.prepared.started_at.isoformat(),
+            "metrics": training.model.evaluation.test,
             "lineage": training.lineage,
         },
     )
@@ -238,10 +275,10 @@ def _write_bundle(training: Training, run_id: str, folder: Path) -> str:
 
 def _write_sql(training: Training, folder: Path) -> None:
     folder.mkdir()
-    marts = {feature.mart.name: feature.mart for feature in training.features}
-    for relation in (training.spine, *marts.values()):
+    marts = {feature.mart.name: feature.mart for feature in training.prepared.features}
+    for relation in (training.prepared.spine, *marts.values()):
         (folder / f"{relation.name}.sql").write_text(relation.compiled_code or "")
-    _write_json(folder.parent / SQL_DIGESTS, training.manifest.digests)
+    _write_json(folder.parent / SQL_DIGESTS, training.prepared.manifest.digests)
 
 
 def _write_json(path: Path, value: Mapping[str, Any]) -> None:

@@ -20,12 +20,13 @@ class SqliteReader:
     def run(self, run_id: str) -> RunFacts | None:
         """See `RunReader`."""
         found = self._rows(
-            "select run_uuid, experiment_id, status, artifact_uri from runs where run_uuid = ?",
+            "select run_uuid, experiment_id, status, artifact_uri, lifecycle_stage from runs "
+            "where run_uuid = ?",
             run_id,
         )
         if not found:
             return None
-        number, experiment, status, uri = found[0]
+        number, experiment, status, uri, stage = found[0]
         metrics = self._rows(
             "select key, value, is_nan from latest_metrics where run_uuid = ?", run_id
         )
@@ -37,6 +38,7 @@ class SqliteReader:
             tags=dict(self._rows("select key, value from tags where run_uuid = ?", run_id)),
             params=dict(self._rows("select key, value from params where run_uuid = ?", run_id)),
             metrics={key: float("nan") if nan else float(value) for key, value, nan in metrics},
+            is_deleted=stage == "deleted",
         )
 
     def models(self) -> list[str]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -22,17 +22,21 @@ from mlflow import MlflowClient
 from mlflow.entities import Dataset, DatasetInput
 from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
-from mlflow.models import infer_signature
+from mlflow.models import ModelSignature, infer_signature
+from mlflow.types import ColSpec, DataType, Schema
+from mlflow.types.schema import AnyType
 
 from runner.errors import RunnerError
 from runner.packaging.served_model import trusted_types
 from runner.records.aliases import CHAMPION, version_with
-from runner.records.run_facts import not_registered
+from runner.records.dead_runs import this_process
+from runner.records.run_facts import not_registered, versions_filter
 from runner.records.run_record import Training, write_artifacts
 from runner.records.trial_runs import record_trials
 from runner.servers.tracking_server import require_tracking_server
 
 if TYPE_CHECKING:
+    from runner.feature_store.store import RecipeFeature
     from runner.project.manifest import Spine
     from runner.recipes.recipe import Recipe
     from runner.settings import Settings
@@ -93,10 +97,10 @@ def record(client: MlflowClient, training: Training, folder: Path) -> tuple[str,
         An empty folder for the artifacts while they are written.
     """
     run = client.create_run(
-        _experiment(client, training.settings, training.recipe.experiment_name),
-        start_time=int(training.started_at.timestamp() * 1000),
-        run_name=f"{training.recipe.name} {training.started_at:%Y-%m-%d %H:%M}",
-        tags=training.tags,
+        _experiment(client, training.prepared.settings, training.recipe.experiment_name),
+        start_time=int(training.prepared.started_at.timestamp() * 1000),
+        run_name=f"{training.recipe.name} {training.prepared.started_at:%Y-%m-%d %H:%M}",
+        tags={**training.tags, **this_process()},
     )
     run_id: str = run.info.run_id
     with _ending(client, run_id):
@@ -127,7 +131,7 @@ def register(client: MlflowClient, run_id: str, bundle_sha256: str, training: Tr
         run_id=run_id,
         model_id=model_id,
         tags={
-            _INTERFACE_TAG: _interface(training.recipe, training.spine),
+            _INTERFACE_TAG: _interface(training.recipe, training.prepared.spine),
             "serving_bundle_sha256": bundle_sha256,
             **training.verdict,
         },
@@ -146,7 +150,7 @@ def award(client: MlflowClient, training: Training, version: str) -> tuple[str, 
     name, refusals = training.recipe.registered_model_name, training.refusals
     present = version_with(client, name, CHAMPION)
     moved = str(present.version) if present else ""
-    if not refusals and moved != training.comparison.version:
+    if not refusals and moved != training.model.comparison.version:
         # Another training or a person was quicker: this one was compared with another model.
         refusals = (f"the champion became version {moved} while this model was trained",)
         client.set_model_version_tag(name, version, "gate", "refused")
@@ -199,7 +203,7 @@ def require_model(client: MlflowClient, name: str) -> None:
 
 def versions_of(client: MlflowClient, name: str) -> list[ModelVersion]:
     """Return the model's versions, the newest first; none if there is no such model."""
-    found: list[ModelVersion] = list(client.search_model_versions(f"name = '{name}'"))
+    found: list[ModelVersion] = list(client.search_model_versions(versions_filter(name)))
     return sorted(found, key=lambda version: -int(version.version))
 
 
@@ -231,7 +235,7 @@ def _ending(client: MlflowClient, run_id: str) -> Iterator[None]:
 
 def _dataset(training: Training) -> Dataset:
     return Dataset(
-        name=training.spine.name,
+        name=training.prepared.spine.name,
         digest=training.lineage["dataset_sha256"][:36],
         source_type="dbt",
         source=training.lineage["spine"],
@@ -239,15 +243,36 @@ def _dataset(training: Training) -> Dataset:
 
 
 def _log_pipeline(run_id: str, training: Training) -> None:
-    example = training.data.test.X.head(5)
-    _, trusted = trusted_types(training.pipeline)
+    pipeline, X = training.model.pipeline, training.prepared.data.test.X.head(5)
+    _, trusted = trusted_types(pipeline)
+    predicted = infer_signature(X, pipeline.predict(X))
     with mlflow.start_run(run_id=run_id):
         mlflow.sklearn.log_model(
-            training.pipeline,
+            pipeline,
             name="model",
             serialization_format="skops",
             skops_trusted_types=trusted,
-            signature=infer_signature(example, training.pipeline.predict(example)),
-            input_example=example,
+            signature=_signature(training.prepared.features, predicted.outputs),
+            input_example=X.astype({name: "float64" for name in X if X[name].dtype != object}),
             pip_requirements=training.pip_requirements,
         )
+
+
+_SIGNATURE_TYPES = {
+    "string": DataType.string,
+    "float64": DataType.double,
+    "float32": DataType.double,
+}
+
+
+def _signature(features: Sequence[RecipeFeature], outputs: Schema) -> ModelSignature:
+    """Return a signature that takes features as pandas and SQL hand them out, missing or not.
+
+    MLflow converts no int64, Int64 or bool to double, so whole numbers and flags are of any type;
+    the pipeline makes them numbers.
+    """
+    columns = [
+        ColSpec(_SIGNATURE_TYPES.get(feature.dtype, AnyType()), feature.column, required=False)
+        for feature in features
+    ]
+    return ModelSignature(Schema(columns), outputs)

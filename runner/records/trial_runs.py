@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from mlflow.entities import Metric, Param, RunInfo
 from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 
+from runner.records.dead_runs import this_process
 from runner.records.run_record import Training
 
 if TYPE_CHECKING:
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 
 def record_trials(client: MlflowClient, parent: RunInfo, training: Training) -> None:
     """Record the training's trials, if there are any, as finished runs below `parent`."""
-    for trial in training.tuned.trials:
+    for trial in training.model.tuned.trials:
         run = client.create_run(
             parent.experiment_id,
             start_time=_milliseconds(trial.started_at),
@@ -27,7 +28,8 @@ def record_trials(client: MlflowClient, parent: RunInfo, training: Training) -> 
             tags={
                 MLFLOW_PARENT_RUN_ID: parent.run_id,
                 "trial_state": "pruned" if trial.pruned else "complete",
-                "study": training.tuned.study,
+                "study": training.model.tuned.study,
+                **this_process(),
             },
         )
         client.log_batch(

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from operator import itemgetter
-from typing import Any
 
 from contract.bundle import Bundle, BundleFeature, BundleKey
 from contract.feast_format import key_prefix, number_head, string_key
+from contract.values import FeatureValue
 from contract.view_layout import ViewLayout
 from serving.http_errors import InvalidEntityRowError
 
@@ -35,7 +35,7 @@ class OnlineRow:
     __slots__ = ("ages", "statuses", "values")
 
     def __init__(
-        self, values: Sequence[Any], statuses: Sequence[str], ages: Sequence[float | None]
+        self, values: Sequence[FeatureValue], statuses: Sequence[str], ages: Sequence[float | None]
     ) -> None:
         self.values = values
         self.statuses = statuses
@@ -64,7 +64,7 @@ class OnlineFormat:
         wanted = [order.index(feature.name) for feature in bundle.features]
         self._reorder = None if wanted == sorted(wanted) else itemgetter(*wanted)
 
-    def commands(self, entity_row: Any) -> list[bytes]:
+    def commands(self, entity_row: object) -> list[bytes]:
         """Return the packed commands that read one entity row, one per group of views.
 
         Raises
@@ -160,7 +160,7 @@ class _Group:
         return b"".join([self._start, b"%d\r\n" % len(key), key, self._end])
 
     def decode(self, reply: Sequence[bytes | None], now: float) -> OnlineRow:
-        values: list[Any] = []
+        values: list[FeatureValue] = []
         statuses: list[str] = []
         ages: list[float | None] = []
         for layout, part in self._views:
@@ -172,32 +172,34 @@ class _Group:
         return OnlineRow(values, statuses, ages)
 
 
-def _encode_int64(value: Any) -> bytes:
+def _encode_int64(value: object) -> bytes:
     if type(value) is not int or value not in INT64_RANGE:
         raise ValueError
     return _INT64 + value.to_bytes(8, "little", signed=True)
 
 
-def _encode_int32(value: Any) -> bytes:
+def _encode_int32(value: object) -> bytes:
     if type(value) is not int or value not in INT32_RANGE:
         raise ValueError
     return _INT32 + value.to_bytes(4, "little", signed=True)
 
 
-def _encode_string(value: Any) -> bytes:
+def _encode_string(value: object) -> bytes:
     if not isinstance(value, str):
         raise TypeError
     return string_key(value)
 
 
-def _encode_timestamp(value: Any) -> bytes:
+def _encode_timestamp(value: object) -> bytes:
+    if not isinstance(value, str):
+        raise TypeError
     moment = datetime.fromisoformat(value)
     if moment.tzinfo is None:
         raise ValueError
     return _TIMESTAMP + ((moment - _EPOCH) // _SECOND).to_bytes(8, "little", signed=True)
 
 
-_KEY_ENCODERS: dict[str, Callable[[Any], bytes]] = {
+_KEY_ENCODERS: dict[str, Callable[[object], bytes]] = {
     "int64": _encode_int64,
     "int32": _encode_int32,
     "string": _encode_string,
@@ -212,7 +214,7 @@ EXPECTED = {
 """What each entity key dtype wants, in words."""
 
 
-def entity_key_schema(key: BundleKey) -> dict[str, Any]:
+def entity_key_schema(key: BundleKey) -> dict[str, object]:
     """Return the JSON Schema of one entity key, for OpenAPI."""
     schema = dict(_SCHEMAS[key.dtype])
     if key.description:
@@ -222,7 +224,7 @@ def entity_key_schema(key: BundleKey) -> dict[str, Any]:
     return schema
 
 
-_SCHEMAS: dict[str, dict[str, Any]] = {
+_SCHEMAS: dict[str, dict[str, object]] = {
     "int64": {"type": "integer", "format": "int64", "minimum": -(2**63), "maximum": 2**63 - 1},
     "int32": {"type": "integer", "format": "int32", "minimum": -(2**31), "maximum": 2**31 - 1},
     "string": {"type": "string"},

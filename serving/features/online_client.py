@@ -49,7 +49,7 @@ class OnlineStoreClient:
         for client in (self._first, *self._nodes.values()):
             await client.stop()
 
-    async def read(self, commands: Sequence[bytes]) -> list[Any]:
+    async def read(self, commands: Sequence[bytes]) -> list[object]:
         """Return the reply to each packed HMGET.
 
         Where its server does not answer, is late, or answers with an error, the reply is an
@@ -74,14 +74,14 @@ class OnlineStoreClient:
 
     async def _read_from_owners(
         self, owners: Sequence[RedisClient | None], commands: Sequence[bytes]
-    ) -> list[Any]:
+    ) -> list[object]:
         shares: dict[RedisClient | None, list[int]] = {}
         for position, command in enumerate(commands):
             shares.setdefault(owners[hash_slot(_key(command))], []).append(position)
         answers = await asyncio.gather(
             *(_send(node, [commands[at] for at in share]) for node, share in shares.items())
         )
-        replies: list[Any] = [None] * len(commands)
+        replies: list[object] = [None] * len(commands)
         for (node, share), answer in zip(shares.items(), answers, strict=True):
             for position, reply in zip(share, answer, strict=True):
                 replies[position] = reply
@@ -91,7 +91,7 @@ class OnlineStoreClient:
                     replies[position] = await self._follow(node, str(reply), commands[position])
         return replies
 
-    async def _follow(self, node: RedisClient, error: str, command: bytes) -> Any:
+    async def _follow(self, node: RedisClient, error: str, command: bytes) -> object:
         """Return the reply of the node that `MOVED slot host:port` or `ASK …` names."""
         kind, _, where = error.partition(" ")
         if kind not in {"MOVED", "ASK"}:
@@ -149,7 +149,7 @@ class OnlineStoreClient:
                 return
 
 
-async def _send(node: RedisClient | None, commands: Sequence[bytes]) -> list[Any]:
+async def _send(node: RedisClient | None, commands: Sequence[bytes]) -> list[object]:
     """Return the replies, or one error per command where they do not come; None: no such node."""
     try:
         if node is None:

@@ -7,10 +7,9 @@ not given is read from the online store as ever.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any
 
 from contract.bundle import Bundle
-from contract.values import FLOAT32_MAX, beyond_float32
+from contract.values import FLOAT32_MAX, FeatureValue, beyond_float32
 from serving.features.online import EXPECTED, INT32_RANGE, INT64_RANGE, OnlineRow
 from serving.http_errors import InvalidFeatureOverrideError
 
@@ -31,7 +30,7 @@ class FeatureOverrides:
     def __bool__(self) -> bool:
         return bool(self._features)
 
-    def read(self, given: Any) -> dict[int, Any]:
+    def read(self, given: object) -> dict[int, FeatureValue]:
         """Return the values that a request gives for one row, by position in `bundle.features`.
 
         Parameters
@@ -65,7 +64,7 @@ class FeatureOverrides:
         return values
 
 
-def overridden(row: OnlineRow, values: Mapping[int, Any]) -> OnlineRow:
+def overridden(row: OnlineRow, values: Mapping[int, FeatureValue]) -> OnlineRow:
     """Return the row with these values, by position; theirs is no age."""
     seen, statuses, ages = list(row.values), list(row.statuses), list(row.ages)
     for position, value in values.items():
@@ -74,7 +73,7 @@ def overridden(row: OnlineRow, values: Mapping[int, Any]) -> OnlineRow:
 
 
 _NUMBER = (lambda value: type(value) in {int, float}, "a number")
-_TYPES: Mapping[str, tuple[Callable[[Any], bool], str]] = {
+_TYPES: Mapping[str, tuple[Callable[[object], bool], str]] = {
     "int64": (lambda value: type(value) is int and value in INT64_RANGE, EXPECTED["int64"]),
     "int32": (lambda value: type(value) is int and value in INT32_RANGE, EXPECTED["int32"]),
     "float64": _NUMBER,

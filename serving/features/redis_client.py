@@ -23,6 +23,8 @@ _FIRST_BACKOFF = 0.02
 _LAST_BACKOFF = 0.5
 _CONNECT_TIMEOUT = 1.0
 _MAP = ("CLUSTER", "SLOTS")
+Replies = list[object]
+"""Of bytes, numbers, lists, None, or an error of hiredis."""
 _GRACE = 0.005
 """A late reply may already wait in the socket when our own event loop was the slow one."""
 
@@ -32,11 +34,11 @@ class _Batch:
 
     __slots__ = ("deadline", "expected", "future", "replies")
 
-    def __init__(self, future: asyncio.Future[list[Any]], expected: int, deadline: float) -> None:
+    def __init__(self, future: asyncio.Future[Replies], expected: int, deadline: float) -> None:
         self.future = future
         self.expected = expected
         self.deadline = deadline
-        self.replies: list[Any] = []
+        self.replies: Replies = []
 
 
 class _Connection(asyncio.Protocol):
@@ -55,8 +57,8 @@ class _Connection(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast("asyncio.Transport", transport)  # uvloop's is not a subclass
 
-    def send(self, payload: bytes, expected: int, timeout: float) -> asyncio.Future[list[Any]]:
-        future: asyncio.Future[list[Any]] = self._loop.create_future()
+    def send(self, payload: bytes, expected: int, timeout: float) -> asyncio.Future[Replies]:
+        future: asyncio.Future[Replies] = self._loop.create_future()
         if self._transport is None or self._transport.is_closing():
             future.set_exception(unavailable())
             return future
@@ -168,7 +170,7 @@ class RedisClient:
             self._connection.close()
             self._connection = None
 
-    def send(self, payload: bytes, expected: int) -> asyncio.Future[list[Any]]:
+    def send(self, payload: bytes, expected: int) -> asyncio.Future[Replies]:
         """Write packed commands; return the future of their `expected` replies.
 
         Raises
@@ -228,7 +230,7 @@ class RedisClient:
             connection.close()
             raise
         self._connection = connection
-        self._learn(self, None if isinstance(slots, hiredis.ReplyError) else slots)
+        self._learn(self, slots if isinstance(slots, list) else None)
         return connection
 
     async def _open(self, loop: asyncio.AbstractEventLoop) -> _Connection:
@@ -241,7 +243,7 @@ class RedisClient:
         )
         return opened
 
-    async def _answers(self, connection: _Connection, payload: bytes, expected: int) -> list[Any]:
+    async def _answers(self, connection: _Connection, payload: bytes, expected: int) -> Replies:
         try:
             return await connection.send(payload, expected, _CONNECT_TIMEOUT)
         except OnlineStoreUnavailableError as err:

@@ -22,10 +22,12 @@ from tests.worlds import (
     SPINE_COLUMNS,
     TTL,
     Case,
+    FrameTypes,
     World,
     assert_joined_as_the_oracle_does,
     edges,
     feast_objects,
+    frame_types,
     in_examples,
     merged,
     worlds_of_rows,
@@ -83,12 +85,16 @@ def _fill(
 
 
 @in_examples(EXAMPLES)
-@example(worlds=edges())
-@given(worlds=worlds_of_rows)
+@example(worlds=edges(), types={})
+@given(worlds=worlds_of_rows, types=frame_types)
 def test_every_row_sees_exactly_what_the_oracle_sees(
-    worlds: list[World], client: bigquery.Client, dataset: str, store: FeatureStore
+    worlds: list[World],
+    types: FrameTypes,
+    client: bigquery.Client,
+    dataset: str,
+    store: FeatureStore,
 ) -> None:
     rows = merged(worlds)
     _fill(client, dataset, *rows)
     query = f"select {', '.join(SPINE_COLUMNS)} from {dataset}.spine order by `order` ; "
-    assert_joined_as_the_oracle_does(store, _cases(dataset), rows, query)
+    assert_joined_as_the_oracle_does(store, _cases(dataset), rows, query, types)

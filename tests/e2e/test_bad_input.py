@@ -19,7 +19,7 @@ task: classification
 spine: {spine}
 label: is_purchase_7d
 features: ["{features}"]
-split: {{test: 28d, embargo: 7d}}
+split: {{test: 28d, embargo: 10d}}
 estimator: {{class_path: sklearn.linear_model.LogisticRegression}}
 scoring: [roc_auc]
 """
@@ -34,7 +34,7 @@ models:
     config:
       meta:
         entities: {{user: user_id, category: category_id}}
-        labels: {{is_purchase_7d: 7d}}
+        labels: {{is_purchase_7d: 10d}}
     columns:
       - {{name: user_id, data_type: bigint, description: x}}
       - {{name: category_id, data_type: bigint, description: x}}

@@ -389,3 +389,39 @@ def test_partitions_are_joined_by_the_index_they_all_have(
     table = retrieve(_fact(), relation="whole")
     connection.execute("drop table whole")
     assert table.column("x").to_pylist() == [9]
+
+
+@INDEXED
+def test_more_features_than_a_query_may_return_columns_come_back(
+    connection: Any, module_database: PostgresAddress, tmp_path: Path, indexed: bool
+) -> None:
+    entity = Entity(name="id", join_keys=["id"], value_type=ValueType.INT64)
+    kinds = [(Int64, "{n}::bigint"), (String, "'t{n}'"), (Array(Int64), "array[{n}]::bigint[]")]
+    views = []
+    for number in range(3):
+        columns = [f"{kinds[n % 3 if n < 30 else 0][1].format(n=n)} as f{n}" for n in range(700)]
+        facts = _fact(more=", ".join([*columns, "null::int8 as none"]))
+        connection.execute(f"create table wide{number} as {facts}")
+        if indexed:
+            connection.execute(f"create index on wide{number} (id, event_timestamp)")
+        fields = [Field(name=f"f{n}", dtype=kinds[n % 3 if n < 30 else 0][0]) for n in range(700)]
+        fields.append(Field(name="none", dtype=Int64))
+        relation = source(f"wide{number}", f"wide{number}", created="")
+        views.append(
+            FeatureView(name=f"wide{number}", entities=[entity], schema=fields, source=relation)
+        )
+    store = feast_store(module_database, tmp_path, [entity, *views])
+    references = [f"{view.name}:{field.name}" for view in views for field in view.features]
+    spine = f"{SPINE} union all select 2, '2024-06-01' union all {SPINE} order by id desc"
+    frame = pd.DataFrame({"id": [2, 1, 1], "event_timestamp": NOON})
+    for entities in (spine, frame):
+        table = store.get_historical_features(
+            entities, references, full_feature_names=True
+        ).to_arrow()
+        assert table.column_names[2:] == [name.replace(":", "__") for name in references]
+        found = {name: table.column(f"wide1__{name}").to_pylist() for name in ("f0", "f1", "f2")}
+        assert found == {"f0": [None, 0, 0], "f1": [None, "t1", "t1"], "f2": [None, [2], [2]]}
+        assert table.column("wide2__f699").to_pylist() == [None, 699, 699]
+        assert table.column("wide2__none").to_pylist() == [None] * 3
+    for number in range(3):
+        connection.execute(f"drop table wide{number}")

@@ -16,6 +16,7 @@ from sklearn.compose import ColumnTransformer
 from sklearn.impute import SimpleImputer
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import OneHotEncoder
 
 from contract import redis_address
 from contract.model_registry import FolderSource
@@ -180,13 +181,13 @@ def test_a_row_that_the_model_cannot_take_fails_only_who_asked_for_it(
     store = OnlineStore(redis_server.url)
     for user_id in (501, 502, 503):
         store.write_user(user_id, "toys", orders=user_id)
-    both = {"category_id": "toys", "user_id": 502}
-    store.write("user_category_affinity", both, {"views_30d": float("inf")}, 60.0)
+    store.write("user_demographics", {"user_id": 502}, {"age": 0, "country": "nowhere"})
     X = pd.DataFrame(np.random.default_rng(0).normal(size=(50, len(numbers))), columns=numbers)
-    X[texts[0]] = "NL"
-    pipeline = make_pipeline(
-        ColumnTransformer([("numbers", SimpleImputer(), numbers)]), LogisticRegression()
-    ).fit(X.astype(dict.fromkeys(numbers, np.float32)), X[numbers[0]] > 0)
+    X[texts[0]] = ["NL", ""] * 25
+    encoded = [("numbers", SimpleImputer(), numbers), ("texts", OneHotEncoder(), texts)]
+    pipeline = make_pipeline(ColumnTransformer(encoded), LogisticRegression()).fit(
+        X.astype(dict.fromkeys(numbers, np.float32)), X[numbers[0]] > 0
+    )
     write_bundle(tmp_path, skops.io.dumps(pipeline), manifest(), file="model.skops")
     outcomes, metrics = _asks(tmp_path, redis_server.url)(
         _request(501), _request(502, 503), _request(503)

@@ -42,6 +42,8 @@ async def _usual(_scope: Any, receive: Any, send: Any) -> None:
     body, more = b"", True
     while more:
         message = await receive()
+        if message["type"] == "http.disconnect":
+            return
         body, more = body + message["body"], message["more_body"]
     await send_answer(send, json_answer(200, {"way": "usual", "body": body.decode()}))
 
@@ -55,8 +57,9 @@ class _Server:
         self.endpoint = _Short()
         self.metrics = Metrics()
         self.header_seconds = ShortWayProtocol.header_seconds
+        self.hold: asyncio.Event | None = None
         guard = RequestGuard(
-            _usual,
+            self._usual_when_released,
             keys=ApiKeys([]),
             metrics=self.metrics,
             access_log=self.log,
@@ -68,6 +71,11 @@ class _Server:
             guard, proxy_headers=False, log_config=None, ws="none", lifespan="off"
         )
         self.protocols: list[ShortWayProtocol] = []
+
+    async def _usual_when_released(self, scope: Any, receive: Any, send: Any) -> None:
+        if self.hold is not None:
+            await self.hold.wait()
+        await _usual(scope, receive, send)
 
     def protocol(self) -> ShortWayProtocol:
         state = ServerState()
@@ -299,3 +307,79 @@ def test_an_answer_has_more_time_than_a_header() -> None:
         return [await _way(reader)]
 
     assert _ask(talk, header_seconds=0.5) == ["short"]
+
+
+def _closed_as_not_reading(read_bytes: int) -> int:
+    """Return 1 if a client that reads so much of a large answer, again and again, is closed."""
+
+    async def talk(server: _Server, streams: Streams) -> list[str]:
+        reader, writer = streams
+        server.endpoint.held = True
+        writer.write(WHOLE)
+        while not (server.protocols and server.protocols[0].cycle):
+            await asyncio.sleep(0)
+        [protocol] = server.protocols
+        protocol.write_seconds = 0.1
+        server.endpoint.answer.set_result({"way": "x" * 2**25})
+        while not server.metrics.buffered_bytes:
+            await asyncio.sleep(0)
+        assert server.metrics.buffered_bytes > 2**20
+        loop = asyncio.get_running_loop()
+        until = loop.time() + 0.4
+        while loop.time() < until and not server.metrics.connections_closed:
+            protocol.check_reader()
+            await reader.read(read_bytes)
+            await asyncio.sleep(0.01)
+        return [str(server.metrics.connections_closed["not reading"])]
+
+    return int(_ask(talk)[0])
+
+
+def test_a_client_that_does_not_read_is_closed() -> None:
+    assert _closed_as_not_reading(read_bytes=0) == 1
+
+
+def test_a_client_that_reads_slowly_is_not() -> None:
+    assert _closed_as_not_reading(read_bytes=2**18) == 0
+
+
+def test_answers_that_nobody_reads_are_limited_in_all() -> None:
+    async def talk(server: _Server, streams: Streams) -> list[str]:
+        _, writer = streams
+        writer.transport.pause_reading()  # type: ignore[attr-defined]
+        server.endpoint.held = True
+        writer.write(WHOLE)
+        while not (server.protocols and server.protocols[0].cycle):
+            await asyncio.sleep(0)
+        server.endpoint.answer.set_result({"way": "x" * 2 * Limits.buffered_bytes})
+        while not server.metrics.connections_closed:
+            await asyncio.sleep(0)
+        while server.metrics.connections:
+            await asyncio.sleep(0)
+        return [str(server.metrics.buffered_bytes)]
+
+    assert _ask(talk) == ["0"]
+
+
+def test_a_client_that_left_is_counted_so_on_the_usual_way_too(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    async def talk(server: _Server, streams: Streams) -> list[str]:
+        _, writer = streams
+        server.lifecycle.draining = True  # every request takes the usual way
+        server.hold = asyncio.Event()
+        writer.write(WHOLE)
+        while not (server.protocols and server.protocols[0].cycle):
+            await asyncio.sleep(0)
+        writer.close()
+        while server.metrics.connections:
+            await asyncio.sleep(0)
+        server.hold.set()
+        while not server.metrics.requests:
+            await asyncio.sleep(0)
+        return [f"{route} {status}" for route, status in server.metrics.requests]
+
+    assert _ask(talk) == ["/predict 499"]
+    assert [json.loads(line)["message"] for line in capsys.readouterr().err.splitlines()] == [
+        "request"
+    ]

@@ -7,7 +7,7 @@ import shutil
 import subprocess
 import sys
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import psycopg
@@ -137,6 +137,8 @@ def test_the_runner_finds_the_marts_and_spines_in_the_manifest(built):
     manifest = load_manifest(built.root / "target/manifest.json")
     assert set(manifest.marts) == set(MARTS)
     assert set(manifest.spines) == {"spine_category_purchase", "spine_user_spend"}
+    for spine in manifest.spines.values():  # 7 days, and 3 in which orders may arrive
+        assert set(spine.labels.values()) == {timedelta(days=10)}, spine.name
     dtypes = {feature.dtype for mart in manifest.marts.values() for feature in mart.features}
     assert "timestamp" not in dtypes  # a time is no input of a model
 

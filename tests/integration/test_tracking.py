@@ -34,7 +34,7 @@ from runner.records.recorded_run import read_run
 from runner.records.run_record import git_commit
 from runner.settings import Settings
 from tests.modelling import FEATURES, MART, REGRESSOR, SPINE, make_recipe, rows
-from tests.trainings import train
+from tests.trainings import changed, train
 
 
 @pytest.fixture
@@ -45,7 +45,7 @@ def training(tmp_path):
 
 @pytest.fixture
 def client(training):
-    return tracking.connect(training.settings)
+    return tracking.connect(training.prepared.settings)
 
 
 @pytest.fixture
@@ -94,8 +94,10 @@ def test_the_run_tells_the_raw_columns_of_its_features_and_what_is_not_known(tra
 
 
 def test_a_refused_version_says_why(client, training, folder):
-    refused = dataclasses.replace(training.evaluation, refusals=("roc_auc is 0.4", "f1 is 0.1"))
-    _, version = registered(client, dataclasses.replace(training, evaluation=refused), folder)
+    refused = dataclasses.replace(
+        training.model.evaluation, refusals=("roc_auc is 0.4", "f1 is 0.1")
+    )
+    _, version = registered(client, changed(training, evaluation=refused), folder)
     tags = client.get_model_version("m", version).tags
     assert tags["gate"] == "refused"
     assert tags["gate_reason"] == "roc_auc is 0.4; f1 is 0.1"
@@ -128,7 +130,7 @@ def test_an_interrupted_run_is_killed_and_not_a_version(client, training, folder
         def get_params(self):
             raise KeyboardInterrupt
 
-    pipeline = training.pipeline
+    pipeline = training.model.pipeline
     pipeline.steps[-1] = ("estimator", Interrupted())
     with pytest.raises(KeyboardInterrupt), tracking._ending(client, new_run(client)):
         _ = training.params
@@ -147,7 +149,7 @@ def test_a_deleted_experiment_is_named_with_the_way_back(client, training, folde
 def test_numbers_in_the_run_are_those_of_the_evaluation(client, training, folder):
     run_id, _ = tracking.record(client, training, folder)
     metrics = client.get_run(run_id).data.metrics
-    assert metrics["test_roc_auc"] == training.evaluation.test["roc_auc"]
+    assert metrics["test_roc_auc"] == training.model.evaluation.test["roc_auc"]
     assert (metrics["test_roc_auc_low"], metrics["test_roc_auc_high"]) == (0.7, 0.9)
     assert metrics["n_train_rows"] + metrics["n_test_rows"] == 400
 
@@ -157,7 +159,7 @@ def test_what_a_run_recorded_is_read_back(client, training, folder):
     recorded = read_run(client, client.get_run(run_id))
     assert recorded.recipe.dump() == training.recipe.dump()
     assert table_digest(recorded.rows) == recorded.tags["dataset_sha256"]
-    assert recorded.scores["test_roc_auc"] == training.evaluation.test["roc_auc"]
+    assert recorded.scores["test_roc_auc"] == training.model.evaluation.test["roc_auc"]
     assert [f.column for f in recorded.features] == [f.column for f in FEATURES]
     assert recorded.environment["python"] == recorded.tags["python_version"]
 
@@ -190,23 +192,27 @@ def champion(client, training, folder):
 
 def compared(client, training, predictions=None):
     """Compare with the champion; `predictions` of the test rows in place of the model's own."""
-    served = training.served.answer(training.data.test.X)
-    contender = Contender("m", "roc_auc", SPINE, training.data, predictions or served, [0, 1])
-    return compare_with_champion(training.settings, client, None, training.manifest, contender)
+    served = training.model.served.answer(training.prepared.data.test.X)
+    contender = Contender(
+        "m", "roc_auc", SPINE, training.prepared.data, predictions or served, [0, 1]
+    )
+    return compare_with_champion(
+        training.prepared.settings, client, None, training.prepared.manifest, contender
+    )
 
 
 def test_every_scorer_has_an_interval_on_the_test_rows(training):
-    served = training.served.answer(training.data.test.X)
-    contender = Contender("m", "roc_auc", SPINE, training.data, served, [0, 1])
+    served = training.model.served.answer(training.prepared.data.test.X)
+    contender = Contender("m", "roc_auc", SPINE, training.prepared.data, served, [0, 1])
     intervals = score_intervals(contender, ["roc_auc", "accuracy"])
     assert intervals["accuracy"].value == pytest.approx(
-        training.pipeline.score(*training.data.test)
+        training.model.pipeline.score(*training.prepared.data.test)
     )
     assert all(found.low < found.value < found.high for found in intervals.values())
 
 
 def perfect(training):
-    y = training.data.test.y
+    y = training.prepared.data.test.y
     return Predictions(y, np.column_stack([1 - y, y]).astype(np.float32))
 
 
@@ -218,7 +224,7 @@ def test_the_same_model_again_becomes_the_challenger(client, training, champion,
     comparison = compared(client, training)
     assert comparison.metrics["champion_difference_low"] == 0
     assert comparison.metrics["champion_difference_high"] == 0
-    again = dataclasses.replace(training, comparison=comparison)
+    again = changed(training, comparison=comparison)
     (tmp_path / "again").mkdir()
     run_id, version = registered(client, again, tmp_path / "again")
     [refusal] = tracking.award(client, again, version)
@@ -229,8 +235,8 @@ def test_the_same_model_again_becomes_the_challenger(client, training, champion,
 
 
 def test_a_better_model_becomes_the_champion(client, training, champion, tmp_path):
-    better = dataclasses.replace(training, comparison=compared(client, training, perfect(training)))
-    assert better.comparison.metrics["champion_difference_low"] > 0
+    better = changed(training, comparison=compared(client, training, perfect(training)))
+    assert better.model.comparison.metrics["champion_difference_low"] > 0
     (tmp_path / "again").mkdir()
     _, version = registered(client, better, tmp_path / "again")
     assert tracking.award(client, better, version) == ()
@@ -246,12 +252,12 @@ def test_a_champion_whose_files_changed_is_not_loaded_and_not_replaced(client, t
 
 
 def test_a_champion_whose_feature_is_gone_from_dbt_is_not_replaced(client, training, champion):
-    table = training.data.table.drop_columns(["activity__value"])
-    data = dataclasses.replace(training.data, table=table)
+    table = training.prepared.data.table.drop_columns(["activity__value"])
+    data = dataclasses.replace(training.prepared.data, table=table)
     columns = {name: column for name, column in MART.columns.items() if name != "value"}
     marts = {"activity": dataclasses.replace(MART, columns=columns)}
-    gone = dataclasses.replace(training.manifest, marts=marts)
-    other = dataclasses.replace(training, data=data, manifest=gone)
+    gone = dataclasses.replace(training.prepared.manifest, marts=marts)
+    other = changed(training, data=data, manifest=gone)
     refusal = compared(client, other, perfect(training)).refusal
     assert "dbt has no activity:value any more" in refusal
 
@@ -260,13 +266,13 @@ def retyped(training, name, dtype, column=None):
     """Return the training where dbt has the feature in another type; no column: it has none."""
     columns = {**MART.columns, name: MartColumn(name, dtype, "")}
     mart = dataclasses.replace(MART, columns=columns)
-    table = training.data.table.drop_columns([f"activity__{name}"])
+    table = training.prepared.data.table.drop_columns([f"activity__{name}"])
     if column is not None:
         table = table.append_column(f"activity__{name}", column)
-    return dataclasses.replace(
+    return changed(
         training,
-        data=dataclasses.replace(training.data, table=table),
-        manifest=dataclasses.replace(training.manifest, marts={"activity": mart}),
+        data=dataclasses.replace(training.prepared.data, table=table),
+        manifest=dataclasses.replace(training.prepared.manifest, marts={"activity": mart}),
     )
 
 
@@ -284,14 +290,14 @@ def test_a_champion_whose_feature_has_another_type_is_not_replaced(
 
 
 def test_a_number_of_another_type_is_compared(client, training, champion):
-    orders = training.data.table["activity__orders_7d"].cast(pa.float64())
+    orders = training.prepared.data.table["activity__orders_7d"].cast(pa.float64())
     again = retyped(training, "orders_7d", "float64", orders)
     assert compared(client, again).metrics["champion_difference"] == 0
 
 
 def test_a_champion_whose_marts_dbt_cannot_build_is_not_replaced(client, training, champion):
-    table = training.data.table.drop_columns(["activity__value"])
-    other = dataclasses.replace(training, data=dataclasses.replace(training.data, table=table))
+    table = training.prepared.data.table.drop_columns(["activity__value"])
+    other = changed(training, data=dataclasses.replace(training.prepared.data, table=table))
     comparison = compared(client, other, perfect(training))  # there is no dbt model `activity`
     assert "(version 1) cannot be compared: dbt build failed" in comparison.refusal
     assert comparison.version == "1"
@@ -299,22 +305,22 @@ def test_a_champion_whose_marts_dbt_cannot_build_is_not_replaced(client, trainin
 
 def test_only_rows_that_the_champion_cannot_have_seen_are_compared(client, training, champion):
     early = split_by_time(
-        training.data.table["event_timestamp"],
+        training.prepared.data.table["event_timestamp"],
         test=timedelta(days=10),
         embargo=timedelta(0),
         label_window=timedelta(0),
     )
     X, y = rows()
     longer = dataclasses.replace(
-        training.data, test=Rows(X[early.test], y[early.test]), split=early
+        training.prepared.data, test=Rows(X[early.test], y[early.test]), split=early
     )
-    wider = dataclasses.replace(training, data=longer)
+    wider = changed(training, data=longer)
     metrics = compared(client, wider).metrics
-    assert metrics["n_champion_rows"] == len(training.data.test.y) < early.test.sum()
+    assert metrics["n_champion_rows"] == len(training.prepared.data.test.y) < early.test.sum()
 
 
 def test_a_champion_that_changed_meanwhile_is_not_replaced(client, training, champion, tmp_path):
-    beaten = dataclasses.replace(training, comparison=compared(client, training, perfect(training)))
+    beaten = changed(training, comparison=compared(client, training, perfect(training)))
     for number in ("2", "3"):
         (tmp_path / number).mkdir()
         _, version = registered(client, beaten, tmp_path / number)
@@ -349,7 +355,7 @@ def test_calibration_threshold_and_slices_are_recorded(client, calibrated, folde
     assert run.data.params["decision_threshold.maximize"] == "f1"
     assert run.data.params["estimator.n_estimators"] == "5"
     metrics = run.data.metrics
-    assert metrics["decision_threshold"] == calibrated.served.threshold
+    assert metrics["decision_threshold"] == calibrated.model.served.threshold
     assert (metrics["n_calibration_rows"], metrics["n_validation_rows"]) == (48, 48)
     rows = ("train", "calibration", "validation", "test", "embargoed")
     assert sum(metrics[f"n_{part}_rows"] for part in rows) == metrics["n_spine_rows"]
@@ -365,14 +371,14 @@ def test_calibration_threshold_and_slices_are_recorded(client, calibrated, folde
         assert sum(part["rows"] for part in slices if part["slice"] == each) == 96
     assert "| activity:country | de | 48 |" in (artifacts / "slices.md").read_text()
     bundle = read_bundle(artifacts / "serving_bundle", digest)
-    assert bundle.label.decision_threshold == calibrated.served.threshold
+    assert bundle.label.decision_threshold == calibrated.model.served.threshold
 
 
 def test_the_logged_pipeline_is_calibrated_and_decides_as_the_bundle(client, calibrated, folder):
     run_id, digest = tracking.record(client, calibrated, folder)
     model_id = client.get_run(run_id).outputs.model_outputs[0].model_id
     logged = mlflow.sklearn.load_model(f"models:/{model_id}")
-    X = calibrated.data.test.X
+    X = calibrated.prepared.data.test.X
     served = load_model(read_bundle(folder / "serving_bundle", digest)).score(dict(X))
     np.testing.assert_allclose(served.probabilities, logged.predict_proba(X), atol=1e-6)
     assert served.labels.tolist() == logged.predict(X).tolist()
@@ -395,13 +401,13 @@ def test_a_run_without_the_keys_has_none_of_their_records(client, training, fold
 
 
 def test_a_calibrated_model_is_compared_with_an_uncalibrated_champion(client, champion, calibrated):
-    served = calibrated.served.answer(calibrated.data.test.X)
-    contender = Contender("m", "neg_log_loss", SPINE, calibrated.data, served, [0, 1])
+    served = calibrated.model.served.answer(calibrated.prepared.data.test.X)
+    contender = Contender("m", "neg_log_loss", SPINE, calibrated.prepared.data, served, [0, 1])
     comparison = compare_with_champion(
-        calibrated.settings, client, None, calibrated.manifest, contender
+        calibrated.prepared.settings, client, None, calibrated.prepared.manifest, contender
     )
-    y, share = calibrated.data.test.y, served.probabilities[:, 1].astype(float)
-    rf = load_model(read_bundle(bundle_of(champion))).score(dict(calibrated.data.test.X))
+    y, share = calibrated.prepared.data.test.y, served.probabilities[:, 1].astype(float)
+    rf = load_model(read_bundle(bundle_of(champion))).score(dict(calibrated.prepared.data.test.X))
     expected = log_loss(y, rf.probabilities[:, 1].astype(float)) - log_loss(y, share)
     assert comparison.metrics["champion_difference"] == pytest.approx(expected, abs=1e-6)
     assert comparison.metrics["n_champion_rows"] == len(y)
@@ -422,9 +428,9 @@ def versions(client, training, champion, tmp_path):
 
 
 def test_the_challenger_is_promoted_and_rolled_back(training, versions):
-    assert promotion.promote(training.settings, "m", None) == ("3", "1")
+    assert promotion.promote(training.prepared.settings, "m", None) == ("3", "1")
     assert aliases(versions) == {"champion": "3"}
-    assert promotion.rollback(training.settings, "m") == ("1", "3")
+    assert promotion.rollback(training.prepared.settings, "m") == ("1", "3")
     assert aliases(versions) == {"champion": "1"}
 
 
@@ -440,22 +446,24 @@ def test_the_exposures_follow_the_champion(training, versions, tmp_path):
         told = yaml.safe_load(text)["exposures"][0]["config"]["meta"]
         run = versions.get_model_version("m", told["champion_version"]).run_id
         assert told["mlflow_run_id"] == run
-        assert told["metrics"]["test_roc_auc"] == round(training.evaluation.test["roc_auc"], 4)
+        assert told["metrics"]["test_roc_auc"] == round(
+            training.model.evaluation.test["roc_auc"], 4
+        )
         return told["champion_version"]
 
-    promotion.promote(training.settings, "m", "3")
+    promotion.promote(training.prepared.settings, "m", "3")
     assert champion() == "3"
-    promotion.rollback(training.settings, "m")
+    promotion.rollback(training.prepared.settings, "m")
     assert champion() == "1"
 
 
 def test_a_rollback_does_not_return_to_what_was_rolled_back(training, versions):
-    promotion.promote(training.settings, "m", "2")
-    promotion.rollback(training.settings, "m")
-    promotion.promote(training.settings, "m", "3")
-    assert promotion.rollback(training.settings, "m") == ("1", "3")
+    promotion.promote(training.prepared.settings, "m", "2")
+    promotion.rollback(training.prepared.settings, "m")
+    promotion.promote(training.prepared.settings, "m", "3")
+    assert promotion.rollback(training.prepared.settings, "m") == ("1", "3")
     with pytest.raises(RunnerError, match="m had no champion before version 1"):
-        promotion.rollback(training.settings, "m")
+        promotion.rollback(training.prepared.settings, "m")
 
 
 @pytest.fixture
@@ -499,7 +507,7 @@ class Interruption:
 def test_a_rollback_knows_whether_an_interrupted_promotion_made_a_champion(
     training, one_run, monkeypatch, at
 ):
-    settings = training.settings
+    settings = training.prepared.settings
     Interruption(monkeypatch, at).of(promotion.promote, settings, "m", "3")
     champion = aliases(one_run)["champion"]
     assert champion == ("3" if at == 2 else "1")
@@ -511,7 +519,7 @@ def test_a_rollback_knows_whether_an_interrupted_promotion_made_a_champion(
 def test_a_rollback_is_right_while_a_former_champion_is_promoted_again(
     training, one_run, monkeypatch, at
 ):
-    settings = training.settings
+    settings = training.prepared.settings
     promotion.promote(settings, "m", "2")
     one_run.set_registered_model_alias("m", "challenger", "1")
     Interruption(monkeypatch, at).of(promotion.promote, settings, "m", "1")
@@ -520,7 +528,7 @@ def test_a_rollback_is_right_while_a_former_champion_is_promoted_again(
 
 @pytest.mark.parametrize("at", [0, 1, 2])
 def test_a_rollback_that_was_interrupted_is_run_again(training, one_run, monkeypatch, at):
-    settings = training.settings
+    settings = training.prepared.settings
     for version in ("3", "2", "3"):
         promotion.promote(settings, "m", version)
     Interruption(monkeypatch, at).of(promotion.rollback, settings, "m")
@@ -532,20 +540,20 @@ def test_a_rollback_that_was_interrupted_is_run_again(training, one_run, monkeyp
 def test_a_promotion_that_was_interrupted_is_ended_by_running_it_again(
     training, one_run, monkeypatch
 ):
-    Interruption(monkeypatch, 2).of(promotion.promote, training.settings, "m", None)
+    Interruption(monkeypatch, 2).of(promotion.promote, training.prepared.settings, "m", None)
     assert aliases(one_run) == {"champion": "3", "challenger": "3"}
-    promotion.promote(training.settings, "m", None)
+    promotion.promote(training.prepared.settings, "m", None)
     assert aliases(one_run) == {"champion": "3"}
-    assert promotion.rollback(training.settings, "m") == ("1", "3")
+    assert promotion.rollback(training.prepared.settings, "m") == ("1", "3")
 
 
 def test_what_does_not_exist_cannot_be_promoted(training, versions):
     with pytest.raises(RunnerError, match="m has no version 9") as refused:
-        promotion.promote(training.settings, "m", "9")
+        promotion.promote(training.prepared.settings, "m", "9")
     assert refused.value.hint == "versions: 1, 2, 3"
     for unknown in (
-        lambda: promotion.promote(training.settings, "nobody", None),
-        lambda: promotion.rollback(training.settings, "nobody"),
+        lambda: promotion.promote(training.prepared.settings, "nobody", None),
+        lambda: promotion.rollback(training.prepared.settings, "nobody"),
     ):
         with pytest.raises(RunnerError, match="no model 'nobody' is registered") as refused:
             unknown()
@@ -556,21 +564,21 @@ def test_a_version_that_cannot_be_served_is_not_promoted(training, versions):
     run = versions.get_run(versions.get_model_version("m", "2").run_id)
     (Path(run.info.artifact_uri.removeprefix("file://")) / "serving_bundle/model.onnx").unlink()
     with pytest.raises(BundleError, match="cannot be read"):
-        promotion.promote(training.settings, "m", "2")
+        promotion.promote(training.prepared.settings, "m", "2")
     assert aliases(versions)["champion"] == "1"
 
 
 def test_two_versions_side_by_side(training, versions, champion):
-    found = compare(training.settings, "m@champion", "m/2")
+    found = compare(training.prepared.settings, "m@champion", "m/2")
     by_name = {(row.group, row.name): row for row in found}
     assert by_name["run", "id"].a == champion.info.run_id
     assert by_name["run", "id"].differs
     assert not by_name["metrics", "test_roc_auc"].differs
     assert by_name["features", "activity:value"].a == "yes"
-    assert by_name["data", "test_from"].a == training.data.split.test_from.isoformat()
+    assert by_name["data", "test_from"].a == training.prepared.data.split.test_from.isoformat()
     assert by_name["parameters", "estimator.n_estimators"].b == "5"
     assert by_name["recipe", "feature_overrides"].a == "[]"
-    same = compare(training.settings, champion.info.run_id, "m/1")
+    same = compare(training.prepared.settings, champion.info.run_id, "m/1")
     assert not any(row.differs for row in same)
 
 
@@ -606,7 +614,7 @@ def test_the_table_has_every_metric_and_of_the_rest_what_differs():
 )
 def test_what_cannot_be_compared_is_named(training, champion, reference, said):
     with pytest.raises(RunnerError, match=said):
-        compare(training.settings, reference, "m/1")
+        compare(training.prepared.settings, reference, "m/1")
 
 
 def aliases(client):

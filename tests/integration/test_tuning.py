@@ -64,7 +64,7 @@ PLAIN = """
 import sys
 from pathlib import Path
 from tests.modelling import make_recipe
-from tests.trainings import train
+from tests.trainings import changed, train
 
 folder = Path(sys.argv[1])
 print(train(folder, make_recipe(folder / "recipe.yaml")).tuned, "optuna" in sys.modules)
@@ -158,7 +158,7 @@ TWICE = """
 import sys
 from pathlib import Path
 from tests.integration.test_tuning import searching
-from tests.trainings import project, training_data
+from tests.trainings import changed, project, training_data
 from runner.modelling.tuning_search import tune
 
 folder = Path(sys.argv[1])
@@ -181,7 +181,7 @@ import sys, time
 from pathlib import Path
 from runner.modelling import tuning
 from tests.integration.test_tuning import searching
-from tests.trainings import project, training_data
+from tests.trainings import changed, project, training_data
 
 fit, folder = tuning.fit_pipeline, Path(sys.argv[1])
 tuning.fit_pipeline = lambda *args: (time.sleep(0.2), fit(*args))[1]
@@ -287,7 +287,7 @@ def test_a_fold_of_one_class_is_refused_before_anything_is_tried(tmp_path):
     with pytest.raises(RunnerError) as refused:
         tune(project(tmp_path), searching(tmp_path, more="  folds: 3\n"), spoiled)
     assert refused.value.message.endswith(
-        "tuning.folds: label y is 1 in all 76 validation rows of fold 1 of 3"
+        "tuning.folds: fold 1 of 3: label y is 1 in all 76 validation rows"
     )
 
 
@@ -374,7 +374,7 @@ def recorded(tmp_path_factory):
     assert "n_trials: 30" in text
     (folder / "recipe.yaml").write_text(text.replace("n_trials: 30", "n_trials: 7"))
     training = train(folder, load_recipe(folder / "recipe.yaml"))
-    client = tracking.connect(training.settings)
+    client = tracking.connect(training.prepared.settings)
     (folder / "artifacts").mkdir()
     run_id, _ = tracking.record(client, training, folder / "artifacts")
     return client, training, client.get_run(run_id)
@@ -382,10 +382,10 @@ def recorded(tmp_path_factory):
 
 def test_the_training_run_holds_the_chosen_arguments_and_their_score(recorded):
     _, training, run = recorded
-    for name, value in training.tuned.arguments.items():
+    for name, value in training.model.tuned.arguments.items():
         assert run.data.params[f"estimator.{name}"] == str(value)
     assert run.data.metrics["n_trials"] == 7
-    assert run.data.metrics["tuning_best_score"] == training.tuned.best.score
+    assert run.data.metrics["tuning_best_score"] == training.model.tuned.best.score
     assert run.info.status == "FINISHED"
 
 
@@ -394,7 +394,7 @@ def test_every_trial_is_a_run_below_that_of_its_training(recorded):
     query = f"tags.mlflow.parentRunId = '{run.info.run_id}'"
     children = client.search_runs(run.info.experiment_id, query, order_by=["start_time"])
     assert len(children) == 7
-    for trial, child in zip(training.tuned.trials, children, strict=True):
+    for trial, child in zip(training.model.tuned.trials, children, strict=True):
         assert child.info.status == "FINISHED"
         assert child.data.tags["trial_state"] == ("pruned" if trial.pruned else "complete")
         expected = {name: str(value) for name, value in trial.arguments.items()}
@@ -412,7 +412,7 @@ def test_the_docs_show_how_to_list_the_trials(recorded):
     names = {"run_id": run.info.run_id}
     exec(re.search(r"```python\n(.*?)```", DOCS, re.DOTALL)[1], names)
     assert len(names["trials"]) == 7
-    assert names["trials"]["metrics.mean_roc_auc"].iloc[0] == training.tuned.best.score
+    assert names["trials"]["metrics.mean_roc_auc"].iloc[0] == training.model.tuned.best.score
 
 
 def test_the_recorded_arguments_train_the_same_model_without_tuning(recorded, tmp_path):
@@ -425,23 +425,23 @@ def test_the_recorded_arguments_train_the_same_model_without_tuning(recorded, tm
             client.download_artifacts(run.info.run_id, "recipe.yaml", str(tmp_path))
         ).read_text()
     )
-    again = fit_pipeline(training.recipe.with_arguments(arguments), *training.data.train)
-    X = training.data.test.X
-    np.testing.assert_array_equal(again.predict_proba(X), training.pipeline.predict_proba(X))
+    again = fit_pipeline(training.recipe.with_arguments(arguments), *training.prepared.data.train)
+    X = training.prepared.data.test.X
+    np.testing.assert_array_equal(again.predict_proba(X), training.model.pipeline.predict_proba(X))
 
 
 def test_a_recorded_tuning_is_reproduced_with_what_it_found_not_by_another_search(recorded):
     client, training, run = recorded
     again = read_run(client, run)
-    found = training.recipe.with_arguments(training.tuned.arguments)
+    found = training.recipe.with_arguments(training.model.tuned.arguments)
     assert again.recipe.estimator.init_args == found.estimator.init_args
-    pipeline = fit_pipeline(again.recipe, *training.data.train)
-    served, classes = served_model(pipeline, training.data.test.X), class_list(pipeline)
+    pipeline = fit_pipeline(again.recipe, *training.prepared.data.train)
+    served, classes = served_model(pipeline, training.prepared.data.test.X), class_list(pipeline)
     scores = evaluate(
         again.recipe,
         *(
             as_served(served.answer(X), classes, y)
-            for X, y in (training.data.train, training.data.test)
+            for X, y in (training.prepared.data.train, training.prepared.data.test)
         ),
     )
-    assert scores.test == training.evaluation.test
+    assert scores.test == training.model.evaluation.test

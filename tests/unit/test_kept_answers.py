@@ -10,7 +10,7 @@ from runner.lineage import kept_lineage
 from runner.lineage.kept_lineage import KeptLineage
 from runner.lineage.lineage_graph import Lineage, LineageColumn
 from runner.project.freshness import fingerprint
-from runner.recipes.estimators import argument_problems
+from runner.recipes.arguments import argument_problems
 from runner.recipes.recipe import load_recipe
 from runner.settings import Settings
 from tests.recipe_files import recipe_text

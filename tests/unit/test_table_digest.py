@@ -5,6 +5,7 @@ from datetime import UTC, datetime
 import pyarrow as pa
 import pytest
 
+from runner.modelling import training_data
 from runner.modelling.training_data import table_digest
 
 COLUMNS = {
@@ -50,3 +51,16 @@ def test_what_lies_under_a_null_makes_no_difference():
 )
 def test_every_change_of_the_data_shows(other):
     assert table_digest(other) != table_digest(TABLE)
+
+
+def test_the_digest_is_the_one_that_earlier_versions_recorded():
+    recorded = "4ddb5e6046771b70a1e9490831e3911e4d0b4714864c7345ecdef73ca93af803"
+    assert table_digest(TABLE) == recorded
+
+
+def test_texts_beyond_two_gigabytes_have_a_digest_whatever_their_chunks(monkeypatch):
+    monkeypatch.setattr(training_data, "_STRING_BYTES", 5)
+    one = pa.table({"x": pa.chunked_array([["abcd", None], ["efg", "h"]])})
+    other = pa.table({"x": pa.chunked_array([["abcd"], [None, "efg"], ["h"]])})
+    assert table_digest(one) == table_digest(other)
+    assert table_digest(one) != table_digest(pa.table({"x": ["abcd", None, "ef", "gh"]}))

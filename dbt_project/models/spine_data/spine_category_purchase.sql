@@ -18,7 +18,7 @@ loads as (
 
 ),
 
--- The label is known when its 7 days are over and the 3 days in which orders may arrive late.
+-- The label is decided when its 7 days are over and the 3 days in which orders may arrive late.
 known as (
 
     select recommendations.*
@@ -48,6 +48,7 @@ spine as (
             and known.category_id = orders.category_id
             and known.recommended_at <= orders.ordered_at
             and orders.ordered_at < {{ add_days('known.recommended_at', 7) }}
+            and orders.loaded_at <= {{ add_days('known.recommended_at', 7 + 3) }}
 
     group by 1, 2, 3
 

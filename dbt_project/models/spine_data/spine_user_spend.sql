@@ -14,9 +14,7 @@ orders as (
 
     select * from {{ ref('int_activity_versions') }}
 
-    where
-        activity_type = 'order'
-        and known_until is null
+    where activity_type = 'order'
 
 ),
 
@@ -26,7 +24,7 @@ loads as (
 
 ),
 
--- The label is known when its 7 days are over and the 3 days in which orders may arrive late.
+-- The label is decided when its 7 days are over and the 3 days in which orders may arrive late.
 known as (
 
     select recommendations.*
@@ -52,6 +50,12 @@ spine as (
             known.user_id = orders.user_id
             and known.recommended_at <= orders.occurred_at
             and orders.occurred_at < {{ add_days('known.recommended_at', 7) }}
+            -- as it was known then: a later correction would move a label that is decided
+            and orders.known_from <= {{ add_days('known.recommended_at', 7 + 3) }}
+            and (
+                orders.known_until is null
+                or orders.known_until > {{ add_days('known.recommended_at', 7 + 3) }}
+            )
 
     group by 1, 2
 

@@ -9,7 +9,7 @@ from contract.bundle import Bundle
 from runner.errors import RunnerError
 from runner.project.manifest import load_manifest
 from runner.recipes.recipe import all_recipes, load_recipe
-from runner.records.run_facts import CHAMPION, with_alias
+from runner.records.run_facts import CHAMPION, require_run, with_alias
 from runner.records.run_reader import open_reader
 from runner.servers import redis_login, redis_server
 from runner.settings import Settings
@@ -105,7 +105,8 @@ def champions(settings: Settings) -> str:
     for name in sorted(
         {load_recipe(path).registered_model_name for path in all_recipes(settings.root)}
     ):
-        if with_alias(reader.versions(name), CHAMPION):
+        if (champion := with_alias(reader.versions(name), CHAMPION)) is not None:
+            require_run(reader, champion)
             model, number = load_version(settings, f"models:/{name}@{CHAMPION}")
             verified.append(f"{name} version {number}")
             _require_marts(settings, verified[-1], model.bundle)

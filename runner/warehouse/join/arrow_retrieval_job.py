@@ -14,6 +14,7 @@ import pyarrow.compute as pc
 from feast.infra.offline_stores.offline_store import RetrievalJob, RetrievalMetadata
 
 from runner.warehouse.join.join_parts import EntityRows, JoinColumn, JoinSpine, JoinView
+from runner.warehouse.join.packing import Packs
 from runner.warehouse.join.time_limits import AnswerColumn
 
 # pandas' own integers and booleans have no null: an int64 column with one becomes float64, and
@@ -42,6 +43,8 @@ class Request:
         A temporary table to fill first: its name and rows.
     beside
         Columns that never left this process, to stand before those of the query, row by row.
+    packs
+        Of each column of the query without `row`, which of `columns` it holds; None: one each.
     """
 
     query: str
@@ -49,6 +52,7 @@ class Request:
     row: str | None = None
     upload: tuple[str, pa.Table] | None = None
     beside: pa.Table | None = None
+    packs: Packs | None = None
 
 
 def answer_columns(rows: EntityRows) -> tuple[AnswerColumn, ...]:

@@ -13,13 +13,16 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 
+from runner.errors import RunnerError
 from runner.sql import quote
 from runner.warehouse.join.join_parts import JoinColumn, JoinSpine, JoinView, listed
+from runner.warehouse.join.packing import Packs, pack
 from runner.warehouse.join.sql_names import alias_suffix
 from runner.warehouse.postgres.lateral import lateral_join
 from runner.warehouse.postgres.merge import merge_ctes, merge_join
 from runner.warehouse.postgres.types import (
     comparable,
+    exported_type,
     output,
     spine_output,
     utc,
@@ -27,6 +30,7 @@ from runner.warehouse.postgres.types import (
 )
 
 _NAME_BYTES = 63
+_MOST_COLUMNS = 1_664
 
 
 def point_in_time_query(
@@ -49,17 +53,14 @@ def point_in_time_query(
     outputs = [f"{spine_alias}.{quote(spine.row)}"]
     outputs += [_spine_output(column, spine, spine_alias) for column in columns]
     joins = []
-    for number, view in enumerate(views, start=1):
+    packs = packed_features(views, columns) or [None] * len(views)
+    for number, (view, together) in enumerate(zip(views, packs, strict=True), start=1):
         alias = f"v{number}{suffix}"
-        outputs += [
-            f"{alias}.feature_{n}{_named(feature.output)}"
-            for n, feature in enumerate(view.features, start=1)
-        ]
-        if view.is_indexed:
-            joins.append(lateral_join(view, spine, spine_alias, alias))
-        else:
+        outputs += _view_outputs(view, alias, together)
+        if not view.is_indexed:
             ctes += merge_ctes(view, spine, spine_alias, alias)
-            joins.append(merge_join(spine, spine_alias, alias))
+        join = lateral_join if view.is_indexed else merge_join
+        joins.append(join(view, spine, spine_alias, alias, together))
     if all(view.is_indexed for view in views):
         order = _visiting_order(spine, views, block_rows)
         driver = f"(select * from {spine_alias} order by {order}) as {spine_alias}"
@@ -69,6 +70,42 @@ def point_in_time_query(
     return "\n".join(
         ["with " + ",\n".join(ctes), "select", listed(outputs), f"from {driver}", *joins]
     )
+
+
+def packed_features(
+    views: Sequence[JoinView], columns: Sequence[JoinColumn]
+) -> Sequence[Packs] | None:
+    """Return which features of each view travel together; None where all have a column.
+
+    Raises
+    ------
+    RunnerError
+        If there are too many columns even so.
+    """
+    width = 1 + len(columns)
+    if width + sum(len(view.features) for view in views) <= _MOST_COLUMNS:
+        return None
+    packs = [
+        pack(exported_type(feature.column, feature.declared) for feature in view.features)
+        for view in views
+    ]
+    width += sum(map(len, packs))
+    if width > _MOST_COLUMNS:
+        raise RunnerError(
+            f"the point-in-time join has {width:,} columns of arrays and of the spine; PostgreSQL "
+            f"returns {_MOST_COLUMNS:,} at most",
+            hint="ask for fewer features",
+        )
+    return packs
+
+
+def _view_outputs(view: JoinView, alias: str, packs: Packs | None) -> list[str]:
+    if packs is not None:
+        return [f"{alias}.pack_{n}" for n in range(1, len(packs) + 1)]
+    return [
+        f"{alias}.feature_{n}{_named(feature.output)}"
+        for n, feature in enumerate(view.features, start=1)
+    ]
 
 
 def latest_query(

@@ -6,11 +6,14 @@ from textwrap import indent
 
 from runner.sql import quote
 from runner.warehouse.join.join_parts import JoinColumn, JoinSpine, JoinView, conditions, listed
+from runner.warehouse.join.packing import Packs
 from runner.warehouse.postgres.refusals import require_time
 from runner.warehouse.postgres.types import as_type_of, comparable, exported, interval
 
 
-def lateral_join(view: JoinView, spine: JoinSpine, spine_alias: str, alias: str) -> str:
+def lateral_join(
+    view: JoinView, spine: JoinSpine, spine_alias: str, alias: str, packs: Packs | None
+) -> str:
     """Return the `left join lateral` of `view`; its columns are `feature_1` and so on."""
     outputs = [
         f"{exported('source.' + quote(f.column.name), f.column, f.declared)} as feature_{n}"
@@ -30,7 +33,18 @@ def lateral_join(view: JoinView, spine: JoinSpine, spine_alias: str, alias: str)
         body += f"order by {ties}\nlimit 1"
     else:
         body = _select(outputs, view, spine, spine_alias) + f"order by {newest}\nlimit 1"
+    if packs is not None:
+        body = f"select {', '.join(packed(packs))} from (\n{indent(body, '    ')}\n) as found"
     return f"left join lateral (\n{indent(body, '    ')}\n) as {alias} on true"
+
+
+def packed(packs: Packs) -> list[str]:
+    """Return the select items `pack_1` and so on, made of `feature_1` and so on."""
+    items = ([f"feature_{position + 1}" for position in positions] for positions in packs)
+    return [
+        f"{names[0]} as pack_{n}" if len(names) == 1 else f"array[{', '.join(names)}] as pack_{n}"
+        for n, names in enumerate(items, start=1)
+    ]
 
 
 def _select(outputs: list[str], view: JoinView, spine: JoinSpine, spine_alias: str) -> str:

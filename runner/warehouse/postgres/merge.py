@@ -10,7 +10,8 @@ from __future__ import annotations
 
 from runner.sql import quote
 from runner.warehouse.join.join_parts import JoinSpine, JoinView, conditions, listed
-from runner.warehouse.postgres.lateral import require_time_of
+from runner.warehouse.join.packing import Packs
+from runner.warehouse.postgres.lateral import packed, require_time_of
 from runner.warehouse.postgres.types import comparable, exported, interval, utc
 
 
@@ -28,10 +29,15 @@ def merge_ctes(view: JoinView, spine: JoinSpine, spine_alias: str, alias: str) -
     ]
 
 
-def merge_join(spine: JoinSpine, spine_alias: str, alias: str) -> str:
+def merge_join(
+    _view: JoinView, spine: JoinSpine, spine_alias: str, alias: str, packs: Packs | None
+) -> str:
     """Return the join of `merge_ctes`' result to the spine."""
     on = f"{alias}.spine_row = {spine_alias}.{quote(spine.row)}"
-    return f"left join {alias}_found as {alias} on {on}"
+    found = f"{alias}_found"
+    if packs is not None:
+        found = f"(select spine_row, {', '.join(packed(packs))} from {found})"
+    return f"left join {found} as {alias} on {on}"
 
 
 def _versions(

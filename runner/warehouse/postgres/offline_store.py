@@ -43,6 +43,7 @@ from runner.warehouse.join.arrow_retrieval_job import (
     pulled_columns,
 )
 from runner.warehouse.join.join_parts import EntityRows, JoinColumn, JoinView
+from runner.warehouse.join.packing import after
 from runner.warehouse.join.store_request import (
     all_columns,
     aware,
@@ -53,7 +54,12 @@ from runner.warehouse.join.store_request import (
 from runner.warehouse.join.time_limits import AnswerColumn
 from runner.warehouse.postgres.entity_rows import frame_rows, query_rows, range_rows
 from runner.warehouse.postgres.join_plan import describe, plan_views, source_columns, source_of
-from runner.warehouse.postgres.join_sql import all_query, latest_query, point_in_time_query
+from runner.warehouse.postgres.join_sql import (
+    all_query,
+    latest_query,
+    packed_features,
+    point_in_time_query,
+)
 from runner.warehouse.postgres.retrieval_job import PointInTimeRetrievalJob, spine_limits
 from runner.warehouse.postgres.session import conninfo, opening
 from runner.warehouse.postgres.types import as_type_of
@@ -143,8 +149,16 @@ class PointInTimePostgreSQLOfflineStore(PostgreSQLOfflineStore):  # type: ignore
             query = point_in_time_query(rows.spine, rows.views, rows.returned, BLOCK_ROWS)
             if rows.upload is None:
                 describe(connection, query, "the point-in-time query")
+        packs = packed_features(rows.views, rows.returned)
         return PointInTimeRetrievalJob(
-            Request(query, answer_columns(rows), rows.spine.row, rows.upload, rows.beside),
+            Request(
+                query,
+                answer_columns(rows),
+                rows.spine.row,
+                rows.upload,
+                rows.beside,
+                after(len(rows.returned), packs) if packs else None,
+            ),
             config,
             full_feature_names=full_feature_names,
             on_demand_feature_views=OnDemandFeatureView.get_requested_odfvs(

@@ -18,6 +18,7 @@ from runner.sql import quote
 from runner.warehouse.join.arrow_order import in_spine_order
 from runner.warehouse.join.arrow_retrieval_job import ArrowRetrievalJob, Request, joined, named
 from runner.warehouse.join.join_parts import JoinSpine
+from runner.warehouse.join.packing import after, unpacked, unpacked_types
 from runner.warehouse.join.time_limits import AnswerColumn, refuse_impossible_times
 from runner.warehouse.postgres.session import connect
 from runner.warehouse.postgres.types import utc
@@ -58,9 +59,12 @@ class PointInTimeRetrievalJob(ArrowRetrievalJob, PostgreSQLRetrievalJob):  # typ
         request = self._request
         row = [] if request.row is None else [AnswerColumn(request.row, "")]
         columns = [*row, *request.columns]
-        fields = zip(reader.schema, columns, strict=True)
-        schema = pa.schema([field.with_name(column.name) for field, column in fields])
-        batches = named(refuse_impossible_times(self._counted(reader), columns), schema)
+        batches, types = self._counted(reader), reader.schema.types
+        if request.packs is not None:
+            packs = after(len(row), [request.packs])
+            batches, types = unpacked(batches, packs), unpacked_types(types, packs)
+        schema = pa.schema([(c.name, kind) for c, kind in zip(columns, types, strict=True)])
+        batches = named(refuse_impossible_times(batches, columns), schema)
         if request.row is not None:
             batches = in_spine_order(batches, request.row)
             schema = schema.remove(0)

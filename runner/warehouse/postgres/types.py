@@ -140,6 +140,12 @@ def exported(expression: str, column: JoinColumn, declared: str | None = None) -
     )
 
 
+def exported_type(column: JoinColumn, declared: str | None) -> str | None:
+    """Return the type of what `exported` returns; None for an array."""
+    wanted = _DECLARED.get(declared.removesuffix("_LIST")) if declared else None
+    return None if column.is_array else _target(column.type, wanted)
+
+
 def _fits(column: JoinColumn, wanted: str, *, is_list: bool) -> bool:
     if wanted == "text":
         return True

@@ -1,0 +1,127 @@
+"""CPU time of the commands that only read, against an import that every data program pays.
+
+    python -m benchmarks.commands                      a project of `runner init`, trained once
+    python -m benchmarks.commands --project . --recipe recipes/rf.yaml
+                                                       yours, trained and materialized, servers up
+
+CPU is user and system time of the whole process tree, dbt included. "First" is the first call
+after a change of the project (nothing of what runner keeps under target/runner/), "warm" the least
+of the calls after it. The unit is `python -c 'import pandas, pyarrow'`, measured in the same run.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import resource
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from runner.recipes.recipe import load_recipe
+
+_UNIT = [sys.executable, "-c", "import pandas, pyarrow"]
+_BIN = Path(sys.executable).parent
+_FAILED_ALLOWED = {"doctor"}  # another program may listen at the serving port
+
+
+@dataclass(frozen=True)
+class Measured:
+    """A trained and materialized project to measure in."""
+
+    root: Path
+    recipe: str
+    env: Mapping[str, str]
+
+    def commands(self) -> dict[str, list[str]]:
+        """Return command → arguments."""
+        model = load_recipe(self.root / self.recipe).registered_model_name
+        return {
+            "check": ["check", self.recipe],
+            "compare": ["compare", f"{model}@champion", f"{model}/1"],
+            "lineage": ["lineage", self.recipe],
+            "audit": ["audit", self.recipe],
+            "plan": ["plan", self.recipe],
+            "doctor": ["doctor"],
+        }
+
+    def run(self, *arguments: str) -> float:
+        """Run `runner` with the arguments; return its CPU seconds."""
+        fine = {0, 1} if arguments[0] in _FAILED_ALLOWED else {0}
+        return _cpu([str(_BIN / "runner"), *arguments], self.root, self.env, fine)
+
+
+def main() -> None:
+    arguments = _arguments()
+    if arguments.project:
+        env = dict(os.environ)
+        _measure(Measured(Path(arguments.project), arguments.recipe, env), arguments.repeat)
+        return
+    with _new_project() as project:
+        _measure(project, arguments.repeat)
+
+
+def _measure(project: Measured, repeat: int) -> None:
+    unit = min(_cpu(_UNIT, project.root, project.env) for _ in range(repeat + 1))
+    print(f"unit: {unit:.2f} s of CPU\n")
+    print("| command | first, CPU s | warm, CPU s | warm, times the unit |")
+    print("|---|---|---|---|")
+    for name, command in project.commands().items():
+        shutil.rmtree(project.root / "target" / "runner", ignore_errors=True)
+        first = project.run(*command)
+        warm = min(project.run(*command) for _ in range(repeat))
+        print(f"| {name} | {first:.2f} | {warm:.2f} | {warm / unit:.1f} |", flush=True)
+
+
+def _cpu(
+    command: Sequence[str], cwd: Path, env: Mapping[str, str], fine: set[int] | None = None
+) -> float:
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    done = subprocess.run(command, cwd=cwd, env=env, capture_output=True, text=True, check=False)
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    if done.returncode not in (fine or {0}):
+        sys.exit(f"{' '.join(command)}: exit code {done.returncode}\n{done.stderr}")
+    return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+
+
+@contextmanager
+def _new_project() -> Iterator[Measured]:
+    """Make a project with servers of its own, train and materialize its recipe."""
+    with tempfile.TemporaryDirectory(prefix="commands_") as folder:
+        root = Path(folder, "shop")
+        address = {"PGPORT": str(_free_port()), "REDIS_URL": f"redis://127.0.0.1:{_free_port()}/0"}
+        project = Measured(root, "recipes/reorder.yaml", {**os.environ, **address})
+        _cpu([str(_BIN / "runner"), "init", str(root)], Path(folder), project.env)
+        try:
+            project.run("up")
+            _cpu([str(_BIN / "dbt"), "seed", "--target", "local"], root, project.env)
+            project.run("train", project.recipe)
+            project.run("materialize")
+            yield project
+        finally:
+            project.run("down")
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--project", help="folder of a trained project; default: a new one")
+    parser.add_argument("--recipe", default="recipes/rf.yaml", help="its recipe")
+    parser.add_argument("--repeat", type=int, default=3, help="calls of each; the least counts")
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    main()
