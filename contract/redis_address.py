@@ -223,7 +223,8 @@ def _context(tls: RedisTls) -> ssl.SSLContext:
         context = ssl.create_default_context(cafile=tls.ca_certs)
     except OSError as err:
         raise ConfigurationError(
-            f"REDIS_URL: ssl_ca_certs={tls.ca_certs} cannot be read", hint="name a PEM file"
+            f"REDIS_URL: ssl_ca_certs={tls.ca_certs} cannot be read: {err.strerror}",
+            hint="name a PEM file",
         ) from err
     context.check_hostname = tls.check_hostname
     context.verify_mode = ssl.VerifyMode[f"CERT_{tls.cert_reqs.upper()}"]
@@ -232,7 +233,7 @@ def _context(tls: RedisTls) -> ssl.SSLContext:
             context.load_cert_chain(tls.certfile, tls.keyfile, password="")
         except OSError as err:
             raise ConfigurationError(
-                f"REDIS_URL: ssl_certfile={tls.certfile} and its key cannot be read",
+                f"REDIS_URL: ssl_certfile={tls.certfile} or its key cannot be read: {err.strerror}",
                 hint="name the PEM files of a certificate and of its key, without a passphrase: "
                 "ssl_certfile=…&ssl_keyfile=…",
             ) from err

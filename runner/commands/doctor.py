@@ -123,9 +123,9 @@ def _finding(
         return Finding(check.name, False, f"nowhere to look: {', '.join(needed)} not set", hint)
     try:
         told, hint, is_ok = check.look(settings), "", True
-    except Exception as error:  # a check that fails must not keep the others from looking
-        known = explain(error) or RunnerError(
-            f"{type(error).__name__}: {error}", hint="see docs/plan-and-doctor.md"
+    except Exception as err:  # a check that fails must not keep the others from looking
+        known = explain(err) or RunnerError(
+            f"{type(err).__name__}: {err}", hint="see docs/plan-and-doctor.md"
         )
         told, hint, is_ok = known.message, known.hint, False
     for secret in secrets:

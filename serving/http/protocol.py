@@ -26,7 +26,7 @@ from uvicorn.protocols.http.httptools_impl import (
 )
 
 from contract.serving_errors import ConfigurationError, ServingError
-from serving.http.asgi import CALLER, Caller, Header
+from serving.http.asgi import CALLER, Caller, Header, Scope
 from serving.http.guard import RequestGuard
 from serving.http.head import HEADER_BYTES, check_header, too_large, unreadable
 from serving.http_errors import MalformedRequestError, TooManyConnectionsError
@@ -105,15 +105,16 @@ class ShortWayProtocol(HttpToolsProtocol):
         cycle, self._begun = self._begun, None
         if cycle is None:
             return
-        if (
-            cycle.more_body
-            or self._refused
-            or self.flow.write_paused
-            or self.transport.is_closing()
-        ):
-            super()._start_asgi_task(cycle, self.app)
+        if self._is_whole(cycle):
+            scope = cast("Scope", cycle.scope)
+            self._guard.answer(scope, bytes(cycle.body), partial(self._reply, cycle))
         else:
-            self._guard.answer(cycle.scope, bytes(cycle.body), partial(self._reply, cycle))
+            super()._start_asgi_task(cycle, self.app)
+
+    def _is_whole(self, cycle: RequestResponseCycle) -> bool:
+        """Return whether a request has come whole, and its answer can be sent at once."""
+        late = cycle.more_body or self._refused or self.flow.write_paused
+        return not (late or self.transport.is_closing())
 
     def _feed(self, data: bytes) -> None:
         if self.timeout_keep_alive_task is not None:
@@ -135,7 +136,8 @@ class ShortWayProtocol(HttpToolsProtocol):
             raise MalformedRequestError(f"more than {_PIPELINED} requests before an answer")
         super().on_message_begin()
         self._in_header = True
-        self.scope[CALLER] = self._caller = Caller(self.transport)  # type: ignore[typeddict-unknown-key] # ASGI lets a server add keys
+        self._caller = Caller(self.transport)
+        cast("Scope", self.scope)[CALLER] = self._caller
 
     def on_headers_complete(self) -> None:
         """Begin to answer, unless the header is too large."""
@@ -191,7 +193,7 @@ class ShortWayProtocol(HttpToolsProtocol):
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
         self._answering = cycle
         short = self._receiving and cycle.keep_alive and not cycle.waiting_for_100_continue
-        if short and self._guard.answers(cycle.scope):
+        if short and self._guard.answers(cast("Scope", cycle.scope)):
             self._begun = cycle  # its body may be among the bytes that are being read
         else:
             super()._start_asgi_task(cycle, app)
@@ -228,7 +230,7 @@ class ShortWayProtocol(HttpToolsProtocol):
     @property
     def idle(self) -> bool:
         """Whether no request waits for its answer."""
-        return self.cycle is None or self.cycle.response_complete
+        return not self.used or self.cycle.response_complete
 
     @property
     def used(self) -> bool:
@@ -239,7 +241,7 @@ class ShortWayProtocol(HttpToolsProtocol):
         """Read no more; answer with the error in its turn, and close."""
         self._refused = True
         self._stop_reading()
-        if self.cycle is not None and self.cycle.more_body and not self._in_header:
+        if self.used and self.cycle.more_body and not self._in_header:
             self._fail_body(self.cycle, err)
             return
         arrived = self._caller.arrived if self._in_header else time.monotonic()

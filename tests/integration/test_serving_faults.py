@@ -370,6 +370,39 @@ def test_an_answer_that_was_awaited_at_sigterm_closes_its_connection(
         server.process.send_signal(signal.SIGTERM)
 
 
+def test_more_requests_at_once_than_allowed_are_refused_with_429(
+    store: Store, bundle: Path
+) -> None:
+    with (
+        serving(bundle, store.url, SERVING_MAX_CONCURRENCY="1") as server,
+        server.client() as client,
+        ThreadPoolExecutor(1) as pool,
+    ):
+        store.pause()
+        asked = pool.submit(predict, client, ROW)
+        with server.client() as other:
+            while "serving_in_flight 1.0" not in other.get("/metrics").text:
+                pass
+            refused = predict(other, ROW)
+            store.resume()
+            assert asked.result().status_code == 200
+            assert (refused.status_code, refused.headers["Retry-After"]) == (429, "1")
+            assert predict(other, ROW).status_code == 200
+
+
+def test_an_upload_under_way_takes_nobodys_place(store: Store, bundle: Path) -> None:
+    with serving(bundle, store.url, SERVING_MAX_CONCURRENCY="1") as server:
+        host, port = server.url.removeprefix("http://").split(":")
+        with socket.create_connection((host, int(port)), timeout=20) as sock, server.client() as c:
+            sock.sendall(
+                b"POST /predict HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+                b"Content-Length: 100\r\n\r\n{"
+            )
+            while "serving_in_flight 1.0" not in c.get("/metrics").text:
+                pass
+            assert predict(c, ROW).status_code == 200
+
+
 def test_nothing_listens_after_the_end(store: Store, bundle: Path) -> None:
     with serving(bundle, store.url) as server:
         url = server.url

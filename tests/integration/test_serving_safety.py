@@ -7,7 +7,6 @@ import signal
 import socket
 import subprocess
 import sys
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import httpx
@@ -142,22 +141,6 @@ def _half_a_request(server: Serving) -> bytes:
         while not answer.endswith(b"}"):
             answer += sock.recv(4096)
         return answer
-
-
-def test_more_requests_at_once_than_allowed_are_refused_with_429(
-    bundle: Path, redis_server: RedisAddress
-) -> None:
-    limits = {"SERVING_MAX_CONCURRENCY": "1", "SERVING_TIMEOUT_SECONDS": "5"}
-    with serving(bundle, redis_server.url, **limits) as server, server.client() as client:
-        with ThreadPoolExecutor(1) as pool:
-            slow = pool.submit(_half_a_request, server)
-            while "serving_in_flight 1.0" not in client.get("/metrics").text:
-                assert not slow.done()
-            refused = predict(client, ROW)
-            slow.result()
-        assert refused.status_code == 429
-        assert refused.headers["Retry-After"] == "1"
-        assert predict(client, ROW).status_code == 200
 
 
 def test_a_client_that_goes_away_leaves_nothing_behind(

@@ -18,7 +18,12 @@ from tests.recipe_files import recipe_text
 
 ROOT = Path(__file__).resolve().parents[2]
 README = ROOT / "README.md"
-PAGES = [README, ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
+PAGES = [
+    README,
+    ROOT / "CHANGELOG.md",
+    ROOT / "CONTRIBUTING.md",
+    *sorted((ROOT / "docs").rglob("*.md")),
+]
 TOLD = [*PAGES, *sorted((ROOT / "examples").rglob("*.md")), ROOT / "runner/skeleton/README.md"]
 ABOUT_RECIPES = ("recipe", "tuning", "evaluation", "gates", "lineage", "reproduce")
 FOLDERS = (

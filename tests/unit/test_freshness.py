@@ -6,7 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from runner.commands.exposures import write_exposures
 from runner.project import freshness
+from runner.project.freshness import GENERATED_MARK
 from runner.settings import Settings
 
 FILES = {
@@ -43,7 +45,8 @@ def parsed(settings):
 def write_manifest(settings, invocation_id):
     path = settings.manifest_path
     path.parent.mkdir(exist_ok=True)
-    path.write_text(json.dumps({"metadata": {"invocation_id": invocation_id}}))
+    metadata = {"invocation_id": invocation_id, "project_name": "shop"}
+    path.write_text(json.dumps({"metadata": metadata, "nodes": {}, "macros": {}}))
 
 
 @pytest.mark.parametrize("name", FILES)
@@ -141,10 +144,23 @@ def test_a_project_that_was_edited_while_dbt_read_it_is_read_again(settings):
     assert not freshness.is_current(settings)
 
 
-def test_the_exposures_that_we_write_are_no_change(parsed):
-    (parsed.root / "sql/_generated").mkdir()
-    (parsed.root / "sql/_generated/exposures.yml").write_text("exposures: []\n")
+def test_the_exposures_that_we_write_are_no_change_and_the_users_files_beside_them_are(parsed):
+    write_exposures(parsed)
     assert freshness.is_current(parsed)
+    write_file(parsed, "sql/_generated/exposures.yml", f"{GENERATED_MARK} once more\n")
+    assert freshness.is_current(parsed)
+    write_file(parsed, "sql/_generated/mart.sql", "select 1")
+    assert not freshness.is_current(parsed)
+
+
+def write_file(settings, name, text):
+    (settings.root / name).parent.mkdir(exist_ok=True)
+    (settings.root / name).write_text(text)
+
+
+def test_an_exposure_that_the_user_wrote_is_a_change(parsed):
+    write_file(parsed, "sql/_generated/exposures.yml", "exposures: []\n")
+    assert not freshness.is_current(parsed)
 
 
 def test_a_project_that_cannot_be_written_is_read_every_time(settings, monkeypatch):
