@@ -58,6 +58,7 @@ _BEGIN = [
     Check("variables", machine.variables),
     Check("packages", machine.packages),
     Check("profiles", machine.profiles),
+    Check("dbt models", machine.dbt_models),
     Check("disk", machine.disk),
 ]
 _END = [

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from runner import console
 from runner.duration import format_duration
-from runner.errors import RunnerError
+from runner.errors import CombinedError, RunnerError
 from runner.project import dbt
 from runner.project.manifest import FeatureMart, Manifest, Spine
 from runner.settings import Settings
@@ -110,6 +110,8 @@ def write_recipe(settings: Settings, name: str, spine: str | None, label: str | 
     path = _new_path(settings.root, name)
     with console.step("dbt parse") as step:
         manifest = dbt.up_to_date(settings, step.update)
+    if errors := manifest.errors.get(spine or ""):
+        raise CombinedError(errors, hint=errors[0].hint)
     chosen = manifest.spines[_choose("spine", spine, manifest.spines)]
     text = recipe_text(name, manifest, chosen, _choose("label", label, chosen.labels))
     path.parent.mkdir(exist_ok=True)

@@ -44,6 +44,8 @@ def select_marts(settings: Settings, chosen: Sequence[str]) -> list[FeatureMart]
             )
     if not chosen:
         names = {mart.name for mart in manifest.marts.values() if mart.online}
+    if not names and manifest.left_out:
+        raise _wrong(manifest, manifest.left_out)
     if not names:
         raise RunnerError(
             f"{manifest.path} has no feature mart for the online store",

@@ -12,10 +12,8 @@ import json
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from datetime import timedelta
 from pathlib import Path
 
-from contract.feast_format import colliding_features
 from runner.duration import parse_duration
 from runner.errors import RunnerError
 from runner.project.column_types import dtype_of
@@ -28,10 +26,17 @@ from runner.project.manifest_file import (
     models_of,
     read_manifest,
 )
-from runner.project.mart_rules import EVENT_TIMESTAMP, mart_problems, spine_problems
+from runner.project.mart_rules import mart_problems, problems_between, spine_problems
 from runner.project.node_problem import NodeProblem, node_error
 from runner.project.postgres_names import column_name_problems, model_name_problems
-from runner.sql import quoted
+from runner.project.relations import (
+    EVENT_TIMESTAMP,
+    FeatureMart,
+    MartColumn,
+    Relation,
+    Spine,
+    full_name,
+)
 
 __all__ = [
     "EVENT_TIMESTAMP",
@@ -43,103 +48,6 @@ __all__ = [
     "full_name",
     "load_manifest",
 ]
-
-
-def full_name(view: str, feature: str) -> str:
-    """Return a feature's column in training rows and model inputs, as Feast writes it."""
-    return f"{view}__{feature}"
-
-
-@dataclass(frozen=True)
-class MartColumn:
-    """A column of a dbt model: its name, type (`int64`, `float64`, `string` …) and description."""
-
-    name: str
-    dtype: str
-    description: str
-
-
-@dataclass(frozen=True)
-class Relation:
-    """Where a dbt model stands in the warehouse, and what dbt knows of it.
-
-    Attributes
-    ----------
-    file
-        The YAML file that describes it, relative to the project; errors name it.
-    entities
-        Feast entity name → join key column.
-    columns
-        Every column by name, in the contract's order.
-    compiled_code
-        Its SQL as dbt last compiled it; None if dbt only parsed.
-    adapter_type
-        The warehouse dbt compiled for: `postgres` or `bigquery`.
-    """
-
-    name: str
-    database: str
-    schema: str
-    alias: str
-    description: str
-    file: str
-    owner: str
-    tags: tuple[str, ...]
-    entities: Mapping[str, str]
-    columns: Mapping[str, MartColumn]
-    compiled_code: str | None
-    adapter_type: str = field(default="postgres", kw_only=True)
-
-    @property
-    def join_keys(self) -> tuple[str, ...]:
-        """The join key columns."""
-        return tuple(self.entities.values())
-
-    @property
-    def path(self) -> str:
-        """Its name in the warehouse with database and schema, quoted."""
-        return quoted(self.adapter_type, self.database, self.schema, self.alias)
-
-
-@dataclass(frozen=True)
-class FeatureMart(Relation):
-    """A dbt model that is one Feast feature view.
-
-    Attributes
-    ----------
-    ttl
-        How long a row stays valid after its timestamp; None: for ever.
-    timestamp_field
-        The column that says when a row became knowable, in UTC.
-    created_timestamp_column
-        The column that says when a row was written, in UTC; None: at its timestamp.
-    online
-        Whether it is copied to the online store.
-    """
-
-    ttl: timedelta | None
-    timestamp_field: str
-    created_timestamp_column: str | None
-    online: bool
-
-    @property
-    def features(self) -> tuple[MartColumn, ...]:
-        """Every column that is neither a join key nor a timestamp of the join."""
-        others = {*self.join_keys, self.timestamp_field, self.created_timestamp_column}
-        return tuple(column for column in self.columns.values() if column.name not in others)
-
-
-@dataclass(frozen=True)
-class Spine(Relation):
-    """A dbt model of entity keys, `event_timestamp` and labels.
-
-    Attributes
-    ----------
-    labels
-        Label column → label window: how long after `event_timestamp` the label is known.
-    """
-
-    labels: Mapping[str, timedelta]
 
 
 @dataclass(frozen=True)
@@ -190,7 +98,7 @@ def load_manifest(path: Path) -> Manifest:
     for node, problem in _problems(models, marts, spines, adapter):
         errors[node["name"]].append(node_error(path.parent.parent, node, problem))
     built = {name: _mart(node, adapter) for name, node in marts.items() if name not in errors}
-    for name, problem in _problems_between(built):
+    for name, problem in problems_between(built):
         errors[name].append(node_error(path.parent.parent, marts[name], problem))
     meaning = _meaning(content)
     return Manifest(
@@ -240,36 +148,6 @@ def _problems(
         for node in (*marts.values(), *spines.values()):
             yield from ((node, problem) for problem in column_name_problems(node))
         yield from model_name_problems(models)
-
-
-def _problems_between(marts: Mapping[str, FeatureMart]) -> Iterator[tuple[str, NodeProblem]]:
-    """Yield what feature marts, right by themselves, do not agree on, by name."""
-    declared: dict[str, tuple[str, str, FeatureMart]] = {}
-    sharing: dict[frozenset[str], dict[str, list[str]]] = defaultdict(dict)
-    for mart in marts.values():
-        for entity, key in mart.entities.items():
-            dtype = mart.columns[key].dtype
-            first_key, first_dtype, first = declared.setdefault(entity, (key, dtype, mart))
-            if (key, dtype) != (first_key, first_dtype):
-                yield (
-                    mart.name,
-                    NodeProblem(
-                        ("config", "meta", "entities", entity),
-                        f"entity {entity} is {key} {dtype}, but {first_key} {first_dtype} in "
-                        f"{first.name} ({first.file})",
-                        "give the entity the same join key and type in every feature mart",
-                    ),
-                )
-        if mart.online:
-            names = [feature.name for feature in mart.features]
-            sharing[frozenset(mart.join_keys)][mart.name] = names
-    for views in sharing.values():
-        for pair in colliding_features(views):
-            for one, other in (pair, pair[::-1]):
-                view, _, feature = one.partition(":")
-                problem = f"{one} and {other} share one field in Redis, so one overwrites the other"
-                hint = "rename one of the two features (Feast keeps 32 bits of a hash)"
-                yield view, NodeProblem(("columns", feature), problem, hint)
 
 
 def _mart(node: ManifestNode, adapter: str) -> FeatureMart:

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterator, Mapping
 
+from contract.feast_format import colliding_features
 from runner.duration import parse_duration
 from runner.project.column_types import DTYPES, KEY_DTYPES, declared_type, dtype_of
 from runner.project.manifest_file import ManifestNode, meta_of
 from runner.project.node_problem import NodeProblem
+from runner.project.relations import EVENT_TIMESTAMP, FeatureMart
 from runner.wording import did_you_mean, show
-
-EVENT_TIMESTAMP = "event_timestamp"
 
 _EXPECTED: Mapping[str, tuple[type, str]] = {
     "entities": (dict, "`entity: join key` lines"),
@@ -133,3 +134,33 @@ def _duration_problems(keys: tuple[str, ...], value: object) -> Iterator[NodePro
     except ValueError as err:
         where = ".".join(keys[1:])
         yield NodeProblem(keys, f"{where}: {err}", "correct it and run `dbt parse`")
+
+
+def problems_between(marts: Mapping[str, FeatureMart]) -> Iterator[tuple[str, NodeProblem]]:
+    """Yield what feature marts, right by themselves, do not agree on, by name."""
+    declared: dict[str, tuple[str, str, FeatureMart]] = {}
+    sharing: dict[frozenset[str], dict[str, list[str]]] = defaultdict(dict)
+    for mart in marts.values():
+        for entity, key in mart.entities.items():
+            dtype = mart.columns[key].dtype
+            first_key, first_dtype, first = declared.setdefault(entity, (key, dtype, mart))
+            if (key, dtype) != (first_key, first_dtype):
+                yield (
+                    mart.name,
+                    NodeProblem(
+                        ("config", "meta", "entities", entity),
+                        f"entity {entity} is {key} {dtype}, but {first_key} {first_dtype} in "
+                        f"{first.name} ({first.file})",
+                        "give the entity the same join key and type in every feature mart",
+                    ),
+                )
+        if mart.online:
+            names = [feature.name for feature in mart.features]
+            sharing[frozenset(mart.join_keys)][mart.name] = names
+    for views in sharing.values():
+        for pair in colliding_features(views):
+            for one, other in (pair, pair[::-1]):
+                view, _, feature = one.partition(":")
+                problem = f"{one} and {other} share one field in Redis, so one overwrites the other"
+                hint = "rename one of the two features (Feast keeps 32 bits of a hash)"
+                yield view, NodeProblem(("columns", feature), problem, hint)

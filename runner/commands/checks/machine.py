@@ -15,7 +15,8 @@ from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 
 from contract.serving_settings import serving_port
-from runner.errors import RunnerError
+from runner.errors import CombinedError, RunnerError
+from runner.project.manifest import load_manifest
 from runner.settings import Settings, missing_variables, read_env_file
 
 _DISTRIBUTION = "recipe-runner"
@@ -78,6 +79,18 @@ def profiles(settings: Settings) -> str:
             hint="copy it from the runner repository's profiles/profiles.yml",
         )
     return f"{path} and {settings.feature_store_yaml.name} have {settings.target}"
+
+
+def dbt_models(settings: Settings) -> str:
+    """See that every feature mart and spine says what Feast needs, as far as dbt has read them."""
+    if not settings.manifest_path.is_file():
+        return "dbt has not read the project yet"
+    manifest = load_manifest(settings.manifest_path)
+    errors = [error for found in manifest.errors.values() for error in found]
+    if errors:
+        hint = f"{errors[0].hint}; `runner check` lists all with their hints"
+        raise CombinedError(errors, hint=hint)
+    return f"{len(manifest.marts)} feature marts and {len(manifest.spines)} spines are right"
 
 
 def disk(settings: Settings) -> str:

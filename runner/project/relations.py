@@ -1,0 +1,108 @@
+"""Feature marts and spines: what is known of them once dbt's manifest has been found right."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import timedelta
+
+from runner.sql import quoted
+
+EVENT_TIMESTAMP = "event_timestamp"
+
+
+def full_name(view: str, feature: str) -> str:
+    """Return a feature's column in training rows and model inputs, as Feast writes it."""
+    return f"{view}__{feature}"
+
+
+@dataclass(frozen=True)
+class MartColumn:
+    """A column of a dbt model: its name, type (`int64`, `float64`, `string` …) and description."""
+
+    name: str
+    dtype: str
+    description: str
+
+
+@dataclass(frozen=True)
+class Relation:
+    """Where a dbt model stands in the warehouse, and what dbt knows of it.
+
+    Attributes
+    ----------
+    file
+        The YAML file that describes it, relative to the project; errors name it.
+    entities
+        Feast entity name → join key column.
+    columns
+        Every column by name, in the contract's order.
+    compiled_code
+        Its SQL as dbt last compiled it; None if dbt only parsed.
+    adapter_type
+        The warehouse dbt compiled for: `postgres` or `bigquery`.
+    """
+
+    name: str
+    database: str
+    schema: str
+    alias: str
+    description: str
+    file: str
+    owner: str
+    tags: tuple[str, ...]
+    entities: Mapping[str, str]
+    columns: Mapping[str, MartColumn]
+    compiled_code: str | None
+    adapter_type: str = field(default="postgres", kw_only=True)
+
+    @property
+    def join_keys(self) -> tuple[str, ...]:
+        """The join key columns."""
+        return tuple(self.entities.values())
+
+    @property
+    def path(self) -> str:
+        """Its name in the warehouse with database and schema, quoted."""
+        return quoted(self.adapter_type, self.database, self.schema, self.alias)
+
+
+@dataclass(frozen=True)
+class FeatureMart(Relation):
+    """A dbt model that is one Feast feature view.
+
+    Attributes
+    ----------
+    ttl
+        How long a row stays valid after its timestamp; None: for ever.
+    timestamp_field
+        The column that says when a row became knowable, in UTC.
+    created_timestamp_column
+        The column that says when a row was written, in UTC; None: at its timestamp.
+    online
+        Whether it is copied to the online store.
+    """
+
+    ttl: timedelta | None
+    timestamp_field: str
+    created_timestamp_column: str | None
+    online: bool
+
+    @property
+    def features(self) -> tuple[MartColumn, ...]:
+        """Every column that is neither a join key nor a timestamp of the join."""
+        others = {*self.join_keys, self.timestamp_field, self.created_timestamp_column}
+        return tuple(column for column in self.columns.values() if column.name not in others)
+
+
+@dataclass(frozen=True)
+class Spine(Relation):
+    """A dbt model of entity keys, `event_timestamp` and labels.
+
+    Attributes
+    ----------
+    labels
+        Label column → label window: how long after `event_timestamp` the label is known.
+    """
+
+    labels: Mapping[str, timedelta]
