@@ -8,6 +8,7 @@ test that looks at what is imported, or at how long a start takes, starts the pr
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -17,6 +18,8 @@ from pathlib import Path
 
 _HERE = Path(__file__).parent
 _BIN = Path(sys.executable).parent
+# Sent to a program, it ends it as SIGKILL does; SIGKILL itself would end only the client.
+KILL = signal.SIGQUIT
 _READY_WITHIN_SECONDS = 300
 # In the folder, `python` is the plain interpreter: the product finds its programs beside it.
 _PROGRAMS = {"dbt": "dbt", "feast": "feast", "runner": "runner", "warm-python": "python"}

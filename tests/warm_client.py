@@ -15,13 +15,14 @@ with socket.socket(socket.AF_UNIX) as server:
     request = {"command": sys.argv[2:], "cwd": here, "env": dict(os.environ)}
     content = json.dumps(request).encode()
     # A signal that comes before there is a child waits for it.
-    forwarded = {signal.SIGINT, signal.SIGTERM, signal.SIGHUP}
+    forwarded = {signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT}
     signal.pthread_sigmask(signal.SIG_BLOCK, forwarded)
     socket.send_fds(server, [len(content).to_bytes(8, "big")], [0, 1, 2])
     server.sendall(content)
     pid = int.from_bytes(server.recv(8), "big")
-    for number in forwarded:
+    for number in forwarded - {signal.SIGQUIT}:
         signal.signal(number, lambda number, _: os.kill(pid, number))
+    signal.signal(signal.SIGQUIT, lambda *_: os.kill(pid, signal.SIGKILL))
     signal.pthread_sigmask(signal.SIG_UNBLOCK, forwarded)
     answer = server.recv(8)
 if not answer:

@@ -4,7 +4,6 @@ import json
 import re
 import shutil
 import subprocess
-import sys
 from pathlib import Path
 
 import httpx
@@ -12,6 +11,7 @@ import pytest
 from mlflow import MlflowClient
 
 from runner.project.manifest import load_manifest
+from tests import warm
 from tests.browser import CHROMIUM, page
 from tests.conftest import free_port
 from tests.e2e.conftest import REPOSITORY
@@ -100,7 +100,7 @@ def test_a_dbt_model_that_is_gone_leaves_no_exposure_in_dbts_way(shop):
 @pytest.mark.skipif(CHROMIUM is None, reason="no Chromium: apt-get install chromium")
 def test_a_browser_goes_from_a_recipe_to_a_feature_mart_to_its_source(shop, tmp_path):
     port = free_port()
-    command = [sys.executable, "-m", "runner", "docs", "--port", str(port)]
+    command = [warm.program("runner"), "docs", "--port", str(port)]
     with subprocess.Popen(command, cwd=shop.root, env=shop.env) as server:
         try:
             wait_for_http(server, f"http://127.0.0.1:{port}/manifest.json")
