@@ -7,6 +7,8 @@ EMULATORS := .venv-emulators
 SERVERS ?= embedded
 # A module stays on one worker, which has servers of its own; the long modules are first in order.
 WORKERS ?= -n logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder
+# COVERAGE= measures none.
+COVERAGE ?= --cov --cov-report=
 # The newest Python on PATH that the lock supports.
 PYTHON ?= $(shell for p in python3.13 python3.12 python3.11 python3; do \
 	$$p -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' 2>/dev/null && echo $$p && break; done)
@@ -29,9 +31,11 @@ demo: install ## Servers, data, training, materialization, one HTTP prediction
 install: $(VENV)/.installed ## Create .venv with everything a user needs
 
 test: $(VENV)/.installed-dev $(EMULATORS)/.installed ## Run every test; SERVERS=debian uses PostgreSQL 15 and Redis 7
-	$(BIN)/python -m pytest --servers $(SERVERS) $(WORKERS) --cov --cov-report= $(TESTS)
+	$(BIN)/python -m pytest --servers $(SERVERS) $(WORKERS) --durations 20 $(COVERAGE) $(TESTS)
+ifneq ($(COVERAGE),)
 	$(BIN)/python -m coverage combine --quiet --append 2>/dev/null || true
 	$(BIN)/python -m coverage report
+endif
 
 cloud-check: $(VENV)/.installed-dev ## Check the servers of a real Google Cloud project
 	$(BIN)/python -m pytest --cloud-check tests/cloud_check

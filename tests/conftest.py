@@ -17,9 +17,11 @@ import redis
 from hypothesis import settings
 
 from contract.redis_address import RedisAddress
+from runner.project import dbt
 from runner.servers import postgres_server, redis_server
 from runner.servers.postgres_server import check
 from runner.settings import PostgresAddress
+from tests import warm
 
 _DEBIAN_POSTGRES = Path("/usr/lib/postgresql/15/bin")
 # A deadline measures the machine, not the code.
@@ -71,6 +73,13 @@ def _clean_environment(request: pytest.FixtureRequest) -> dict[str, str]:
     for name in [name for name in os.environ if name.startswith("PG")]:
         del os.environ[name]
     return dict(os.environ)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _warm_dbt() -> None:
+    """Have the product's dbt run warm, also where a test calls the product in this process."""
+    find = dbt.find_program
+    dbt.find_program = lambda name: warm.program(name) if name == "dbt" else find(name)
 
 
 # Feast and MLflow take their addresses from the process's environment, so code under test writes

@@ -8,7 +8,6 @@ import os
 import re
 import shutil
 import subprocess
-import sys
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -38,6 +37,7 @@ from runner.project.manifest import Manifest, load_manifest
 from runner.recipes.recipe import load_recipe
 from runner.records import tracking
 from runner.settings import PostgresAddress, load_settings
+from tests import warm
 from tests.conftest import copy_folder
 from tests.emulators.bigquery import Emulator
 from tests.online_project import stored_hashes
@@ -71,7 +71,7 @@ class Project:
     def build(self, target: str) -> dict[str, Any]:
         """Run `dbt build`, which must succeed; return what it did by dbt model."""
         done = subprocess.run(
-            [Path(sys.executable).with_name("dbt"), "build", "--target", target],
+            [warm.program("dbt"), "build", "--target", target],
             cwd=self.root,
             env=self.env,
             capture_output=True,

@@ -6,7 +6,6 @@ import os
 import shutil
 import sqlite3
 import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -19,6 +18,7 @@ import pytest
 
 from contract.redis_address import RedisAddress
 from runner.settings import PostgresAddress, Settings, load_settings
+from tests import warm
 from tests.conftest import copy_folder, free_port
 from tests.http_process import wait_for_http
 
@@ -50,9 +50,8 @@ class Project:
 
     def run(self, *command: str, **env: str) -> subprocess.CompletedProcess[str]:
         """Run a command of the environment in the project; never raises for its exit code."""
-        program = Path(sys.executable).parent / command[0]
         return subprocess.run(
-            [str(program), *command[1:]],
+            [str(warm.program(command[0])), *command[1:]],
             cwd=self.root,
             env={**self.env, **env},
             capture_output=True,
@@ -167,7 +166,7 @@ class Served:
 def served(project: Project, recipe: str) -> Iterator[Served]:
     """Run the API of the recipe's champion, started with `runner serve`."""
     port = free_port()
-    command = [sys.executable, "-m", "runner", "serve", recipe, "--port", str(port)]
+    command = [warm.program("runner"), "serve", recipe, "--port", str(port)]
     with subprocess.Popen(
         command, cwd=project.root, env=project.env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
     ) as server:

@@ -3,7 +3,6 @@
 import json
 import re
 import subprocess
-import sys
 from pathlib import Path
 
 import httpx
@@ -11,6 +10,7 @@ import pytest
 from mlflow import MlflowClient
 
 from runner.project.manifest import load_manifest
+from tests import warm
 from tests.browser import CHROMIUM, page
 from tests.conftest import free_port
 from tests.e2e.conftest import REPOSITORY
@@ -84,7 +84,7 @@ def test_bare_dbt_shows_recipes_and_endpoints_with_their_champion(shop):
 @pytest.mark.skipif(CHROMIUM is None, reason="no Chromium: apt-get install chromium")
 def test_a_browser_goes_from_a_recipe_to_a_feature_mart_to_its_source(shop, tmp_path):
     port = free_port()
-    command = [sys.executable, "-m", "runner", "docs", "--port", str(port)]
+    command = [warm.program("runner"), "docs", "--port", str(port)]
     with subprocess.Popen(command, cwd=shop.root, env=shop.env) as server:
         try:
             wait_for_http(server, f"http://127.0.0.1:{port}/manifest.json")

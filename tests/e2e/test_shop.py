@@ -6,7 +6,6 @@ import re
 import signal
 import sqlite3
 import subprocess
-import sys
 import time
 from contextlib import closing
 from pathlib import Path
@@ -25,6 +24,7 @@ from runner.feature_store.store import open_store, point_in_time_table, recipe_f
 from runner.modelling.model_inputs import model_inputs
 from runner.project.manifest import load_manifest
 from runner.recipes.recipe import load_recipe
+from tests import warm
 from tests.conftest import free_port
 from tests.e2e.conftest import REPOSITORY
 from tests.http_process import wait_for_http
@@ -249,7 +249,7 @@ def tuned_recipe(shop, n_trials):
 def test_tuning_that_was_interrupted_goes_on_and_its_best_arguments_are_served(shop):
     tuned_recipe(shop, 1000)
     assert shop.runner("check", "recipes/tuned.yaml") == "recipes/tuned.yaml: right\n"
-    command = [sys.executable, "-m", "runner", "train", "recipes/tuned.yaml"]
+    command = [warm.program("runner"), "train", "recipes/tuned.yaml"]
     with subprocess.Popen(command, cwd=shop.root, env=shop.env) as process:
         deadline = time.monotonic() + 300
         while finished_trials(shop) < 2:
@@ -297,7 +297,7 @@ def test_killing_a_training_leaves_no_version_and_no_alias(shop):
     for marker in ("dbt", "fit", "evaluate"):
         path.write_text(text.replace(name, f"killed_{marker}"))
         with subprocess.Popen(
-            [sys.executable, "-m", "runner", "train", "recipes/killed.yaml"],
+            [warm.program("runner"), "train", "recipes/killed.yaml"],
             cwd=shop.root,
             env=shop.env,
             stderr=subprocess.PIPE,
@@ -306,14 +306,14 @@ def test_killing_a_training_leaves_no_version_and_no_alias(shop):
             for line in training.stderr:
                 if marker in line:
                     break
-            training.send_signal(signal.SIGKILL)
+            training.send_signal(warm.KILL)
         assert shop.registered(f"killed_{marker}") == ([], [])
     path.unlink()
 
 
 def test_ctrl_c_ends_a_training_with_130_and_registers_nothing(shop):
     with subprocess.Popen(
-        [sys.executable, "-m", "runner", "train", "recipes/hgb.yaml"],
+        [warm.program("runner"), "train", "recipes/hgb.yaml"],
         cwd=shop.root,
         env=shop.env,
         stderr=subprocess.PIPE,
@@ -346,7 +346,7 @@ def test_dbt_and_feast_and_mlflow_work_without_the_runner(shop):
 def test_dbt_docs_are_generated_and_served(shop):
     port = free_port()
     with subprocess.Popen(
-        [sys.executable, "-m", "runner", "docs", "--port", str(port)],
+        [warm.program("runner"), "docs", "--port", str(port)],
         cwd=shop.root,
         env=shop.env,
         stdout=subprocess.DEVNULL,

@@ -32,7 +32,9 @@ from tests.emulators.redis_servers import move_slot, one_redis, redis_cluster
 from tests.instants import at
 from tests.online_project import OnlineProject, redis_key, serialized
 
-_SPAWN = multiprocessing.get_context("spawn")
+# Forks each from a process that has imported what they import.
+_FORKS = multiprocessing.get_context("forkserver")
+_FORKS.set_forkserver_preload(["tests.materialize_process"])
 
 
 @pytest.fixture
@@ -64,7 +66,7 @@ def _change(project: OnlineProject, mart: FeatureMart, turn: int) -> None:
 
 def _killed_run(project: OnlineProject, full: bool, after: float) -> bool:
     """Start a run in its own process and kill -9 it `after` seconds from its first write."""
-    process = _SPAWN.Process(
+    process = _FORKS.Process(
         target=materialize_process.run,
         args=(project.settings, project.marts, 0.0, full),
         daemon=True,
@@ -72,7 +74,7 @@ def _killed_run(project: OnlineProject, full: bool, after: float) -> bool:
     process.start()
     with project.redis() as client:
         while process.is_alive() and not client.keys("runner:materialize:lease:*"):
-            pass
+            time.sleep(0.001)  # a busy loop would take the processor from what it waits for
     time.sleep(after)  # the random point at which it dies, not a wait for something
     process.kill()
     process.join()

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -23,6 +22,7 @@ from runner.errors import RunnerError
 from runner.settings import PostgresAddress
 from runner.warehouse.join.arrow_order import BLOCK_ROWS
 from runner.warehouse.postgres.session import connect
+from tests import warm
 from tests.feast_stores import feast_store, source
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -182,7 +182,7 @@ _job(store, SLOW).to_arrow()
 """
 
 
-@pytest.mark.parametrize("signal_number", [signal.SIGINT, signal.SIGKILL])
+@pytest.mark.parametrize("signal_number", [signal.SIGINT, warm.KILL])
 def test_an_interrupted_or_killed_client_leaves_no_query(
     connection: Any, module_database: PostgresAddress, tmp_path: Path, signal_number: int
 ) -> None:
@@ -193,7 +193,7 @@ def test_an_interrupted_or_killed_client_leaves_no_query(
     before = _relations(connection)
     script = _SCRIPT.format(address=address, folder=str(tmp_path))
     client = subprocess.Popen(
-        [sys.executable, "-c", script],
+        [warm.program("python"), "-c", script],
         cwd=REPOSITORY,
         env={**os.environ, "PYTHONPATH": str(REPOSITORY)},
         stderr=subprocess.PIPE,

@@ -6,6 +6,7 @@ import os
 import signal
 import socket
 import subprocess
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -150,7 +151,7 @@ def test_readiness_follows_the_online_store(store: Store, bundle: Path) -> None:
     with serving(bundle, store.url) as server, server.client() as client:
         store.kill()
         while (answer := client.get("/ready")).status_code == 200:
-            pass
+            time.sleep(0.01)
         assert answer.json()["online_store"] is False
         unavailable = predict(client, ROW)
         assert unavailable.status_code == 503
@@ -290,7 +291,7 @@ def test_a_broken_bundle_is_refused_and_the_old_model_keeps_serving(
             "purchase", "champion", "1"
         )
         while client.get("/model").json()["refused_version"] is not None:
-            pass
+            time.sleep(0.01)
         assert "serving_reload_failures_total 1.0" in client.get("/metrics").text
 
 
@@ -311,7 +312,7 @@ def test_a_registry_that_goes_away_does_not_matter_to_serving(
         write_linear_bundle(tmp_path / "next", intercept=1.0)
         version = register(tracking_uri, tmp_path / "next")
         while predict(client, ROW).json()["model"]["version"] != version:
-            pass
+            time.sleep(0.01)
 
 
 def test_a_hundred_connections_are_all_answered(store: Store, bundle: Path) -> None:
@@ -335,7 +336,7 @@ def test_a_request_in_flight_at_sigterm_is_answered(store: Store, bundle: Path) 
             )
             with server.client() as client:
                 while "serving_in_flight 1.0" not in client.get("/metrics").text:
-                    pass
+                    time.sleep(0.01)
             server.process.send_signal(signal.SIGTERM)
             server.wait_for("draining")
             sock.sendall(body)
@@ -360,7 +361,7 @@ def test_an_answer_that_was_awaited_at_sigterm_closes_its_connection(
         asked = pool.submit(predict, client, ROW)
         with server.client() as other:
             while "serving_in_flight 1.0" not in other.get("/metrics").text:
-                pass
+                time.sleep(0.01)
         server.process.send_signal(signal.SIGTERM)
         server.wait_for("draining")
         store.resume()

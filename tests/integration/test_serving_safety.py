@@ -7,6 +7,7 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import httpx
@@ -102,7 +103,7 @@ def test_under_another_server_a_public_address_is_refused_without_keys(
         transport = httpx.HTTPTransport(retries=10)
         with httpx.Client(transport=transport) as client:
             while client.get(f"http://127.0.0.1:{port}/ready").status_code != 200:
-                pass
+                time.sleep(0.01)
             assert client.get(f"http://127.0.0.1:{port}/model").status_code == 200
             refused = client.get(f"http://{address}:{port}/model")
     finally:
@@ -154,7 +155,7 @@ def test_a_client_that_goes_away_leaves_nothing_behind(
                 b"Content-Length: 100\r\n\r\n{"
             )
         while 'route="/predict",status="499"' not in (text := client.get("/metrics").text):
-            pass
+            time.sleep(0.01)
         assert "serving_in_flight 0.0" in text
 
 

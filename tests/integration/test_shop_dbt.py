@@ -5,7 +5,6 @@ import os
 import re
 import shutil
 import subprocess
-import sys
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -19,6 +18,7 @@ from examples.shop.load import INCREMENTAL_MARTS, Parameters, write
 from examples.shop.simulation import simulate
 from examples.shop.tables import DDL, raw_tables
 from runner.project.manifest import load_manifest
+from tests import warm
 from tests.conftest import copy_folder
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -37,7 +37,7 @@ class Project:
     def dbt(self, *arguments, **env):
         """Run dbt from the project's root, as a user would; it must succeed."""
         done = subprocess.run(
-            [Path(sys.executable).with_name("dbt"), *arguments],
+            [warm.program("dbt"), *arguments],
             cwd=self.root,
             env={**self.env, **env},
             capture_output=True,

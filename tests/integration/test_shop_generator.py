@@ -2,7 +2,6 @@
 
 import os
 import subprocess
-import sys
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -13,6 +12,7 @@ import pytest
 from examples.shop.load import Parameters, is_loaded, write
 from examples.shop.simulation import simulate
 from examples.shop.tables import DDL, raw_tables
+from tests import warm
 from tests.conftest import free_port
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -30,7 +30,7 @@ def start(database, *options):
         "PGDATABASE": database.database,
     }
     return subprocess.Popen(
-        [sys.executable, "-m", "examples.shop", *options],
+        [warm.program("python"), "-m", "examples.shop", *options],
         cwd=REPOSITORY,
         env=env,
         stdout=subprocess.PIPE,

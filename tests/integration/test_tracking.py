@@ -1,5 +1,6 @@
 """What MLflow holds when a training is recorded, and when recording it fails."""
 
+import copy
 import dataclasses
 import json
 import re
@@ -33,14 +34,32 @@ from runner.records import tracking
 from runner.records.recorded_run import read_run
 from runner.records.run_record import git_commit
 from runner.settings import Settings
+from tests.mlflow_database import put_mlflow_database
 from tests.modelling import FEATURES, MART, REGRESSOR, SPINE, make_recipe, rows
-from tests.trainings import changed, train
+from tests.trainings import changed, project, train
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """A finished training of a small forest."""
+    folder = tmp_path_factory.mktemp("finished")
+    return train(folder, make_recipe(folder / "recipe.yaml", more="gate: {roc_auc: 0.5}\n"))
 
 
 @pytest.fixture
-def training(tmp_path):
-    """A finished training of a small forest, in a project outside git."""
-    return train(tmp_path, make_recipe(tmp_path / "recipe.yaml", more="gate: {roc_auc: 0.5}\n"))
+def training(finished, tmp_path):
+    """The finished training, in a project of the test's own outside git."""
+    return moved(finished, tmp_path)
+
+
+def moved(finished, folder):
+    """Return the training as that of a project in `folder`, which may be changed."""
+    settings = project(folder)
+    if not (folder / "mlruns").exists():
+        put_mlflow_database(folder)
+    manifest = dataclasses.replace(finished.manifest, path=folder / "manifest.json")
+    pipeline = copy.deepcopy(finished.pipeline)
+    return dataclasses.replace(finished, settings=settings, manifest=manifest, pipeline=pipeline)
 
 
 @pytest.fixture
@@ -339,13 +358,17 @@ slices: ["activity:country", "activity:is_member", user_id]
 """
 
 
+@pytest.fixture(scope="module")
+def finished_calibrated(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("calibrated")
+    recipe = make_recipe(folder / "calibrated.yaml", scoring="roc_auc, f1", more=PROBABILITIES)
+    return train(folder, recipe)
+
+
 @pytest.fixture
-def calibrated(tmp_path):
+def calibrated(finished_calibrated, tmp_path):
     """A training with calibration, threshold and slices of the same model."""
-    return train(
-        tmp_path,
-        make_recipe(tmp_path / "calibrated.yaml", scoring="roc_auc, f1", more=PROBABILITIES),
-    )
+    return moved(finished_calibrated, tmp_path)
 
 
 def test_calibration_threshold_and_slices_are_recorded(client, calibrated, folder):

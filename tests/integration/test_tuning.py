@@ -29,6 +29,7 @@ from runner.packaging.served_model import class_list, served_model
 from runner.recipes.recipe import load_recipe
 from runner.records import tracking
 from runner.records.recorded_run import read_run
+from tests import warm
 from tests.modelling import make_recipe
 from tests.trainings import project, train, training_data
 
@@ -168,7 +169,7 @@ tune(project(folder), searching(folder / sys.argv[2], 6), training_data())
 
 def test_two_trainings_at_once_share_their_trials(tmp_path):
     processes = [
-        subprocess.Popen([sys.executable, "-c", TWICE, str(tmp_path), name], cwd=ROOT)
+        subprocess.Popen([warm.program("python"), "-c", TWICE, str(tmp_path), name], cwd=ROOT)
         for name in ("a", "b")
     ]
     assert [process.wait(120) for process in processes] == [0, 0]
@@ -179,7 +180,7 @@ def test_two_trainings_at_once_share_their_trials(tmp_path):
 SLOW = """
 import sys, time
 from pathlib import Path
-from runner.modelling import tuning
+from runner.modelling import tuning_search as tuning
 from tests.integration.test_tuning import searching
 from tests.trainings import changed, project, training_data
 
@@ -189,15 +190,15 @@ tuning.tune(project(folder), searching(folder, 14), training_data())
 """
 
 
-@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT])
+@pytest.mark.parametrize("how", [warm.KILL, signal.SIGINT])
 def test_a_search_that_was_killed_finds_what_it_would_have_found_in_one_go(tuned, tmp_path, how):
-    process = subprocess.Popen([sys.executable, "-c", SLOW, str(tmp_path)], cwd=ROOT)
+    process = subprocess.Popen([warm.program("python"), "-c", SLOW, str(tmp_path)], cwd=ROOT)
     try:
         wait_until(lambda: states(tmp_path)[2:] == ["RUNNING"], process)
         process.send_signal(how)
         process.wait(30)
     finally:
-        process.kill()
+        process.send_signal(warm.KILL)
     assert states(tmp_path) in (
         ["COMPLETE", "COMPLETE", "RUNNING"],
         ["COMPLETE", "COMPLETE", "FAIL"],
