@@ -63,7 +63,7 @@ def up_to_date_models(
     content = json.loads(settings.manifest_path.read_bytes())
     models = compiled_models(content, selected)
     is_same = key["project"] and key["project"] == freshness.fingerprint(settings)
-    if is_same and not asks_warehouse(content, full_refresh=False):
+    if is_same and not asks_warehouse(content, _compiled(content, selected), full_refresh=False):
         freshness.keep(settings, _NAME, {"key": key, "models": [asdict(each) for each in models]})
     return models
 
@@ -78,13 +78,8 @@ def compiled_models(content: Mapping[str, Any], selected: Sequence[str]) -> list
     selected
         Names of dbt models.
     """
-    nodes: dict[str, Any] = {**content["nodes"], **content["sources"]}
-    starts = [
-        key
-        for key, node in nodes.items()
-        if node["resource_type"] == "model" and node["name"] in selected
-    ]
-    order = _upstream_first(nodes, starts)
+    nodes = _nodes(content)
+    order = _order(nodes, selected)
     tests = _tests(nodes, order)
     return [
         CompiledModel(
@@ -99,6 +94,26 @@ def compiled_models(content: Mapping[str, Any], selected: Sequence[str]) -> list
         for key in order
         if nodes[key]["resource_type"] == "model" and nodes[key]["relation_name"]
     ]
+
+
+def _nodes(content: Mapping[str, Any]) -> dict[str, Any]:
+    return {**content["nodes"], **content["sources"]}
+
+
+def _compiled(content: Mapping[str, Any], selected: Sequence[str]) -> list[str]:
+    """Return the unique ids of all that is compiled for `selected`, tests included."""
+    nodes = _nodes(content)
+    order = _order(nodes, selected)
+    return [*order, *(test for tests in _tests(nodes, order).values() for test in tests)]
+
+
+def _order(nodes: Mapping[str, Any], selected: Sequence[str]) -> list[str]:
+    starts = [
+        key
+        for key, node in nodes.items()
+        if node["resource_type"] == "model" and node["name"] in selected
+    ]
+    return _upstream_first(nodes, starts)
 
 
 def _upstream_first(nodes: Mapping[str, Any], starts: Iterable[str]) -> list[str]:
