@@ -145,9 +145,8 @@ def _folders(root: Path) -> list[Path] | None:
         if str(key).endswith(("-paths", "-path")) and key not in {"target-path", "log-path"}:
             wanted[str(key)] = paths if isinstance(paths, list) else [paths]
     named = [path for paths in wanted.values() for path in paths]
-    if not all(isinstance(path, str) and "{" not in path for path in named):
-        return None
-    return sorted({root / path for path in named})
+    plain = [path for path in named if isinstance(path, str) and "{" not in path]
+    return sorted({root / path for path in plain}) if len(plain) == len(named) else None
 
 
 def _root_files(settings: Settings) -> list[Path]:
