@@ -114,7 +114,7 @@ def status(target: Target = None) -> None:
 def doctor(as_json: AsJson = False, target: Target = None) -> None:
     """Check every connection, permission, version, index and setting that the target needs.
 
-    Prints a line for each check, with a hint if it fails. Changes nothing. Exits with 1 if any
+    Prints a line for each check, with a hint if it fails, and changes nothing. Exits with 1 if any
     check fails.
     """
     from runner.commands.doctor import diagnose

@@ -62,7 +62,7 @@ def up_to_date_models(
     content = read_manifest(settings.manifest_path)
     models = compiled_models(content, selected)
     is_same = key["project"] and key["project"] == freshness.fingerprint(settings)
-    if is_same and not asks_warehouse(content, full_refresh=False):
+    if is_same and not asks_warehouse(content, _compiled(content, selected), full_refresh=False):
         freshness.keep(settings, _NAME, {"key": key, "models": [asdict(each) for each in models]})
     return models
 
@@ -77,13 +77,8 @@ def compiled_models(content: ManifestFile, selected: Sequence[str]) -> list[Comp
     selected
         Names of dbt models.
     """
-    nodes: dict[str, ManifestNode] = {**content["nodes"], **content["sources"]}
-    starts = [
-        key
-        for key, node in nodes.items()
-        if node["resource_type"] == "model" and node["name"] in selected
-    ]
-    order = _upstream_first(nodes, starts)
+    nodes = _nodes(content)
+    order = _order(nodes, selected)
     tests = _tests(nodes, order)
     return [
         CompiledModel(
@@ -98,6 +93,26 @@ def compiled_models(content: ManifestFile, selected: Sequence[str]) -> list[Comp
         for key in order
         if nodes[key]["resource_type"] == "model" and nodes[key]["relation_name"]
     ]
+
+
+def _nodes(content: ManifestFile) -> dict[str, ManifestNode]:
+    return {**content["nodes"], **content["sources"]}
+
+
+def _compiled(content: ManifestFile, selected: Sequence[str]) -> list[str]:
+    """Return the unique ids of all that is compiled for `selected`, tests included."""
+    nodes = _nodes(content)
+    order = _order(nodes, selected)
+    return [*order, *(test for tests in _tests(nodes, order).values() for test in tests)]
+
+
+def _order(nodes: Mapping[str, ManifestNode], selected: Sequence[str]) -> list[str]:
+    starts = [
+        key
+        for key, node in nodes.items()
+        if node["resource_type"] == "model" and node["name"] in selected
+    ]
+    return _upstream_first(nodes, starts)
 
 
 def _upstream_first(nodes: Mapping[str, ManifestNode], starts: Iterable[str]) -> list[str]:

@@ -36,7 +36,8 @@ _DEFAULT_PATHS: Mapping[str, str] = {
     "packages-install-path": "dbt_packages",
 }
 _ENV_VAR = re.compile(rb"\benv_var\b")
-_NAMED_ENV_VAR = re.compile(rb"\benv_var\s*\(\s*(['\"])(\w+)\1\s*[,)]")
+# YAML may double a quote or put a backslash before it.
+_NAMED_ENV_VAR = re.compile(rb"\benv_var\s*\(\s*(''|'|\\?\")(\w+)\1\s*[,)]")
 # What dbt and its adapters read by themselves.
 _ENVIRONMENT = ("DBT_", "PG", "GOOGLE_", "BIGQUERY_")
 _LARGEST_READ = 2**20  # dbt itself knows a larger seed by its path alone

@@ -27,24 +27,39 @@ _INCREMENTAL = "is_incremental"
 _FULL_REFRESH = "should_full_refresh"  # a project may have its own
 
 
-def asks_warehouse(manifest: Mapping[str, Any], *, full_refresh: bool) -> bool:
-    """Return whether the compiled SQL of any dbt model may depend on more than the project.
+def asks_warehouse(
+    manifest: Mapping[str, Any], keys: Iterable[str] | None = None, *, full_refresh: bool
+) -> bool:
+    """Return whether compiled SQL may depend on more than the project.
 
     Parameters
     ----------
     manifest
         The content of dbt's manifest.
+    keys
+        dbt's unique ids of what was compiled; None: every dbt model and snapshot.
     full_refresh
         Whether it is compiled with `--full-refresh`.
     """
-    nodes = manifest["nodes"].values()
-    models = [node for node in nodes if node["resource_type"] in {"model", "snapshot"}]
-    if any(node.get("language", "sql") != "sql" for node in models):
+    nodes = manifest["nodes"]
+    if keys is None:
+        wanted = {"model", "snapshot"}
+        keys = [key for key, node in nodes.items() if node["resource_type"] in wanted]
+    chosen = [nodes[key] for key in keys if key in nodes]
+    if any(node.get("language", "sql") != "sql" for node in chosen):
         return True
     macros = list(manifest["macros"].values())
-    if full_refresh and _obeys_full_refresh(models, macros):
+    if full_refresh and _obeys_full_refresh(chosen, macros):
         macros = [macro for macro in macros if macro["name"] != _INCREMENTAL]
-    return _any_asks([node["raw_code"] for node in models], macros)
+    return _any_asks([text for node in chosen for text in _texts(node)], macros)
+
+
+def _texts(node: Mapping[str, Any]) -> Iterable[str]:
+    """Return all that dbt renders to compile the node."""
+    yield node.get("raw_code") or ""
+    if node["resource_type"] == "test":  # their arguments and `where` are rendered with the SQL
+        yield str(node.get("test_metadata"))
+        yield str(node["config"])
 
 
 def _obeys_full_refresh(

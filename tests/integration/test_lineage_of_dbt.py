@@ -9,6 +9,8 @@ from runner.commands.docs import annotate
 from runner.commands.lineage import compiled_lineage, find_column
 from runner.errors import RunnerError
 from runner.lineage.lineage_graph import LineageColumn
+from runner.project import dbt
+from runner.project.compiled import up_to_date_models
 from runner.settings import read_settings
 from tests.small_project import write_project
 
@@ -146,3 +148,54 @@ def test_a_dbt_model_that_needs_a_disabled_one_is_dbts_error(settings):
             compiled_lineage(settings, lambda _: None)
     finally:
         path.unlink()
+
+
+@pytest.fixture
+def dbt_runs(monkeypatch):
+    """The arguments of every dbt that is started."""
+    started, run = [], dbt.run
+
+    def counted(settings, arguments, progress):
+        started.append(arguments[0])
+        return run(settings, arguments, progress)
+
+    monkeypatch.setattr(dbt, "run", counted)
+    return started
+
+
+def test_dbt_compiles_for_lineage_only_what_changed(settings, dbt_runs):
+    first, _ = compiled_lineage(settings, lambda _: None)
+    dbt_runs.clear()
+    assert compiled_lineage(settings, lambda _: None)[0] == first
+    assert dbt_runs == []
+    path = settings.root / "models/staging/another.sql"
+    path.write_text("select amount * 2 as twice from {{ ref('between') }} as b")
+    try:
+        changed, _ = compiled_lineage(settings, lambda _: None)
+    finally:
+        path.unlink()
+    assert dbt_runs == ["compile"]
+    assert {c.relation for c in changed.parents} - {c.relation for c in first.parents} == {
+        "another"
+    }
+    dbt_runs.clear()
+    assert compiled_lineage(settings, lambda _: None)[0] == first
+    assert dbt_runs == ["compile"]
+
+
+def test_compiled_sql_is_given_again_until_a_macro_may_ask_the_warehouse(settings, dbt_runs):
+    def sql(name):
+        return {model.name: model.sql for model in up_to_date_models(settings, [name], print)}
+
+    first = sql("top")
+    dbt_runs.clear()
+    assert sql("top") == first
+    assert dbt_runs == []
+    path = settings.root / "models/staging/now.sql"
+    path.write_text("select '{{ run_started_at }}' as x")
+    try:
+        sql("now")
+        sql("now")
+    finally:
+        path.unlink()
+    assert dbt_runs == ["compile", "compile"]

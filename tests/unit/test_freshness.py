@@ -97,6 +97,14 @@ def test_a_variable_that_dbt_reads_is_a_change(parsed, name, is_a_change):
     assert freshness.is_current(gone) is not is_a_change
 
 
+@pytest.mark.parametrize(
+    "call", ["env_var(''SCALE'')", 'env_var("SCALE")', r"env_var(\"SCALE\", '1')"]
+)
+def test_a_variable_is_known_by_its_name_in_quoted_yaml_too(settings, call):
+    (settings.root / "profiles.yml").write_text(f"shop: {{{{ {call} }}}}\n")
+    assert freshness.fingerprint(settings) is not None
+
+
 def test_another_target_and_another_version_of_dbt_are_changes(parsed, monkeypatch):
     assert not freshness.is_current(Settings("cloud", parsed.root, ENV))
     monkeypatch.setattr(freshness, "version", lambda _: "99")
