@@ -28,6 +28,8 @@ def test_every_variable_is_read() -> None:
             "SERVING_MAX_BODY_BYTES": "10",
             "SERVING_MAX_ROWS": "2",
             "SERVING_MAX_CONCURRENCY": "3",
+            "SERVING_MAX_CONNECTIONS": "4",
+            "SERVING_MAX_BUFFERED_BYTES": "5",
             "SERVING_TIMEOUT_SECONDS": "0.5",
             "SERVING_REDIS_TIMEOUT_SECONDS": "0.02",
             "SERVING_RELOAD_SECONDS": "0",
@@ -39,6 +41,7 @@ def test_every_variable_is_read() -> None:
     assert settings.api_keys == (KEY, KEY + "2")
     limits = settings.limits
     assert (limits.body_bytes, limits.rows, limits.concurrency, limits.seconds) == (10, 2, 3, 0.5)
+    assert (limits.connections, limits.buffered_bytes) == (4, 5)
     assert (settings.redis_seconds, settings.reload_seconds) == (0.02, 0)
     assert settings.drain_seconds == 7
 
@@ -54,7 +57,7 @@ def test_every_variable_is_read() -> None:
         ),
         *(
             ({f"SERVING_MAX_{what}": text}, f"SERVING_MAX_{what}='{text}' is not a whole number")
-            for what in ("ROWS", "CONCURRENCY", "BODY_BYTES")
+            for what in ("ROWS", "CONCURRENCY", "CONNECTIONS", "BODY_BYTES", "BUFFERED_BYTES")
             for text in ("nan", "0", "1.5", "-1")
         ),
         *(
