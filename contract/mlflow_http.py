@@ -128,10 +128,10 @@ class MlflowServer:
                 "MLFLOW_TRACKING_TOKEN",
             )
         cause = err.reason if isinstance(err, URLError) else err
-        if isinstance(cause, Exception) and (hint := certificate_hint(cause)):
+        hint = certificate_hint(cause) if isinstance(cause, Exception) else None
+        if hint is not None and self._url.startswith("https://"):
             return RegistryError(
-                f"the MLflow server at {self._url} and we do not trust each other: {cause}",
-                hint=hint,
+                f"no TLS with the MLflow server at {self._url}: {cause}", hint=hint
             )
         if isinstance(err, URLError) and not isinstance(err, HTTPError):
             reason = err.reason.strerror if isinstance(err.reason, OSError) else None

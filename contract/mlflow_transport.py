@@ -39,13 +39,17 @@ def opener(env: Mapping[str, str]) -> OpenerDirector:
 
 
 def certificate_hint(err: BaseException) -> str | None:
-    """Return what to do where a certificate is the reason of `err`; None: it is another."""
+    """Return what to do where a certificate may be why TLS failed; None: it is something else."""
     if isinstance(err, ssl.SSLCertVerificationError):
         if err.verify_code in _MISMATCHES:
             return "write the name that its certificate was issued for into MLFLOW_TRACKING_URI"
         return f"set {_CA} to the PEM file of the authority that signed its certificate"
-    if isinstance(err, ssl.SSLError) and "CERTIFICATE" in (err.reason or ""):
-        return f"it asks for a client certificate: set {_CLIENT} to a PEM file of one and its key"
+    # A server that misses our certificate says so, or the connection is gone before that is read.
+    is_asked = isinstance(err, ssl.SSLError) and "CERTIFICATE" in (err.reason or "")
+    if is_asked or isinstance(err, (ConnectionResetError, BrokenPipeError, ssl.SSLEOFError)):
+        return (
+            f"if it asks for a client certificate, set {_CLIENT} to a PEM file of one and its key"
+        )
     return None
 
 

@@ -110,7 +110,8 @@ def _tls_problem(address: RedisAddress, where: str, error: Exception) -> RunnerE
             f"Redis at {where}: its certificate is refused: {cause.verify_message}",
             hint=certificate_hint(cause),
         )
-    if isinstance(cause, ssl.SSLError | TimeoutError | ConnectionError):
+    was_closed = "closed by server" in str(error)  # redis-py then names no cause
+    if was_closed or isinstance(cause, ssl.SSLError | TimeoutError | ConnectionError):
         if _speaks_tls(address):
             return RunnerError(f"Redis at {where} closes the connection", hint=CLIENT_CERTIFICATE)
         return RunnerError(

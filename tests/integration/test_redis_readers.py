@@ -21,19 +21,22 @@ from serving.features.online_client import OnlineStoreClient
 from serving.features.redis_client import RedisClient
 from tests.emulators.certificates import make_certificate
 from tests.emulators.processes import running
-from tests.emulators.redis_servers import RedisServers, one_redis
+from tests.emulators.redis_servers import RedisServers, one_redis, redis_cluster
 
 pytestmark = pytest.mark.servers
 
 _KEY, _FIELD = b"readers", b"database"
 
 
-def _read(url: str) -> list[str | None]:
+def _read(url: str, *, is_cluster: bool = False) -> list[str | None]:
     """Return what each of the three readers finds."""
-    config = OnlineConfig("shop", None, is_cluster=False)
+    config = OnlineConfig("shop", None, is_cluster=is_cluster)
     with connect(Settings("local", Path(), {"REDIS_URL": url}), config) as connection:
         found = [connection.client.hget(_KEY, _FIELD)]
-    feast = EnvRedisOnlineStore()._get_client(EnvRedisOnlineStoreConfig(connection_string=url))
+    kind = "redis_cluster" if is_cluster else "redis"
+    feast = EnvRedisOnlineStore()._get_client(
+        EnvRedisOnlineStoreConfig(connection_string=url, redis_type=kind)
+    )
     found.append(feast.hget(_KEY, _FIELD))
     found.append(asyncio.run(_serving_reads(url)))
     return [None if value is None else value.decode() for value in found]
@@ -78,6 +81,15 @@ def test_a_socket_is_the_same_to_all(tmp_path: Path) -> None:
             client.hset(_KEY, _FIELD, "3")
             assert _read(f"unix://{path}?db=3") == ["3"] * 3
         assert check(RedisAddress.from_url(f"unix://{path}")) is None
+
+
+def test_a_cluster_behind_tls_is_the_same_to_all(tmp_path: Path) -> None:
+    with redis_cluster(tmp_path, make_certificate(tmp_path / "tls")) as cluster:
+        with cluster.client() as client:
+            client.hset(_KEY, _FIELD, "0")
+        assert [_read(cluster.url_of(port), is_cluster=True) for port in cluster.ports] == [
+            ["0"] * 3
+        ] * 3
 
 
 def test_a_database_of_a_cluster_is_refused_before_anything_is_opened() -> None:

@@ -9,6 +9,9 @@ from typing import Any
 import pytest
 import redis
 
+from contract.feast_format import key_prefix
+from runner.online.connection import OnlineConfig, connect
+from runner.settings import Settings
 from tests.emulators.redis_servers import RedisServers, move_slot, redis_cluster
 from tests.serving_bundles import OnlineStore, entity_key, write_linear_bundle
 from tests.serving_load import load
@@ -109,3 +112,15 @@ def test_a_node_that_is_away_fails_its_rows_requests_only_and_readiness(
 def _id(node: redis.Redis) -> str:
     told = node.execute_command("CLUSTER", "MYID")
     return told.decode() if isinstance(told, bytes) else str(told)
+
+
+def test_a_sample_of_what_is_stored_is_drawn_from_every_node(cluster: RedisServers) -> None:
+    settings = Settings("local", Path(), {"REDIS_URL": cluster.url})
+    config = OnlineConfig("shop", None, is_cluster=True)
+    prefix, suffix = key_prefix(["user_id"]), entity_key({"user_id": 1})[-4:]
+    with connect(settings, config) as connection:
+        some, _ = connection.sample(prefix, suffix, 10)
+        whole, complete = connection.sample(prefix, suffix, 1_000)
+        assert connection.sample(prefix, b"nobody", 10) == ([], True)
+    assert (len(some), complete) == (10, True)
+    assert set(whole) == {entity_key({"user_id": user}) for user in USERS}
