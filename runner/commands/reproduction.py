@@ -73,7 +73,7 @@ def reproduce(settings: Settings, reference: str) -> Reproduction:
         step.update(f"run {recorded.run_id}, {recorded.rows.num_rows:,} rows")
 
     from runner.commands import reproduction_account as told
-    from runner.records.run_record import git_commit
+    from runner.records.git_checkout import git_commit
 
     table, reason = _join_again(settings, recorded)
     manifest = _manifest_now(settings, joined=table is not None)

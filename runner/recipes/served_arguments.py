@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from runner.wording import show
+
 _XGBOOST = {"booster": ("gbtree",)}
 _SQUARED = (
     *("regression", "regression_l2", "l2", "mean_squared_error", "mse"),
@@ -41,4 +43,4 @@ def not_served(estimator: str, argument: str, value: object) -> str:
     served = SERVED_VALUES.get(estimator, {}).get(argument)
     if served is None or value is None or value in served:
         return ""
-    return f"a model of {value!r} cannot be served; choose one of {', '.join(served)}"
+    return f"expected one that can be served ({', '.join(served)}), got {show(value)}"

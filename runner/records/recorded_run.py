@@ -14,16 +14,15 @@ import pyarrow.parquet as pq
 
 from runner.errors import CombinedError, RunnerError
 from runner.recipes.recipe import Recipe, load_recipe
-from runner.records.run_record import (
-    AS_SERVED,
+from runner.records.run_artifacts import (
     BUNDLE,
     ENVIRONMENT,
     RECIPE,
     ROWS,
-    SCORED,
     SQL_DIGESTS,
     TUNING,
 )
+from runner.records.run_record import AS_SERVED, SCORED
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient

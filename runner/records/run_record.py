@@ -6,23 +6,16 @@ digests, versions.
 
 from __future__ import annotations
 
-import json
-import shutil
-import subprocess
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cached_property
 from importlib.metadata import version
-from pathlib import Path
 from typing import Any
 
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 from sklearn.pipeline import Pipeline
 
-from contract.bundle import read_bundle
-from contract.scoring import load_model
 from runner.bytes_billed import Billed, as_metrics, read_bill
 from runner.feature_store.store import RecipeFeature
 from runner.lineage.lineage_graph import Lineage, LineageColumn
@@ -31,23 +24,15 @@ from runner.modelling.contender import Comparison
 from runner.modelling.environment import environment, extras
 from runner.modelling.evaluation import Evaluation
 from runner.modelling.fitted_model import threshold_metric, uncalibrated
-from runner.modelling.plots import draw_plots
-from runner.modelling.slices import Slice, markdown
+from runner.modelling.slices import Slice
 from runner.modelling.training_data import TrainingData
 from runner.modelling.tuning_search import Tuned
-from runner.packaging.bundle_writer import write_bundle
-from runner.packaging.served_model import ServedModel, class_list
+from runner.packaging.served_model import ServedModel
 from runner.project.manifest import EVENT_TIMESTAMP, Manifest, Spine
 from runner.recipes.recipe import Recipe
+from runner.records.git_checkout import git_commit
 from runner.settings import Settings
 
-BUNDLE = "serving_bundle"
-ENVIRONMENT = "environment.json"
-RECIPE = "recipe.yaml"
-ROWS = "dataset/training_rows.parquet"
-SLICES = "slices.json"
-SQL_DIGESTS = "sql/digests.json"
-TUNING = "tuning.json"
 SCORED, AS_SERVED = "scored", "as served"
 """A tag of the run; older runs, without it, scored the pipeline itself."""
 _LIBRARIES = ("scikit-learn", "numpy", "pandas", "scipy", "skops", "mlflow")
@@ -220,90 +205,3 @@ class Training:
         versions = {name: version(name) for name in _LIBRARIES}
         versions |= extras(self.recipe.estimator.class_path)
         return [f"{name}=={number}" for name, number in versions.items()]
-
-
-def write_artifacts(training: Training, run_id: str, folder: Path) -> str:
-    """Write every artifact of the run into `folder`; return the serving bundle's sha256."""
-    # Not a copy of the file: that may have been edited while the training ran.
-    (folder / RECIPE).write_text(training.recipe.source.text, encoding="utf-8")
-    _write_json(folder / ENVIRONMENT, environment())
-    _write_sql(training, folder / "sql")
-    if training.model.tuned.trials:
-        _write_json(folder / TUNING, training.model.tuned.summary)
-    (folder / "dataset").mkdir()
-    pq.write_table(training.prepared.data.table, folder / ROWS, compression="zstd")
-    plots = folder / "plots"
-    plots.mkdir()
-    draw_plots(
-        plots,
-        training.model.pipeline,
-        *training.prepared.data.test,
-        scorer=training.recipe.scoring[0],
-    )
-    if training.model.slices:
-        _write_json(folder / SLICES, {"slices": [each.record for each in training.model.slices]})
-        text = markdown(training.model.slices, training.recipe.scoring)
-        (folder / SLICES).with_suffix(".md").write_text(text, encoding="utf-8")
-    return _write_bundle(training, run_id, folder / BUNDLE)
-
-
-def _write_bundle(training: Training, run_id: str, folder: Path) -> str:
-    """Write the bundle and load it as serving will: what cannot be served is not registered."""
-    folder.mkdir()
-    table, pipeline = training.prepared.data.table, training.model.pipeline
-    digest = write_bundle(
-        folder,
-        recipe=training.recipe,
-        spine=training.prepared.spine,
-        features=training.prepared.features,
-        classes=class_list(pipeline),
-        model=training.model.served,
-        examples={
-            key: _example(table[key][-1].as_py()) for key in training.prepared.spine.join_keys
-        },
-        run={
-            "feast_project": training.prepared.feast_project,
-            "run_id": run_id,
-            "created_at": training.prepared.started_at.isoformat(),
-            "metrics": training.model.evaluation.test,
-            "lineage": training.lineage,
-        },
-    )
-    load_model(read_bundle(folder, digest))
-    return digest
-
-
-def _write_sql(training: Training, folder: Path) -> None:
-    folder.mkdir()
-    marts = {feature.mart.name: feature.mart for feature in training.prepared.features}
-    for relation in (training.prepared.spine, *marts.values()):
-        (folder / f"{relation.name}.sql").write_text(relation.compiled_code or "")
-    _write_json(folder.parent / SQL_DIGESTS, training.prepared.manifest.digests)
-
-
-def _write_json(path: Path, value: Mapping[str, Any]) -> None:
-    path.write_text(json.dumps(value, indent=2, sort_keys=True), encoding="utf-8")
-
-
-def _example(key: Any) -> Any:
-    return key.isoformat() if isinstance(key, datetime) else key
-
-
-def git_commit(settings: Settings) -> str:
-    """Return the commit of the project's folder, marked when it has uncommitted changes.
-
-    Where git cannot tell, as in the container image, it is what GIT_COMMIT says.
-    """
-    told = settings.env.get("GIT_COMMIT", "")
-    if shutil.which("git") is None:
-        return told or "git is not installed"
-    git = ["git", "-C", str(settings.root)]
-    commit = subprocess.run(
-        [*git, "rev-parse", "HEAD"], capture_output=True, text=True, check=False
-    )
-    if commit.returncode:
-        return told or "not a git checkout"
-    status = subprocess.run(
-        [*git, "status", "--porcelain"], capture_output=True, text=True, check=False
-    )
-    return commit.stdout.strip() + ("-dirty" if status.stdout else "")

@@ -30,8 +30,9 @@ from runner.errors import RunnerError
 from runner.packaging.served_model import trusted_types
 from runner.records.aliases import CHAMPION, version_with
 from runner.records.dead_runs import this_process
+from runner.records.run_artifacts import write_artifacts
 from runner.records.run_facts import not_registered, versions_filter
-from runner.records.run_record import Training, write_artifacts
+from runner.records.run_record import Training
 from runner.records.trial_runs import record_trials
 from runner.servers.tracking_server import require_tracking_server
 

@@ -31,8 +31,8 @@ from runner.modelling.split import split_by_time
 from runner.modelling.training_data import Rows, table_digest
 from runner.project.manifest import MartColumn
 from runner.records import tracking
+from runner.records.git_checkout import git_commit
 from runner.records.recorded_run import read_run
-from runner.records.run_record import git_commit
 from runner.settings import Settings
 from tests.mlflow_database import put_mlflow_database
 from tests.modelling import FEATURES, MART, REGRESSOR, SPINE, make_recipe, rows

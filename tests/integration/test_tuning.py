@@ -65,10 +65,10 @@ PLAIN = """
 import sys
 from pathlib import Path
 from tests.modelling import make_recipe
-from tests.trainings import changed, train
+from tests.trainings import train
 
 folder = Path(sys.argv[1])
-print(train(folder, make_recipe(folder / "recipe.yaml")).tuned, "optuna" in sys.modules)
+print(train(folder, make_recipe(folder / "recipe.yaml")).model.tuned, "optuna" in sys.modules)
 """
 
 
@@ -159,7 +159,7 @@ TWICE = """
 import sys
 from pathlib import Path
 from tests.integration.test_tuning import searching
-from tests.trainings import changed, project, training_data
+from tests.trainings import project, training_data
 from runner.modelling.tuning_search import tune
 
 folder = Path(sys.argv[1])
@@ -182,7 +182,7 @@ import sys, time
 from pathlib import Path
 from runner.modelling import tuning_search as tuning
 from tests.integration.test_tuning import searching
-from tests.trainings import changed, project, training_data
+from tests.trainings import project, training_data
 
 fit, folder = tuning.fit_pipeline, Path(sys.argv[1])
 tuning.fit_pipeline = lambda *args: (time.sleep(0.2), fit(*args))[1]

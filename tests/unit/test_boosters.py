@@ -166,7 +166,7 @@ def test_an_objective_that_cannot_be_served_is_refused_before_the_join(tmp_path,
     recipe = make_recipe(tmp_path / "recipe.yaml", estimator, "r2", "regression")
     [problem] = argument_problems(recipe)
     assert told in problem.message
-    assert "cannot be served; choose one of " in problem.message
+    assert "expected one that can be served (" in problem.message
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,95 @@
+"""The files of an MLflow run: recipe, rows, SQL, plots, slices and the serving bundle."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+
+from contract.bundle import read_bundle
+from contract.scoring import load_model
+from runner.modelling.environment import environment
+from runner.modelling.plots import draw_plots
+from runner.modelling.slices import markdown
+from runner.packaging.bundle_writer import write_bundle
+from runner.packaging.served_model import class_list
+from runner.records.run_record import Training
+
+BUNDLE = "serving_bundle"
+ENVIRONMENT = "environment.json"
+RECIPE = "recipe.yaml"
+ROWS = "dataset/training_rows.parquet"
+SLICES = "slices.json"
+SQL_DIGESTS = "sql/digests.json"
+TUNING = "tuning.json"
+
+
+def write_artifacts(training: Training, run_id: str, folder: Path) -> str:
+    """Write every artifact of the run into `folder`; return the serving bundle's sha256."""
+    # Not a copy of the file: that may have been edited while the training ran.
+    (folder / RECIPE).write_text(training.recipe.source.text, encoding="utf-8")
+    _write_json(folder / ENVIRONMENT, environment())
+    _write_sql(training, folder / "sql")
+    if training.model.tuned.trials:
+        _write_json(folder / TUNING, training.model.tuned.summary)
+    (folder / "dataset").mkdir()
+    pq.write_table(training.prepared.data.table, folder / ROWS, compression="zstd")
+    plots = folder / "plots"
+    plots.mkdir()
+    draw_plots(
+        plots,
+        training.model.pipeline,
+        *training.prepared.data.test,
+        scorer=training.recipe.scoring[0],
+    )
+    if training.model.slices:
+        _write_json(folder / SLICES, {"slices": [each.record for each in training.model.slices]})
+        text = markdown(training.model.slices, training.recipe.scoring)
+        (folder / SLICES).with_suffix(".md").write_text(text, encoding="utf-8")
+    return _write_bundle(training, run_id, folder / BUNDLE)
+
+
+def _write_bundle(training: Training, run_id: str, folder: Path) -> str:
+    """Write the bundle and load it as serving will: what cannot be served is not registered."""
+    folder.mkdir()
+    table, pipeline = training.prepared.data.table, training.model.pipeline
+    digest = write_bundle(
+        folder,
+        recipe=training.recipe,
+        spine=training.prepared.spine,
+        features=training.prepared.features,
+        classes=class_list(pipeline),
+        model=training.model.served,
+        examples={
+            key: _example(table[key][-1].as_py()) for key in training.prepared.spine.join_keys
+        },
+        run={
+            "feast_project": training.prepared.feast_project,
+            "run_id": run_id,
+            "created_at": training.prepared.started_at.isoformat(),
+            "metrics": training.model.evaluation.test,
+            "lineage": training.lineage,
+        },
+    )
+    load_model(read_bundle(folder, digest))
+    return digest
+
+
+def _write_sql(training: Training, folder: Path) -> None:
+    folder.mkdir()
+    marts = {feature.mart.name: feature.mart for feature in training.prepared.features}
+    for relation in (training.prepared.spine, *marts.values()):
+        (folder / f"{relation.name}.sql").write_text(relation.compiled_code or "")
+    _write_json(folder.parent / SQL_DIGESTS, training.prepared.manifest.digests)
+
+
+def _write_json(path: Path, value: Mapping[str, Any]) -> None:
+    path.write_text(json.dumps(value, indent=2, sort_keys=True), encoding="utf-8")
+
+
+def _example(key: Any) -> Any:
+    return key.isoformat() if isinstance(key, datetime) else key
