@@ -53,7 +53,8 @@ def point_in_time_query(
     outputs = [f"{spine_alias}.{quote(spine.row)}"]
     outputs += [_spine_output(column, spine, spine_alias) for column in columns]
     joins = []
-    packs = packed_features(views, columns) or [None] * len(views)
+    packed = packed_features(views, columns)
+    packs = [None] * len(views) if packed is None else packed
     for number, (view, together) in enumerate(zip(views, packs, strict=True), start=1):
         alias = f"v{number}{suffix}"
         outputs += _view_outputs(view, alias, together)
