@@ -76,8 +76,8 @@ class _ManifestReader:
                 continue
             try:
                 parents = self._parents(column)
-            except Unresolved as reason:
-                self._lineage.unresolved[column] = str(reason)
+            except Unresolved as err:
+                self._lineage.unresolved[column] = str(err)
                 parents = set()
             self._lineage.parents[column] = tuple(sorted(parents - {column}))
             waiting += sorted(parents)
@@ -134,8 +134,8 @@ class _ManifestReader:
             self._queries[name] = Unresolved("it reads itself")
             try:
                 self._queries[name] = self._parse(self._nodes[name])
-            except Unresolved as reason:
-                self._queries[name] = reason
+            except Unresolved as err:
+                self._queries[name] = err
         return self._queries[name]
 
     def _parse(self, node: Mapping[str, Any]) -> Query:

@@ -63,8 +63,8 @@ def _outermost(query: str) -> list[Token]:
     """Return the tokens of `query` that stand in no parentheses, from the main `select` on."""
     try:
         tokens = tokenize(query, read="bigquery")
-    except SqlglotError as error:
-        raise RunnerError(f"the spine's SQL: {error}", hint="check its quotes") from error
+    except SqlglotError as err:
+        raise RunnerError(f"the spine's SQL: {err}", hint="check its quotes") from err
     depth, top = 0, []
     for token in tokens:
         depth -= token.token_type in _CLOSE

@@ -264,11 +264,11 @@ def _describing(config: RepoConfig) -> Iterator[psycopg.Connection]:
     store = config.offline_store
     try:
         connection = psycopg.connect(conninfo(store))
-    except psycopg.OperationalError as error:
+    except psycopg.OperationalError as err:
         raise RunnerError(
-            f"cannot reach PostgreSQL at {store.host}:{store.port}: {error}",
+            f"cannot reach PostgreSQL at {store.host}:{store.port}: {err}",
             hint="run `runner up`, or set PGHOST and PGPORT to a server that is running",
-        ) from error
+        ) from err
     with connection:
         for statement in opening(store):
             connection.execute(statement.encode())

@@ -180,10 +180,10 @@ def _unquoted(identifier: str) -> str:
 def _failures(what: str) -> Iterator[None]:
     try:
         yield
-    except (AdbcError, OSError, pa.ArrowException) as error:
-        if refused := refusal_in(error):
-            raise refused from error
+    except (AdbcError, OSError, pa.ArrowException) as err:
+        if refused := refusal_in(err):
+            raise refused from err
         raise RunnerError(
-            f"{what}: {str(error).partition('Query was:')[0].strip()}",
+            f"{what}: {str(err).partition('Query was:')[0].strip()}",
             hint="run `runner status` to see the servers, `job.to_sql()` to see the query",
-        ) from error
+        ) from err
