@@ -10,9 +10,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
-from sqlglot import tokenize
+from sqlglot import Token, TokenType, tokenize
 from sqlglot.errors import SqlglotError
-from sqlglot.tokens import Token, TokenType
 
 from runner.errors import RunnerError
 
