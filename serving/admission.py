@@ -108,7 +108,7 @@ class Admission:
         TooManyRequestsError
             If there is none.
         """
-        if not self._fits(size):
+        if size > _SMALL_BYTES and not self._has_room(more):  # what it held before is counted
             raise TooManyRequestsError("too many large requests at once")
         self._metrics.buffered_bytes += more
 
@@ -152,8 +152,10 @@ class Admission:
         return self._rows[asked.large] <= self._most_rows
 
     def _fits(self, size: int) -> bool:
-        buffered = self._metrics.buffered_bytes
-        return size <= _SMALL_BYTES or buffered + size <= self._limits.buffered_bytes
+        return size <= _SMALL_BYTES or self._has_room(size)
+
+    def _has_room(self, more: int) -> bool:
+        return self._metrics.buffered_bytes + more <= self._limits.buffered_bytes
 
     def _shed(self, size: int) -> None:
         larger = self._queue.pop_larger(size)

@@ -34,6 +34,7 @@ class FairQueue(Generic[Item]):
     def __init__(self) -> None:
         self._classes: dict[int, deque[Item]] = {}
         self._served: dict[int, int] = {}
+        self._now = 0  # what the class that was served last had been served before
         self._length = 0
 
     def __len__(self) -> int:
@@ -45,8 +46,7 @@ class FairQueue(Generic[Item]):
         number = _class(item.size)
         waiting = self._classes.get(number)
         if waiting is None:  # a class that asked for nothing has saved up nothing
-            least = min([self._served[other] for other in self._classes], default=0)
-            self._served[number] = max(self._served.get(number, 0), least)
+            self._served[number] = max(self._served.get(number, 0), self._now)
             waiting = self._classes[number] = deque()
         waiting.append(item)
         self._length += 1
@@ -59,6 +59,7 @@ class FairQueue(Generic[Item]):
         for number in classes:
             item = self._classes[number][0]
             if may_begin(item):
+                self._now = max(self._now, self._served[number])
                 self._served[number] += item.size + _FIXED_COST
                 return self._take(number, 0)
         return None

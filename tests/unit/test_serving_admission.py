@@ -61,6 +61,17 @@ def test_large_ones_are_not_starved_either() -> None:
     assert _Item(500, 20_000) in served
 
 
+def test_a_class_that_was_busy_alone_is_not_made_to_wait_for_it_later() -> None:
+    queue: FairQueue[_Item] = FairQueue()
+    for number in range(1_000):  # the queue runs empty each time
+        queue.push(_Item(number, 100))
+        queue.pop(lambda _: True)
+    for number in range(10):
+        queue.push(_Item(number, 2_000))
+    queue.push(_Item(10, 100))
+    assert _Item(10, 100) in [queue.pop(lambda _: True) for _ in range(3)]
+
+
 class _Caller:
     def __init__(self, waited: float = 0.0) -> None:
         self.arrived = time.monotonic() - waited
@@ -97,6 +108,17 @@ def test_where_too_many_wait_the_largest_is_refused() -> None:
         assert (metrics.in_flight, metrics.buffered_bytes) == (2, 200)
 
     _run(check, Limits(concurrency=2))
+
+
+def test_an_upload_in_pieces_takes_memory_for_each_byte_once() -> None:
+    async def check(admission: Admission, metrics: Metrics) -> None:
+        for piece in range(1, 11):
+            admission.hold(10_000, piece * 10_000)
+        with pytest.raises(TooManyRequestsError):
+            admission.hold(1, 100_001)
+        assert metrics.buffered_bytes == 100_000
+
+    _run(check, Limits(buffered_bytes=100_000))
 
 
 def test_bytes_are_limited_before_they_are_read_but_not_those_of_small_requests() -> None:
