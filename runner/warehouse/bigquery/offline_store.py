@@ -29,9 +29,10 @@ from runner.warehouse.bigquery.pull import all_query, latest_query
 from runner.warehouse.bigquery.retrieval_job import PointInTimeBigQueryRetrievalJob, spine_limits
 from runner.warehouse.bigquery.session import BigQuerySession
 from runner.warehouse.bigquery.types import literal, utc
-from runner.warehouse.join.arrow_retrieval_job import FeastAnswer, Request, TimeRange
+from runner.warehouse.join.arrow_retrieval_job import FeastAnswer, TimeRange
 from runner.warehouse.join.feast_protocols import FeastSource
 from runner.warehouse.join.join_parts import EntityRows, JoinColumn, JoinSpine, JoinView
+from runner.warehouse.join.join_request import Request
 from runner.warehouse.join.packing import Packs
 from runner.warehouse.join.point_in_time_store import PointInTimeStore
 from runner.warehouse.join.store_request import PulledColumns, aware

@@ -18,10 +18,9 @@ from runner.warehouse.join.arrow_order import in_spine_order
 from runner.warehouse.join.arrow_retrieval_job import (
     ArrowRetrievalJob,
     FeastAnswer,
-    Request,
-    joined,
 )
 from runner.warehouse.join.join_parts import JoinSpine
+from runner.warehouse.join.join_request import Request, joined
 
 
 class PointInTimeBigQueryRetrievalJob(ArrowRetrievalJob):

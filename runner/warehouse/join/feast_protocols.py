@@ -29,13 +29,23 @@ class FeastField(Protocol):
     dtype: FeastType
 
 
-class FeastSource(Protocol):
+class NamedSource(Protocol):
+    """A relation, whose columns a view may call otherwise."""
+
+    @property
+    def name(self) -> str:
+        """What errors call it."""
+
+    @property
+    def field_mapping(self) -> Mapping[str, str]:
+        """Column of the relation → field of the view; others have one name."""
+
+
+class FeastSource(NamedSource, Protocol):
     """A data source of either warehouse."""
 
-    name: str
     timestamp_field: str
     created_timestamp_column: str
-    field_mapping: Mapping[str, str]
 
 
 class FeastProjection(Protocol):

@@ -18,13 +18,11 @@ from feast.repo_config import RepoConfig
 from runner.warehouse.join.arrow_retrieval_job import (
     ArrowRetrievalJob,
     FeastAnswer,
-    Request,
     TimeRange,
-    answer_columns,
-    pulled_columns,
 )
 from runner.warehouse.join.feast_protocols import FeastSource, FeastView
 from runner.warehouse.join.join_parts import EntityRows, JoinColumn, JoinSpine, JoinView
+from runner.warehouse.join.join_request import Request, answer_columns, pulled_columns
 from runner.warehouse.join.packing import Packs
 from runner.warehouse.join.store_request import (
     PulledColumns,

@@ -8,7 +8,7 @@ from datetime import timedelta
 
 from contract.feast_format import DUMMY_KEY
 from runner.errors import RunnerError
-from runner.warehouse.join.feast_protocols import FeastField, FeastSource, FeastView
+from runner.warehouse.join.feast_protocols import FeastField, FeastView
 from runner.warehouse.join.join_parts import JoinColumn, JoinFeature, JoinView
 
 EVENT_TIMESTAMP = "event_timestamp"
@@ -44,7 +44,7 @@ def strip_semicolon(query: str) -> str:
 class SourceColumns:
     """The columns of a data source, found by the names they have there or in the view."""
 
-    def __init__(self, data_source: FeastSource, described: Iterable[JoinColumn]) -> None:
+    def __init__(self, data_source: NamedSource, described: Iterable[JoinColumn]) -> None:
         self._source = data_source.name
         self._columns = {column.name: column for column in described}
         self._names = {new: old for old, new in data_source.field_mapping.items()}

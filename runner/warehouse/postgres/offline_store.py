@@ -32,18 +32,18 @@ from runner.errors import RunnerError
 from runner.settings import load_settings
 from runner.sql import quote
 from runner.warehouse.join.arrow_order import BLOCK_ROWS
-from runner.warehouse.join.arrow_retrieval_job import FeastAnswer, Request, TimeRange
+from runner.warehouse.join.arrow_retrieval_job import FeastAnswer, TimeRange
 from runner.warehouse.join.feast_protocols import FeastSource
 from runner.warehouse.join.join_parts import EntityRows, JoinColumn, JoinSpine, JoinView
+from runner.warehouse.join.join_request import Request
 from runner.warehouse.join.packing import Packs, after
 from runner.warehouse.join.point_in_time_store import PointInTimeStore
 from runner.warehouse.join.store_request import PulledColumns, aware
 from runner.warehouse.postgres.entity_rows import frame_rows, query_rows, range_query
-from runner.warehouse.postgres.join_plan import describe, source_of, with_index
+from runner.warehouse.postgres.join_plan import describe, planning, source_of, with_index
 from runner.warehouse.postgres.join_sql import packed_features, point_in_time_query
 from runner.warehouse.postgres.pull import all_query, latest_query
 from runner.warehouse.postgres.retrieval_job import PointInTimeRetrievalJob, spine_limits
-from runner.warehouse.postgres.session import conninfo, opening
 from runner.warehouse.postgres.types import as_type_of
 
 _VARIABLES = {
@@ -105,17 +105,7 @@ class PointInTimePostgreSQLOfflineStore(PointInTimeStore, PostgreSQLOfflineStore
     @contextmanager
     def dialect(cls, config: RepoConfig) -> Iterator[PostgresDialect]:
         """Connect in order to ask about columns and indexes; nothing is read or written."""
-        store = config.offline_store
-        try:
-            connection = psycopg.connect(conninfo(store))
-        except psycopg.OperationalError as error:
-            raise RunnerError(
-                f"cannot reach PostgreSQL at {store.host}:{store.port}: {error}",
-                hint="run `runner up`, or set PGHOST and PGPORT to a server that is running",
-            ) from error
-        with connection:
-            for statement in opening(store):
-                connection.execute(statement.encode())
+        with planning(config.offline_store) as connection:
             yield PostgresDialect(config, connection)
 
 
