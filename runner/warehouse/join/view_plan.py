@@ -8,7 +8,7 @@ from datetime import timedelta
 
 from contract.feast_format import DUMMY_KEY
 from runner.errors import RunnerError
-from runner.warehouse.join.feast_protocols import FeastField, FeastView
+from runner.warehouse.join.feast_protocols import FeastField, FeastView, NamedSource
 from runner.warehouse.join.join_parts import JoinColumn, JoinFeature, JoinView
 
 EVENT_TIMESTAMP = "event_timestamp"
