@@ -61,11 +61,11 @@ def run_app(app: typer.Typer) -> None:
     """Run the command that the process was started with, and end the process."""
     try:
         app()
-    except SystemExit as ended:
-        if ended.code and threading.active_count() > 1:
+    except SystemExit as err:
+        if err.code and threading.active_count() > 1:
             # A thread still imports what is not needed any more. Python's own end would cut it off
             # anywhere and may crash over what it then says, instead of the exit code.
             sys.stdout.flush()
             sys.stderr.flush()
-            os._exit(ended.code if isinstance(ended.code, int) else 1)
+            os._exit(err.code if isinstance(err.code, int) else 1)
         raise

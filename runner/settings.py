@@ -108,8 +108,8 @@ class Settings:
         """
         try:
             return RedisAddress.from_url(self.env["REDIS_URL"])
-        except ConfigurationError as error:
-            raise RunnerError(error.message, hint=error.hint) from error
+        except ConfigurationError as err:
+            raise RunnerError(err.message, hint=err.hint) from err
 
     @property
     def mlflow_tracking_uri(self) -> str:

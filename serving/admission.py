@@ -24,7 +24,7 @@ _LEAST_ROWS = 1_024
 """As many rows may be in work, however few one request may have."""
 
 
-class Caller(Protocol):
+class Client(Protocol):
     """Who asks."""
 
     @property
@@ -46,7 +46,7 @@ class Asked:
 
     request: PredictRequest
 
-    def __init__(self, body: bytes, caller: Caller, seconds: float) -> None:
+    def __init__(self, body: bytes, caller: Client, seconds: float) -> None:
         self.body = body
         self.size = len(body)
         self.large = self.size > _SMALL_BYTES
@@ -80,7 +80,7 @@ class Admission:
         """Return how many wait."""
         return len(self._queue)
 
-    def enter(self, body: bytes, caller: Caller) -> Asked:
+    def enter(self, body: bytes, caller: Client) -> Asked:
         """Take a request in.
 
         Raises

@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 from contract.scoring import Predictions
 from contract.serving_errors import InvalidOnlineValueError, PredictionError, ServingError
 from contract.serving_settings import Limits
-from serving.admission import Admission, Asked, Caller, too_late
+from serving.admission import Admission, Asked, Client, too_late
 from serving.champion_watch import ChampionWatch
 from serving.features.online import OnlineRow
 from serving.features.online_client import OnlineStoreClient
@@ -77,7 +77,7 @@ class Batches:
         self._turn = asyncio.Lock()
         self._tasks: set[asyncio.Task[None]] = set()  # the event loop itself holds them weakly
 
-    def predict(self, body: bytes, caller: Caller) -> asyncio.Future[dict[str, Any]]:
+    def predict(self, body: bytes, caller: Client) -> asyncio.Future[dict[str, Any]]:
         """Return the future of the response's content; a ServingError comes from the future.
 
         Raises

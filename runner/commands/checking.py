@@ -100,10 +100,10 @@ def recipe_errors(
         problems = [*manifest_problems(recipe, manifest), *argument_problems(recipe)]
         if problems:
             raise recipe.source.errors(problems)
-    except RunnerError as found:
-        told = found
-        if isinstance(found.__cause__, ValidationError):
-            told = _with_the_rest(path, found.__cause__, manifest, argument_problems)
+    except RunnerError as err:
+        told = err
+        if isinstance(err.__cause__, ValidationError):
+            told = _with_the_rest(path, err.__cause__, manifest, argument_problems)
         return told.errors if isinstance(told, CombinedError) else (told,)
     return ()
 

@@ -21,11 +21,12 @@ import pyarrow.parquet as pq
 
 from contract.bundle import Bundle
 from contract.scoring import Model
+from contract.values import CAP_IT
 from runner import console
 from runner.commands.prediction_file import read_entities, require_keys
 from runner.errors import RunnerError
 from runner.feature_store.store import open_store, spine_query
-from runner.modelling.model_inputs import CAP_IT, too_large
+from runner.modelling.model_inputs import too_large
 from runner.packaging.served_version import load_version, require_features
 from runner.project.manifest import load_manifest
 from runner.servers.local_servers import require_servers

@@ -25,25 +25,25 @@ def require_bucket(path: str) -> None:
     bucket = urlsplit(path).netloc
     try:
         storage.Client().get_bucket(bucket, timeout=_SECONDS, retry=None)
-    except (GoogleAuthError, exceptions.Unauthorized) as error:
+    except (GoogleAuthError, exceptions.Unauthorized) as err:
         raise RunnerError(
-            f"FEAST_REGISTRY={path}: no valid Google credentials: {error}",
+            f"FEAST_REGISTRY={path}: no valid Google credentials: {err}",
             hint="run `gcloud auth application-default login`, or as a service account",
-        ) from error
-    except exceptions.NotFound as error:
+        ) from err
+    except exceptions.NotFound as err:
         raise RunnerError(
             f"FEAST_REGISTRY={path}: there is no bucket {bucket}",
             hint=f"make it with `gcloud storage buckets create gs://{bucket}`, or correct "
             "FEAST_REGISTRY",
-        ) from error
-    except exceptions.Forbidden as error:
+        ) from err
+    except exceptions.Forbidden as err:
         raise RunnerError(
             f"FEAST_REGISTRY={path}: no permission to read the bucket {bucket}",
             hint="grant roles/storage.legacyBucketReader and roles/storage.objectUser on it to "
             "the account that runs this",
-        ) from error
-    except (requests.exceptions.RequestException, exceptions.GoogleAPIError) as error:
+        ) from err
+    except (requests.exceptions.RequestException, exceptions.GoogleAPIError) as err:
         raise RunnerError(
-            f"FEAST_REGISTRY={path}: Google Cloud Storage does not answer: {error}",
+            f"FEAST_REGISTRY={path}: Google Cloud Storage does not answer: {err}",
             hint="check the network, and STORAGE_EMULATOR_HOST if it is set",
-        ) from error
+        ) from err

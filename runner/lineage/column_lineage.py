@@ -22,6 +22,8 @@ _TRANSFORMED = ("model", "snapshot")
 _KNOWN = (*_RAW, *_TRANSFORMED)
 _SNAPSHOT_TIMES = ("dbt_valid_from", "dbt_valid_to", "dbt_updated_at")
 _SNAPSHOT_COLUMNS = (*_SNAPSHOT_TIMES, "dbt_scd_id", "dbt_is_deleted")
+Node = Mapping[str, Any]
+"""A dbt model, snapshot, seed or source as dbt's manifest describes it."""
 
 
 def column_lineage(manifest: Mapping[str, Any]) -> Lineage:
@@ -76,8 +78,8 @@ class _ManifestReader:
                 continue
             try:
                 parents = self._parents(column)
-            except Unresolved as reason:
-                self._lineage.unresolved[column] = str(reason)
+            except Unresolved as err:
+                self._lineage.unresolved[column] = str(err)
                 parents = set()
             self._lineage.parents[column] = tuple(sorted(parents - {column}))
             waiting += sorted(parents)
@@ -134,11 +136,11 @@ class _ManifestReader:
             self._queries[name] = Unresolved("it reads itself")
             try:
                 self._queries[name] = self._parse(self._nodes[name])
-            except Unresolved as reason:
-                self._queries[name] = reason
+            except Unresolved as err:
+                self._queries[name] = err
         return self._queries[name]
 
-    def _parse(self, node: Mapping[str, Any]) -> Query:
+    def _parse(self, node: Node) -> Query:
         if node.get("language", "sql") != "sql":
             raise Unresolved("it is not SQL")
         if not node.get("compiled_code"):
@@ -160,7 +162,7 @@ class _ManifestReader:
         return (*columns, *_added(self._nodes[name]))
 
 
-def relation_of(node: Mapping[str, Any]) -> str:
+def relation_of(node: Node) -> str:
     """Return what a column's name is written after, where nothing else has that name."""
     if node["resource_type"] in _RAW:
         return f"{node['schema']}.{node.get('identifier') or node['alias']}"
@@ -168,25 +170,25 @@ def relation_of(node: Mapping[str, Any]) -> str:
     return f"{node['name']}.v{version}" if version else str(node["name"])
 
 
-def described_columns(node: Mapping[str, Any]) -> dict[str, str]:
+def described_columns(node: Node) -> dict[str, str]:
     """Return the columns that YAML describes: as written there → as they are named here."""
     described = node["columns"].items()
     return {key: c["name"] if c.get("quote") else c["name"].lower() for key, c in described}
 
 
-def _names(nodes: Iterable[Mapping[str, Any]]) -> Callable[[Mapping[str, Any]], str]:
+def _names(nodes: Iterable[Node]) -> Callable[[Node], str]:
     """Return what names a node: raw tables of one name in two databases by the database too."""
     tables = {_table(node): relation_of(node) for node in nodes if node["resource_type"] in _RAW}
     several = {name for name, count in Counter(tables.values()).items() if count > 1}
 
-    def name(node: Mapping[str, Any]) -> str:
+    def name(node: Node) -> str:
         short = relation_of(node)
         return f"{node['database']}.{short}" if short in several else short
 
     return name
 
 
-def _added(node: Mapping[str, Any]) -> Mapping[str, str | None]:
+def _added(node: Node) -> Mapping[str, str | None]:
     """Return the columns that dbt adds to a snapshot → the column whose times they hold, if any."""
     if node["resource_type"] != "snapshot":
         return {}
@@ -201,17 +203,17 @@ def _added(node: Mapping[str, Any]) -> Mapping[str, str | None]:
     }
 
 
-def _table(node: Mapping[str, Any]) -> tuple[str, ...]:
+def _table(node: Node) -> tuple[str, ...]:
     name = node.get("identifier") or node["alias"]
     if _config(node).get("materialized") == "ephemeral":
         return (f"{EPHEMERAL}{name}".lower(),)
     return tuple(str(part).lower() for part in (node["database"], node["schema"], name) if part)
 
 
-def _config(node: Mapping[str, Any]) -> Mapping[str, Any]:
+def _config(node: Node) -> Node:
     return node.get("config") or {}
 
 
-def _read_by(node: Mapping[str, Any]) -> Iterable[str]:
+def _read_by(node: Node) -> Iterable[str]:
     depends_on = node.get("depends_on") or {}
     return depends_on.get("nodes") or ()

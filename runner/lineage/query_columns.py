@@ -8,7 +8,7 @@ holds. What cannot be told raises `Unresolved`; nothing is guessed.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator
-from typing import Any, NamedTuple
+from typing import NamedTuple, TypeAlias, TypeGuard
 
 from sqlglot import exp, parse_one
 from sqlglot.errors import SqlglotError
@@ -41,13 +41,25 @@ class Origin(NamedTuple):
 
 ColumnsOf = Callable[[tuple[str, ...]], Collection[str] | None]
 
+_Source: TypeAlias = "Scope | exp.Table | _Computed"
+"""What a from clause may name."""
 
-class _Output(NamedTuple):
-    """One result column: an expression, or a column (or all, `*`) of something in `from`."""
 
-    expression: Any
-    source: Any
+class _Expression(NamedTuple):
+    """A result column that the query computes."""
+
+    scope: Scope
+    node: exp.Expr
+
+
+class _SourceColumn(NamedTuple):
+    """A result column that is a column (or all, `*`) of something in `from`."""
+
+    source: _Source
     column: str
+
+
+_Output = _Expression | _SourceColumn
 
 
 class Query:
@@ -105,42 +117,43 @@ class Query:
             return self._rows(self._root)
         return self._of_scope(self._root, column)
 
-    def _of_scope(self, scope: Any, column: str) -> set[Origin]:
+    def _of_scope(self, scope: Scope, column: str) -> set[Origin]:
         key = (id(scope), column)
         if key not in self._found:
             self._found[key] = self._of_outputs(scope, column)
         return self._found[key]
 
-    def _of_outputs(self, scope: Any, column: str) -> set[Origin]:
+    def _of_outputs(self, scope: Scope, column: str) -> set[Origin]:
         outputs = self._outputs(scope)
         chosen = outputs.get(column)
         if chosen is None:
-            chosen = [o for o in outputs.get(ROWS, []) if self._has(o.source, column) is None]
-            if not chosen:
+            stars = [o.source for o in outputs.get(ROWS, []) if isinstance(o, _SourceColumn)]
+            sources = [source for source in stars if self._has(source, column) is None]
+            if not sources:
                 raise Unresolved(f"its SQL has no column {column}")
-            if len(chosen) > 1:
+            if len(sources) > 1:
                 raise Unresolved(f"{column} may come from any of several `*`")
-            chosen = [_Output(None, chosen[0].source, column)]
+            chosen = [_SourceColumn(sources[0], column)]
         found: set[Origin] = set()
         for output in chosen:
-            if output.expression is not None:
-                found |= self._of_expression(output.source, output.expression)
+            if isinstance(output, _Expression):
+                found |= self._of_expression(output.scope, output.node)
             else:
                 found |= self._of_source(output.source, output.column)
         return found
 
-    def _outputs(self, scope: Any) -> dict[str, list[_Output]]:
+    def _outputs(self, scope: Scope) -> dict[str, list[_Output]]:
         """Return the scope's result columns in their order; `*` is what a star may also bring."""
         if id(scope) not in self._outputs_of:
             self._outputs_of[id(scope)] = self._find_outputs(scope)
         return self._outputs_of[id(scope)]
 
-    def _find_outputs(self, scope: Any) -> dict[str, list[_Output]]:
+    def _find_outputs(self, scope: Scope) -> dict[str, list[_Output]]:
         if isinstance(scope.expression, exp.SetOperation):
             found = self._set_operation(scope)
         else:
             found = {}
-            for position, item in enumerate(scope.expression.selects):
+            for position, item in enumerate(_select_list(scope)):
                 for name, output in self._item(scope, item):
                     found.setdefault(name or f"_{position}", []).append(output)
         if not scope.outer_columns:
@@ -148,7 +161,7 @@ class Query:
         self._require_positions(found)
         return dict(zip(scope.outer_columns, found.values(), strict=False))
 
-    def _set_operation(self, scope: Any) -> dict[str, list[_Output]]:
+    def _set_operation(self, scope: Scope) -> dict[str, list[_Output]]:
         left, right = (self._outputs(part) for part in self._sides(scope))
         if scope.expression.args.get("by_name"):
             raise Unresolved("a union by name is not understood")
@@ -159,23 +172,24 @@ class Query:
             for (name, ours), theirs in zip(left.items(), right.values(), strict=False)
         }
 
-    def _sides(self, scope: Any) -> list[Any]:
+    def _sides(self, scope: Scope) -> list[Scope]:
         """Return the scopes of both sides of a union, intersect or except."""
         sides = (scope.expression.this, scope.expression.expression)
         scopes = [self._scopes.get(id(side.unnest())) for side in sides]
-        if None in scopes:
+        known = [side for side in scopes if side is not None]
+        if len(known) < len(scopes):
             raise Unresolved("a union's side is not understood")
-        return scopes
+        return known
 
     @staticmethod
     def _require_positions(outputs: dict[str, list[_Output]]) -> None:
         if ROWS in outputs:
             raise Unresolved("the columns of a `*` in a union or a renamed table are not known")
 
-    def _item(self, scope: Any, item: Any) -> Iterator[tuple[str, _Output]]:
+    def _item(self, scope: Scope, item: exp.Expr) -> Iterator[tuple[str, _Output]]:
         """Yield the result columns of one item of a select list, stars spelled out."""
         if not item.is_star:
-            yield item.output_name, _Output(item, scope, "")
+            yield item.output_name, _Expression(scope, item)
             return
         star = item.this if isinstance(item, exp.Column) else item
         if star.args.get("rename"):
@@ -189,26 +203,26 @@ class Query:
         for source in [sources[table]] if table else sources.values():
             for column in self._names(source):
                 if column in replaced:
-                    yield column, _Output(replaced[column], scope, "")
+                    yield column, _Expression(scope, replaced[column])
                 elif column not in hidden:
-                    yield column, _Output(None, source, column)
+                    yield column, _SourceColumn(source, column)
 
-    def _names(self, source: Any) -> Collection[str]:
+    def _names(self, source: _Source) -> Collection[str]:
         """Return the source's columns; with `*` among them there may be more."""
-        query = self._query_of(source)
-        if query is not None:
-            return self._outputs(query)
+        source = self._unwrapped(source)
+        if isinstance(source, Scope):
+            return self._outputs(source)
         if isinstance(source, _Computed):
             return source.columns or [ROWS]
         known = self._columns_of(_name(source))
         return [ROWS] if known is None else known
 
-    def _has(self, source: Any, column: str) -> bool | None:
+    def _has(self, source: _Source, column: str) -> bool | None:
         """Whether the source has the column; None where that is not known."""
         names = self._names(source)
         return True if column in names else None if ROWS in names else False
 
-    def _sources(self, scope: Any) -> dict[str, Any]:
+    def _sources(self, scope: Scope) -> dict[str, _Source]:
         """Return what stands in the scope's from clause, by the names it has there."""
         query = scope.expression
         joins = query.args.get("joins") or ()
@@ -222,7 +236,7 @@ class Query:
             renamed = isinstance(node, exp.Table) and node.alias_column_names
             if renamed and not _is_computed(node, source):
                 raise Unresolved("a table whose columns are renamed is not understood")
-        found: dict[str, Any] = {}
+        found: dict[str, _Source] = {}
         for name, (node, source) in scope.selected_sources.items():
             if _is_computed(node, source):
                 found[name] = _Computed(node, source, scope)
@@ -231,23 +245,21 @@ class Query:
                 found[name] = node if _is_ephemeral(node) else source
         return found
 
-    def _query_of(self, source: Any) -> Any:
-        """Return the scope of the query that the source is; None for tables and functions."""
-        if isinstance(source, Scope):
-            return source
+    def _unwrapped(self, source: _Source) -> _Source:
+        """Return the query in a lateral join; any other source as it is."""
         if isinstance(source, _Computed) and isinstance(source.node, exp.Lateral):
-            return self._scopes.get(id(source.node.this.unnest()))
-        return None
+            return self._scopes.get(id(source.node.this.unnest()), source)
+        return source
 
-    def _of_source(self, source: Any, column: str) -> set[Origin]:
-        query = self._query_of(source)
-        if query is not None:
-            return self._rows(query) if column == ROWS else self._of_scope(query, column)
+    def _of_source(self, source: _Source, column: str) -> set[Origin]:
+        source = self._unwrapped(source)
+        if isinstance(source, Scope):
+            return self._rows(source) if column == ROWS else self._of_scope(source, column)
         if isinstance(source, _Computed):
             return self._of_expression(source.scope, source.node)
         return {Origin(_name(source), column)}
 
-    def _of_expression(self, scope: Any, expression: Any) -> set[Origin]:
+    def _of_expression(self, scope: Scope, expression: exp.Expr) -> set[Origin]:
         """Return the origins of everything that the expression is computed from."""
         query = self._scopes.get(id(expression))
         if query is not None and query is not scope and not isinstance(expression, exp.UDTF):
@@ -270,7 +282,7 @@ class Query:
             found |= self._of_expression(scope, child)
         return found
 
-    def _of_window(self, scope: Any, window: Any) -> set[Origin]:
+    def _of_window(self, scope: Scope, window: exp.Window) -> set[Origin]:
         counts = any(map(_counts_rows, window.this.find_all(exp.Count, exp.Sum)))
         if counts or window.this.find(exp.Column):
             return self._of_expression(scope, window.this)
@@ -280,7 +292,7 @@ class Query:
         parts = [*(spec.args.get("partition_by") or ()), spec.args.get("order")]
         return set().union(*(self._of_expression(scope, part) for part in parts if part))
 
-    def _of_column(self, scope: Any, parts: list[str]) -> set[Origin]:
+    def _of_column(self, scope: Scope, parts: list[str]) -> set[Origin]:
         """Return the origins of `column`, `table.column`, `schema.table.column` or a field."""
         visible = list(self._visible(scope))
         for _, sources in visible:
@@ -294,16 +306,16 @@ class Query:
                 return found
         raise Unresolved(f"{'.'.join(parts)} is of nothing in its from clause")
 
-    def _visible(self, scope: Any) -> Iterator[tuple[Any, dict[str, Any]]]:
+    def _visible(self, scope: Scope) -> Iterator[tuple[exp.Expr, dict[str, _Source]]]:
         """Yield the scope's query and its sources, then those around it that it may name."""
-        seen = scope
+        seen: Scope | None = scope
         while seen is not None:
             if isinstance(seen.expression, exp.Select):
                 yield seen.expression, self._sources(seen)
             seen = None if seen.is_cte or seen.is_root else seen.parent
 
     def _of_bare_column(
-        self, query: Any, sources: dict[str, Any], column: str
+        self, query: exp.Expr, sources: dict[str, _Source], column: str
     ) -> set[Origin] | None:
         has = {name: self._has(source, column) for name, source in sources.items()}
         chosen = [name for name, answer in has.items() if answer]
@@ -321,14 +333,13 @@ class Query:
             return None
         return set().union(*(self._of_source(sources[name], column) for name in chosen))
 
-    def _rows(self, scope: Any) -> set[Origin]:
+    def _rows(self, scope: Scope) -> set[Origin]:
         if isinstance(scope.expression, exp.SetOperation):
             return set().union(*(self._rows(part) for part in self._sides(scope)))
         found: set[Origin] = set()
-        for source in self._sources(scope).values():
-            query = self._query_of(source)
-            if query is not None:
-                found |= self._rows(query)
+        for source in map(self._unwrapped, self._sources(scope).values()):
+            if isinstance(source, Scope):
+                found |= self._rows(source)
             elif not isinstance(source, _Computed):
                 found.add(Origin(_name(source), ROWS))
         return found
@@ -337,7 +348,7 @@ class Query:
 class _Computed:
     """A function or a list of values in a from clause, whose columns are made of its arguments."""
 
-    def __init__(self, node: Any, source: Any, scope: Any) -> None:
+    def __init__(self, node: exp.Expr, source: _Source, scope: Scope) -> None:
         self.node, self.scope = node, scope
         names = source.outer_columns if isinstance(source, Scope) else ()
         self.columns = list(names) or list(node.alias_column_names)
@@ -346,30 +357,37 @@ class _Computed:
             self.columns.append(offset.name)
 
 
-def _is_computed(node: Any, source: Any) -> bool:
+def _select_list(scope: Scope) -> list[exp.Expr]:
+    query = scope.expression
+    if not isinstance(query, exp.Query | exp.Table | exp.UDTF):
+        raise Unresolved("its SQL is no SELECT")
+    return query.selects
+
+
+def _is_computed(node: exp.Expr, source: _Source) -> bool:
     if isinstance(source, Scope):
         return isinstance(source.expression, exp.UDTF)
     return not isinstance(node.this, exp.Identifier)
 
 
-def _is_ephemeral(node: Any) -> bool:
+def _is_ephemeral(node: exp.Expr) -> TypeGuard[exp.Table]:
     return isinstance(node, exp.Table) and node.name.startswith(EPHEMERAL)
 
 
-def _is_using(query: Any, column: str) -> bool:
+def _is_using(query: exp.Expr, column: str) -> bool:
     """Whether the column is one that `using` makes of several."""
     joins = query.args.get("joins") or ()
     return any(key.name == column for join in joins for key in join.args.get("using") or ())
 
 
-def _is_whole_row(expression: Any) -> bool:
+def _is_whole_row(expression: exp.Expr) -> bool:
     star = isinstance(expression, exp.Column | exp.Star) and expression.is_star
     return star and not isinstance(expression.parent, exp.Count)
 
 
-def _counts_rows(expression: Any) -> bool:
+def _counts_rows(expression: exp.Expr) -> bool:
     return isinstance(expression, exp.Count | exp.Sum) and expression.find(exp.Column) is None
 
 
-def _name(table: Any) -> tuple[str, ...]:
+def _name(table: exp.Table) -> tuple[str, ...]:
     return tuple(part.name for part in table.parts)

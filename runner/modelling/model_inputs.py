@@ -18,9 +18,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from contract.scoring import float_tensor, text_tensor
-
-_FLOAT32_MAX = float(np.finfo(np.float32).max)
-CAP_IT = "cap it in the feature mart's SQL, or make it null there"
+from contract.values import FLOAT32_MAX
 
 
 class InputColumn(Protocol):
@@ -54,7 +52,7 @@ class TooLarge:
     @property
     def problem(self) -> str:
         """What is wrong with the numbers, after the feature's name."""
-        return f"is not between -{_FLOAT32_MAX:.3g} and {_FLOAT32_MAX:.3g}"
+        return f"is not between -{FLOAT32_MAX:.3g} and {FLOAT32_MAX:.3g}"
 
 
 def too_large(table: pa.Table, dtypes: Mapping[str, str]) -> list[TooLarge]:
@@ -70,7 +68,7 @@ def too_large(table: pa.Table, dtypes: Mapping[str, str]) -> list[TooLarge]:
         if not dtype.startswith("float"):
             continue
         values = pc.cast(table[column], pa.float64()).to_numpy()
-        rows = np.abs(values) > _FLOAT32_MAX
+        rows = np.abs(values) > FLOAT32_MAX
         if rows.any():
             beyond = values[rows]
             found.append(TooLarge(column, rows, float(beyond[np.abs(beyond).argmax()])))

@@ -15,6 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from feast import FeatureStore
 
+from contract.values import CAP_IT
 from runner.errors import RunnerError
 from runner.feature_store.store import RecipeFeature, training_table
 from runner.modelling.classes import (
@@ -23,7 +24,7 @@ from runner.modelling.classes import (
     check_classes,
     tuning_folds,
 )
-from runner.modelling.model_inputs import CAP_IT, InputColumn, model_inputs, too_large
+from runner.modelling.model_inputs import InputColumn, model_inputs, too_large
 from runner.modelling.split import TimeSplit, TooFewRowsError, split_by_time
 from runner.project.manifest import EVENT_TIMESTAMP, Spine
 

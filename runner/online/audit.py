@@ -6,8 +6,8 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Any
 
+from contract.values import FeatureValue
 from contract.view_layout import PRESENT
 from runner.feature_store.as_of import AsOf, open_as_of
 from runner.feature_store.recipe_features import RecipeFeature, recipe_features
@@ -21,6 +21,7 @@ from runner.warehouse.open_mart import open_mart
 
 MISMATCH, MISSING, EXTRA, STALE = "mismatch", "missing", "extra", "stale"
 _EXAMPLES = 5
+_Frozen = tuple[tuple[str, FeatureValue], ...]
 
 
 @dataclass(frozen=True)
@@ -29,8 +30,8 @@ class Difference:
 
     kind: str
     entity: EntityKey
-    online: Any
-    offline: Any
+    online: FeatureValue
+    offline: FeatureValue
 
 
 @dataclass
@@ -133,7 +134,7 @@ class _View:
             return list(audited.values())
         offline = self._offline([entity for entity, _ in known], now)
         different: list[tuple[EntityKey, StoredRow]] = []
-        pairs: list[tuple[str, EntityKey, Any, Any]] = []
+        pairs: list[tuple[str, EntityKey, FeatureValue, FeatureValue]] = []
         for (entity, row), expected in zip(known, offline, strict=True):
             unequal = list(self._unequal(row, expected, now))
             pairs += [(name, entity, online, right) for name, online, right in unequal]
@@ -147,22 +148,22 @@ class _View:
 
     def _right_when_materialized(
         self, different: Sequence[tuple[EntityKey, StoredRow]]
-    ) -> set[tuple[str, Any]]:
+    ) -> set[tuple[str, _Frozen]]:
         """Return (feature, entity) of the values that were right at the view's watermark."""
         watermark = ViewState(self.connection, self.project, self.mart.name).watermark
         if watermark is None or not different:
             return set()
         then = watermark.as_of.astimezone(UTC)
         offline = self._offline([entity for entity, _ in different], then)
-        right: set[tuple[str, Any]] = set()
+        right: set[tuple[str, _Frozen]] = set()
         for (entity, row), expected in zip(different, offline, strict=True):
             wrong = {name for name, _, _ in self._unequal(row, expected, then)}
             right |= {(f.name, _frozen(entity)) for f in self.features if f.name not in wrong}
         return right
 
     def _unequal(
-        self, row: StoredRow, expected: dict[str, Any], instant: datetime
-    ) -> Iterable[tuple[str, Any, Any]]:
+        self, row: StoredRow, expected: dict[str, FeatureValue], instant: datetime
+    ) -> Iterable[tuple[str, FeatureValue, FeatureValue]]:
         seen = {value.feature: value for value in seen_values(self.mart, row, instant)}
         for feature in self.features:
             value = seen[feature.name]
@@ -171,12 +172,14 @@ class _View:
             if online != right:
                 yield feature.name, online, right
 
-    def _offline(self, entities: Sequence[EntityKey], instant: datetime) -> list[dict[str, Any]]:
+    def _offline(
+        self, entities: Sequence[EntityKey], instant: datetime
+    ) -> list[dict[str, FeatureValue]]:
         import pandas as pd
 
         frame = pd.DataFrame(list(entities), columns=list(self.mart.join_keys))
         frame[EVENT_TIMESTAMP] = pd.Timestamp(instant)
-        rows: list[dict[str, Any]] = self.offline(frame, list(self.features)).to_pylist()
+        rows: list[dict[str, FeatureValue]] = self.offline(frame, list(self.features)).to_pylist()
         return rows
 
 
@@ -204,13 +207,13 @@ def _entity(mart: FeatureMart, values: dict[str, int | str]) -> EntityKey:
     }
 
 
-def _kind(online: Any, offline: Any) -> str:
+def _kind(online: FeatureValue, offline: FeatureValue) -> str:
     if online is None:
         return MISSING
     return EXTRA if offline is None else MISMATCH
 
 
-def _plain(value: Any) -> Any:
+def _plain(value: FeatureValue) -> FeatureValue:
     """Return `value` as both stores can give it: NaN is null, times are whole seconds."""
     if isinstance(value, float) and math.isnan(value):
         return None
@@ -219,5 +222,5 @@ def _plain(value: Any) -> Any:
     return value
 
 
-def _frozen(entity: EntityKey) -> Any:
+def _frozen(entity: EntityKey) -> _Frozen:
     return tuple(sorted(entity.items()))

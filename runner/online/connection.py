@@ -201,8 +201,8 @@ class OnlineConnection:
             for position in positions:
                 try:
                     replies[position] = connection.read_response()
-                except ResponseError as error:
-                    replies[position] = error
+                except ResponseError as err:
+                    replies[position] = err
         for position, reply in enumerate(replies):
             if isinstance(reply, _REDIRECTIONS):  # the cluster moves slots while we write
                 name, *arguments = _unpack(commands[position])

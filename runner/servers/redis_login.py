@@ -32,21 +32,21 @@ def login(address: RedisAddress) -> dict[str, Any]:
     where = address.where
     try:
         return info(address)
-    except exceptions.AuthenticationError as error:
+    except exceptions.AuthenticationError as err:
         raise RunnerError(
-            f"Redis at {where} refuses the login: {error}",
+            f"Redis at {where} refuses the login: {err}",
             hint="set REDIS_URL=redis://:<password>@<host>:<port>/0, or to a free port for a "
             "server of the project's own; then `runner up`",
-        ) from error
+        ) from err
     except (
         exceptions.ConnectionError,
         exceptions.TimeoutError,
         exceptions.InvalidResponse,
-    ) as error:
-        told = _tls_problem(address, where, error)
+    ) as err:
+        told = _tls_problem(address, where, err)
         if told is None:
             raise
-        raise told from error
+        raise told from err
 
 
 def info(address: RedisAddress, section: str = "server") -> dict[str, Any]:

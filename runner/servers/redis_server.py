@@ -40,18 +40,18 @@ def check(address: RedisAddress) -> str | None:
         return None
     try:
         told = login(address)
-    except (exceptions.RedisError, UnicodeError) as error:
+    except (exceptions.RedisError, UnicodeError) as err:
         if not _listens(address):  # it ended while it was asked, as one that was killed may do
             return None
         raise RunnerError(
-            f"what listens at {where} does not answer as Redis: {error}",
+            f"what listens at {where} does not answer as Redis: {err}",
             hint="set REDIS_URL to a free port in profiles/local.env, or end what uses this one "
             "(if it is Redis still loading, wait); then `runner up`",
-        ) from error
-    except ValueError as error:
+        ) from err
+    except ValueError as err:
         raise RunnerError(
-            f"REDIS_URL: {error}", hint="set REDIS_URL=redis://:<password>@<host>:<port>/0"
-        ) from error
+            f"REDIS_URL: {err}", hint="set REDIS_URL=redis://:<password>@<host>:<port>/0"
+        ) from err
     if "valkey_version" in told:
         return f"Valkey {told['valkey_version']}"
     return f"Redis {told.get('redis_version', '')}".strip()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from contract.bundle import Bundle, BundleFeature
@@ -13,7 +13,10 @@ from serving.features.overrides import OVERRIDDEN
 from serving.http.api_keys import PROBES
 from serving.http_errors import RESPONSES, ForbiddenError, ModelNotReadyError, UnauthorizedError
 
-_VALUE_TYPES: dict[str, dict[str, Any]] = {
+_Part = dict[str, object]
+"""A part of the document: it is built here and read by others."""
+
+_VALUE_TYPES: dict[str, _Part] = {
     "int64": {"type": ["integer", "null"], "format": "int64"},
     "int32": {"type": ["integer", "null"], "format": "int32"},
     "float64": {"type": ["number", "null"]},
@@ -66,7 +69,7 @@ def describe_predict(
     return document
 
 
-def _operation(bundle: Bundle) -> dict[str, Any]:
+def _operation(bundle: Bundle) -> _Part:
     return {
         "operationId": "predict",
         "tags": ["prediction"],
@@ -84,7 +87,7 @@ def _operation(bundle: Bundle) -> dict[str, Any]:
     }
 
 
-def _error_responses(errors: Sequence[type[ServingError]]) -> dict[str, Any]:
+def _error_responses(errors: Sequence[type[ServingError]]) -> _Part:
     by_status: dict[int, list[str]] = {}
     every: Sequence[type[ServingError]] = (*errors, ServingError)
     for error in every:
@@ -105,7 +108,7 @@ def _summary(error: type[ServingError]) -> str:
     return str(error.__doc__)
 
 
-_REQUEST_ID = {
+_REQUEST_ID: _Part = {
     "X-Request-ID": {
         "description": "The request's own id if it sent one, else one of ours; it is in the logs.",
         "schema": {"type": "string"},
@@ -113,11 +116,11 @@ _REQUEST_ID = {
 }
 
 
-def _json(name: str) -> dict[str, Any]:
+def _json(name: str) -> _Part:
     return {"application/json": {"schema": {"$ref": f"#/components/schemas/{name}"}}}
 
 
-def _object(properties: dict[str, Any], required: list[str], **more: Any) -> dict[str, Any]:
+def _object(properties: Mapping[str, object], required: list[str], **more: object) -> _Part:
     return {
         "type": "object",
         "properties": properties,
@@ -127,15 +130,15 @@ def _object(properties: dict[str, Any], required: list[str], **more: Any) -> dic
     }
 
 
-def _entity_row(bundle: Bundle) -> dict[str, Any]:
+def _entity_row(bundle: Bundle) -> _Part:
     keys = {key.name: entity_key_schema(key) for key in bundle.entity_keys}
     example = {key.name: key.example for key in bundle.entity_keys if key.example is not None}
     more = {"examples": [example]} if len(example) == len(keys) else {}
     return _object(keys, list(keys), description="The entity keys of one row.", **more)
 
 
-def _request(bundle: Bundle, max_rows: int) -> dict[str, Any]:
-    properties: dict[str, Any] = {
+def _request(bundle: Bundle, max_rows: int) -> _Part:
+    properties: _Part = {
         "entity_rows": {
             "type": "array",
             "items": {"$ref": "#/components/schemas/EntityRow"},
@@ -165,11 +168,11 @@ def _request(bundle: Bundle, max_rows: int) -> dict[str, Any]:
     return _object(properties, ["entity_rows"])
 
 
-def _override(feature: BundleFeature) -> dict[str, Any]:
+def _override(feature: BundleFeature) -> _Part:
     return _VALUE_TYPES[feature.dtype] | {"description": feature.description}
 
 
-def _response() -> dict[str, Any]:
+def _response() -> _Part:
     name_and_version = {"name": {"type": "string"}, "version": {"type": "string"}}
     answers = [
         {"$ref": "#/components/schemas/Prediction"},
@@ -182,10 +185,10 @@ def _response() -> dict[str, Any]:
     return _object(properties, list(properties))
 
 
-def _prediction(bundle: Bundle) -> dict[str, Any]:
+def _prediction(bundle: Bundle) -> _Part:
     classes = bundle.label.classes
-    label: dict[str, Any] = {"type": "number"} if classes is None else {"enum": list(classes)}
-    properties: dict[str, Any] = {"prediction": label | {"description": bundle.label.description}}
+    label: _Part = {"type": "number"} if classes is None else {"enum": list(classes)}
+    properties: _Part = {"prediction": label | {"description": bundle.label.description}}
     required = ["prediction"]
     if classes is not None:
         names = [str(name) for name in classes]
@@ -199,7 +202,7 @@ def _prediction(bundle: Bundle) -> dict[str, Any]:
     return _object(properties, required)
 
 
-def _feature(feature: BundleFeature) -> dict[str, Any]:
+def _feature(feature: BundleFeature) -> _Part:
     ttl = "" if feature.ttl_seconds is None else f" Expires after {feature.ttl_seconds:g} s."
     statuses, docs = list(STATUSES), _STATUS_DOCS
     if feature.overridable:
@@ -213,6 +216,6 @@ def _feature(feature: BundleFeature) -> dict[str, Any]:
     return _object(properties, list(properties), description=f"{feature.description}{ttl}".strip())
 
 
-def _error_schema(fields: list[str]) -> dict[str, Any]:
+def _error_schema(fields: list[str]) -> _Part:
     error = _object({name: {"type": "string"} for name in fields}, fields)
     return _object({"error": error}, ["error"])

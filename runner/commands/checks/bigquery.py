@@ -32,11 +32,11 @@ def credentials(_: Settings) -> str:
 
     try:
         found, _project = google.auth.default()
-    except GoogleAuthError as error:
+    except GoogleAuthError as err:
         raise RunnerError(
-            f"no application default credentials: {error}",
+            f"no application default credentials: {err}",
             hint="run `gcloud auth application-default login`, or as a service account",
-        ) from error
+        ) from err
     return f"application default credentials ({type(found).__name__})"
 
 
@@ -71,13 +71,13 @@ def dataset(settings: Settings, name: str) -> str:
     try:
         with _told(settings, f"dataset {full}", "roles/bigquery.dataEditor"):
             found = _client(settings).get_dataset(full, **_ONCE)
-    except RunnerError as error:
-        if not isinstance(error.__cause__, NotFound):
+    except RunnerError as err:
+        if not isinstance(err.__cause__, NotFound):
             raise
         hint = f"{make}, then load the raw tables into it"
         if name != "raw_events":
             hint = f"`dbt build --target cloud` makes it, or {make}"
-        raise RunnerError(f"there is no dataset {full}", hint=hint) from error
+        raise RunnerError(f"there is no dataset {full}", hint=hint) from err
     if found.location.lower() != location.lower():
         raise RunnerError(
             f"dataset {full} is in {found.location}, but BIGQUERY_LOCATION={location}",
@@ -153,10 +153,10 @@ def _told(settings: Settings, what: str, role: str) -> Iterator[None]:
     }
     try:
         yield
-    except (exceptions.GoogleAPIError, GoogleAuthError, requests.RequestException) as error:
+    except (exceptions.GoogleAPIError, GoogleAuthError, requests.RequestException) as err:
         hint = "check the network, and BIGQUERY_EMULATOR_HOST if it is set"
-        hint = next((text for kind, text in hints.items() if isinstance(error, kind)), hint)
-        raise RunnerError(f"{what}: {_reason(error)}", hint=hint) from error
+        hint = next((text for kind, text in hints.items() if isinstance(err, kind)), hint)
+        raise RunnerError(f"{what}: {_reason(err)}", hint=hint) from err
 
 
 def _reason(error: Any) -> str:

@@ -126,8 +126,8 @@ def _require_options(settings: Settings) -> None:
         with psycopg.connect(**address.conninfo, options=f"-csearch_path={_REGISTRY}") as found:  # type: ignore[arg-type]
             path = _value(found, "select current_setting('search_path')")
         told = "drops"
-    except psycopg.OperationalError as error:
-        if "unsupported startup parameter" not in str(error):
+    except psycopg.OperationalError as err:
+        if "unsupported startup parameter" not in str(err):
             raise
         path, told = None, "refuses"
     if path != _REGISTRY:

@@ -129,8 +129,8 @@ def _require_marts(settings: Settings, champion: str, bundle: Bundle) -> None:
         try:
             with open_mart(settings, marts[view]):
                 pass
-        except RunnerError as error:
-            raise RunnerError(f"{champion}: {error.message}", hint=error.hint) from error
+        except RunnerError as err:
+            raise RunnerError(f"{champion}: {err.message}", hint=err.hint) from err
 
 
 def _is_new(uri: str) -> bool:

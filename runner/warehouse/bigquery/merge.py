@@ -15,72 +15,11 @@ from collections.abc import Sequence
 from datetime import timedelta
 
 from runner.sql import quote_bigquery as quote
-from runner.warehouse.bigquery.types import exported, order_of, spine_output, utc, whole_second
-from runner.warehouse.join.join_parts import JoinColumn, JoinSpine, JoinView, conditions, listed
-from runner.warehouse.join.sql_names import alias_suffix
+from runner.warehouse.bigquery.types import exported, order_of, utc
+from runner.warehouse.join.join_parts import JoinSpine, JoinView, conditions, listed
 
 
-def point_in_time_query(
-    spine: JoinSpine, views: Sequence[JoinView], columns: Sequence[JoinColumn]
-) -> str:
-    """Return the SQL that joins `views` to `spine`: its row number, if any, `columns`, features.
-
-    Inside, columns go by number (`given_1`, `v1_feature_1`): names of any kind cannot clash.
-    """
-    names = _given_names(spine)
-    given = {name: f"given_{number}" for number, name in enumerate(names, start=1)}
-    suffix = alias_suffix([view.source for view in views])
-    last = f"spine{suffix}"
-    ctes = [_spine_cte(spine, views, given, last)]
-    outputs = [f"{given[spine.row]} as {quote(spine.row)}"] if spine.is_numbered else []
-    outputs += [f"{_returned(c, spine, given[c.name])} as {quote(c.name)}" for c in columns]
-    carried = list(given.values())
-    for number, view in enumerate(views, start=1):
-        alias = f"v{number}{suffix}"
-        ctes += _view_ctes(view, given, spine, carried, last, alias)
-        found = [f"{alias}_feature_{n}" for n in range(1, len(view.features) + 1)]
-        outputs += [
-            f"{name} as {quote(feature.output)}"
-            for name, feature in zip(found, view.features, strict=True)
-        ]
-        carried, last = carried + found, f"{alias}_found"
-    lines = ["with " + ",\n".join(ctes), "select", listed(outputs), f"from {last}"]
-    if spine.order:
-        lines.append("order by " + ", ".join(f"{given[name]} {how}" for name, how in spine.order))
-    return "\n".join(lines)
-
-
-def _given_names(spine: JoinSpine) -> list[str]:
-    names = [spine.row] if spine.is_numbered else []
-    names += [column.name for column in spine.columns]
-    return list(dict.fromkeys([*names, *(name for name, _ in spine.order)]))
-
-
-def _spine_cte(
-    spine: JoinSpine, views: Sequence[JoinView], given: dict[str, str], alias: str
-) -> str:
-    types = {column.name: column.type for column in spine.columns}
-    keys = {key for view in views for key, _ in view.keys}
-    outputs = []
-    for name, number in given.items():
-        value = quote(name)
-        if name == spine.timestamp:
-            value = utc(value, types[name])
-        elif spine.is_numbered and name in types:
-            # A DataFrame's column of nothing but nulls has gone up as text.
-            value = f"cast({value} as {types[name].lower()})"
-        if name in keys:
-            value = whole_second(value, JoinColumn(name, types[name]))
-        outputs.append(f"{value} as {number}")
-    # The query is not indented: it may hold text over several lines.
-    return f"{alias} as (\n    select\n{listed(outputs, 8)}\n    from (\n{spine.query}\n    )\n)"
-
-
-def _returned(column: JoinColumn, spine: JoinSpine, name: str) -> str:
-    return name if column.name == spine.timestamp else spine_output(name, column)
-
-
-def _view_ctes(
+def merge_ctes(
     view: JoinView,
     given: dict[str, str],
     spine: JoinSpine,
@@ -88,6 +27,15 @@ def _view_ctes(
     last: str,
     alias: str,
 ) -> list[str]:
+    """Return the common table expressions; the last, `<alias>_found`, has `carried` and features.
+
+    Parameters
+    ----------
+    given
+        The spine's columns and what they are called here.
+    carried, last
+        What the expression called `last` hands on.
+    """
     keys = [f"key_{number}" for number in range(1, len(view.keys) + 1)]
     mine = [*(given[key] for key, _ in view.keys), given[spine.timestamp]]
     return [

@@ -17,9 +17,8 @@ from datetime import datetime
 from runner.project.manifest import FeatureMart
 from runner.sql import quote_bigquery as quote
 from runner.sql import text_bigquery
-from runner.warehouse.bigquery.join_plan import literal
 from runner.warehouse.bigquery.pull import newest_query
-from runner.warehouse.bigquery.types import order_of, whole_second
+from runner.warehouse.bigquery.types import literal, order_of, whole_second
 from runner.warehouse.join.join_parts import JoinColumn, conditions
 from runner.warehouse.mart_snapshot import CHANGED, EVENT_TIME, oldest_valid
 

@@ -10,9 +10,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
-from sqlglot import tokenize
+from sqlglot import Token, TokenType, tokenize
 from sqlglot.errors import SqlglotError
-from sqlglot.tokens import Token, TokenType
 
 from runner.errors import RunnerError
 
@@ -63,8 +62,8 @@ def _outermost(query: str) -> list[Token]:
     """Return the tokens of `query` that stand in no parentheses, from the main `select` on."""
     try:
         tokens = tokenize(query, read="bigquery")
-    except SqlglotError as error:
-        raise RunnerError(f"the spine's SQL: {error}", hint="check its quotes") from error
+    except SqlglotError as err:
+        raise RunnerError(f"the spine's SQL: {err}", hint="check its quotes") from err
     depth, top = 0, []
     for token in tokens:
         depth -= token.token_type in _CLOSE

@@ -15,7 +15,12 @@ from runner.sql import quote_bigquery as quote
 from runner.warehouse.bigquery.session import BigQuerySession
 from runner.warehouse.bigquery.types import utc
 from runner.warehouse.join.arrow_order import in_spine_order
-from runner.warehouse.join.arrow_retrieval_job import ArrowRetrievalJob, Request, joined
+from runner.warehouse.join.arrow_retrieval_job import (
+    ArrowRetrievalJob,
+    FeastAnswer,
+    Request,
+    joined,
+)
 from runner.warehouse.join.join_parts import JoinSpine
 
 
@@ -29,36 +34,27 @@ class PointInTimeBigQueryRetrievalJob(ArrowRetrievalJob):
     """
 
     def __init__(
-        self,
-        request: Request,
-        session: BigQuerySession,
-        what: str,
-        *,
-        full_feature_names: bool = False,
-        on_demand_feature_views: list[OnDemandFeatureView] | None = None,
-        metadata: RetrievalMetadata | None = None,
+        self, request: Request, session: BigQuerySession, what: str, answer: FeastAnswer
     ) -> None:
         self._request = request
         self._session = session
         self._what = what
-        self._full_feature_names = full_feature_names
-        self._on_demand_feature_views = on_demand_feature_views or []
-        self._metadata = metadata
+        self._answer = answer
 
     @property
     def full_feature_names(self) -> bool:
         """Whether features are called `view__feature`."""
-        return self._full_feature_names
+        return self._answer.full_feature_names
 
     @property
     def on_demand_feature_views(self) -> list[OnDemandFeatureView]:
         """What Feast computes from the result."""
-        return self._on_demand_feature_views
+        return self._answer.on_demand_feature_views
 
     @property
     def metadata(self) -> RetrievalMetadata | None:
         """What was asked for."""
-        return self._metadata
+        return self._answer.metadata
 
     @contextmanager
     def to_arrow_batches(self, timeout: int | None = None) -> Iterator[pa.RecordBatchReader]:

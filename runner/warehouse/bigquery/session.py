@@ -72,10 +72,8 @@ class BigQuerySession:
         """
         try:
             job = self._client.query(query, job_config=self._options("plan", dry_run=True))
-        except (BadRequest, NotFound) as error:
-            raise RunnerError(
-                _reason(error), hint="correct the SQL, or build what it reads"
-            ) from error
+        except (BadRequest, NotFound) as err:
+            raise RunnerError(_reason(err), hint="correct the SQL, or build what it reads") from err
         names = [(name.project, name.dataset_id, name.table_id) for name in job.referenced_tables]
         return int(job.total_bytes_processed), names
 
@@ -246,15 +244,15 @@ def quoted_table(table: str) -> str:
 def _failures(what: str) -> Iterator[None]:
     try:
         yield
-    except GoogleAPICallError as error:
-        reason = _reason(error)
+    except GoogleAPICallError as err:
+        reason = _reason(err)
         raise (
             refusal_in(reason)
             or refusal(what, reason)
             or RunnerError(
                 f"{what}: {reason}", hint="try the SQL with `bq query`; run `dbt build` first"
             )
-        ) from error
+        ) from err
 
 
 def _reason(error: GoogleAPICallError) -> str:

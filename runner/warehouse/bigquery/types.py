@@ -8,7 +8,9 @@ than its column is refused.
 
 from __future__ import annotations
 
-from typing import Any
+from datetime import datetime
+
+from google.cloud import bigquery
 
 from runner.errors import RunnerError
 from runner.sql import text_bigquery
@@ -38,7 +40,7 @@ _WIDENINGS = {
 _ORDERED = {*_NATIVE, *_NUMERIC}
 
 
-def column_of(field: Any) -> JoinColumn:
+def column_of(field: bigquery.SchemaField) -> JoinColumn:
     """Return the column that a SchemaField describes, by its GoogleSQL type name."""
     name = _NAMES.get(field.field_type, field.field_type)
     return JoinColumn(field.name, name, is_array=field.mode == "REPEATED")
@@ -144,3 +146,8 @@ def order_of(expression: str, column: JoinColumn) -> list[str]:
     if column.is_array or column.type not in _ORDERED:
         return [f"to_json_string({expression})"]
     return [f"is_nan({expression})", expression] if column.type == "FLOAT64" else [expression]
+
+
+def literal(time: datetime) -> str:
+    """Return `time`, which has a zone, as BigQuery's SQL writes an instant."""
+    return f"timestamp '{time.isoformat(sep=' ')}'"

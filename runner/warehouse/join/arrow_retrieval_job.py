@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from functools import cached_property
-from typing import Any
 
 import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 from feast.infra.offline_stores.offline_store import RetrievalJob, RetrievalMetadata
+from feast.on_demand_feature_view import OnDemandFeatureView
+from feast.saved_dataset import ValidationReference
 
-from runner.warehouse.join.join_parts import EntityRows, JoinColumn, JoinSpine, JoinView
+from runner.warehouse.join.join_parts import EntityRows, JoinColumn, JoinView
 from runner.warehouse.join.packing import Packs
 from runner.warehouse.join.time_limits import AnswerColumn
 
@@ -74,10 +75,10 @@ def pulled_columns(source: str, columns: Iterable[JoinColumn]) -> tuple[AnswerCo
 class TimeRange(RetrievalMetadata):  # type: ignore[misc]  # Feast is untyped
     """Feast's metadata of a retrieval; the time range is asked for only when somebody reads it."""
 
-    def __init__(
-        self, rows: EntityRows, features: list[str], limits: Callable[[JoinSpine], pa.Table]
-    ) -> None:
-        """Take `limits`, which asks the warehouse for the least and greatest time of a spine."""
+    Limits = Callable[[], pa.Table]
+
+    def __init__(self, rows: EntityRows, features: list[str], limits: Limits) -> None:
+        """Take `limits`, which asks the warehouse for the least and greatest time of the spine."""
         self.features = features
         self.keys = [name for name in rows.names if name != rows.spine.timestamp]
         self._rows = rows
@@ -99,8 +100,17 @@ class TimeRange(RetrievalMetadata):  # type: ignore[misc]  # Feast is untyped
         if beside is not None:
             limits = pc.min_max(beside.column(spine.timestamp)).as_py()
             return limits["min"], limits["max"]
-        earliest, latest = self._limits(spine).to_pylist()[0].values()
+        earliest, latest = self._limits().to_pylist()[0].values()
         return earliest, latest
+
+
+@dataclass(frozen=True)
+class FeastAnswer:
+    """What Feast asks of a retrieval job beside its rows."""
+
+    full_feature_names: bool = False
+    on_demand_feature_views: list[OnDemandFeatureView] = field(default_factory=list)
+    metadata: RetrievalMetadata | None = None
 
 
 class ArrowRetrievalJob(RetrievalJob):  # type: ignore[misc]  # Feast is untyped
@@ -125,7 +135,7 @@ class ArrowRetrievalJob(RetrievalJob):  # type: ignore[misc]  # Feast is untyped
         return to_pandas(self._to_arrow_internal(timeout))
 
     def to_df(
-        self, validation_reference: Any | None = None, timeout: int | None = None
+        self, validation_reference: ValidationReference | None = None, timeout: int | None = None
     ) -> pd.DataFrame:
         """Return the result as a DataFrame; integers and booleans have pandas' nullable types."""
         return to_pandas(self.to_arrow(validation_reference, timeout))

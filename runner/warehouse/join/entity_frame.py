@@ -121,22 +121,22 @@ def _in_utc(times: pd.Series[Any]) -> pd.Series[Any]:
         )
     try:
         return pd.to_datetime(times, utc=True, format="ISO8601")
-    except (ValueError, TypeError, OverflowError) as error:
+    except (ValueError, TypeError, OverflowError) as err:
         raise RunnerError(
             f"column {name} of the entity DataFrame holds what is no time of the years 1678 to "
-            f"2261: {error}",
+            f"2261: {err}",
             hint="convert the column with pd.to_datetime(…, utc=True) first",
-        ) from error
+        ) from err
 
 
 def _arrow(frame: pd.DataFrame) -> pa.Table:
     try:
         table = pa.Table.from_pandas(frame, preserve_index=False)
-    except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
+    except (pa.ArrowInvalid, pa.ArrowTypeError) as err:
         raise RunnerError(
-            f"the entity DataFrame has a column of mixed types: {error}",
+            f"the entity DataFrame has a column of mixed types: {err}",
             hint="convert the column to one type, for instance with astype",
-        ) from error
+        ) from err
     return table.replace_schema_metadata(None)
 
 
@@ -164,8 +164,8 @@ def _key(values: pa.ChunkedArray, column: JoinColumn, kind: str) -> pa.ChunkedAr
         raise _unfit(column, kind, f"it holds {values.type}")
     try:
         return values.cast(_TARGETS.get(kind, pa.string()))
-    except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
-        raise _unfit(column, kind, str(error)) from error
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as err:
+        raise _unfit(column, kind, str(err)) from err
 
 
 def _unfit(column: JoinColumn, kind: str, reason: str) -> RunnerError:

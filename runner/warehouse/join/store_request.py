@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from feast.errors import InvalidEntityType
 from feast.feature_view import FeatureView
@@ -38,7 +38,7 @@ def requested_features(
 
 
 def range_without_entities(
-    entity_df: object, views: Sequence[JoinView], options: Mapping[str, Any]
+    entity_df: object, views: Sequence[JoinView], options: Mapping[str, datetime | None]
 ) -> tuple[datetime, datetime]:
     """Return the first and the last time, UTC, of a retrieval that names no entities.
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import timedelta
-from typing import Any
 
 from contract.feast_format import DUMMY_KEY
 from runner.errors import RunnerError
+from runner.warehouse.join.feast_protocols import FeastField, FeastSource, FeastView
 from runner.warehouse.join.join_parts import JoinColumn, JoinFeature, JoinView
 
 EVENT_TIMESTAMP = "event_timestamp"
@@ -44,7 +44,7 @@ def strip_semicolon(query: str) -> str:
 class SourceColumns:
     """The columns of a data source, found by the names they have there or in the view."""
 
-    def __init__(self, data_source: Any, described: Iterable[JoinColumn]) -> None:
+    def __init__(self, data_source: FeastSource, described: Iterable[JoinColumn]) -> None:
         self._source = data_source.name
         self._columns = {column.name: column for column in described}
         self._names = {new: old for old, new in data_source.field_mapping.items()}
@@ -70,7 +70,7 @@ class SourceColumns:
         return column
 
 
-def join_keys(view: Any, columns: SourceColumns) -> Iterable[tuple[str, JoinColumn]]:
+def join_keys(view: FeastView, columns: SourceColumns) -> Iterable[tuple[str, JoinColumn]]:
     """Return the view's pairs (name of the key in the spine, source column)."""
     for entity in view.entity_columns:
         if entity.name != DUMMY_KEY:
@@ -79,7 +79,7 @@ def join_keys(view: Any, columns: SourceColumns) -> Iterable[tuple[str, JoinColu
 
 
 def view_of(
-    view: Any,
+    view: FeastView,
     names: Sequence[str],
     source: str,
     columns: SourceColumns,
@@ -199,11 +199,11 @@ def common_keys(views: Sequence[JoinView]) -> tuple[str, ...]:
     return keys[0]
 
 
-def ttl_of(view: Any) -> timedelta | None:
+def ttl_of(view: FeastView) -> timedelta | None:
     """Return the view's ttl; None where Feast's zero means for ever."""
     return view.ttl if isinstance(view.ttl, timedelta) and view.ttl > timedelta(0) else None
 
 
-def declared_type(feature: Any) -> str | None:
+def declared_type(feature: FeastField | None) -> str | None:
     """Return the name of a Feast field's type; None for no field."""
     return str(feature.dtype.to_value_type().name) if feature else None

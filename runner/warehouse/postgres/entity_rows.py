@@ -60,10 +60,10 @@ def _compared(view: JoinView, types: Mapping[str, JoinColumn]) -> JoinView:
     )
 
 
-def range_rows(
+def range_query(
     connection: psycopg.Connection, start: datetime, end: datetime, views: Sequence[JoinView]
-) -> EntityRows:
-    """Return the spine of every key and event timestamp that the views have from `start` to `end`.
+) -> str:
+    """Return the SQL of every key and event timestamp that the views have from `start` to `end`.
 
     Raises
     ------
@@ -74,7 +74,7 @@ def range_rows(
     first, last = (sql.Literal(limit).as_string(connection) for limit in (start, end))
     parts = [_range_part(view, first, last) for view in views]
     order = ", ".join(map(quote, [EVENT_TIMESTAMP, *keys]))
-    return query_rows(connection, "\nunion\n".join(parts) + f"\norder by {order}", views)
+    return "\nunion\n".join(parts) + f"\norder by {order}"
 
 
 def _range_part(view: JoinView, first: str, last: str) -> str:

@@ -52,9 +52,9 @@ class PostgresEstimates:
                 ).fetchone()
         except psycopg.OperationalError:
             raise
-        except psycopg.Error as error:
-            reason = str(error).splitlines()[0]
-            raise RunnerError(reason, hint="correct the SQL, or build what it reads") from error
+        except psycopg.Error as err:
+            reason = str(err).splitlines()[0]
+            raise RunnerError(reason, hint="correct the SQL, or build what it reads") from err
         return Expected(int(explained[0][0]["Plan"]["Plan Rows"]), None)
 
 

@@ -4,19 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import replace
-from typing import Any
 
 import psycopg
+from feast.infra.offline_stores.contrib.postgres_offline_store.postgres_source import (
+    PostgreSQLSource,
+)
 from psycopg.postgres import types as registry
 
 from runner import console
 from runner.errors import RunnerError
+from runner.warehouse.join.feast_protocols import FeastSource
 from runner.warehouse.join.join_parts import JoinColumn, JoinView
-from runner.warehouse.join.view_plan import (
-    SourceColumns,
-    strip_semicolon,
-    view_of,
-)
+from runner.warehouse.join.view_plan import strip_semicolon
 from runner.warehouse.postgres.indexes import index_advice, table_indexes
 from runner.warehouse.postgres.types import column_of
 
@@ -54,37 +53,17 @@ def _own_types(connection: psycopg.Connection, types: Iterable[int]) -> dict[int
     return dict(connection.execute(query, [own]).fetchall())
 
 
-def source_of(data_source: Any) -> str:
+def source_of(data_source: FeastSource) -> str:
     """Return what stands behind `from` for a PostgreSQLSource."""
+    if not isinstance(data_source, PostgreSQLSource):
+        raise RunnerError(
+            f"data source {data_source.name} is a {type(data_source).__name__}",
+            hint="build the definitions for this target: dbt parse --target local",
+        )
     options = data_source._postgres_options  # Feast offers no other way to tell
     if options._table:
         return str(options._table)
     return f"(\n{strip_semicolon(options._query)}\n)"
-
-
-def plan_views(
-    connection: psycopg.Connection,
-    requested: Iterable[tuple[Any, list[str]]],
-    *,
-    full_feature_names: bool,
-    knowledge_time: bool,
-) -> list[JoinView]:
-    """Return one `View` per pair (Feast feature view, names of its features)."""
-    views = []
-    for view, names in requested:
-        source = source_of(view.batch_source)
-        columns = source_columns(connection, view.batch_source, source)
-        planned = view_of(
-            view,
-            names,
-            source,
-            columns,
-            full_feature_names=full_feature_names,
-            knowledge_time=knowledge_time,
-        )
-        is_table = not source.startswith("(")
-        views.append(with_index(connection, planned) if is_table else planned)
-    return views
 
 
 def with_index(connection: psycopg.Connection, view: JoinView) -> JoinView:
@@ -97,11 +76,3 @@ def with_index(connection: psycopg.Connection, view: JoinView) -> JoinView:
         console.warn(f"{advice[0]}; {advice[1]}")
     has_ties = not indexes.is_unique({*keys, stamp, *filter(None, [created])})
     return replace(view, tie_break=view.tie_break if has_ties else (), is_indexed=is_indexed)
-
-
-def source_columns(connection: psycopg.Connection, data_source: Any, source: str) -> SourceColumns:
-    """Return the columns of what `source_of(data_source)` gave."""
-    what = f"data source {data_source.name}"
-    return SourceColumns(
-        data_source, describe(connection, f"select * from {source} as source", what)
-    )

@@ -21,9 +21,7 @@ from runner.warehouse.join.sql_names import alias_suffix
 from runner.warehouse.postgres.lateral import lateral_join
 from runner.warehouse.postgres.merge import merge_ctes, merge_join
 from runner.warehouse.postgres.types import (
-    comparable,
     exported_type,
-    output,
     spine_output,
     utc,
     whole_second,
@@ -53,8 +51,7 @@ def point_in_time_query(
     outputs = [f"{spine_alias}.{quote(spine.row)}"]
     outputs += [_spine_output(column, spine, spine_alias) for column in columns]
     joins = []
-    packed = packed_features(views, columns)
-    packs = [None] * len(views) if packed is None else packed
+    packs: Sequence[Packs | None] = packed_features(views, columns) or [None] * len(views)
     for number, (view, together) in enumerate(zip(views, packs, strict=True), start=1):
         alias = f"v{number}{suffix}"
         outputs += _view_outputs(view, alias, together)
@@ -107,46 +104,6 @@ def _view_outputs(view: JoinView, alias: str, packs: Packs | None) -> list[str]:
         f"{alias}.feature_{n}{_named(feature.output)}"
         for n, feature in enumerate(view.features, start=1)
     ]
-
-
-def latest_query(
-    source: str,
-    keys: Sequence[JoinColumn],
-    features: Sequence[JoinColumn],
-    timestamps: Sequence[JoinColumn],
-    window: str,
-) -> str:
-    """Return the SQL for the newest row per key within `window`, by the join's own tie-break.
-
-    Parameters
-    ----------
-    keys, features, timestamps
-        Columns to return; `timestamps` are the event and perhaps the created timestamp.
-    window
-        A condition on the event timestamp.
-    """
-    newest = [f"source.{quote(timestamps[0].name)} desc"]
-    newest += [f"source.{quote(column.name)} desc nulls last" for column in timestamps[1:]]
-    newest += [f"{comparable(f'source.{quote(c.name)}', c)} desc nulls last" for c in features]
-    key_names = [f"source.{quote(key.name)}" for key in keys]
-    lines = [
-        f"select distinct on ({', '.join(key_names)})" if keys else "select",
-        listed(_plain_outputs([*keys, *features, *timestamps])),
-        f"from {source} as source",
-        f"where {window}",
-        f"order by {', '.join([*key_names, *newest])}",
-    ]
-    return "\n".join(lines if keys else [*lines, "limit 1"])
-
-
-def all_query(source: str, columns: Sequence[JoinColumn], window: str | None) -> str:
-    """Return the SQL for `columns` of every row within `window` (None: every row)."""
-    lines = ["select", listed(_plain_outputs(columns)), f"from {source} as source"]
-    return "\n".join([*lines, f"where {window}"] if window else lines)
-
-
-def _plain_outputs(columns: Sequence[JoinColumn]) -> list[str]:
-    return [output(f"source.{quote(column.name)}", column) for column in columns]
 
 
 def _spine_cte(spine: JoinSpine, views: Sequence[JoinView], alias: str) -> str:

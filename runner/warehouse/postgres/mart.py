@@ -149,9 +149,9 @@ class PostgresMart:
 def _refusals() -> Iterator[None]:
     try:
         yield
-    except (AdbcError, OSError) as error:  # the latter while rows arrive
-        if refused := refusal_in(error):
-            raise refused from error
+    except (AdbcError, OSError) as err:  # the latter while rows arrive
+        if refused := refusal_in(err):
+            raise refused from err
         raise
 
 

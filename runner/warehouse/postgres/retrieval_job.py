@@ -9,14 +9,18 @@ import pyarrow as pa
 from feast.infra.offline_stores.contrib.postgres_offline_store.postgres import (
     PostgreSQLRetrievalJob,
 )
-from feast.infra.offline_stores.offline_store import RetrievalMetadata
-from feast.on_demand_feature_view import OnDemandFeatureView
 from feast.repo_config import RepoConfig
 from feast.saved_dataset import SavedDatasetStorage
 
 from runner.sql import quote
 from runner.warehouse.join.arrow_order import in_spine_order
-from runner.warehouse.join.arrow_retrieval_job import ArrowRetrievalJob, Request, joined, named
+from runner.warehouse.join.arrow_retrieval_job import (
+    ArrowRetrievalJob,
+    FeastAnswer,
+    Request,
+    joined,
+    named,
+)
 from runner.warehouse.join.join_parts import JoinSpine
 from runner.warehouse.join.packing import after, unpacked, unpacked_types
 from runner.warehouse.join.time_limits import AnswerColumn, refuse_impossible_times
@@ -27,17 +31,13 @@ from runner.warehouse.postgres.types import utc
 class PointInTimeRetrievalJob(ArrowRetrievalJob, PostgreSQLRetrievalJob):  # type: ignore[misc]
     """A retrieval from PostgreSQL."""
 
-    def __init__(
-        self,
-        request: Request,
-        config: RepoConfig,
-        *,
-        full_feature_names: bool = False,
-        on_demand_feature_views: list[OnDemandFeatureView] | None = None,
-        metadata: RetrievalMetadata | None = None,
-    ) -> None:
+    def __init__(self, request: Request, config: RepoConfig, answer: FeastAnswer) -> None:
         super().__init__(
-            request.query, config, full_feature_names, on_demand_feature_views, metadata
+            request.query,
+            config,
+            answer.full_feature_names,
+            answer.on_demand_feature_views,
+            answer.metadata,
         )
         self._request = request
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Generator, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import closing, contextmanager
-from typing import Any
+from typing import TypeVar
 
 import pyarrow as pa
 from adbc_driver_manager import Error as AdbcError
@@ -21,23 +21,25 @@ from runner.errors import RunnerError
 from runner.sql import quote
 from runner.warehouse.join.refusals import refusal_in
 from runner.warehouse.postgres.session_settings import READ_ONLY, READ_WRITE, settings_sql
+from runner.warehouse.postgres.store_config import PostgresStoreConfig
 
 # The size of one batch, and with it the memory a stream needs beside what its reader keeps.
 BATCH_BYTES = 2 * 2**20
 _BATCH_OPTION = "adbc.postgresql.batch_size_hint_bytes"
+_Result = TypeVar("_Result")
 
 
 class PostgresSession:
     """A session of one transaction; made by `connect`."""
 
-    def __init__(self, connection: Any, worker: ThreadPoolExecutor) -> None:
+    def __init__(self, connection: dbapi.Connection, worker: ThreadPoolExecutor) -> None:
         self._connection = connection
         self._worker = worker
 
     def upload(self, table: pa.Table, name: str) -> None:
         """Copy `table` into a new temporary table `name` and gather its statistics."""
 
-        def work(cursor: Any) -> None:
+        def work(cursor: dbapi.Cursor) -> None:
             cursor.adbc_ingest(name, table, mode="create", temporary=True)
             cursor.execute(f"analyze pg_temp.{quote(name)}")
             cursor.execute(READ_ONLY)
@@ -69,7 +71,7 @@ class PostgresSession:
         """Give a reader over the result of `query`; leaving early cancels the query."""
         what = "the point-in-time query failed"
 
-        def start() -> Any:
+        def start() -> pa.RecordBatchReader:
             cursor.adbc_statement.set_options(**{_BATCH_OPTION: str(BATCH_BYTES)})
             cursor.execute(query)
             return cursor.fetch_record_batch()
@@ -81,7 +83,7 @@ class PostgresSession:
                 yield pa.RecordBatchReader.from_batches(source.schema, batches)
 
     def _prefetched(
-        self, cursor: Any, source: Any, what: str
+        self, cursor: dbapi.Cursor, source: pa.RecordBatchReader, what: str
     ) -> Generator[pa.RecordBatch, None, None]:
         """Yield `source`'s batches; the next one is decoded while the caller has the last."""
         following = self._worker.submit(_next, source)
@@ -92,7 +94,7 @@ class PostgresSession:
         finally:
             _cancel(cursor, following)
 
-    def _wait(self, cursor: Any, future: Future[Any], what: str) -> Any:
+    def _wait(self, cursor: dbapi.Cursor, future: Future[_Result], what: str) -> _Result:
         # ADBC turns Ctrl-C into an error of the driver. Waiting for a thread keeps it what it is.
         try:
             with _failures(what):
@@ -102,14 +104,14 @@ class PostgresSession:
             raise
 
 
-def _cancel(cursor: Any, future: Future[Any]) -> None:
+def _cancel(cursor: dbapi.Cursor, future: Future[_Result]) -> None:
     """End the query of `cursor` and wait until nothing uses it any more."""
     while not future.done():
         cursor.adbc_cancel()  # again, should the first have come before the query
         wait([future], timeout=1)
 
 
-def _next(reader: Any) -> pa.RecordBatch | None:
+def _next(reader: pa.RecordBatchReader) -> pa.RecordBatch | None:
     try:
         return reader.read_next_batch()
     except StopIteration:
@@ -118,7 +120,7 @@ def _next(reader: Any) -> pa.RecordBatch | None:
 
 @contextmanager
 def connect(
-    config: Any, timeout: int | None = None, *, writes: bool = False
+    config: PostgresStoreConfig, timeout: int | None = None, *, writes: bool = False
 ) -> Iterator[PostgresSession]:
     """Open a session for Feast's PostgreSQL `config`.
 
@@ -139,7 +141,9 @@ def connect(
         yield PostgresSession(connection, worker)
 
 
-def opening(config: Any, timeout: int | None = None, *, writes: bool = False) -> tuple[str, str]:
+def opening(
+    config: PostgresStoreConfig, timeout: int | None = None, *, writes: bool = False
+) -> tuple[str, str]:
     """Return what begins each transaction of ours for `config`."""
     search_path = config.db_schema or "public"
     if search_path != "public":
@@ -153,7 +157,7 @@ def opening(config: Any, timeout: int | None = None, *, writes: bool = False) ->
     return READ_WRITE if writes else READ_ONLY, settings
 
 
-def conninfo(config: Any) -> str:
+def conninfo(config: PostgresStoreConfig) -> str:
     """Return libpq's connection string for `config`."""
     return make_conninfo(
         host=config.host,
@@ -180,10 +184,10 @@ def _unquoted(identifier: str) -> str:
 def _failures(what: str) -> Iterator[None]:
     try:
         yield
-    except (AdbcError, OSError, pa.ArrowException) as error:
-        if refused := refusal_in(error):
-            raise refused from error
+    except (AdbcError, OSError, pa.ArrowException) as err:
+        if refused := refusal_in(err):
+            raise refused from err
         raise RunnerError(
-            f"{what}: {str(error).partition('Query was:')[0].strip()}",
+            f"{what}: {str(err).partition('Query was:')[0].strip()}",
             hint="run `runner status` to see the servers, `job.to_sql()` to see the query",
-        ) from error
+        ) from err

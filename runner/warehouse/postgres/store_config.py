@@ -16,7 +16,7 @@ _OURS = ".postgres.offline_store.PointInTimePostgreSQLOfflineStore"
 class PostgresStoreConfig:
     """The keys of our PostgreSQL offline store that a session and the join go by.
 
-    The defaults are those of `PointInTimePostgreSQLOfflineStoreConfig`.
+    Those keys and their defaults are the same in `PointInTimePostgreSQLOfflineStoreConfig`.
     """
 
     host: str
