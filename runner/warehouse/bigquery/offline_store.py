@@ -29,7 +29,8 @@ from runner.warehouse.bigquery.pull import all_query, latest_query
 from runner.warehouse.bigquery.retrieval_job import PointInTimeBigQueryRetrievalJob, spine_limits
 from runner.warehouse.bigquery.session import BigQuerySession
 from runner.warehouse.bigquery.types import literal, utc
-from runner.warehouse.join.arrow_retrieval_job import FeastAnswer, Request, TimeRange
+from runner.warehouse.join.answer import Request
+from runner.warehouse.join.arrow_retrieval_job import FeastAnswer, TimeRange
 from runner.warehouse.join.feast_protocols import FeastSource
 from runner.warehouse.join.join_parts import EntityRows, JoinColumn, JoinSpine, JoinView
 from runner.warehouse.join.packing import Packs

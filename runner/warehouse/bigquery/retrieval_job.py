@@ -14,13 +14,9 @@ from runner.errors import RunnerError
 from runner.sql import quote_bigquery as quote
 from runner.warehouse.bigquery.session import BigQuerySession
 from runner.warehouse.bigquery.types import utc
+from runner.warehouse.join.answer import Request, joined
 from runner.warehouse.join.arrow_order import in_spine_order
-from runner.warehouse.join.arrow_retrieval_job import (
-    ArrowRetrievalJob,
-    FeastAnswer,
-    Request,
-    joined,
-)
+from runner.warehouse.join.arrow_retrieval_job import ArrowRetrievalJob, FeastAnswer
 from runner.warehouse.join.join_parts import JoinSpine
 
 

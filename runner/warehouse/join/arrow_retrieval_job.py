@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import cached_property
@@ -14,9 +14,8 @@ from feast.infra.offline_stores.offline_store import RetrievalJob, RetrievalMeta
 from feast.on_demand_feature_view import OnDemandFeatureView
 from feast.saved_dataset import ValidationReference
 
-from runner.warehouse.join.join_parts import EntityRows, JoinColumn, JoinView
-from runner.warehouse.join.packing import Packs
-from runner.warehouse.join.time_limits import AnswerColumn
+from runner.warehouse.join.answer import Request
+from runner.warehouse.join.join_parts import EntityRows
 
 # pandas' own integers and booleans have no null: an int64 column with one becomes float64, and
 # 2**53 + 1 becomes 2**53. Floats keep NumPy's type; there NULL and NaN are both NaN.
@@ -26,50 +25,6 @@ _PANDAS_TYPES = {
     pa.int32(): pd.Int32Dtype(),
     pa.int64(): pd.Int64Dtype(),
 }
-
-
-@dataclass(frozen=True)
-class Request:
-    """What to run and how to put its result together.
-
-    Attributes
-    ----------
-    query
-        Returns `row` (if any), then the columns of the answer.
-    columns
-        Those columns, without `row`, in the query's order; the query may call them otherwise.
-    row
-        The column that holds the spine row's number; None: the order means nothing.
-    upload
-        A temporary table to fill first: its name and rows.
-    beside
-        Columns that never left this process, to stand before those of the query, row by row.
-    packs
-        Of each column of the query without `row`, which of `columns` it holds; None: one each.
-    """
-
-    query: str
-    columns: tuple[AnswerColumn, ...]
-    row: str | None = None
-    upload: tuple[str, pa.Table] | None = None
-    beside: pa.Table | None = None
-    packs: Packs | None = None
-
-
-def answer_columns(rows: EntityRows) -> tuple[AnswerColumn, ...]:
-    """Return the columns of a join's answer: the spine's that it returns, then the features."""
-    given = [AnswerColumn(c.name, f"the spine: {c.name}") for c in rows.returned]
-    return (*given, *(column for view in rows.views for column in _features(view)))
-
-
-def _features(view: JoinView) -> Iterator[AnswerColumn]:
-    for feature in view.features:
-        yield AnswerColumn(feature.output, f"feature view {view.name}: {feature.column.name}")
-
-
-def pulled_columns(source: str, columns: Iterable[JoinColumn]) -> tuple[AnswerColumn, ...]:
-    """Return the columns of a pull from the data source called `source`."""
-    return tuple(AnswerColumn(column.name, f"{source}.{column.name}") for column in columns)
 
 
 class TimeRange(RetrievalMetadata):  # type: ignore[misc]  # Feast is untyped
@@ -143,21 +98,6 @@ class ArrowRetrievalJob(RetrievalJob):  # type: ignore[misc]  # Feast is untyped
     def to_sql(self) -> str:
         """Return the query. An uploaded DataFrame stands in it as a table that is gone."""
         return self._request.query
-
-
-def named(batches: Iterator[pa.RecordBatch], schema: pa.Schema) -> Iterator[pa.RecordBatch]:
-    """Return `batches` with the columns of `schema`, by position."""
-    return (pa.RecordBatch.from_arrays(batch.columns, schema=schema) for batch in batches)
-
-
-def joined(beside: pa.Table, batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-    """Return `batches`, each behind the rows of `beside` that belong to it."""
-    start = 0
-    for batch in batches:
-        own = beside.slice(start, batch.num_rows).combine_chunks()
-        start += batch.num_rows
-        columns = [*(column.chunk(0) for column in own.columns), *batch.columns]
-        yield pa.RecordBatch.from_arrays(columns, names=[*own.column_names, *batch.schema.names])
 
 
 def to_pandas(table: pa.Table) -> pd.DataFrame:

@@ -15,14 +15,8 @@ from feast.infra.registry.base_registry import BaseRegistry
 from feast.on_demand_feature_view import OnDemandFeatureView
 from feast.repo_config import RepoConfig
 
-from runner.warehouse.join.arrow_retrieval_job import (
-    ArrowRetrievalJob,
-    FeastAnswer,
-    Request,
-    TimeRange,
-    answer_columns,
-    pulled_columns,
-)
+from runner.warehouse.join.answer import Request, answer_columns, pulled_columns
+from runner.warehouse.join.arrow_retrieval_job import ArrowRetrievalJob, FeastAnswer, TimeRange
 from runner.warehouse.join.feast_protocols import FeastSource, FeastView
 from runner.warehouse.join.join_parts import EntityRows, JoinColumn, JoinSpine, JoinView
 from runner.warehouse.join.packing import Packs

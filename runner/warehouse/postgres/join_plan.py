@@ -1,23 +1,37 @@
-"""From Feast's objects to a plan of the join: PostgreSQL's columns, keys, strategy per view."""
+"""What PostgreSQL knows of a view: its columns, and what its indexes allow; without Feast."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 
 import psycopg
-from feast.infra.offline_stores.contrib.postgres_offline_store.postgres_source import (
-    PostgreSQLSource,
-)
 from psycopg.postgres import types as registry
 
 from runner import console
 from runner.errors import RunnerError
-from runner.warehouse.join.feast_protocols import FeastSource
 from runner.warehouse.join.join_parts import JoinColumn, JoinView
-from runner.warehouse.join.view_plan import strip_semicolon
 from runner.warehouse.postgres.indexes import index_advice, table_indexes
+from runner.warehouse.postgres.session import conninfo, opening
+from runner.warehouse.postgres.store_config import PostgresStoreConfig
 from runner.warehouse.postgres.types import column_of
+
+
+@contextmanager
+def describing(config: PostgresStoreConfig) -> Iterator[psycopg.Connection]:
+    """Connect in order to ask about columns and indexes; nothing is read or written."""
+    try:
+        connection = psycopg.connect(conninfo(config))
+    except psycopg.OperationalError as err:
+        raise RunnerError(
+            f"cannot reach PostgreSQL at {config.host}:{config.port}: {err}",
+            hint="run `runner up`, or set PGHOST and PGPORT to a server that is running",
+        ) from err
+    with connection:
+        for statement in opening(config):
+            connection.execute(statement.encode())
+        yield connection
 
 
 def describe(connection: psycopg.Connection, query: str, what: str) -> tuple[JoinColumn, ...]:
@@ -51,19 +65,6 @@ def _own_types(connection: psycopg.Connection, types: Iterable[int]) -> dict[int
         return {}
     query = "select oid::int8, format_type(oid, null) from pg_type where oid = any(%s)"
     return dict(connection.execute(query, [own]).fetchall())
-
-
-def source_of(data_source: FeastSource) -> str:
-    """Return what stands behind `from` for a PostgreSQLSource."""
-    if not isinstance(data_source, PostgreSQLSource):
-        raise RunnerError(
-            f"data source {data_source.name} is a {type(data_source).__name__}",
-            hint="build the definitions for this target: dbt parse --target local",
-        )
-    options = data_source._postgres_options  # Feast offers no other way to tell
-    if options._table:
-        return str(options._table)
-    return f"(\n{strip_semicolon(options._query)}\n)"
 
 
 def with_index(connection: psycopg.Connection, view: JoinView) -> JoinView:

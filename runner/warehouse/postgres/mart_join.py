@@ -7,24 +7,22 @@ rows, or none: Feast takes longer to import than they run.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 import pandas as pd
 import psycopg
 import pyarrow as pa
 
-from runner.errors import RunnerError
 from runner.project.manifest import EVENT_TIMESTAMP, FeatureMart, Relation, Spine
 from runner.sql import quote_table
-from runner.warehouse.join.arrow_order import BLOCK_ROWS, in_spine_order
 from runner.warehouse.join.join_parts import JoinFeature, JoinView
 from runner.warehouse.join.view_plan import SourceColumns
 from runner.warehouse.postgres.entity_rows import frame_rows, query_rows
-from runner.warehouse.postgres.join_plan import describe, with_index
-from runner.warehouse.postgres.join_sql import all_query, point_in_time_query
-from runner.warehouse.postgres.session import connect, conninfo
+from runner.warehouse.postgres.join_answer import in_order, join_request
+from runner.warehouse.postgres.join_plan import describe, describing, with_index
+from runner.warehouse.postgres.pull import all_query
+from runner.warehouse.postgres.session import connect
 from runner.warehouse.postgres.store_config import PostgresStoreConfig
 
 # Feast's names of the types that definitions are built with.
@@ -49,24 +47,22 @@ def join_frame(
 
     Each column is named `view__feature`.
     """
-    with _describing(config) as connection:
+    with describing(config) as connection:
         rows = frame_rows(frame, _views(connection, config, requested))
-    query = point_in_time_query(rows.spine, rows.views, rows.returned, BLOCK_ROWS)
-    with connect(config) as session:
-        if rows.upload:
-            name, uploaded = rows.upload
+    request = replace(join_request(rows), beside=None)
+    with connect(config, writes=request.upload is not None) as session:
+        if request.upload:
+            name, uploaded = request.upload
             session.upload(uploaded, name)
-        with session.read(query) as reader:
-            schema = reader.schema.remove(reader.schema.get_field_index(rows.spine.row))
-            ordered = list(in_spine_order(reader, rows.spine.row))
-    return pa.Table.from_batches(ordered, schema)
+        with session.read(request.query) as reader:
+            return in_order(request, reader, reader).read_all()
 
 
 def join_query(config: PostgresStoreConfig, spine_query: str, requested: MartFeatures) -> str:
     """Return the SQL of the join to the spine that `spine_query` selects; its tables must exist."""
-    with _describing(config) as connection:
+    with describing(config) as connection:
         rows = query_rows(connection, spine_query, _views(connection, config, requested))
-        query = point_in_time_query(rows.spine, rows.views, rows.returned, BLOCK_ROWS)
+        query = join_request(rows).query
         describe(connection, query, "the point-in-time query")
     return query
 
@@ -74,9 +70,9 @@ def join_query(config: PostgresStoreConfig, spine_query: str, requested: MartFea
 def labels_query(config: PostgresStoreConfig, spine: Spine, label: str) -> str:
     """Return the SQL that reads a label and `event_timestamp` of the spine, which must exist."""
     source = _source(spine)
-    with _describing(config) as connection:
+    with describing(config) as connection:
         columns = _columns(connection, spine, source)
-    return all_query(source, [columns.at(label), columns.at(EVENT_TIMESTAMP)], None)
+    return all_query(source, [columns.at(label), columns.at(EVENT_TIMESTAMP)], "true")
 
 
 def _views(
@@ -129,17 +125,3 @@ def _columns(connection: psycopg.Connection, relation: Relation, source: str) ->
 
 def _source(relation: Relation) -> str:
     return quote_table(relation.schema, relation.alias)
-
-
-@contextmanager
-def _describing(config: PostgresStoreConfig) -> Iterator[psycopg.Connection]:
-    """Connect in order to ask about columns and indexes; nothing is read or written."""
-    try:
-        connection = psycopg.connect(conninfo(config), autocommit=True)
-    except psycopg.OperationalError as err:
-        raise RunnerError(
-            f"cannot reach PostgreSQL at {config.host}:{config.port}: {err}",
-            hint="run `runner up`, or set PGHOST and PGPORT to a server that is running",
-        ) from err
-    with connection:
-        yield connection

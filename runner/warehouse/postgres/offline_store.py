@@ -24,6 +24,9 @@ from feast.infra.offline_stores.contrib.postgres_offline_store.postgres import (
     PostgreSQLOfflineStore,
     PostgreSQLOfflineStoreConfig,
 )
+from feast.infra.offline_stores.contrib.postgres_offline_store.postgres_source import (
+    PostgreSQLSource,
+)
 from feast.repo_config import RepoConfig
 from psycopg import sql
 from pydantic import model_validator
@@ -31,19 +34,19 @@ from pydantic import model_validator
 from runner.errors import RunnerError
 from runner.settings import load_settings
 from runner.sql import quote
-from runner.warehouse.join.arrow_order import BLOCK_ROWS
-from runner.warehouse.join.arrow_retrieval_job import FeastAnswer, Request, TimeRange
+from runner.warehouse.join.answer import Request
+from runner.warehouse.join.arrow_retrieval_job import FeastAnswer, TimeRange
 from runner.warehouse.join.feast_protocols import FeastSource
 from runner.warehouse.join.join_parts import EntityRows, JoinColumn, JoinSpine, JoinView
-from runner.warehouse.join.packing import Packs, after
+from runner.warehouse.join.packing import Packs
 from runner.warehouse.join.point_in_time_store import PointInTimeStore
 from runner.warehouse.join.store_request import PulledColumns, aware
+from runner.warehouse.join.view_plan import strip_semicolon
 from runner.warehouse.postgres.entity_rows import frame_rows, query_rows, range_query
-from runner.warehouse.postgres.join_plan import describe, source_of, with_index
-from runner.warehouse.postgres.join_sql import packed_features, point_in_time_query
+from runner.warehouse.postgres.join_answer import join_query
+from runner.warehouse.postgres.join_plan import describe, describing, with_index
 from runner.warehouse.postgres.pull import all_query, latest_query
 from runner.warehouse.postgres.retrieval_job import PointInTimeRetrievalJob, spine_limits
-from runner.warehouse.postgres.session import conninfo, opening
 from runner.warehouse.postgres.types import as_type_of
 
 _VARIABLES = {
@@ -105,17 +108,7 @@ class PointInTimePostgreSQLOfflineStore(PointInTimeStore, PostgreSQLOfflineStore
     @contextmanager
     def dialect(cls, config: RepoConfig) -> Iterator[PostgresDialect]:
         """Connect in order to ask about columns and indexes; nothing is read or written."""
-        store = config.offline_store
-        try:
-            connection = psycopg.connect(conninfo(store))
-        except psycopg.OperationalError as error:
-            raise RunnerError(
-                f"cannot reach PostgreSQL at {store.host}:{store.port}: {error}",
-                hint="run `runner up`, or set PGHOST and PGPORT to a server that is running",
-            ) from error
-        with connection:
-            for statement in opening(store):
-                connection.execute(statement.encode())
+        with describing(config.offline_store) as connection:
             yield PostgresDialect(config, connection)
 
 
@@ -128,7 +121,15 @@ class PostgresDialect:
 
     def source_of(self, data_source: FeastSource) -> str:
         """Return what stands behind `from`."""
-        return source_of(data_source)
+        if not isinstance(data_source, PostgreSQLSource):
+            raise RunnerError(
+                f"data source {data_source.name} is a {type(data_source).__name__}",
+                hint="build the definitions for this target: dbt parse --target local",
+            )
+        options = data_source._postgres_options  # Feast offers no other way to tell
+        if options._table:
+            return str(options._table)
+        return f"(\n{strip_semicolon(options._query)}\n)"
 
     def describe(self, query: str, what: str) -> tuple[JoinColumn, ...]:
         """Return the columns of `query`."""
@@ -152,9 +153,7 @@ class PostgresDialect:
 
     def join_query(self, rows: EntityRows) -> tuple[str, str | None, Packs | None]:
         """Return the join's SQL, its column of row numbers, and what it packs together."""
-        query = point_in_time_query(rows.spine, rows.views, rows.returned, BLOCK_ROWS)
-        packs = packed_features(rows.views, rows.returned)
-        return query, rows.spine.row, after(len(rows.returned), packs) if packs else None
+        return join_query(rows)
 
     def window(self, timestamp: JoinColumn, start: datetime | None, end: datetime | None) -> str:
         """Return the condition that `timestamp` is from `start` to `end`."""

@@ -13,17 +13,10 @@ from feast.repo_config import RepoConfig
 from feast.saved_dataset import SavedDatasetStorage
 
 from runner.sql import quote
-from runner.warehouse.join.arrow_order import in_spine_order
-from runner.warehouse.join.arrow_retrieval_job import (
-    ArrowRetrievalJob,
-    FeastAnswer,
-    Request,
-    joined,
-    named,
-)
+from runner.warehouse.join.answer import Request
+from runner.warehouse.join.arrow_retrieval_job import ArrowRetrievalJob, FeastAnswer
 from runner.warehouse.join.join_parts import JoinSpine
-from runner.warehouse.join.packing import after, unpacked, unpacked_types
-from runner.warehouse.join.time_limits import AnswerColumn, refuse_impossible_times
+from runner.warehouse.postgres.join_answer import in_order
 from runner.warehouse.postgres.session import connect
 from runner.warehouse.postgres.types import utc
 
@@ -53,25 +46,7 @@ class PointInTimeRetrievalJob(ArrowRetrievalJob, PostgreSQLRetrievalJob):  # typ
                 name, rows = upload
                 session.upload(rows, name)
             with session.read(self._request.query) as reader:
-                yield self._in_order(reader)
-
-    def _in_order(self, reader: pa.RecordBatchReader) -> pa.RecordBatchReader:
-        request = self._request
-        row = [] if request.row is None else [AnswerColumn(request.row, "")]
-        columns = [*row, *request.columns]
-        batches, types = self._counted(reader), reader.schema.types
-        if request.packs is not None:
-            packs = after(len(row), [request.packs])
-            batches, types = unpacked(batches, packs), unpacked_types(types, packs)
-        schema = pa.schema([(c.name, kind) for c, kind in zip(columns, types, strict=True)])
-        batches = named(refuse_impossible_times(batches, columns), schema)
-        if request.row is not None:
-            batches = in_spine_order(batches, request.row)
-            schema = schema.remove(0)
-        if request.beside is not None:
-            batches = joined(request.beside, batches)
-            schema = pa.schema([*request.beside.schema, *schema])
-        return pa.RecordBatchReader.from_batches(schema, batches)
+                yield in_order(self._request, reader, self._counted(reader))
 
     def _to_arrow_internal(self, timeout: int | None = None) -> pa.Table:
         with self.to_arrow_batches(timeout) as reader:
