@@ -1,16 +1,15 @@
 """What scikit-learn said of an estimator's arguments, kept so that it need not be asked again.
 
 Importing scikit-learn takes longer than everything else in `runner check`. Its verdict depends on
-the arguments and on the versions of the code that judges, and these are the key.
+the arguments and on the versions of the code that judges: these are the key, and `freshness` sees
+to our own.
 """
 
 from __future__ import annotations
 
 import hashlib
-import inspect
 import sys
 from importlib.metadata import PackageNotFoundError, version
-from pathlib import Path
 
 from runner.project.freshness import keep, kept
 from runner.recipes.arguments import argument_problems
@@ -52,9 +51,8 @@ def _key(recipe: Recipe) -> str:
     space = recipe.tuning.search_space if recipe.tuning else {}
     tried = [(name, each.kind, each.values) for name, each in space.items()]
     asked = repr((recipe.estimator.class_path, recipe.estimator.init_args, tried))
-    code = Path(inspect.getfile(argument_problems)).read_bytes()
     judges = repr((sys.version_info, [_version(name) for name in _DISTRIBUTIONS]))
-    return hashlib.sha256(b"\0".join((asked.encode(), judges.encode(), code))).hexdigest()
+    return hashlib.sha256(f"{asked}\0{judges}".encode()).hexdigest()
 
 
 def _version(name: str) -> str:

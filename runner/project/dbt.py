@@ -93,7 +93,7 @@ def run(
     events = follow(command, settings.root, {**settings.env, **DBT_SESSION}, progress, inherited)
     if events.exit_code:
         generated = _GENERATED.search("\n".join(events.errors))
-        if generated and (ours := settings.root / generated[0]).is_file():
+        if generated and freshness.is_generated(ours := settings.root / generated[0]):
             # An earlier version wrote references into it, and one leads nowhere now.
             ours.unlink()
             return run(settings, arguments, progress, inherited=inherited)

@@ -14,6 +14,7 @@ import os
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
+from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -85,9 +86,9 @@ def fingerprint(settings: Settings) -> str | None:
     digest = hashlib.sha256(repr((settings.target, str(settings.root), *_versions())).encode())
     names: set[str] = set()
     for path in (*_root_files(settings), *_files_below(folders)):
-        content = _content(path)
-        if path.parent.name == GENERATED and content.startswith(GENERATED_MARK.encode()):
+        if is_generated(path):
             continue
+        content = _content(path)
         named = [found[1].decode() for found in _NAMED_ENV_VAR.findall(content)]
         if len(named) != len(_ENV_VAR.findall(content)):
             return None
@@ -99,13 +100,21 @@ def fingerprint(settings: Settings) -> str | None:
     return digest.hexdigest()
 
 
+def is_generated(path: Path) -> bool:
+    """Return whether we wrote this file for dbt; it defines nothing that we read."""
+    return path.parent.name == GENERATED and _content(path).startswith(GENERATED_MARK.encode())
+
+
 def kept(settings: Settings, name: str) -> dict[str, Any]:
-    """Return what `keep` was given under `name`; nothing where there is none."""
+    """Return what `keep` was given under `name`; nothing where there is none, or of other code."""
     try:
         content = json.loads(_path(settings, name).read_bytes())
     except (OSError, ValueError):
         return {}
-    return content if isinstance(content, dict) else {}
+    if not isinstance(content, dict) or content.get("code") != code_digest():
+        return {}
+    found: dict[str, Any] = content["content"]
+    return found
 
 
 def keep(settings: Settings, name: str, content: Mapping[str, object]) -> None:
@@ -114,10 +123,20 @@ def keep(settings: Settings, name: str, content: Mapping[str, object]) -> None:
     new = path.with_name(f"{path.name}.{os.getpid()}.new")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        new.write_text(json.dumps(content), encoding="utf-8")
+        text = json.dumps({"code": code_digest(), "content": content})
+        new.write_text(text, encoding="utf-8")
         new.replace(path)
     except OSError:  # a read-only or full disk: the next command works it out again
         new.unlink(missing_ok=True)
+
+
+@cache
+def code_digest() -> str:
+    """Return a digest of our code that works out what is kept: an update works it out again."""
+    root = Path(__file__).parents[1]
+    folders = (root / name for name in ("lineage", "project", "recipes"))
+    files = sorted(path for folder in folders for path in folder.glob("*.py"))
+    return hashlib.sha256(b"\0".join(path.read_bytes() for path in files)).hexdigest()
 
 
 def _path(settings: Settings, name: str) -> Path:

@@ -11,6 +11,7 @@ from runner.commands.checking import recipe_errors
 from runner.commands.exposures import write_exposures
 from runner.errors import RunnerError
 from runner.project import dbt
+from runner.project.freshness import GENERATED_MARK
 from runner.project.manifest import load_manifest
 from runner.project.postgres_names import RESERVED
 from tests.e2e.conftest import Project, environment
@@ -156,9 +157,10 @@ def test_an_exposure_of_a_dbt_model_that_is_gone_or_disabled_stops_no_bare_dbt(p
     assert set(exposures) == {"exposure.shop.recipe_small", "exposure.shop.endpoint_small"}
 
 
-OLD_EXPOSURES = """
+OLD_EXPOSURES = f"""\
+{GENERATED_MARK} from recipes/ and MLflow's registry
 exposures:
-  - {name: recipe_x, type: ml, owner: {name: x}, depends_on: ["ref('nowhere')"]}
+  - {{name: recipe_x, type: ml, owner: {{name: x}}, depends_on: ["ref('nowhere')"]}}
 """
 
 
@@ -168,6 +170,18 @@ def test_an_exposure_of_an_earlier_version_whose_dbt_model_is_gone_is_removed(pr
     path.write_text(OLD_EXPOSURES)
     dbt.run(project.settings, ["parse"], lambda _: None)
     assert not path.exists()
+
+
+def test_a_file_that_somebody_else_wrote_there_is_not_removed(project):
+    path = project.root / "models/_generated/exposures.yml"
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(OLD_EXPOSURES.partition("\n")[2])
+    try:
+        with pytest.raises(RunnerError, match="nowhere"):
+            dbt.run(project.settings, ["parse"], lambda _: None)
+        assert path.exists()
+    finally:
+        path.unlink()
 
 
 def test_reserved_words_are_those_of_the_server(project):

@@ -315,6 +315,15 @@ def test_an_audit_after_materializing_finds_no_skew(project: OnlineProject) -> N
     }
 
 
+def test_an_audit_reads_features_whose_names_postgresql_would_cut(project: OnlineProject) -> None:
+    name = "orders_" + "of_the_last_thirty_days_" * 2
+    mart = project.mart("activity", {"user_id": "int64"}, {name: "int64"})
+    project.insert(mart, [1, _ago(1), _ago(1), 42])
+    _materialize(project)
+    found = _audit(project)[name]
+    assert (found.compared, _counts(found)) == (1, {})
+
+
 def test_an_audit_tells_mismatch_missing_extra_and_stale_apart(project: OnlineProject) -> None:
     mart = _activity(project)
     _materialize(project)

@@ -21,7 +21,13 @@ FILES = {
     "seeds/rates.csv": "a,b\n1,2\n",
     "dbt_packages/utils/macros/star.sql": "{% macro star() %}*{% endmacro %}",
 }
-ENV = {"PGHOST": "a", "SCALE": "1", "DBT_SCHEMA_PREFIX": "", "OTHER": "1"}
+ENV = {
+    "PGHOST": "a",
+    "SCALE": "1",
+    "DBT_SCHEMA_PREFIX": "",
+    "OTHER": "1",
+    "MLFLOW_TRACKING_URI": "sqlite:///nowhere.db",
+}
 
 
 @pytest.fixture

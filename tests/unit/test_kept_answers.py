@@ -9,6 +9,7 @@ from runner.commands.argument_verdicts import ArgumentVerdicts
 from runner.lineage import kept_lineage
 from runner.lineage.kept_lineage import KeptLineage
 from runner.lineage.lineage_graph import Lineage, LineageColumn
+from runner.project import freshness
 from runner.project.freshness import fingerprint
 from runner.recipes.arguments import argument_problems
 from runner.recipes.recipe import load_recipe
@@ -81,15 +82,9 @@ def test_a_verdict_is_scikit_learns_and_is_given_again_without_it(settings, reci
         raise AssertionError("asked again")
 
     expected = argument_problems(wrong)
-    monkeypatch.setattr(argument_verdicts, "argument_problems", _named_like(judge))
+    monkeypatch.setattr(argument_verdicts, "argument_problems", judge)
     assert ArgumentVerdicts(settings).problems(wrong) == expected
     assert ArgumentVerdicts(settings).problems(right) == []
-
-
-def _named_like(judge):
-    """Return `judge` as if it were written where the real one is: its file is part of the key."""
-    judge.__code__ = judge.__code__.replace(co_filename=argument_problems.__code__.co_filename)
-    return judge
 
 
 @pytest.mark.parametrize("other", ["{n_estimators: 10.0}", "{n_estimators: true}", WRONG, "{}"])
@@ -105,10 +100,19 @@ def test_another_scikit_learn_judges_anew(settings, recipe, monkeypatch):
     monkeypatch.setattr(
         argument_verdicts,
         "argument_problems",
-        _named_like(lambda one: asked.append(one) or []),
+        lambda one: asked.append(one) or [],
     )
     ArgumentVerdicts(settings).problems(recipe("{n_estimators: 10}"))
     assert len(asked) == 1
+
+
+def test_what_other_code_of_ours_worked_out_is_not_read(settings, recipe, monkeypatch):
+    ArgumentVerdicts(settings).problems(recipe(WRONG))
+    KeptLineage(settings, fingerprint(settings)).write(LINEAGE)
+    freshness.keep(settings, "parsed", {"project": "x"})
+    monkeypatch.setattr(freshness, "code_digest", lambda: "another")
+    for name in ("arguments", "lineage", "parsed"):
+        assert freshness.kept(settings, name) == {}
 
 
 def test_a_damaged_file_is_as_if_nothing_was_kept(settings, recipe):
