@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import NamedTuple
-from urllib.parse import unquote, urlsplit
+from urllib.parse import parse_qsl, unquote, urlsplit
 
 from runner.commands.checks import bigquery, machine, online_features, postgres, tools
 from runner.errors import RunnerError
@@ -144,7 +144,9 @@ def _secrets(settings: Settings) -> list[str]:
             found.add(value)
         elif name.endswith(("URL", "URI")):
             try:
-                password = urlsplit(value).password or ""
+                parts = urlsplit(value)
+                password = parts.password or ""
+                found |= {told for name, told in parse_qsl(parts.query) if name == "password"}
             except ValueError:  # no address: who knows where in it the password stands
                 password = value
             found |= {password, unquote(password)}

@@ -20,7 +20,7 @@ from typer.testing import CliRunner
 
 from runner import cli
 from runner.commands.checks import machine
-from runner.commands.doctor import Finding, diagnose
+from runner.commands.doctor import Finding, _secrets, diagnose
 from runner.errors import RunnerError
 from runner.project import dbt
 from runner.settings import PostgresAddress, Settings, read_settings
@@ -162,6 +162,12 @@ def test_a_refused_login_is_told_without_the_password(look: Diagnose) -> None:
     assert "refuses user nobody" in told
     assert "set PGUSER, PGPASSWORD" in hint
     assert "s3cret-word" not in str(found)
+
+
+def test_a_password_among_the_options_of_an_address_is_a_secret(tmp_path: Path) -> None:
+    url = "redis://127.0.0.1:6379/0?password=s3cret-word&db=1"
+    env = {"REDIS_URL": url, "MLFLOW_TRACKING_URI": "http://u:other@127.0.0.1"}
+    assert _secrets(Settings("local", tmp_path, env)) == ["s3cret-word", "other"]
 
 
 @pytest.mark.parametrize(
