@@ -105,16 +105,12 @@ def _recipes(root: Path) -> list[Recipe]:
     return found
 
 
-def _views(recipe: Recipe) -> list[str]:
-    return sorted({reference.partition(":")[0] for reference in recipe.features})
-
-
 def _exposures(
     recipe: Recipe, owner: str, champion: Mapping[str, object]
 ) -> list[dict[str, object]]:
     """Return the exposures of the ML model and of its endpoint."""
     name = re.sub(r"\W", "_", recipe.name)
-    file, marts = f"recipes/{recipe.path.name}", _views(recipe)
+    file, marts = f"recipes/{recipe.path.name}", recipe.feature_marts
     named = re.search(rf"\b{re.escape(recipe.label)}\b", recipe.description)
     predicts = "" if named else f"Predicts {recipe.label}."
     common = {"owner": {"name": owner or "unknown", **({"email": owner} if "@" in owner else {})}}
