@@ -22,17 +22,12 @@ def build_sql(settings: Settings, recipe: Recipe) -> tuple[Manifest, dict[str, B
     """
     with console.step("dbt: build spine and feature marts") as step:
         manifest = checked_manifest(settings, recipe, step.update)
-        marts = feature_marts(recipe)
+        marts = recipe.feature_marts
         billed = dbt.build(settings, [recipe.spine, *marts], step.update)
         manifest = load_manifest(settings.manifest_path)
         check_references(recipe, manifest)
         step.update(f"{recipe.spine}, {', '.join(marts)}")
     return manifest, billed
-
-
-def feature_marts(recipe: Recipe) -> list[str]:
-    """Return the names of the feature marts that the recipe's features stand in."""
-    return sorted({reference.partition(":")[0] for reference in recipe.features})
 
 
 def checked_manifest(settings: Settings, recipe: Recipe, progress: Progress) -> Manifest:

@@ -19,7 +19,6 @@ from typing import NotRequired, TypedDict
 import yaml
 
 from runner import console
-from runner.commands.built_sql import feature_marts
 from runner.errors import RunnerError
 from runner.project.freshness import GENERATED, GENERATED_MARK
 from runner.project.manifest import load_manifest
@@ -111,7 +110,7 @@ def _exposures(
 ) -> list[dict[str, object]]:
     """Return the exposures of the ML model and of its endpoint."""
     name = re.sub(r"\W", "_", recipe.name)
-    file, marts = f"recipes/{recipe.path.name}", feature_marts(recipe)
+    file, marts = f"recipes/{recipe.path.name}", recipe.feature_marts
     named = re.search(rf"\b{re.escape(recipe.label)}\b", recipe.description)
     predicts = "" if named else f"Predicts {recipe.label}."
     common = {"owner": {"name": owner or "unknown", **({"email": owner} if "@" in owner else {})}}

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Literal
 
 from runner import console
 from runner.bytes_billed import LEAST_BILLED, NOTHING_BILLED, Billed, over_limit
-from runner.commands.built_sql import checked_manifest, feature_marts
+from runner.commands.built_sql import checked_manifest
 from runner.errors import RunnerError
 from runner.feature_store.planned_queries import PlannedQueries, newest_query, open_queries
 from runner.feature_store.recipe_features import recipe_features
@@ -119,7 +119,7 @@ def plan(settings: Settings, path: Path) -> Plan:
     require_servers(settings)
     with console.step("dbt: compile spine and feature marts") as step:
         checked_manifest(settings, recipe, step.update)
-        selected = [recipe.spine, *feature_marts(recipe)]
+        selected = [recipe.spine, *recipe.feature_marts]
         models = up_to_date_models(settings, selected, step.update)
         manifest = load_manifest(settings.manifest_path)
         check_references(recipe, manifest)
@@ -188,7 +188,7 @@ class _Planner:
                 yield self._step("dbt tests", model.name, model.tested, partial(list, sql))
 
     def feast_steps(self, manifest: Manifest, recipe: Recipe) -> Iterator[PlanStep]:
-        marts = [manifest.marts[name] for name in feature_marts(recipe)]
+        marts = [manifest.marts[name] for name in recipe.feature_marts]
         yield self._split(manifest.spines[recipe.spine], recipe.label)
         yield self._join(manifest, recipe, marts)
         for mart in marts:

@@ -75,4 +75,4 @@ def _wrong(manifest: Manifest, names: Sequence[str]) -> RunnerError:
 def _recipe_views(path: Path) -> set[str]:
     from runner.recipes.recipe import load_recipe
 
-    return {reference.partition(":")[0] for reference in load_recipe(path).features}
+    return set(load_recipe(path).feature_marts)

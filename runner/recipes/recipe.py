@@ -180,6 +180,11 @@ class Recipe(Part):
         return self.path.stem
 
     @property
+    def feature_marts(self) -> list[str]:
+        """The names of the feature marts that its features are in."""
+        return sorted({reference.partition(":")[0] for reference in self.features})
+
+    @property
     def spine_slices(self) -> tuple[str, ...]:
         """The slices that are columns of the spine, not features."""
         return tuple(name for name in self.slices if ":" not in name)
