@@ -15,7 +15,7 @@ from runner.errors import RunnerError
 from runner.packaging.boosters import teach_skl2onnx
 from runner.packaging.served_model import served_model
 from runner.packaging.served_proof import TOLERANCE
-from runner.recipes.estimators import argument_problems
+from runner.recipes.arguments import argument_problems
 from runner.recipes.served_arguments import SERVED_VALUES
 from tests.modelling import make_recipe
 
