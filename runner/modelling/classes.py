@@ -10,7 +10,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from runner.modelling.folds import Fold, time_folds
-from runner.recipes.estimators import SCORERS
+from runner.recipes.estimators import BOOSTERS, SCORERS
 
 if TYPE_CHECKING:
     from runner.project.manifest import Spine
@@ -20,7 +20,6 @@ if TYPE_CHECKING:
 
 _OF_TWO = {"f1", "jaccard", "precision", "recall", "roc_auc"}
 Labels = npt.NDArray[np.generic]
-_SERVED_AS_ONNX_ONLY = ("lightgbm.", "xgboost.")
 PERIODS: Mapping[str, KeyPath] = {
     "training": ("split", "test"),
     "calibration": ("calibration", "period"),
@@ -148,7 +147,7 @@ def _refuse_uncalibrated(recipe: Recipe, parts: Mapping[str, Labels]) -> None:
         )
     if "calibration" not in parts:
         return
-    if len(classes) > 2 and recipe.estimator.class_path.startswith(_SERVED_AS_ONNX_ONLY):
+    if len(classes) > 2 and recipe.estimator.class_path.startswith(BOOSTERS):
         raise recipe.error(
             ("calibration",),
             f"label {recipe.label} has {len(classes)} classes; the calibration of a LightGBM or "

@@ -32,10 +32,10 @@ from runner.packaging.served_proof import (
     prove,
     prove_alone,
 )
+from runner.recipes.estimators import BOOSTERS
 
 Numbers = npt.NDArray[np.generic]
 _SAFE_MODULES = ("sklearn.", "numpy.", "scipy.")
-_BOOSTERS = ("lightgbm.", "xgboost.")
 
 
 @dataclass(frozen=True)
@@ -116,7 +116,7 @@ def trusted_types(pipeline: Pipeline) -> tuple[bytes, list[str]]:
             hint="simplify estimator.init_args, such as an early-stopping scorer, in the recipe",
         ) from err
     types = skops.io.get_untrusted_types(data=content)
-    safe = (*_SAFE_MODULES, *_BOOSTERS, "collections.OrderedDict")
+    safe = (*_SAFE_MODULES, *BOOSTERS, "collections.OrderedDict")
     foreign = [name for name in types if not name.startswith(safe)]
     if foreign:
         raise RunnerError(
@@ -128,7 +128,7 @@ def trusted_types(pipeline: Pipeline) -> tuple[bytes, list[str]]:
 
 def _skops(pipeline: Pipeline, rows: ProofRows, reason: str) -> ServedModel:
     content, types = trusted_types(pipeline)
-    boosters = [name for name in types if name.startswith(_BOOSTERS)]
+    boosters = [name for name in types if name.startswith(BOOSTERS)]
     if boosters:
         raise RunnerError(
             f"{boosters[-1]} cannot be served: {reason}",

@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from typing import Literal
 
 Task = Literal["classification", "regression"]
+BOOSTERS = ("lightgbm.", "xgboost.")
+"""How the names of estimators begin that are served as ONNX or not at all."""
 
 
 @dataclass(frozen=True)

@@ -181,7 +181,7 @@ class Recipe(Part):
 
     @property
     def feature_marts(self) -> list[str]:
-        """The names of the feature marts whose features it takes, sorted."""
+        """The names of the feature marts that its features are in."""
         return sorted({reference.partition(":")[0] for reference in self.features})
 
     @property

@@ -21,23 +21,13 @@ from runner.warehouse.join.join_parts import JoinFeature, JoinView
 from runner.warehouse.join.join_request import Request, answer_columns
 from runner.warehouse.join.packing import after
 from runner.warehouse.join.view_plan import SourceColumns
+from runner.warehouse.mart_snapshot import FEAST_TYPES
 from runner.warehouse.postgres.answer import read_answer
 from runner.warehouse.postgres.entity_rows import frame_rows, query_rows
 from runner.warehouse.postgres.join_plan import describe, planning, with_index
 from runner.warehouse.postgres.join_sql import packed_features, point_in_time_query
 from runner.warehouse.postgres.pull import all_query
 from runner.warehouse.postgres.store_config import PostgresStoreConfig
-
-# Feast's names of the types that definitions are built with.
-_DECLARED: Mapping[str, str] = {
-    "int64": "INT64",
-    "int32": "INT32",
-    "float64": "DOUBLE",
-    "float32": "FLOAT",
-    "string": "STRING",
-    "bool": "BOOL",
-    "timestamp": "UNIX_TIMESTAMP",
-}
 
 MartFeatures = Sequence[tuple[FeatureMart, Sequence[str]]]
 """Feature marts, and the names of the features to join of each."""
@@ -96,7 +86,7 @@ def _view(
     source = _source(mart)
     columns = _columns(connection, mart, source)
     created = mart.created_timestamp_column
-    declared = {feature.name: _DECLARED[feature.dtype] for feature in mart.features}
+    declared = {feature.name: FEAST_TYPES[feature.dtype] for feature in mart.features}
     planned = JoinView(
         name=mart.name,
         source=source,
