@@ -18,6 +18,7 @@ from typing import NotRequired, TypedDict
 
 import yaml
 
+from contract.serving_errors import ServingError
 from runner import console
 from runner.errors import RunnerError
 from runner.project.freshness import GENERATED, GENERATED_MARK
@@ -67,7 +68,13 @@ def write_exposures(settings: Settings) -> None:
     """Write the exposures of every recipe that can be read; nothing if they are as they were."""
     path = _model_path(settings.root) / GENERATED / "exposures.yml"
     recipes = _recipes(settings.root)
-    owners, champions = _owners(settings), _champions(settings, recipes)
+    owners = _owners(settings)
+    try:
+        champions = _champions(settings, recipes)
+    except (RunnerError, ServingError) as err:
+        # What called us is done already: a registry that is away must not make it fail.
+        console.warn(f"dbt's docs lack the champions: {err}")
+        champions = {}
     exposures: dict[str, dict[str, object]] = {}
     for recipe in recipes:
         champion = champions.get(recipe.registered_model_name, {})

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+from pathlib import Path
 
 import psutil
 from mlflow import MlflowClient
@@ -16,7 +17,7 @@ _CLOCK_SECONDS = 5  # a corrected clock moves the time at which a process is sai
 def this_process() -> dict[str, str]:
     """Return the tag that says which process records a run."""
     process = psutil.Process(os.getpid())
-    return {PROCESS: f"{socket.gethostname()} {process.pid} {process.create_time():.0f}"}
+    return {PROCESS: f"{_here()} {process.pid} {process.create_time():.0f}"}
 
 
 def end_dead_runs(client: MlflowClient) -> list[str]:
@@ -25,7 +26,7 @@ def end_dead_runs(client: MlflowClient) -> list[str]:
     Runs of other hosts, and those that another program began, are left alone.
     """
     experiments = [experiment.experiment_id for experiment in client.search_experiments()]
-    mine = f"attributes.status = 'RUNNING' and tags.{PROCESS} LIKE '{socket.gethostname()} %'"
+    mine = f"attributes.status = 'RUNNING' and tags.{PROCESS} LIKE '{_here()} %'"
     ended = []
     for run in client.search_runs(experiments, mine) if experiments else ():
         _, pid, began = run.data.tags[PROCESS].rsplit(" ", 2)
@@ -33,6 +34,15 @@ def end_dead_runs(client: MlflowClient) -> list[str]:
             client.set_terminated(run.info.run_id, "KILLED")
             ended.append(str(run.info.run_id))
     return ended
+
+
+def _here() -> str:
+    """Return where a process id means one process: containers may share their host's name."""
+    try:
+        namespace = Path("/proc/self/ns/pid").readlink().name
+    except OSError:  # not Linux: there are no namespaces
+        return socket.gethostname()
+    return f"{socket.gethostname()} {namespace}"
 
 
 def _is_running(pid: int, began: float) -> bool:

@@ -144,7 +144,7 @@ def stored_file(run: RunFacts, path: str) -> bytes:
         try:
             uri = f"{run.artifact_uri.rstrip('/')}/{path}"
             return Path(download_artifacts(artifact_uri=uri, dst_path=folder)).read_bytes()
-        except (MlflowException, OSError) as err:
+        except (MlflowException, OSError, ImportError) as err:  # a store whose client is missing
             raise no_artifact(run, path) from err
 
 

@@ -57,9 +57,9 @@ def moved(finished, folder):
     settings = project(folder)
     if not (folder / "mlruns").exists():
         put_mlflow_database(folder)
-    manifest = dataclasses.replace(finished.manifest, path=folder / "manifest.json")
-    pipeline = copy.deepcopy(finished.pipeline)
-    return dataclasses.replace(finished, settings=settings, manifest=manifest, pipeline=pipeline)
+    manifest = dataclasses.replace(finished.prepared.manifest, path=folder / "manifest.json")
+    pipeline = copy.deepcopy(finished.model.pipeline)
+    return changed(finished, settings=settings, manifest=manifest, pipeline=pipeline)
 
 
 @pytest.fixture
@@ -316,7 +316,10 @@ def test_a_number_of_another_type_is_compared(client, training, champion):
 
 def test_a_champion_whose_marts_dbt_cannot_build_is_not_replaced(client, training, champion):
     table = training.prepared.data.table.drop_columns(["activity__value"])
-    other = changed(training, data=dataclasses.replace(training.prepared.data, table=table))
+    # A build for PostgreSQL would ask it for the lock first; there is none here.
+    settings = dataclasses.replace(training.prepared.settings, target="cloud")
+    data = dataclasses.replace(training.prepared.data, table=table)
+    other = changed(training, data=data, settings=settings)
     comparison = compared(client, other, perfect(training))  # there is no dbt model `activity`
     assert "(version 1) cannot be compared: dbt build failed" in comparison.refusal
     assert comparison.version == "1"
