@@ -309,17 +309,17 @@ def materialize(
 
     Writes what changed since the last run, or every entity if dbt rebuilt the table (mode `full`).
     Removes entities that are no longer in the mart, and those whose newest row is older than the
-    view's ttl. Safe to repeat, to interrupt and to run twice at once. Feast and `feast serve` read
-    the result.
+    view's ttl. Without arguments, also removes views that are no longer in dbt. Safe to repeat, to
+    interrupt and to run twice at once. Feast and `feast serve` read the result.
     """
     from runner.commands.online_report import show_materialized
     from runner.commands.online_values import materialize as copy_marts
-    from runner.feature_store.selection import require_none_left_out
+    from runner.errors import CombinedError
 
-    settings = load_settings(target)
-    show_materialized(copy_marts(settings, chosen or [], full=full))
-    if not chosen:
-        require_none_left_out(settings)
+    reports, errors = copy_marts(load_settings(target), chosen or [], full=full)
+    show_materialized(reports)
+    if errors:
+        raise CombinedError(errors, hint=errors[0].hint)
 
 
 @app.command()

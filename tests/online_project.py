@@ -22,7 +22,8 @@ from feast.value_type import ValueType
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from runner.duration import format_duration
-from runner.online.materialize import ViewReport, materialize
+from runner.online.materialize import materialize
+from runner.online.view_report import ViewReport
 from runner.project.manifest import FeatureMart, Manifest, MartColumn, load_manifest
 from runner.settings import PostgresAddress, Settings
 from tests.instants import at

@@ -10,8 +10,8 @@ from runner import console
 
 if TYPE_CHECKING:
     from runner.online.audit import FeatureAudit
-    from runner.online.materialize import ViewReport
     from runner.online.reader import OnlineAnswer
+    from runner.online.view_report import ViewReport
 
 _KINDS = ("mismatch", "missing", "extra", "stale")
 _UNITS = ((86_400, "d"), (3_600, "h"), (60, "min"))
@@ -29,7 +29,7 @@ def show_materialized(reports: Sequence[ViewReport]) -> None:
 def _materialized(report: ViewReport) -> list[str]:
     return [
         report.view,
-        report.mode,
+        f"{report.mode}: {report.reason}" if report.reason else report.mode,
         f"{report.entities:,}",
         f"{report.written:,}",
         f"{report.removed:,}",

@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from runner import console
-from runner.feature_store.selection import select_marts
+from runner.errors import RunnerError
+from runner.feature_store.selection import require_none_left_out, select_marts
 from runner.project.manifest import load_manifest
 from runner.recipes.recipe import load_recipe
 from runner.recipes.references import check_references
@@ -16,30 +17,50 @@ from runner.settings import Settings
 
 if TYPE_CHECKING:
     from runner.online.audit import FeatureAudit
-    from runner.online.materialize import ViewReport
     from runner.online.reader import OnlineAnswer
+    from runner.online.view_report import ViewReport
 
 
-def materialize(settings: Settings, chosen: Sequence[str], *, full: bool) -> list[ViewReport]:
-    """Copy the newest values of the chosen feature marts to Redis; return what was done per view.
+def materialize(
+    settings: Settings, chosen: Sequence[str], *, full: bool
+) -> tuple[list[ViewReport], list[RunnerError]]:
+    """Copy the newest values of the chosen feature marts to Redis.
+
+    Returns what was done per view, and an error per view that could not be copied.
 
     Parameters
     ----------
     chosen
-        Names of feature marts and paths of recipes; empty: all that are online.
+        Names of feature marts and paths of recipes; empty: all that are online, and views that are
+        no longer online in dbt are removed.
     """
+    from runner.online.departed import remove_departed_views
     from runner.online.materialize import materialize as copy_marts
+    from runner.online.view_report import MaterializeError
 
     require_servers(settings)
+    if not chosen:
+        remove_departed_views(settings, load_manifest(settings.manifest_path), console.note)
     marts = select_marts(settings, chosen)
+    errors: list[RunnerError] = []
     with console.bar("materialize", None) as bar:
-        return copy_marts(
-            settings,
-            marts,
-            full=full,
-            progress=lambda _view, rows: bar.advance(rows),
-            note=console.note,
-        )
+        try:
+            reports = copy_marts(
+                settings,
+                marts,
+                full=full,
+                progress=lambda _view, rows: bar.advance(rows),
+                note=console.note,
+            )
+        except MaterializeError as err:
+            reports = list(err.reports)
+            errors += err.errors
+    if not chosen:
+        try:
+            require_none_left_out(settings)
+        except RunnerError as err:
+            errors.append(err)
+    return reports, errors
 
 
 def audit(settings: Settings, path: Path, entities: int) -> list[FeatureAudit]:

@@ -92,6 +92,17 @@ class KeyFormat:
         return tuple(values[: len(self.names)]) if at == end else None
 
 
+def is_entity_key(key: bytes, project: str) -> bool:
+    """Return whether `key` is a Redis key of `project`'s entities, whatever they are."""
+    (count,) = struct.unpack_from("<I", key.ljust(4, b"\xff"))
+    at = 4
+    for _ in range(2 * count):  # names, then values
+        if at + 8 > len(key):
+            return False
+        at += 8 + int.from_bytes(key[at + 4 : at + 8], "little")
+    return count > 0 and key[at:] == project.encode()
+
+
 def _encode_key(array: pa.Array, dtype: str) -> Fragments:
     if dtype == "string":
         return [string_key(value) for value in array.to_pylist()]

@@ -11,7 +11,7 @@ import os
 import threading
 import time
 import uuid
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from datetime import datetime
@@ -38,18 +38,18 @@ class Watermark:
     as_of
         The instant it materialized.
     horizon, identity
-        The `horizon` and `identity` of the mart's snapshot then.
+        The `horizon` and `identity` of the mart's snapshot then: what the next run rests on.
     entities
         How many entities the store holds.
     kept_newer
         How many values it left because they were newer than the mart's.
     definition
-        Digest of the view's features and types.
+        Digest of what the view says a row is.
     """
 
     as_of: datetime
     horizon: int
-    identity: str
+    identity: Mapping[str, str]
     entities: int
     kept_newer: int
     definition: str
@@ -62,12 +62,20 @@ class ViewState:
     ----------
     features
         Names of the features that runs have written, complete or not.
+    join_keys
+        The join keys they were written for, name → dtype; None: version 0.1 did not say.
     """
 
     def __init__(self, connection: OnlineConnection, project: str, view: str) -> None:
         self._client = connection.client
-        self._key = f"runner:materialize:{project}:{view}"
-        self.watermark, self.started, self.features = self._load()
+        self.view = view
+        self._key = f"{_prefix(project)}{view}"
+        raw = self._client.hgetall(self._key)
+        started, watermark = raw.get(b"started"), raw.get(b"watermark")
+        self.watermark = _parse(watermark) if watermark else None
+        self.started = datetime.fromisoformat(started.decode()) if started else None
+        self.features: set[str] = set(json.loads(raw.get(b"features", "[]")))
+        self.join_keys: dict[str, str] | None = json.loads(raw.get(b"join_keys", "null"))
 
     @property
     def is_dirty(self) -> bool:
@@ -79,10 +87,22 @@ class ViewState:
         known = [self.started, self.watermark.as_of if self.watermark else None]
         return max(filter(None, known), default=None)
 
-    def begin(self, as_of: datetime, features: Sequence[str]) -> None:
-        """Note that contents may from now on be of `as_of`, and have these features."""
-        written = json.dumps(list(features))
-        self._client.hset(self._key, mapping={"started": as_of.isoformat(), "features": written})
+    def begin(self, as_of: datetime, mart: FeatureMart) -> None:
+        """Note that contents may from now on be of `as_of`, and of these features and join keys."""
+        content = {
+            "started": as_of.isoformat(),
+            "features": json.dumps([column.name for column in mart.features]),
+            "join_keys": json.dumps(key_dtypes(mart)),
+        }
+        self._client.hset(self._key, mapping=content)
+
+    def distrust(self) -> None:
+        """Delete the watermark: the next run copies everything."""
+        self._client.hdel(self._key, "watermark")
+
+    def forget(self) -> None:
+        """Delete all that is known; the data must be gone."""
+        self._client.delete(self._key)
 
     def complete(self, watermark: Watermark, ttl: int | None) -> None:
         """Move the watermark; the data must be in."""
@@ -94,26 +114,46 @@ class ViewState:
                 pipe.expire(self._key, ttl)
             pipe.execute()
 
-    def _load(self) -> tuple[Watermark | None, datetime | None, set[str]]:
-        raw = self._client.hgetall(self._key)
-        started = raw.get(b"started")
-        watermark = raw.get(b"watermark")
-        return (
-            _parse(watermark) if watermark else None,
-            datetime.fromisoformat(started.decode()) if started else None,
-            set(json.loads(raw.get(b"features", "[]"))),
-        )
+
+def known_views(connection: OnlineConnection, project: str) -> list[str]:
+    """Return the views of which the online store has anything, as far as runs have noted it."""
+    prefix = _prefix(project).encode()
+    keys = {key for found in connection.scan(prefix, 1_000) for key in found}
+    names = {key.removeprefix(prefix).decode() for key in keys}
+    return sorted(name for name in names if ":" not in name)  # the leases of a project `lease`
+
+
+def _prefix(project: str) -> str:
+    return f"runner:materialize:{project}:"
+
+
+def key_dtypes(mart: FeatureMart) -> dict[str, str]:
+    """Return the dtype of each join key."""
+    return {key: mart.columns[key].dtype for key in mart.join_keys}
 
 
 def definition_digest(mart: FeatureMart) -> str:
-    """Return a digest of what a stored row consists of."""
-    meaning = [sorted(mart.join_keys), [[c.name, c.dtype] for c in mart.features]]
+    """Return a digest of what a stored row consists of, and of how it is chosen."""
+    meaning = [
+        sorted(key_dtypes(mart).items()),
+        [[c.name, c.dtype] for c in mart.features],
+        [mart.timestamp_field, mart.created_timestamp_column],
+    ]
     return hashlib.sha256(json.dumps(meaning).encode()).hexdigest()
 
 
 def _parse(content: bytes) -> Watermark:
     fields: dict[str, Any] = json.loads(content)
-    return Watermark(**{**fields, "as_of": datetime.fromisoformat(fields["as_of"])})
+    identity = fields["identity"]
+    return Watermark(
+        as_of=datetime.fromisoformat(fields["as_of"]),
+        horizon=fields["horizon"],
+        # Version 0.1 knew the table alone: nothing to go on from.
+        identity=identity if isinstance(identity, dict) else {},
+        entities=fields["entities"],
+        kept_newer=fields["kept_newer"],
+        definition=fields["definition"],
+    )
 
 
 class Lease:

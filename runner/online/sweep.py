@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping
 from datetime import datetime
 from typing import NamedTuple
 
 from contract.feast_format import field_hash
 from runner.online.connection import OnlineConnection, pack
-from runner.online.redis_encoding import stored_time
-from runner.online.state import Lease
+from runner.online.redis_encoding import KeyFormat, is_entity_key, stored_time
+from runner.online.state import Lease, ViewState, known_views
 from runner.online.writer import ViewWriter
 from runner.warehouse.mart_snapshot import MartSnapshot
 
@@ -34,18 +34,36 @@ def sweep(
     return removed
 
 
-def drop_features(
-    connection: OnlineConnection, lease: Lease, writer: ViewWriter, view: str, names: Sequence[str]
-) -> None:
-    """Remove features from every entity of the view, of whatever time.
+def remove_fields(
+    connection: OnlineConnection, lease: Lease, project: str, state: ViewState, fields: list[bytes]
+) -> int:
+    """Remove `fields` of a view from every entity, of whatever time; return from how many.
 
-    The view's time goes on for the others: whoever still reads these would take them for fresh.
+    Another view may have had the same 32-bit field. It is copied in full at its next run.
     """
-    fields = [field_hash(view, name) for name in names]
-    for found in connection.scan(writer.keys.prefix, _BATCH_KEYS):
+    removed = 0
+    for keys in _entity_keys(connection, project, state.join_keys):
         lease.renew()
-        keys = [key for key in found if writer.keys.decode(key) is not None]  # not other projects'
-        connection.ask([pack(b"HDEL", key, *fields) for key in keys], keys)
+        commands = [pack(b"HDEL", key, *fields) for key in keys]
+        removed += sum(map(bool, connection.ask(commands, keys)))
+    for name in known_views(connection, project):
+        other = ViewState(connection, project, name)
+        if name != state.view and any(field_hash(name, f) in fields for f in other.features):
+            other.distrust()
+    return removed
+
+
+def _entity_keys(
+    connection: OnlineConnection, project: str, join_keys: Mapping[str, str] | None
+) -> Iterator[list[bytes]]:
+    """Return the Redis keys of the project's entities with `join_keys`; None: with any."""
+    if join_keys is None:
+        for found in connection.scan(b"", _BATCH_KEYS):
+            yield [key for key in found if is_entity_key(key, project)]
+        return
+    keys = KeyFormat(project, join_keys)
+    for found in connection.scan(keys.prefix, _BATCH_KEYS):
+        yield [key for key in found if keys.decode(key) is not None]  # not other projects'
 
 
 class _Stored(NamedTuple):

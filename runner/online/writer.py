@@ -20,7 +20,7 @@ from runner.online.redis_encoding import (
     join_rows,
 )
 from runner.online.scripts import LOST, REMOVE
-from runner.online.state import Lease
+from runner.online.state import Lease, key_dtypes
 from runner.project.manifest import FeatureMart
 from runner.warehouse.mart_snapshot import CHANGED, EVENT_TIME
 
@@ -49,7 +49,7 @@ class ViewWriter:
         lease: Lease,
         gives_way_until: datetime | None,
     ) -> None:
-        self.keys = KeyFormat(project, {key: mart.columns[key].dtype for key in mart.join_keys})
+        self.keys = KeyFormat(project, key_dtypes(mart))
         self.unchanged = 0
         self._time = time_field(mart.name)
         self._framed_time = bulk(self._time)

@@ -6,7 +6,7 @@ what is here.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Any, Protocol
 
@@ -44,7 +44,8 @@ class MartSnapshot(Protocol):
     now
         The instant of the snapshot, by the warehouse's clock.
     identity
-        Changes when dbt builds the table anew; empty for what is not a table.
+        What a comparison with the rows of an earlier run rests on: a digest of each part, such as
+        `tables` and `columns`. Empty where nothing can be compared, as for a view.
     horizon
         A count that grows with every change of the table: whatever was counted before it is in
         the snapshot. Each warehouse counts in its own way.
@@ -54,7 +55,7 @@ class MartSnapshot(Protocol):
 
     mart: FeatureMart
     now: datetime
-    identity: str
+    identity: Mapping[str, str]
     horizon: int
     keys_at_once: int
 
@@ -97,6 +98,20 @@ def missing_table(mart: FeatureMart) -> RunnerError:
     return RunnerError(
         f"feature mart {mart.name}: no table {mart.schema}.{mart.alias} in {mart.database}",
         hint=f"run `dbt build --select +{mart.name}`",
+    )
+
+
+def missing_column(mart: FeatureMart, name: str, found: Sequence[str]) -> RunnerError:
+    """Return the error for a column that dbt's YAML has and the table, with `found`, has not."""
+    hint = f"add it to the SQL or take it out of the YAML, then `dbt build --select +{mart.name}`"
+    if name.lower() in found:
+        hint = (
+            f"PostgreSQL folds names without quotes: write {name.lower()} in the YAML, or quote "
+            "the name in the SQL and set `quote: true`"
+        )
+    return RunnerError(
+        f"{mart.file}: {mart.name}: its table has no column {name}; it has {', '.join(found)}",
+        hint=hint,
     )
 
 

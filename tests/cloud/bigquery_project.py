@@ -10,7 +10,8 @@ from typing import Any
 import redis
 from google.cloud import bigquery
 
-from runner.online.materialize import ViewReport, materialize
+from runner.online.materialize import materialize
+from runner.online.view_report import ViewReport
 from runner.project.manifest import FeatureMart
 from runner.settings import Settings
 from tests.instants import at

@@ -14,7 +14,8 @@ from feast.repo_config import load_repo_config
 from google.cloud import bigquery, bigquery_storage
 
 from runner.errors import RunnerError
-from runner.online.materialize import FULL, INCREMENTAL, SUPERSEDED, materialize
+from runner.online.materialize import materialize
+from runner.online.view_report import FULL, INCREMENTAL, SUPERSEDED
 from runner.project.manifest import FeatureMart
 from runner.warehouse.bigquery.estimates import BigQueryEstimates
 from runner.warehouse.bigquery.mart import _is_partitioned_by_day, planned_look_up

@@ -17,16 +17,12 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from runner.errors import RunnerError
-from runner.online.materialize import (
-    FULL,
-    INCREMENTAL,
-    SUPERSEDED,
-    _prefetched,
-    materialize,
-)
+from runner.online.materialize import materialize
+from runner.online.view_report import FULL, INCREMENTAL, SUPERSEDED
 from runner.project.manifest import FeatureMart, MartColumn
 from runner.settings import PostgresAddress
 from runner.warehouse.postgres.mart import open_postgres_mart
+from runner.warehouse.prefetch import prefetched
 from tests.instants import NOW, at
 from tests.online_project import OnlineProject, redis_key, serialized
 
@@ -230,7 +226,7 @@ def test_a_feature_that_dbt_has_no_more_is_removed(project: OnlineProject) -> No
     notes: list[str] = []
     materialize(project.settings, project.marts, as_of=NOW, note=notes.append)
     assert project.online() == project.expected() | theirs
-    assert notes == ["v: removed the values of b, which dbt has no more"]
+    assert notes == ["v: removed the values of b, no longer in dbt"]
 
 
 def test_full_removes_what_the_mart_never_had(project: OnlineProject, users: FeatureMart) -> None:
@@ -355,7 +351,7 @@ def test_ctrl_c_ends_a_long_query_at_once(project: OnlineProject, users: Feature
     assert main is not None
     interrupt = threading.Timer(0.5, signal.pthread_kill, [main, signal.SIGINT])
     with open_postgres_mart(project.settings.postgres, users) as snapshot:
-        slow = _prefetched(snapshot.batches("select pg_sleep(300)::text as slept"), snapshot.cancel)
+        slow = prefetched(snapshot.batches("select pg_sleep(300)::text as slept"), snapshot.cancel)
         interrupt.start()
         started = time.monotonic()
         with pytest.raises(KeyboardInterrupt):

@@ -388,6 +388,21 @@ def _runner(*arguments: str) -> Any:
     return CliRunner().invoke(app, list(arguments))
 
 
+def test_materialize_writes_what_it_can_and_names_the_views_that_fail(
+    project: OnlineProject,
+) -> None:
+    _activity(project)
+    for name in ("gone", "lost"):
+        project.mart(name, {"user_id": "int64"}, {"orders": "int64"})
+        project.sql.execute(f"drop table feature_mart.{name}".encode())
+    project.write_manifest()
+    done = _runner("materialize")
+    assert done.exit_code == 1
+    assert "feature mart gone: no table feature_mart.gone" in done.output
+    assert "feature mart lost: no table feature_mart.lost" in done.output
+    assert len(project.online()) == 7
+
+
 def test_the_commands_materialize_show_and_audit(project: OnlineProject) -> None:
     mart = _activity(project)
     project.write_manifest()

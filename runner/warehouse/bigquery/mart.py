@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import hashlib
+import json
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -54,7 +56,7 @@ class BigQueryMart:
             raise missing_table(mart)
         _check_declared_types(table, mart)
         is_table = table.table_type == "TABLE"
-        self.identity = f"{'.'.join(path)}/{_milliseconds(table.created)}" if is_table else ""
+        self.identity: Mapping[str, str] = _footing(table, path) if is_table else {}
         self.horizon = _milliseconds(self.now)
         self._source = BigQueryTable(mart, path, self.now if is_table else None)
         self._modified = _milliseconds(table.modified)
@@ -143,6 +145,17 @@ def planned_look_up(mart: FeatureMart, as_of: datetime) -> str:
     if not mart.join_keys:
         return any_sql(source, as_of)
     return existing_sql(source, as_of, no_keys_sql(mart))
+
+
+def _footing(table: bigquery.Table, path: tuple[str, str, str]) -> dict[str, str]:
+    """Return what a comparison of partitions rests on: the table's creation, and its columns.
+
+    A column that is renamed, added or dropped changes no partition's time, but names, or their
+    order.
+    """
+    columns = [(c.name, c.field_type, c.mode, c.default_value_expression) for c in table.schema]
+    schema = hashlib.sha256(json.dumps(columns).encode()).hexdigest()[:16]
+    return {"tables": f"{'.'.join(path)}/{_milliseconds(table.created)}", "columns": schema}
 
 
 def _check_declared_types(table: bigquery.Table, mart: FeatureMart) -> None:

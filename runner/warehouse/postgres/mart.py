@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 from typing import Any
@@ -13,13 +13,20 @@ from adbc_driver_manager import Error as AdbcError
 from adbc_driver_postgresql import dbapi
 from psycopg.conninfo import make_conninfo
 
+from runner.errors import RunnerError
 from runner.project.manifest import FeatureMart
 from runner.settings import PostgresAddress
 from runner.sql import quote, quote_table, text_postgres
 from runner.warehouse.join.join_parts import JoinColumn
 from runner.warehouse.join.refusals import refusal_in
 from runner.warehouse.join.time_limits import AnswerColumn, refuse_impossible_times
-from runner.warehouse.mart_snapshot import CHANGED, EVENT_TIME, FEAST_TYPES, missing_table
+from runner.warehouse.mart_snapshot import (
+    CHANGED,
+    EVENT_TIME,
+    FEAST_TYPES,
+    missing_column,
+    missing_table,
+)
 from runner.warehouse.postgres.indexes import TableIndexes, indexes_sql
 from runner.warehouse.postgres.newest_rows import (
     PostgresTable,
@@ -28,6 +35,7 @@ from runner.warehouse.postgres.newest_rows import (
     sample_sql,
 )
 from runner.warehouse.postgres.session_settings import settings_sql
+from runner.warehouse.postgres.table_footing import footing, footing_sql
 from runner.warehouse.postgres.types import exported
 
 _BATCH_BYTES = 512 << 10  # small, so that writing begins soon after reading
@@ -48,8 +56,7 @@ class PostgresMart:
         self._connection = connection
         self.mart = mart
         self.now: datetime = self._table("select transaction_timestamp() as now")["now"][0].as_py()
-        self._source = self._describe()
-        self.identity = self._source.identity
+        self._source, self.identity = self._describe()
         self.horizon = self._source.horizon
 
     def knows_changes_since(self, horizon: int) -> bool:
@@ -82,7 +89,7 @@ class PostgresMart:
 
     def batches(self, sql: str) -> Iterator[pa.RecordBatch]:
         """Return the result of `sql` bit by bit; the server sends as fast as we read."""
-        with self._connection.cursor() as cursor, _refusals():
+        with self._connection.cursor() as cursor, _failures(self.mart):
             cursor.adbc_statement.set_options(
                 **{"adbc.postgresql.batch_size_hint_bytes": str(_BATCH_BYTES)}
             )
@@ -95,24 +102,26 @@ class PostgresMart:
 
     def _table(self, sql: str, *, use_copy: bool = True) -> pa.Table:
         """Return the whole result of `sql`; `use_copy` False for what is not a query."""
-        with self._connection.cursor() as cursor, _refusals():
+        with self._connection.cursor() as cursor, _failures(self.mart):
             cursor.adbc_statement.set_options(**{"adbc.postgresql.use_copy": str(use_copy).lower()})
             cursor.execute(sql)
             return cursor.fetch_arrow_table()
 
-    def _describe(self) -> PostgresTable:
+    def _describe(self) -> tuple[PostgresTable, Mapping[str, str]]:
+        """Return the table, and what a comparison with its earlier rows rests on."""
         mart = self.mart
         found = self._table(_describe_sql(mart)).to_pylist()
         if not found:
             raise missing_table(mart)
         row = found[0]
-        is_table = row["kind"] in {"r", "p", "m"}
-        self._check_declared_types()
+        self._check_columns()
+        footed = self._table(footing_sql(quote_table(mart.schema, mart.alias), mart.columns))
+        [foot] = footed.to_pylist()
         indexes = self._indexes()
         times = {mart.timestamp_field, mart.created_timestamp_column}
-        return PostgresTable(
+        table = PostgresTable(
             mart=mart,
-            identity=f"{row['database']}/{row['oid']}" if is_table else "",
+            is_tracked=foot["is_tracked"],
             horizon=row["horizon"],
             key_order=indexes.key_order(mart.join_keys, mart.timestamp_field) or (),
             has_ties=not indexes.is_unique({*mart.join_keys, *filter(None, times)}),
@@ -120,18 +129,27 @@ class PostgresMart:
             rows=row["rows"],
             history=self._history(row["rows"]),
         )
+        return table, footing(foot) if table.is_tracked else {}
 
     def _indexes(self) -> TableIndexes:
         found = self._table(indexes_sql(quote_table(self.mart.schema, self.mart.alias)))
         return TableIndexes([(row["is_unique"], row["columns"]) for row in found.to_pylist()])
 
-    def _check_declared_types(self) -> None:
-        """Raise unless each feature can be what dbt's YAML says, as the point-in-time join does."""
-        found = self._table(_types_sql(self.mart)).to_pylist()
+    def _check_columns(self) -> None:
+        """Raise unless the table has every column, and each can be what dbt's YAML says."""
+        mart = self.mart
+        found = self._table(_types_sql(mart)).to_pylist()
         types = {row["name"]: JoinColumn(**row) for row in found}
-        for feature in self.mart.features:
-            if feature.name in types:
-                exported("", types[feature.name], FEAST_TYPES[feature.dtype])
+        for name in mart.columns:
+            if name not in types:
+                raise missing_column(mart, name, list(types))
+        for column in [*(mart.columns[key] for key in mart.join_keys), *mart.features]:
+            try:
+                exported("", types[column.name], FEAST_TYPES[column.dtype])
+            except RunnerError as err:
+                kind = "join key" if column.name in mart.join_keys else "feature"
+                what = f"{kind} {err.message.removeprefix('feature ')}"
+                raise RunnerError(f"{mart.file}: {mart.name}: {what}", hint=err.hint) from err
 
     def _history(self, rows: float) -> float | None:
         mart = self.mart
@@ -146,13 +164,17 @@ class PostgresMart:
 
 
 @contextmanager
-def _refusals() -> Iterator[None]:
+def _failures(mart: FeatureMart) -> Iterator[None]:
     try:
         yield
     except (AdbcError, OSError) as err:  # the latter while rows arrive
         if refused := refusal_in(err):
             raise refused from err
-        raise
+        reason = " ".join(str(err).partition("Query")[0].split())
+        raise RunnerError(
+            f"{mart.file}: {mart.name}: PostgreSQL refuses the query: {reason}",
+            hint=f"run `dbt build --select +{mart.name}`, and `runner status` to see the server",
+        ) from err
 
 
 @contextmanager
@@ -176,10 +198,7 @@ def _describe_sql(mart: FeatureMart) -> str:
     table = text_postgres(quote_table(mart.schema, mart.alias))
     return f"""
         select
-            class.relkind::text as kind,
-            class.oid::bigint as oid,
             class.reltuples::float8 as rows,
-            (select oid::bigint from pg_database where datname = current_database()) as database,
             pg_snapshot_xmin(pg_current_snapshot())::text::bigint as horizon
         from pg_class as class
         where class.oid = to_regclass({table})

@@ -40,8 +40,8 @@ class PostgresTable:
 
     Attributes
     ----------
-    identity
-        Changes when dbt builds the table anew; empty for what is not a table.
+    is_tracked
+        True where the versions of rows can be compared with those of an earlier run.
     horizon
         Transaction id below which every transaction had ended.
     key_order
@@ -57,7 +57,7 @@ class PostgresTable:
     """
 
     mart: FeatureMart
-    identity: str
+    is_tracked: bool
     horizon: int
     key_order: tuple[str, ...]
     has_ties: bool
@@ -120,7 +120,7 @@ def sample_sql(source: PostgresTable, size: int) -> str:
     outputs = [_output(mart, key) for key in mart.join_keys]
     present = " and ".join(f"source.{quote(key)} is not null" for key in mart.join_keys)
     chosen = ""
-    if source.identity and source.rows > 0:
+    if source.is_tracked and source.rows > 0:
         # Rows, not entities, are drawn: enough of them that repetitions do not matter.
         percent = 100 * min(1, 3 * size * max(source.history or 1, 1) / source.rows)
         chosen = f" tablesample bernoulli ({percent})"
@@ -167,7 +167,7 @@ def _newest(
             f"where {where}\norder by {', '.join(_newest_first(mart))}\nlimit 1"
         )
     # xmin is a system column: `source.*` does not carry it.
-    xmin = "" if not source.identity else ", source.xmin"
+    xmin = ", source.xmin" if source.is_tracked else ""
     return (
         f"select {', '.join(outputs)}\nfrom (\n"
         f"    select source.*{xmin} from {source.table} as source\n"
@@ -261,4 +261,5 @@ def _is_key(name: str, given: str, dtype: str) -> str:
     column = f"source.{quote(name)}"
     if dtype == "timestamp":  # Feast's keys hold whole seconds
         return f"{column} >= to_timestamp({given}) and {column} < to_timestamp({given} + 1)"
-    return f"{column} = {given}"
+    # An enum, a uuid and so on are declared as text.
+    return f"{column}{'::text' if dtype == 'string' else ''} = {given}"

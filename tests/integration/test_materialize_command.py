@@ -1,0 +1,133 @@
+"""`runner materialize` over a whole project: views that left dbt, views that fail."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from runner.commands.online_values import materialize
+from runner.errors import RunnerError
+from runner.online.materialize import materialize as copy_marts
+from runner.project.manifest import FeatureMart
+from runner.settings import PostgresAddress
+from tests.instants import at
+from tests.online_project import OnlineProject
+
+
+@pytest.fixture
+def project(tmp_path: Path, database: PostgresAddress, redis_url: str) -> Iterator[OnlineProject]:
+    made = OnlineProject(tmp_path, database, redis_url)
+    yield made
+    made.sql.close()
+
+
+@pytest.fixture
+def views(project: OnlineProject) -> list[FeatureMart]:
+    """Return two views of one entity, each with a row."""
+    for name in ("v", "w"):
+        mart = project.mart(name, {"id": "int64"}, {"x": "int64"})
+        project.insert(mart, [1, at(-3), at(-3), 7])
+    project.write_manifest()
+    return project.marts
+
+
+def _watermarks(project: OnlineProject) -> set[bytes]:
+    with project.redis() as client:
+        return set(client.keys("runner:materialize:*"))
+
+
+@pytest.mark.parametrize("departure", ["deleted", "renamed", "offline"])
+@pytest.mark.parametrize("is_old", [True, False])
+def test_a_view_that_left_dbt_leaves_the_online_store(
+    project: OnlineProject,
+    views: list[FeatureMart],
+    departure: str,
+    is_old: bool,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    copy_marts(project.settings, views, feast_project="another")
+    theirs = project.online()
+    materialize(project.settings, [], full=False)
+    if is_old:  # the previous version did not note the join keys
+        with project.redis() as client:
+            client.hdel("runner:materialize:shop:v", "join_keys")
+    left = views.pop(0)
+    if departure == "renamed":
+        project.sql.execute("alter table feature_mart.v rename to u")
+        views.append(dataclasses.replace(left, name="u", alias="u"))
+    if departure == "offline":
+        views.append(dataclasses.replace(left, online=False))
+    project.write_manifest()
+    views[:] = [mart for mart in views if mart.online]
+    capsys.readouterr()
+    materialize(project.settings, [], full=False)
+    assert project.online() == project.expected() | theirs
+    assert b"runner:materialize:shop:v" not in _watermarks(project)
+    assert b"runner:materialize:another:v" in _watermarks(project)
+    line = "v: removed from 1 entities; it is no longer online in dbt"
+    assert capsys.readouterr().err.count(line) == 1
+    materialize(project.settings, [], full=False)
+    assert line not in capsys.readouterr().err
+
+
+def test_views_that_are_named_leave_the_others_alone(
+    project: OnlineProject, views: list[FeatureMart]
+) -> None:
+    materialize(project.settings, [], full=False)
+    before = project.online()
+    del views[0]
+    project.write_manifest()
+    materialize(project.settings, ["w"], full=False)
+    assert project.online() == before
+
+
+def test_a_view_that_breaks_a_rule_keeps_its_values(
+    project: OnlineProject, views: list[FeatureMart]
+) -> None:
+    materialize(project.settings, [], full=False)
+    before = project.online()
+    path = project.settings.manifest_path
+    manifest = json.loads(path.read_text())
+    manifest["nodes"]["v"]["config"]["meta"]["ttl"] = "soon"
+    path.write_text(json.dumps(manifest))
+    reports, [error] = materialize(project.settings, [], full=False)
+    assert [report.view for report in reports] == ["w"]
+    assert "ttl" in error.message
+    assert project.online() == before
+
+
+def test_a_view_that_fails_in_the_warehouse_does_not_stop_the_others(
+    project: OnlineProject, views: list[FeatureMart]
+) -> None:
+    project.sql.execute("alter table feature_mart.v rename to base")
+    project.sql.execute(
+        "create view feature_mart.v as "
+        "select id, event_timestamp, created_at, x / (x - 7) as x from feature_mart.base"
+    )
+    missing = dataclasses.replace(views[0], name="u", alias="nothing")
+    views.insert(0, missing)
+    project.write_manifest()
+    reports, errors = materialize(project.settings, [], full=False)
+    assert [report.view for report in reports] == ["w"]
+    assert "feature_mart.u" in errors[0].message
+    assert "v: PostgreSQL refuses the query" in errors[1].message
+    assert "division by zero" in errors[1].message
+    del views[:2]
+    assert project.online() == project.expected()
+
+
+def test_features_that_share_a_field_are_refused_before_anything_is_written(
+    project: OnlineProject,
+) -> None:
+    twins = {"mean_orders_mobile_14d": "int64", "p95_carts_store_14d": "int64"}
+    mart = project.mart("user_activity", {"id": "int64"}, twins)
+    project.insert(mart, [1, at(-3), at(-3), 1, 2])
+    project.write_manifest()
+    for chosen in ([], ["user_activity"]):
+        with pytest.raises(RunnerError, match="share one field in Redis"):
+            materialize(project.settings, chosen, full=False)
+    assert project.online() == {}
