@@ -4,7 +4,6 @@ One recorded run serves all tests: it is registered again under a name for each.
 """
 
 import os
-import socket
 import subprocess
 
 import mlflow
@@ -153,7 +152,7 @@ def left_open(client, tag):
 
 
 def test_runs_of_processes_that_are_gone_are_ended_and_no_others(world):
-    client, host = world[1], socket.gethostname()
+    client, host = world[1], this_process()[PROCESS].rsplit(" ", 2)[0]
     with subprocess.Popen(["sleep", "60"]) as process:
         killed = left_open(
             client, f"{host} {process.pid} {psutil.Process(process.pid).create_time()}"
