@@ -169,7 +169,7 @@ class Batches:
                     _finish(loaded, batch)
                     if long:
                         await asyncio.sleep(0)
-        except Exception as err:  # each request raises it again, and the guard tells it
+        except Exception as err:  # each request raises it again, and the guard answers it
             late = isinstance(err, TimeoutError)
             told = too_late() if late else err
             for asked in batch:

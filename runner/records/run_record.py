@@ -103,7 +103,7 @@ class Training:
 
     @property
     def _raw_columns(self) -> dict[str, Any]:
-        """Feature → the raw columns it is computed from, and what could not be told of them."""
+        """Feature → the raw columns it is computed from, and what could not be resolved of them."""
         columns = {
             f.reference: self.prepared.columns.known(LineageColumn(f.mart.name, f.name))
             for f in self.prepared.features

@@ -48,7 +48,7 @@ class PostgresMart:
     """A feature mart over one read-only connection whose queries all see the same snapshot.
 
     Its horizon is the transaction id below which every transaction had ended: PostgreSQL's own row
-    versions tell what was written since, so that a late row or a correction is found whatever its
+    versions show what was written since, so that a late row or a correction is found whatever its
     timestamps say.
     """
 
@@ -62,7 +62,7 @@ class PostgresMart:
         self.horizon = self._source.horizon
 
     def knows_changes_since(self, horizon: int) -> bool:
-        """Tell whether the transaction ids since `horizon` can still be told apart."""
+        """Return whether the transaction ids since `horizon` are still distinct."""
         return 0 <= self.horizon - horizon < _HALF_OF_ALL_TRANSACTIONS
 
     def newest_rows(
