@@ -33,7 +33,7 @@ from runner.modelling.training_data import TrainingData
 from runner.packaging.served_version import load_version
 from runner.project import dbt
 from runner.project.manifest import EVENT_TIMESTAMP, Manifest, Spine
-from runner.records.aliases import CHAMPION, run_of, version_with
+from runner.records.registry import CHAMPION, run_of, version_with
 
 if TYPE_CHECKING:
     from runner.settings import Settings

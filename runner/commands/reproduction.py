@@ -62,13 +62,13 @@ def reproduce(settings: Settings, reference: str) -> Reproduction:
     require_servers(settings)
     let_threads_sleep()
     with console.step("mlflow: read what the run recorded") as step:
-        from runner.records import tracking
+        from runner.records import registry
         from runner.records.find_run import find_run
         from runner.records.recorded_run import read_run
         from runner.records.run_reader import open_reader
 
         run_id = find_run(open_reader(settings), reference).run_id
-        client = tracking.connect(settings)
+        client = registry.connect(settings)
         recorded = read_run(client, client.get_run(run_id))
         step.update(f"run {recorded.run_id}, {recorded.rows.num_rows:,} rows")
 
