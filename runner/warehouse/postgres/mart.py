@@ -35,6 +35,7 @@ from runner.warehouse.postgres.newest_rows import (
     sample_sql,
 )
 from runner.warehouse.postgres.session_settings import settings_sql
+from runner.warehouse.postgres.share_lock import is_lockable_sql, lock_sql
 from runner.warehouse.postgres.table_footing import footing, footing_sql
 from runner.warehouse.postgres.types import exported
 
@@ -186,10 +187,15 @@ def open_postgres_mart(address: PostgresAddress, mart: FeatureMart) -> Iterator[
     RunnerError
         If its table does not exist.
     """
+    table = quote_table(mart.schema, mart.alias)
     with dbapi.connect(make_conninfo("", **address.conninfo), autocommit=True) as connection:
-        with connection.cursor() as cursor:
+        with connection.cursor() as cursor, _failures(mart):
+            cursor.execute(is_lockable_sql(table))
+            [is_lockable] = cursor.fetchone() or [False]
             cursor.adbc_statement.set_options(**{"adbc.postgresql.use_copy": "false"})
             cursor.execute("begin isolation level repeatable read read only")
+            if is_lockable:
+                cursor.execute(lock_sql(table))
             cursor.execute(settings_sql())
         yield PostgresMart(connection, mart)
 
