@@ -42,12 +42,9 @@ class ChangingTable:
         Whether an index allows one row per entity and event time (in one table of those).
     """
 
-    def __init__(
-        self, project: OnlineProject, mart: FeatureMart, shape: str, row_of: st.SearchStrategy[Row]
-    ) -> None:
+    def __init__(self, project: OnlineProject, mart: FeatureMart, shape: str) -> None:
         self._project = project
         self._mart = mart
-        self._row_of = row_of
         self._key = list(mart.columns)[: len(mart.join_keys) + 1]
         self._names = (f"{mart.alias}_{n}" for n in count())
         self._spare = ""
@@ -73,9 +70,10 @@ class ChangingTable:
             "vacuumed": lambda: self._run("vacuum full {table}"),
             "rebuilt": self._rebuild,
             "updated": lambda: self._run("update {table} set f_int64 = 5 where f_bool"),
-            "swapped in": lambda: self._swap(draw),
+            "swapped": self._swap,
         }
-        name = draw(st.sampled_from(sorted(changes)))
+        often = ["unique index added or dropped", "swapped"]
+        name = draw(st.sampled_from([*sorted(changes), *often]))
         changes[name]()
         return str(name)
 
@@ -96,6 +94,8 @@ class ChangingTable:
             rows = self._one_per_time(rows)
         into = self._child if to_child and self.shape == INHERITED else self._mart.alias
         self._project.insert(self._mart, *rows, into=into)
+        if not self._spare:
+            self._keep_spare()
 
     def _run(self, statement: str, values: Sequence[Any] | None = None) -> list[tuple[Any, ...]]:
         table = f"feature_mart.{self._mart.alias}"
@@ -177,18 +177,22 @@ class ChangingTable:
         self._run(f"create table feature_mart.{new} partition of {table} for values {_AFTER}")
         self._child = new
 
-    def _swap(self, draw: Draw) -> None:
-        """Put a table in whose rows are older than the last run; at first, make such a table."""
-        if not self._spare:
-            self._spare = next(self._names)
-            self._run(f"create table feature_mart.{self._spare} (like {{table}})")
-            rows = self._one_per_time(draw(st.lists(self._row_of, max_size=4)))
-            at_time = len(self._key) - 1
-            rows = [row for row in rows if row[at_time] >= _BOUND]
-            self._project.insert(self._mart, *rows, into=self._spare)
-        elif self.shape == PLAIN:
+    def _keep_spare(self) -> None:
+        """Make a table of the same entities and times whose rows are older than the next run."""
+        self._spare = next(self._names)
+        columns = ", ".join(self._mart.columns)
+        others = columns.replace("f_int64", "f_int64 # 1")
+        self._run(f"create table feature_mart.{self._spare} (like {{table}})")
+        self._run(
+            f"insert into feature_mart.{self._spare} ({columns}) select {others} from {{table}} "
+            f"where event_timestamp >= '{_BOUND}'"
+        )
+
+    def _swap(self) -> None:
+        """Put that table in the place of ours, or of one of its parts."""
+        if self._spare and self.shape == PLAIN:
             self._swap_names()
-        else:
+        elif self._spare:
             self._swap_child()
 
     def _swap_names(self) -> None:

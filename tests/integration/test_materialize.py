@@ -540,8 +540,8 @@ def test_any_history_of_changes_ends_in_the_oracles_store(
         *[st.none() | _VALUES[column.dtype] for column in mart.features],
     )
     width = len(kinds) + 1
-    table = ChangingTable(project, mart, data.draw(st.sampled_from(SHAPES)), row_of)
-    if data.draw(st.integers(0, 3)):  # mostly: without the index every row is written each time
+    table = ChangingTable(project, mart, data.draw(st.sampled_from(SHAPES)))
+    if data.draw(st.integers(0, 2)):  # mostly: without the index every row is written each time
         table.turn_unique()
     for run in range(3):
         changes = [table.change(data.draw) for _ in range(data.draw(st.integers(0, 2)))]
