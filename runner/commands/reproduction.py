@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from runner import console
 from runner.commands.background_imports import let_threads_sleep
-from runner.commands.built_sql import build_sql
+from runner.commands.built_sql import build_sql, require_fit
 from runner.errors import RunnerError
 from runner.project import dbt
 from runner.project.manifest import Manifest, load_manifest
@@ -98,6 +98,7 @@ def _join_again(settings: Settings, recorded: RecordedRun) -> tuple[pa.Table | N
 
     recipe = recorded.recipe
     try:
+        require_fit(settings, recipe)
         manifest, _ = build_sql(settings, recipe)
         features = recipe_features(recipe, manifest)
         with console.step("feast: join features point-in-time") as step:

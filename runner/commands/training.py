@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from runner.commands.background_imports import importing
-from runner.commands.built_sql import build_sql
+from runner.commands.built_sql import build_sql, require_fit
 from runner.commands.exposures import write_exposures
 from runner.lineage.column_lineage import load_column_lineage
 from runner.recipes.recipe import load_recipe
@@ -68,9 +68,10 @@ def train(settings: Settings, path: Path) -> TrainingResult:
         be. Nothing is registered then.
     """
     now, recipe = datetime.now(UTC), load_recipe(path)
-    require_servers(settings)
-    require_tracking_server(settings)
     with importing(*_HEAVY, *(["runner.modelling.study"] if recipe.tuning else [])):
+        require_fit(settings, recipe)
+        require_servers(settings)
+        require_tracking_server(settings)
         manifest, billed = build_sql(settings, recipe)
         columns = load_column_lineage(manifest.path)  # now: another dbt may write it later
 
