@@ -161,8 +161,12 @@ def _judge(
         "champion_difference_high": difference.high,
         "n_champion_rows": float(len(y)),
     }
-    refusal = "" if difference.low > 0 else f"{said}: not better by more than noise"
-    return Comparison(version, refusal, metrics)
+    if difference.low > 0:
+        return Comparison(version, "", metrics, "better")
+    if difference.high < 0:
+        return Comparison(version, f"{said}: worse by more than noise", metrics, "worse")
+    refusal = f"{said}: not better by more than noise"
+    return Comparison(version, refusal, metrics, "no clear difference")
 
 
 def _signed(difference: Interval) -> str:

@@ -189,9 +189,10 @@ class Training:
     @property
     def verdict(self) -> dict[str, str]:
         """The gate's verdict as tags of the run and of the model version."""
+        compared = self.model.comparison.tags
         if not self.refusals:
-            return {"gate": "passed"}
-        return {"gate": "refused", "gate_reason": "; ".join(self.refusals)}
+            return {"gate": "passed", **compared}
+        return {"gate": "refused", "gate_reason": "; ".join(self.refusals), **compared}
 
     @property
     def refusals(self) -> tuple[str, ...]:

@@ -248,6 +248,7 @@ def test_the_same_model_again_becomes_the_challenger(client, training, champion,
     run_id, version = registered(client, again, tmp_path / "again")
     [refusal] = tracking.award(client, again, version)
     assert "not better by more than noise" in refusal
+    assert again.model.comparison.summary == "version 1: no clear difference"
     assert client.get_model_version("m", version).tags["gate_reason"] == refusal
     assert aliases(client) == {"champion": "1", "challenger": "2"}
     assert client.get_run(run_id).data.params["bootstrap_seed"] == "0"
@@ -260,6 +261,20 @@ def test_a_better_model_becomes_the_champion(client, training, champion, tmp_pat
     _, version = registered(client, better, tmp_path / "again")
     assert tracking.award(client, better, version) == ()
     assert aliases(client) == {"champion": "2"}
+    assert client.get_model_version("m", version).tags["champion_comparison"] == "better"
+
+
+def test_a_challenger_that_is_clearly_worse_is_called_worse(client, training, champion, tmp_path):
+    y = training.prepared.data.test.y
+    wrong = Predictions(1 - y, np.column_stack([y, 1 - y]).astype(np.float32))
+    worse = changed(training, comparison=compared(client, training, wrong))
+    assert worse.model.comparison.summary == "version 1: worse"
+    (tmp_path / "again").mkdir()
+    run_id, version = registered(client, worse, tmp_path / "again")
+    [refusal] = tracking.award(client, worse, version)
+    assert refusal.endswith("test rows: worse by more than noise")
+    for tags in (client.get_run(run_id).data.tags, client.get_model_version("m", version).tags):
+        assert tags["champion_comparison"] == "worse"
 
 
 def test_a_champion_whose_files_changed_is_not_loaded_and_not_replaced(client, training, champion):
