@@ -110,19 +110,11 @@ class Training:
 
     @property
     def _raw_columns(self) -> dict[str, Any]:
-<<<<<<< HEAD
-        """Feature → the raw columns it is computed from, and what could not be resolved of them."""
-        columns = {
-            f.reference: self.prepared.columns.known(LineageColumn(f.mart.name, f.name))
-            for f in self.prepared.features
-        }
-=======
-        """Model input → the raw columns it is computed from, and what could not be told of them."""
+        """Model input → the raw columns it is computed from, and what is unresolved."""
         spine = self.prepared.spine.name
         columns = {f.reference: LineageColumn(f.mart.name, f.name) for f in self.prepared.features}
         columns |= {g.reference: LineageColumn(spine, g.column) for g in self.prepared.request}
         columns = {name: self.prepared.columns.known(each) for name, each in columns.items()}
->>>>>>> h-inputs
         gaps: dict[str, str] = {}
         for column in columns.values():
             gaps |= self.prepared.columns.gaps(column)
