@@ -104,7 +104,7 @@ def _join_again(settings: Settings, recorded: RecordedRun) -> tuple[pa.Table | N
             store = open_store(settings)
             apply_views(store, manifest)
             spine = manifest.spines[recipe.spine]
-            table = training_table(store, spine, features, recipe.label, recipe.spine_slices)
+            table = training_table(store, recipe, spine, features)
             step.update(f"{table.num_rows:,} rows × {len(features)} features")
     except RunnerError as err:
         return None, " ".join(err.message.split())
@@ -132,7 +132,7 @@ def _fit_again(recorded: RecordedRun) -> dict[str, float]:
     recipe = recorded.recipe
     with console.step(fitting(recipe)) as step:
         # That the embargo is no shorter than the label window was checked then.
-        data = split_rows(recipe, recorded.rows, recorded.features, label_window=timedelta(0))
+        data = split_rows(recipe, recorded.rows, recorded.inputs, label_window=timedelta(0))
         pipeline = fit_model(recipe, data)
         step.update(f"{len(data.train.y):,} recorded training rows")
     with console.step("evaluate on held-out rows"):

@@ -37,7 +37,7 @@ from runner.records.trial_runs import record_trials
 from runner.servers.tracking_server import require_tracking_server
 
 if TYPE_CHECKING:
-    from runner.feature_store.store import RecipeFeature
+    from runner.modelling.model_inputs import InputColumn
     from runner.project.manifest import Spine
     from runner.recipes.recipe import Recipe
     from runner.settings import Settings
@@ -68,9 +68,10 @@ def connect(settings: Settings) -> MlflowClient:
 
 
 def refuse_other_interface(client: MlflowClient, recipe: Recipe, spine: Spine) -> None:
-    """Raise if the recipe's model name is registered for another task, label or entity keys.
+    """Raise if the recipe's model name is registered for another task, label, keys or inputs.
 
-    Its callers send these keys and read this label; a new version must not break them.
+    Its callers send these keys and request inputs and read this label; a new version must not break
+    them.
 
     Raises
     ------
@@ -182,7 +183,9 @@ def promote(client: MlflowClient, name: str, version: str) -> None:
 
 def _interface(recipe: Recipe, spine: Spine) -> str:
     keys = ", ".join(f"{key} {spine.columns[key].dtype}" for key in sorted(spine.join_keys))
-    return f"{recipe.task} of {recipe.label} by {keys}"
+    given = (f"{name} {spine.columns[name].dtype}" for name in sorted(recipe.request))
+    sent = f" with {', '.join(given)}" if recipe.request else ""
+    return f"{recipe.task} of {recipe.label} by {keys or 'no entity'}{sent}"
 
 
 def require_model(client: MlflowClient, name: str) -> None:
@@ -253,7 +256,7 @@ def _log_pipeline(run_id: str, training: Training) -> None:
             name="model",
             serialization_format="skops",
             skops_trusted_types=trusted,
-            signature=_signature(training.prepared.features, predicted.outputs),
+            signature=_signature(training.prepared.inputs, predicted.outputs),
             input_example=X.astype({name: "float64" for name in X if X[name].dtype != object}),
             pip_requirements=training.pip_requirements,
         )
@@ -266,14 +269,14 @@ _SIGNATURE_TYPES = {
 }
 
 
-def _signature(features: Sequence[RecipeFeature], outputs: Schema) -> ModelSignature:
+def _signature(inputs: Sequence[InputColumn], outputs: Schema) -> ModelSignature:
     """Return a signature that takes features as pandas and SQL hand them out, missing or not.
 
     MLflow converts no int64, Int64 or bool to double, so whole numbers and flags are of any type;
     the pipeline makes them numbers.
     """
     columns = [
-        ColSpec(_SIGNATURE_TYPES.get(feature.dtype, AnyType()), feature.column, required=False)
-        for feature in features
+        ColSpec(_SIGNATURE_TYPES.get(column.dtype, AnyType()), column.column, required=False)
+        for column in inputs
     ]
     return ModelSignature(Schema(columns), outputs)

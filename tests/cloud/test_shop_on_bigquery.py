@@ -269,7 +269,7 @@ def _training_rows(built: Built, target: str) -> pa.Table:
     store = open_store(load_settings(target, root))
     apply_recipe(store, manifest, recipe)
     features = recipe_features(recipe, manifest)
-    return training_table(store, manifest.spines[recipe.spine], features, recipe.label)
+    return training_table(store, recipe, manifest.spines[recipe.spine], features)
 
 
 @pytest.fixture(scope="module")

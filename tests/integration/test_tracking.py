@@ -179,7 +179,7 @@ def test_what_a_run_recorded_is_read_back(client, training, folder):
     assert recorded.recipe.dump() == training.recipe.dump()
     assert table_digest(recorded.rows) == recorded.tags["dataset_sha256"]
     assert recorded.scores["test_roc_auc"] == training.model.evaluation.test["roc_auc"]
-    assert [f.column for f in recorded.features] == [f.column for f in FEATURES]
+    assert [f.column for f in recorded.inputs] == [f.column for f in FEATURES]
     assert recorded.environment["python"] == recorded.tags["python_version"]
 
 
