@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime
+from functools import partial
 from typing import Any
 
 import pyarrow as pa
@@ -37,6 +38,7 @@ from runner.warehouse.postgres.newest_rows import (
 from runner.warehouse.postgres.session_settings import settings_sql
 from runner.warehouse.postgres.table_footing import footing, footing_sql
 from runner.warehouse.postgres.types import exported
+from runner.warehouse.prefetch import in_thread
 
 _BATCH_BYTES = 512 << 10  # small, so that writing begins soon after reading
 _HALF_OF_ALL_TRANSACTIONS = 2**31
@@ -104,8 +106,7 @@ class PostgresMart:
         """Return the whole result of `sql`; `use_copy` False for what is not a query."""
         with self._connection.cursor() as cursor, _failures(self.mart):
             cursor.adbc_statement.set_options(**{"adbc.postgresql.use_copy": str(use_copy).lower()})
-            cursor.execute(sql)
-            return cursor.fetch_arrow_table()
+            return in_thread(lambda: _whole(cursor, sql), cursor.adbc_cancel)
 
     def _describe(self) -> tuple[PostgresTable, Mapping[str, str]]:
         """Return the table, and what a comparison with its earlier rows rests on."""
@@ -163,6 +164,11 @@ class PostgresMart:
         return rows / max(entities, 1)
 
 
+def _whole(cursor: dbapi.Cursor, sql: str) -> pa.Table:
+    cursor.execute(sql)
+    return cursor.fetch_arrow_table()
+
+
 @contextmanager
 def _failures(mart: FeatureMart) -> Iterator[None]:
     try:
@@ -189,8 +195,8 @@ def open_postgres_mart(address: PostgresAddress, mart: FeatureMart) -> Iterator[
     with dbapi.connect(make_conninfo("", **address.conninfo), autocommit=True) as connection:
         with connection.cursor() as cursor:
             cursor.adbc_statement.set_options(**{"adbc.postgresql.use_copy": "false"})
-            cursor.execute("begin isolation level repeatable read read only")
-            cursor.execute(settings_sql())
+            for statement in ("begin isolation level repeatable read read only", settings_sql()):
+                in_thread(partial(cursor.execute, statement), cursor.adbc_cancel)
         yield PostgresMart(connection, mart)
 
 
