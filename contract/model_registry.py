@@ -127,7 +127,7 @@ def open_source(model_uri: str, tracking_uri: str, env: Mapping[str, str]) -> So
 
 
 class FolderSource:
-    """A bundle in a folder; its digest stands in for a version."""
+    """A bundle in a folder; its digest serves as the version."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder

@@ -224,7 +224,7 @@ class _Planner:
             "join",
             spine.name,
             reads,
-            lambda: [self.queries.join_query(spine, features, recipe.label)],
+            lambda: [self.queries.join_query(recipe, spine, features)],
             fills=spine.path,  # as many rows come out as the spine has
         )
 

@@ -76,11 +76,11 @@ def train(settings: Settings, path: Path) -> TrainingResult:
         columns = load_column_lineage(manifest.path)  # now: another dbt may write it later
 
     from runner.commands.training_acts import BuiltProject, fit_and_judge, prepare, record
-    from runner.records import tracking
+    from runner.records import registry
     from runner.records.dead_runs import end_dead_runs
     from runner.records.run_record import Training
 
-    client = tracking.connect(settings)
+    client = registry.connect(settings)
     end_dead_runs(client)
     built = BuiltProject(manifest, columns, billed)
     prepared, store = prepare(settings, recipe, built, client, now)
