@@ -73,7 +73,7 @@ class _ModelMetrics:
         # A view's features share one age: it is taken at the view's first feature.
         first_at: dict[str, int] = {}
         for position, feature in enumerate(self.features):
-            first_at.setdefault(feature.view, position)
+            first_at.setdefault(feature.projection, position)
         self.ages = [(view, at, Histogram(_AGE)) for view, at in first_at.items()]
         self.classes: Counter[str] = Counter()
         self.probabilities = [(name, Histogram(_SHARE)) for name in loaded.class_names]

@@ -23,6 +23,7 @@ from pydantic import (
 
 from runner.errors import RunnerError
 from runner.recipes.estimators import ESTIMATORS, SCORERS, Task
+from runner.recipes.feature_reference import FeatureReference
 from runner.recipes.part import Duration, Identifier, Name, Part, PositiveDuration
 from runner.recipes.probabilities import Calibration, DecisionThreshold
 from runner.recipes.problems import problems_of, refuse
@@ -125,7 +126,8 @@ class Recipe(Part):
         Field(strict=False),
     ]
     """Feast references: `view:feature`, or `view:*` for every feature of a feature mart. The mart's
-    join keys must be among the spine's. May be `[]` where there is a `request`."""
+    join keys must be among the spine's; `view[role]:feature` names the role that the spine has its
+    entity in. May be `[]` where there is a `request`."""
     split: Split
     """How rows are divided by time. A duration is a whole number and `s`, `m`, `h` or `d`."""
     preprocessing: Preprocessing = Preprocessing()
@@ -186,7 +188,7 @@ class Recipe(Part):
     @property
     def feature_marts(self) -> list[str]:
         """The names of the feature marts that its features are in."""
-        return sorted({reference.partition(":")[0] for reference in self.features})
+        return sorted({FeatureReference.parse(text).view for text in self.features})
 
     @property
     def spine_columns(self) -> tuple[str, ...]:
