@@ -34,7 +34,7 @@ from runner.modelling.training_data import TrainingData
 from runner.packaging.served_version import load_version
 from runner.project import dbt
 from runner.project.manifest import EVENT_TIMESTAMP, Manifest, Spine
-from runner.records.aliases import CHAMPION, run_of, version_with
+from runner.records.registry import CHAMPION, run_of, version_with
 
 if TYPE_CHECKING:
     from runner.settings import Settings
@@ -163,8 +163,12 @@ def _judge(
         "champion_difference_high": difference.high,
         "n_champion_rows": float(len(y)),
     }
-    refusal = "" if difference.low > 0 else f"{said}: not better by more than noise"
-    return Comparison(version, refusal, metrics)
+    if difference.low > 0:
+        return Comparison(version, "", metrics, "better")
+    if difference.high < 0:
+        return Comparison(version, f"{said}: worse by more than noise", metrics, "worse")
+    refusal = f"{said}: not better by more than noise"
+    return Comparison(version, refusal, metrics, "no clear difference")
 
 
 def _signed(difference: Interval) -> str:

@@ -217,7 +217,7 @@ def _slice_problems(recipe: Recipe, manifest: Manifest) -> Iterator[Problem]:
             relation = manifest.marts.get(view)
             columns = relation.features if relation else ()
         if relation is None:
-            continue  # told where the spine or the features name it
+            continue  # reported where the spine or the features name it
         by_name = {column.name: column for column in columns}
         found = by_name.get(feature or view)
         if found is None:
@@ -240,7 +240,7 @@ def _override_problems(recipe: Recipe, manifest: Manifest) -> Iterator[Problem]:
         view, _, name = FeatureReference.parse(reference)
         mart = manifest.marts.get(view)
         if mart is None or reference in recipe.features:
-            continue  # told where the features name it
+            continue  # reported where the features name it
         known = [feature.name for feature in mart.features]
         if name not in {"*", *known}:
             problem = f"{view} has no feature {name!r}"

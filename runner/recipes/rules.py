@@ -1,7 +1,7 @@
 """What must hold between the values of a recipe; each rule returns what breaks it.
 
 A rule gets None for a value that is itself wrong, and then does not judge by it: one mistake is
-told once. Paths in the problems start at the value that the rule judges.
+reported once. Paths in the problems start at the value that the rule judges.
 """
 
 from __future__ import annotations
