@@ -48,7 +48,7 @@ def write_bundle(
     """
     (folder / model.file).write_bytes(model.content)
     content = {
-        "format_version": _format_version(model, features, request),
+        "format_version": _format_version(model, features, recipe),
         **run,
         "registered_model_name": recipe.registered_model_name,
         "task": recipe.task,
@@ -61,6 +61,7 @@ def write_bundle(
         "entity_keys": _entity_keys(spine, examples),
         "features": [_feature(feature, recipe) for feature in features],
         **({"request": [_given(given, examples) for given in request]} if request else {}),
+        **({"on_missing_entity": recipe.missing_rules} if recipe.missing_rules else {}),
         "model": {
             "file": model.file,
             "format": model.format,
@@ -78,11 +79,9 @@ def write_bundle(
     return hashlib.sha256(data).hexdigest()
 
 
-def _format_version(
-    model: ServedModel, features: Sequence[RecipeFeature], request: Sequence[RequestInput]
-) -> int:
+def _format_version(model: ServedModel, features: Sequence[RecipeFeature], recipe: Recipe) -> int:
     """Return the oldest format that says it all, so that older servers read what they can."""
-    if request or any(feature.role for feature in features):
+    if recipe.request or recipe.missing_rules or any(feature.role for feature in features):
         return 3
     return 1 if model.threshold is None else 2
 

@@ -21,9 +21,11 @@ from pydantic import (
     field_validator,
 )
 
+from contract.missing_views import OnMissing
 from runner.errors import RunnerError
 from runner.recipes.estimators import ESTIMATORS, SCORERS, Task
 from runner.recipes.feature_reference import FeatureReference
+from runner.recipes.missing import MissingRules, OnMissingEntity
 from runner.recipes.part import Duration, Identifier, Name, Part, PositiveDuration
 from runner.recipes.probabilities import Calibration, DecisionThreshold
 from runner.recipes.problems import problems_of, refuse
@@ -34,6 +36,7 @@ from runner.recipes.rules import (
     classification_problems,
     covers,
     gate_problems,
+    missing_problems,
     override_problems,
     reference_problems,
     request_problems,
@@ -168,6 +171,11 @@ class Recipe(Part):
     """Features, as `view:feature` or `view:*`, whose values a prediction request may bring along in
     place of those of the online store (docs/serving.md#values-of-the-moment)."""
 
+    on_missing_entity: OnMissingEntity = "predict"
+    """What is answered where a view has nothing for a row's keys: `predict` as ever, `null`, or
+    `error`. For every view, or by view, such as `{user_activity: error}`
+    (docs/serving.md#keys-that-are-not-there)."""
+
     _source: YamlSource = PrivateAttr()
 
     @property
@@ -195,6 +203,14 @@ class Recipe(Part):
         """What it takes of the spine beside keys, time and label: slices and request inputs."""
         slices = (name for name in self.slices if ":" not in name)
         return tuple(dict.fromkeys([*slices, *self.request]))
+
+    @property
+    def missing_rules(self) -> dict[str, OnMissing]:
+        """View, or `view[role]` → what is done where it has nothing, if not `predict`."""
+        projections = dict.fromkeys(text.partition(":")[0] for text in self.features)
+        given = self.on_missing_entity
+        rules = given if isinstance(given, dict) else dict.fromkeys(projections, given)
+        return {name: rule for name, rule in rules.items() if rule != "predict"}
 
     def is_overridable(self, reference: str) -> bool:
         """Whether a prediction request may bring its own value for the feature `view:feature`."""
@@ -282,6 +298,13 @@ class Recipe(Part):
     def _check_overrides(cls, overrides: tuple[str, ...], info: ValidationInfo) -> tuple[str, ...]:
         refuse(override_problems(overrides, info.data.get("features")))
         return overrides
+
+    @field_validator("on_missing_entity")
+    @classmethod
+    def _check_missing(cls, rules: MissingRules, info: ValidationInfo) -> MissingRules:
+        if isinstance(rules, dict):
+            refuse(missing_problems(rules, info.data.get("features")))
+        return rules
 
 
 def load_recipe(path: Path, *, shown_as: Path | None = None) -> Recipe:
