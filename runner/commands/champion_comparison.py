@@ -21,7 +21,8 @@ from contract.bundle import Bundle, BundleFeature
 from contract.scoring import Predictions
 from contract.serving_errors import ServingError
 from runner.errors import RunnerError
-from runner.feature_store.store import NULLABLE, point_in_time_job
+from runner.feature_store.recipe_features import bundle_features
+from runner.feature_store.store import NULLABLE, point_in_time_table
 from runner.modelling.bootstrap import (
     Interval,
     RowNumbers,
@@ -128,8 +129,8 @@ def _columns(
     if missing:
         keys = table.select([*spine.join_keys, EVENT_TIMESTAMP])
         entity_df: pd.DataFrame = keys.to_pandas(types_mapper=NULLABLE.get)
-        references = [f"{feature.view}:{feature.feature}" for feature in missing]
-        joined = point_in_time_job(store, entity_df, references).to_arrow()
+        wanted = [one for one in bundle_features(bundle) if one.column in joined_names]
+        joined = point_in_time_table(store, entity_df, wanted)
         columns |= {feature.name: joined[feature.name] for feature in missing}
     return columns
 

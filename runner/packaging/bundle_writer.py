@@ -48,7 +48,7 @@ def write_bundle(
     """
     (folder / model.file).write_bytes(model.content)
     content = {
-        "format_version": 3 if request else 1 if model.threshold is None else 2,
+        "format_version": _format_version(model, features, recipe),
         **run,
         "registered_model_name": recipe.registered_model_name,
         "task": recipe.task,
@@ -61,6 +61,7 @@ def write_bundle(
         "entity_keys": _entity_keys(spine, examples),
         "features": [_feature(feature, recipe) for feature in features],
         **({"request": [_given(given, examples) for given in request]} if request else {}),
+        **({"on_missing_entity": recipe.missing_rules} if recipe.missing_rules else {}),
         "model": {
             "file": model.file,
             "format": model.format,
@@ -76,6 +77,13 @@ def write_bundle(
     data = json.dumps(content, indent=2).encode()
     (folder / "serving.json").write_bytes(data)
     return hashlib.sha256(data).hexdigest()
+
+
+def _format_version(model: ServedModel, features: Sequence[RecipeFeature], recipe: Recipe) -> int:
+    """Return the oldest format that says it all, so that older servers read what they can."""
+    if recipe.request or recipe.missing_rules or any(feature.role for feature in features):
+        return 3
+    return 1 if model.threshold is None else 2
 
 
 def _inputs(columns: Sequence[InputColumn]) -> list[dict[str, Any]]:
@@ -103,7 +111,9 @@ def _entity_keys(spine: Spine, examples: dict[str, Any]) -> list[dict[str, Any]]
 
 
 def _feature(feature: RecipeFeature, recipe: Recipe) -> dict[str, Any]:
-    mart = feature.mart
+    mart, role = feature.mart, {}
+    if feature.role:
+        role = {"role": feature.role, "key_columns": [column for _, column in feature.keys]}
     return {
         "name": feature.column,
         "view": mart.name,
@@ -114,6 +124,7 @@ def _feature(feature: RecipeFeature, recipe: Recipe) -> dict[str, Any]:
         "redis_field": field_hash(mart.name, feature.name).hex(),
         "description": feature.description,
         "overridable": recipe.is_overridable(feature.reference),
+        **role,
     }
 
 

@@ -21,8 +21,11 @@ from pydantic import (
     field_validator,
 )
 
+from contract.missing_views import OnMissing
 from runner.errors import RunnerError
 from runner.recipes.estimators import ESTIMATORS, SCORERS, Task
+from runner.recipes.feature_reference import FeatureReference
+from runner.recipes.missing import MissingRules, OnMissingEntity
 from runner.recipes.part import Duration, Identifier, Name, Part, PositiveDuration
 from runner.recipes.probabilities import Calibration, DecisionThreshold
 from runner.recipes.problems import problems_of, refuse
@@ -33,6 +36,7 @@ from runner.recipes.rules import (
     classification_problems,
     covers,
     gate_problems,
+    missing_problems,
     override_problems,
     reference_problems,
     request_problems,
@@ -125,7 +129,8 @@ class Recipe(Part):
         Field(strict=False),
     ]
     """Feast references: `view:feature`, or `view:*` for every feature of a feature mart. The mart's
-    join keys must be among the spine's. May be `[]` where there is a `request`."""
+    join keys must be among the spine's; `view[role]:feature` names the role that the spine has its
+    entity in. May be `[]` where there is a `request`."""
     split: Split
     """How rows are divided by time. A duration is a whole number and `s`, `m`, `h` or `d`."""
     preprocessing: Preprocessing = Preprocessing()
@@ -166,6 +171,11 @@ class Recipe(Part):
     """Features, as `view:feature` or `view:*`, whose values a prediction request may bring along in
     place of those of the online store (docs/serving.md#values-of-the-moment)."""
 
+    on_missing_entity: OnMissingEntity = "predict"
+    """What is answered where a view has nothing for a row's keys: `predict` as ever, `null`, or
+    `error`. For every view, or by view, such as `{user_activity: error}`
+    (docs/serving.md#keys-that-are-not-there)."""
+
     _source: YamlSource = PrivateAttr()
 
     @property
@@ -186,13 +196,21 @@ class Recipe(Part):
     @property
     def feature_marts(self) -> list[str]:
         """The names of the feature marts that its features are in."""
-        return sorted({reference.partition(":")[0] for reference in self.features})
+        return sorted({FeatureReference.parse(text).view for text in self.features})
 
     @property
     def spine_columns(self) -> tuple[str, ...]:
         """What it takes of the spine beside keys, time and label: slices and request inputs."""
         slices = (name for name in self.slices if ":" not in name)
         return tuple(dict.fromkeys([*slices, *self.request]))
+
+    @property
+    def missing_rules(self) -> dict[str, OnMissing]:
+        """View, or `view[role]` → what is done where it has nothing, if not `predict`."""
+        projections = dict.fromkeys(text.partition(":")[0] for text in self.features)
+        given = self.on_missing_entity
+        rules = given if isinstance(given, dict) else dict.fromkeys(projections, given)
+        return {name: rule for name, rule in rules.items() if rule != "predict"}
 
     def is_overridable(self, reference: str) -> bool:
         """Whether a prediction request may bring its own value for the feature `view:feature`."""
@@ -280,6 +298,13 @@ class Recipe(Part):
     def _check_overrides(cls, overrides: tuple[str, ...], info: ValidationInfo) -> tuple[str, ...]:
         refuse(override_problems(overrides, info.data.get("features")))
         return overrides
+
+    @field_validator("on_missing_entity")
+    @classmethod
+    def _check_missing(cls, rules: MissingRules, info: ValidationInfo) -> MissingRules:
+        if isinstance(rules, dict):
+            refuse(missing_problems(rules, info.data.get("features")))
+        return rules
 
 
 def load_recipe(path: Path, *, shown_as: Path | None = None) -> Recipe:
