@@ -103,7 +103,12 @@ def score_intervals(contender: Contender, scoring: Sequence[str]) -> dict[str, I
 
 
 def entity_numbers(table: pa.Table, spine: Spine) -> RowNumbers:
-    """Return a number from 0 per row, shape (n_rows,), equal for rows of one entity."""
+    """Return a number from 0 per row, shape (n_rows,), equal for rows of one entity.
+
+    Of a spine without entities each row is by itself.
+    """
+    if not spine.join_keys:
+        return np.arange(table.num_rows, dtype=np.intp)
     frame: pd.DataFrame = table.select(list(spine.join_keys)).to_pandas(types_mapper=NULLABLE.get)
     numbers = frame.groupby(list(frame.columns), sort=False, dropna=False).ngroup()
     return np.asarray(numbers, dtype=np.intp)
