@@ -71,8 +71,12 @@ class Split(Part):
 class Numeric(Part):
     """What happens to numbers and flags."""
 
-    impute: Literal["median", "mean", "zero"] = "median"
-    """What a missing value becomes: `median` or `mean` of the training rows, or 0."""
+    impute: Literal["median", "mean", "zero", "none"] = "median"
+    """What a missing value becomes: `median` or `mean` of the training rows, or 0. `none`: it stays
+    missing, for an estimator that takes missing values (docs/recipe.md#missing-values)."""
+    add_indicator: bool = False
+    """Whether each number and flag that is missing in some training row has a second column: 1
+    where it is missing, else 0."""
     scale: Literal["auto", "standard", "none"] = "auto"
     """`standard`: to mean 0 and deviation 1. `auto`: `standard` if the estimator wants it, as
     linear models, neighbours and networks do and trees do not."""
@@ -81,10 +85,13 @@ class Numeric(Part):
 class Categorical(Part):
     """What happens to text."""
 
-    encode: Literal["onehot"] = "onehot"
-    """`onehot`: one column per category; a missing value is a category of its own."""
+    encode: Literal["onehot", "target", "ordinal"] = "onehot"
+    """`onehot`: one column per category. `target`: the label's mean in the category, cross-fitted.
+    `ordinal`: one number per category, for an estimator that takes missing values; boosters take it
+    as a category, not as a number (docs/recipe.md#categories)."""
     min_frequency: Annotated[int, Field(ge=1)] = 20
-    """How many training rows make a category. A rarer or unseen one becomes all zeros."""
+    """How many training rows make a category; a missing value is one, too. A rarer or unseen one
+    becomes all zeros, the label's mean, or a missing value."""
 
 
 class Preprocessing(Part):
@@ -258,6 +265,10 @@ class Recipe(Part):
     @classmethod
     def _check_estimator(cls, estimator: Estimator, info: ValidationInfo) -> Estimator:
         refuse(class_path_problems(estimator.class_path, info.data.get("task")))
+        preprocessing: Preprocessing | None = info.data.get("preprocessing")
+        if preprocessing is not None:
+            numeric, categorical = preprocessing.numeric, preprocessing.categorical
+            refuse(missing_problems(estimator.class_path, numeric.impute, categorical.encode))
         return estimator
 
     @field_validator("tuning")

@@ -96,6 +96,22 @@ def class_path_problems(class_path: str, task: str | None) -> list[Problem]:
     return [Problem(("class_path",), f"{show(class_path)} {reason}{meant}", hint)]
 
 
+def missing_problems(class_path: str, impute: str, encode: str) -> list[Problem]:
+    """Return what is wrong if preprocessing leaves missing values to an estimator of the list."""
+    estimator = ESTIMATORS[class_path]
+    key, instead = ("numeric.impute: none", "impute: median")
+    if impute != "none":
+        key, instead = ("categorical.encode: ordinal", "encode: target")
+        if encode != "ordinal":
+            return []
+    if estimator.accepts_nan:
+        return []
+    others = (name for name, e in ESTIMATORS.items() if e.accepts_nan and e.task == estimator.task)
+    problem = f"{estimator.name} takes no missing values, which preprocessing.{key} leaves"
+    hint = f"write {instead}, or choose one of {', '.join(others)}"
+    return [Problem(("class_path",), problem, hint)]
+
+
 def scoring_problems(scoring: Sequence[str], task: str | None) -> list[Problem]:
     """Return the scorers that are not on the list, not for the task, or listed twice."""
     fitting = names_of(SCORERS, task)
