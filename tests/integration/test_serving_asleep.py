@@ -50,7 +50,9 @@ def test_a_champion_promoted_while_it_had_no_cpu_is_served_from_the_next_request
     assert after == [digest[:12]] * 2
 
 
-def test_a_server_that_never_reloads_does_not_after_a_stall_either(tmp_path: Path, redis_url: str) -> None:
+def test_a_server_that_never_reloads_does_not_after_a_stall_either(
+    tmp_path: Path, redis_url: str
+) -> None:
     write_linear_bundle(tmp_path)
     env = {"SERVING_RELOAD_SECONDS": "0"}
     with serving(tmp_path, redis_url, **env) as server, server.client() as client:
