@@ -19,6 +19,7 @@ _ORPHANS_END_WITHIN_SECONDS = 10
 
 
 def main() -> None:
+    """Run the command, write the line, and end with the command's exit code."""
     file, name, *command = sys.argv[1:]
     ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1)
     started = time.monotonic()
