@@ -16,16 +16,16 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, PlainValidator, StrictInt, StrictStr, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
 
+from contract.computed import ComputedColumn, computed_problems
 from contract.serving_errors import BundleError
 
 # 2 has a decision threshold, which a reader of 1 would pass over and answer another class.
-# 3 has request inputs, without which a reader of 2 would score other columns.
+# 3 has request inputs and computed columns, without which a reader of 2 would score other columns.
 FORMAT_VERSIONS = (1, 2, 3)
 MANIFEST = "serving.json"
 
 EntityDtype = Literal["int64", "int32", "string", "timestamp"]
-FeatureDtype = Literal["int64", "int32", "float64", "float32", "bool", "string"]
-RequestDtype = Literal["int64", "int32", "float64", "float32", "bool", "string", "timestamp"]
+FeatureDtype = Literal["int64", "int32", "float64", "float32", "bool", "string", "timestamp"]
 Name = Annotated[str, Field(min_length=1)]
 _HASH_BYTES = 4
 
@@ -85,7 +85,7 @@ class BundleRequestInput:
     """
 
     name: Name
-    dtype: RequestDtype
+    dtype: FeatureDtype
     description: str = ""
     example: Any = None
 
@@ -149,6 +149,7 @@ class Bundle:
     model: ModelFile
     files: dict[str, str]
     request: tuple[BundleRequestInput, ...] = ()
+    computed: tuple[ComputedColumn, ...] = ()
     recipe: dict[str, Any] = field(default_factory=dict)
     metrics: dict[str, Any] = field(default_factory=dict)
     lineage: dict[str, Any] = field(default_factory=dict)
@@ -158,8 +159,13 @@ class Bundle:
 
     @property
     def row_dtypes(self) -> dict[str, str]:
-        """Column → type of a row as the model is handed it: features, then request inputs."""
+        """Column → type of a row before anything is computed: features, then request inputs."""
         return {column.name: column.dtype for column in (*self.features, *self.request)}
+
+    @property
+    def column_dtypes(self) -> dict[str, str]:
+        """Column → type of a row as the model is handed it: `row_dtypes`, then computed columns."""
+        return self.row_dtypes | {column.name: column.dtype for column in self.computed}
 
     def read_file(self, name: str) -> bytes:
         """Return the content of the bundle's file `name`, checked against its digest.
@@ -258,6 +264,7 @@ def _contradictions(bundle: Bundle) -> list[str]:
     names = Counter(column.name for column in (*bundle.features, *bundle.request))
     problems += [f"features: {name} appears twice" for name, count in names.items() if count > 1]
     problems += _request_problems(bundle)
+    problems += computed_problems(bundle.computed, bundle.row_dtypes)
     return problems + _key_problems(bundle) + _view_problems(bundle) + _input_problems(bundle)
 
 
@@ -268,8 +275,9 @@ def _request_problems(bundle: Bundle) -> list[str]:
         for given in bundle.request
         if given.name in keys
     ]
-    if bundle.request and bundle.format_version < 3:
-        problems.append(f"request: expected none in format_version {bundle.format_version}")
+    for key, given in (("request", bundle.request), ("computed", bundle.computed)):
+        if given and bundle.format_version < 3:
+            problems.append(f"{key}: expected none in format_version {bundle.format_version}")
     return problems
 
 
@@ -293,13 +301,14 @@ def _view_problems(bundle: Bundle) -> list[str]:
 
 
 def _input_problems(bundle: Bundle) -> list[str]:
-    dtypes = bundle.row_dtypes
+    dtypes = bundle.column_dtypes
     problems = []
     for tensor in bundle.model.inputs:
         for column in tensor.columns:
             if column not in dtypes:
                 problems.append(
-                    f"model.inputs.{tensor.name}: {column} is not a feature or request input"
+                    f"model.inputs.{tensor.name}: {column} is not a feature or request input, nor "
+                    "computed"
                 )
             elif dtypes[column] == "timestamp":
                 problems.append(f"model.inputs.{tensor.name}: {column} is a timestamp")

@@ -158,11 +158,7 @@ def _references(mart: FeatureMart, spine: Spine) -> Iterator[str]:
     )
     if not joins or not mart.online:  # what is not online, a served model would never see
         return
-    usable = [feature for feature in mart.features if feature.dtype != "timestamp"]
-    if len(usable) == len(mart.features):
-        yield f'  - "{mart.name}:*"  # {textwrap.shorten(mart.description, 60, placeholder=" …")}'
-    else:
-        yield from (f"  - {mart.name}:{feature.name}" for feature in usable)
+    yield f'  - "{mart.name}:*"  # {textwrap.shorten(mart.description, 60, placeholder=" …")}'
 
 
 def _choose(kind: str, wanted: str | None, known: Collection[str]) -> str:

@@ -28,7 +28,7 @@ from runner.errors import RunnerError
 from runner.feature_store.store import open_store, point_in_time_job, spine_query
 from runner.modelling.model_inputs import too_large
 from runner.packaging.served_version import load_version, require_features
-from runner.project.manifest import load_manifest
+from runner.project.manifest import EVENT_TIMESTAMP, load_manifest
 from runner.servers.local_servers import require_servers
 from runner.settings import Settings
 
@@ -122,7 +122,8 @@ def _scored(model: Model, table: pa.Table) -> pa.Table:
     """Return the rows without their stored features, with `prediction` and a column per class."""
     names = [feature.name for feature in model.bundle.features]
     kept = table.drop_columns(names)
-    predictions = model.score({name: table[name] for name in model.bundle.row_dtypes})
+    columns = (*model.bundle.row_dtypes, EVENT_TIMESTAMP)
+    predictions = model.score({name: table[name] for name in columns})
     kept = kept.append_column("prediction", pa.array(predictions.labels))
     if predictions.probabilities is not None:
         for number, label in enumerate(model.bundle.label.classes or ()):
