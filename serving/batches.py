@@ -12,7 +12,7 @@ import asyncio
 import itertools
 import math
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Coroutine, Iterable, Sequence
 from contextlib import nullcontext
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
@@ -104,8 +104,16 @@ class Batches:
         asked = self.admission.enter(body, caller)
         if not self._scheduled:
             self._scheduled = True
-            asyncio.get_running_loop().call_soon(self._gather)
+            if self._champion.is_overdue():
+                self._run(self._catch_up())
+            else:
+                asyncio.get_running_loop().call_soon(self._gather)
         return asked.future
+
+    async def _catch_up(self) -> None:
+        """Have the champion looked at, then begin; a slow registry keeps nobody for long."""
+        await self._champion.catch_up(self._limits.seconds / 2)
+        self._gather()
 
     def _gather(self) -> None:
         """Begin; of several, once the sockets have been looked at again, which is done in between.
@@ -167,7 +175,10 @@ class Batches:
             )
 
     def _start(self, batch: list[Asked]) -> None:
-        task = asyncio.get_running_loop().create_task(self._answer(batch))
+        self._run(self._answer(batch))
+
+    def _run(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
@@ -185,7 +196,7 @@ class Batches:
                     _finish(loaded, batch)
                     if long:
                         await asyncio.sleep(0)
-        except Exception as err:  # each request raises it again, and the guard tells it
+        except Exception as err:  # each request raises it again, and the guard answers it
             late = isinstance(err, TimeoutError)
             told = too_late() if late else err
             for asked in batch:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from prometheus_client import CollectorRegistry, ProcessCollector, generate_latest
@@ -61,7 +61,7 @@ class Histogram:
 
 
 class _ModelMetrics:
-    """What is counted for the model that answers now; starts anew with another model."""
+    """What is counted for the model that answers now; starts again with another model."""
 
     def __init__(self, loaded: Loaded) -> None:
         self.name = loaded.name
@@ -73,7 +73,7 @@ class _ModelMetrics:
         # A view's features share one age: it is taken at the view's first feature.
         first_at: dict[str, int] = {}
         for position, feature in enumerate(self.features):
-            first_at.setdefault(feature.view, position)
+            first_at.setdefault(feature.projection, position)
         self.ages = [(view, at, Histogram(_AGE)) for view, at in first_at.items()]
         self.classes: Counter[str] = Counter()
         self.probabilities = [(name, Histogram(_SHARE)) for name in loaded.class_names]
@@ -109,6 +109,8 @@ class Metrics:
         self.connections = 0
         self.connections_closed: Counter[str] = Counter()
         self.recent = RecentRows()
+        self.materialized_ages: Mapping[str, float] = {}
+        """Seconds by view, as of the scrape under way."""
         self._model: _ModelMetrics | None = None
         self._registry = CollectorRegistry()
         self._registry.register(self)
@@ -205,6 +207,7 @@ class Metrics:
         yield closed
         if self._model is not None:
             yield from _model_families(self._model)
+            yield from _view_families(self._model, self.materialized_ages)
 
 
 def _counter(name: str, documentation: str, value: float) -> Metric:
@@ -244,6 +247,28 @@ def _model_families(model: _ModelMetrics) -> Iterator[Metric]:
         histogram.add_to(ages, [view])
     yield ages
     yield from _prediction_families(model)
+
+
+def _view_families(
+    model: _ModelMetrics, materialized_ages: Mapping[str, float]
+) -> Iterator[Metric]:
+    ttls = GaugeMetricFamily(
+        "serving_view_ttl_seconds", "Age at which feature rows expire.", labels=["view"]
+    )
+    for view, at, _ in model.ages:
+        ttl = model.features[at].ttl_seconds
+        if ttl is not None:
+            ttls.add_metric([view], ttl)
+    yield ttls
+    ages = GaugeMetricFamily(
+        "serving_view_materialized_age_seconds",
+        "Since the online store's last complete materialization.",
+        labels=["view"],
+    )
+    for view, _, _ in model.ages:
+        if view in materialized_ages:
+            ages.add_metric([view], materialized_ages[view])
+    yield ages
 
 
 def _prediction_families(model: _ModelMetrics) -> Iterator[Metric]:

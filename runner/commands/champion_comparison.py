@@ -21,7 +21,8 @@ from contract.bundle import Bundle, BundleFeature
 from contract.scoring import Predictions
 from contract.serving_errors import ServingError
 from runner.errors import RunnerError
-from runner.feature_store.store import NULLABLE, point_in_time_job
+from runner.feature_store.recipe_features import bundle_features
+from runner.feature_store.store import NULLABLE, point_in_time_table
 from runner.modelling.bootstrap import (
     Interval,
     RowNumbers,
@@ -33,7 +34,7 @@ from runner.modelling.training_data import TrainingData
 from runner.packaging.served_version import load_version
 from runner.project import dbt
 from runner.project.manifest import EVENT_TIMESTAMP, Manifest, Spine
-from runner.records.aliases import CHAMPION, run_of, version_with
+from runner.records.registry import CHAMPION, run_of, version_with
 
 if TYPE_CHECKING:
     from runner.settings import Settings
@@ -129,8 +130,8 @@ def _columns(
     if missing:
         keys = table.select([*spine.join_keys, EVENT_TIMESTAMP])
         entity_df: pd.DataFrame = keys.to_pandas(types_mapper=NULLABLE.get)
-        references = [f"{feature.view}:{feature.feature}" for feature in missing]
-        joined = point_in_time_job(store, entity_df, references).to_arrow()
+        wanted = [one for one in bundle_features(bundle) if one.column in joined_names]
+        joined = point_in_time_table(store, entity_df, wanted)
         columns |= {feature.name: joined[feature.name] for feature in missing}
     return columns
 
@@ -163,8 +164,12 @@ def _judge(
         "champion_difference_high": difference.high,
         "n_champion_rows": float(len(y)),
     }
-    refusal = "" if difference.low > 0 else f"{said}: not better by more than noise"
-    return Comparison(version, refusal, metrics)
+    if difference.low > 0:
+        return Comparison(version, "", metrics, "better")
+    if difference.high < 0:
+        return Comparison(version, f"{said}: worse by more than noise", metrics, "worse")
+    refusal = f"{said}: not better by more than noise"
+    return Comparison(version, refusal, metrics, "no clear difference")
 
 
 def _signed(difference: Interval) -> str:

@@ -25,7 +25,8 @@ from contract.values import CAP_IT
 from runner import console
 from runner.commands.prediction_file import read_entities, require_keys
 from runner.errors import RunnerError
-from runner.feature_store.store import open_store, point_in_time_job, spine_query
+from runner.feature_store.recipe_features import bundle_features, spine_query
+from runner.feature_store.store import open_store, point_in_time_batches
 from runner.modelling.model_inputs import too_large
 from runner.packaging.served_version import load_version, require_features
 from runner.project.manifest import EVENT_TIMESTAMP, load_manifest
@@ -79,12 +80,10 @@ def predict(settings: Settings, name: str, source: str, output: Path) -> Written
     require_features(model.bundle, marts, f"{name} version {version}")
     entity_df = _entities(settings, model.bundle, source)
     store = open_store(settings)
-    references = [f"{feature.view}:{feature.feature}" for feature in model.bundle.features]
-    job = point_in_time_job(store, entity_df, references)
     rows = bare_rows = 0
     with (
         console.bar(f"predict with {name} version {version}", None) as bar,
-        job.to_arrow_batches() as reader,
+        point_in_time_batches(store, entity_df, bundle_features(model.bundle)) as reader,
         _written(output, _scored(model, reader.schema.empty_table()).schema) as write,
     ):
         for batch in reader:
@@ -98,7 +97,7 @@ def predict(settings: Settings, name: str, source: str, output: Path) -> Written
 
 def _refuse_too_large(model: Model, batch: pa.RecordBatch, before: int) -> None:
     """Raise if a number is too large for the model; `before` is how many rows came before."""
-    features = {f.name: f"{f.view}:{f.feature}" for f in model.bundle.features}
+    features = {f.name: f"{f.projection}:{f.feature}" for f in model.bundle.features}
     found = too_large(pa.Table.from_batches([batch]), model.bundle.row_dtypes)
     if found:
         first = found[0]

@@ -162,7 +162,7 @@ def require_keys(bundle: Bundle, columns: set[str], source: str) -> None:
     RunnerError
         Naming the first that is not.
     """
-    wanted = [one.name for one in (*bundle.entity_keys, *bundle.request)]
+    wanted = [one.name for one in bundle.sent]
     missing = [name for name in wanted if name not in columns]
     if missing:
         raise RunnerError(

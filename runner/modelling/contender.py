@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 import pandas as pd
@@ -22,6 +23,9 @@ from runner.modelling.bootstrap import (
 from runner.modelling.training_data import TrainingData
 from runner.project.manifest import Spine
 
+Verdict = Literal["better", "worse", "no clear difference"]
+"""By the 95 % interval of the difference: above 0, below 0, or around it."""
+
 
 @dataclass(frozen=True)
 class Comparison:
@@ -35,11 +39,14 @@ class Comparison:
         Why the new model does not become the champion; "" if it does.
     metrics
         The champion's score and the difference with its interval; empty if there is none.
+    verdict
+        What the new model is beside the champion; None where they could not be compared.
     """
 
     version: str
     refusal: str = ""
     metrics: Mapping[str, float] | None = None
+    verdict: Verdict | None = None
 
     @property
     def params(self) -> dict[str, str]:
@@ -57,7 +64,12 @@ class Comparison:
         """The outcome in a few words."""
         if not self.version:
             return "there is none yet"
-        return f"version {self.version}: {'not beaten' if self.refusal else 'beaten'}"
+        return f"version {self.version}: {self.verdict or 'not comparable'}"
+
+    @property
+    def tags(self) -> dict[str, str]:
+        """The verdict as a tag of the run and of the model version."""
+        return {"champion_comparison": self.verdict or "not comparable"} if self.version else {}
 
 
 NO_CHAMPION = Comparison("")

@@ -51,7 +51,7 @@ def write_bundle(
     """
     (folder / model.file).write_bytes(model.content)
     content = {
-        "format_version": 3 if request or computed else 1 if model.threshold is None else 2,
+        "format_version": _format_version(model, features, [*request, *computed]),
         **run,
         "registered_model_name": recipe.registered_model_name,
         "task": recipe.task,
@@ -82,6 +82,17 @@ def write_bundle(
     return hashlib.sha256(data).hexdigest()
 
 
+def _format_version(
+    model: ServedModel,
+    features: Sequence[RecipeFeature],
+    others: Sequence[RequestInput | ComputedColumn],
+) -> int:
+    """Return the oldest format that says it all, so that older servers read what they can."""
+    if others or any(feature.role for feature in features):
+        return 3
+    return 1 if model.threshold is None else 2
+
+
 def _inputs(columns: Sequence[InputColumn]) -> list[dict[str, Any]]:
     text = [column.column for column in columns if column.dtype == "string"]
     numeric = [column.column for column in columns if column.dtype != "string"]
@@ -107,7 +118,9 @@ def _entity_keys(spine: Spine, examples: dict[str, Any]) -> list[dict[str, Any]]
 
 
 def _feature(feature: RecipeFeature, recipe: Recipe) -> dict[str, Any]:
-    mart = feature.mart
+    mart, role = feature.mart, {}
+    if feature.role:
+        role = {"role": feature.role, "key_columns": [column for _, column in feature.keys]}
     return {
         "name": feature.column,
         "view": mart.name,
@@ -118,6 +131,7 @@ def _feature(feature: RecipeFeature, recipe: Recipe) -> dict[str, Any]:
         "redis_field": field_hash(mart.name, feature.name).hex(),
         "description": feature.description,
         "overridable": recipe.is_overridable(feature.reference),
+        **role,
     }
 
 

@@ -11,7 +11,8 @@ from typing import NamedTuple
 
 from contract.computed import ComputedColumn
 from contract.expressions import ASKED_AT, DTYPES, KINDS, Kind
-from runner.project.manifest import EVENT_TIMESTAMP, Manifest, full_name
+from runner.project.manifest import EVENT_TIMESTAMP, Manifest
+from runner.recipes.feature_reference import FeatureReference
 from runner.recipes.recipe import Recipe
 from runner.recipes.yaml_source import KeyPath, Problem
 from runner.wording import did_you_mean
@@ -39,7 +40,7 @@ class _Source(NamedTuple):
 
     @property
     def dotted(self) -> str:
-        """The name as `view.feature`."""
+        """The name as `view.feature` or `role.feature`."""
         return self.name.removesuffix(f"__{self.short}") + f".{self.short}"
 
 
@@ -69,11 +70,11 @@ def _computed(recipe: Recipe, manifest: Manifest) -> tuple[list[ComputedColumn],
 
 def _sources(recipe: Recipe, manifest: Manifest) -> Iterator[_Source]:
     spine = manifest.spines[recipe.spine]
-    for i, reference in enumerate(recipe.features):
-        view, _, wanted = reference.partition(":")
-        for feature in manifest.marts[view].features:
-            if wanted in {"*", feature.name}:
-                name = full_name(view, feature.name)
+    for i, text in enumerate(recipe.features):
+        reference = FeatureReference.parse(text)
+        for feature in manifest.marts[reference.view].features:
+            if reference.names(feature.name):
+                name = reference._replace(feature=feature.name).column
                 yield _Source(name, feature.name, feature.dtype, ("features", i))
     for i, name in enumerate(recipe.request):
         if name in spine.columns:

@@ -23,6 +23,7 @@ from pydantic import (
 
 from runner.errors import RunnerError
 from runner.recipes.estimators import ESTIMATORS, SCORERS, Task
+from runner.recipes.feature_reference import FeatureReference
 from runner.recipes.part import Duration, Identifier, Name, Part, PositiveDuration
 from runner.recipes.probabilities import Calibration, DecisionThreshold
 from runner.recipes.problems import problems_of, refuse
@@ -128,7 +129,8 @@ class Recipe(Part):
         Field(strict=False),
     ]
     """Feast references: `view:feature`, or `view:*` for every feature of a feature mart. The mart's
-    join keys must be among the spine's. May be `[]` where there is a `request`."""
+    join keys must be among the spine's; `view[role]:feature` names the role that the spine has its
+    entity in. May be `[]` where there is a `request`."""
     asked_at: Annotated[tuple[Literal["hour", "weekday"], ...], Field(strict=False)] = ()
     """Parts of the instant that a row is asked for, as model inputs `asked_at_hour` (0 to 23) and
     `asked_at_weekday` (Monday is 1): of a spine's row its `event_timestamp`, of a request now."""
@@ -197,7 +199,7 @@ class Recipe(Part):
     @property
     def feature_marts(self) -> list[str]:
         """The names of the feature marts that its features are in."""
-        return sorted({reference.partition(":")[0] for reference in self.features})
+        return sorted({FeatureReference.parse(text).view for text in self.features})
 
     @property
     def spine_columns(self) -> tuple[str, ...]:

@@ -1,7 +1,7 @@
 """What must hold between the values of a recipe; each rule returns what breaks it.
 
 A rule gets None for a value that is itself wrong, and then does not judge by it: one mistake is
-told once. Paths in the problems start at the value that the rule judges.
+reported once. Paths in the problems start at the value that the rule judges.
 """
 
 from __future__ import annotations
@@ -17,14 +17,15 @@ from runner.recipes.part import IDENTIFIER
 from runner.recipes.yaml_source import Problem
 from runner.wording import did_you_mean, show
 
-REFERENCE = "^[A-Za-z_][A-Za-z0-9_]*:([A-Za-z_][A-Za-z0-9_]*|[*])$"
+_ROLE = r"(\[[A-Za-z_][A-Za-z0-9_]*\])?"
+REFERENCE = f"^[A-Za-z_][A-Za-z0-9_]*{_ROLE}:([A-Za-z_][A-Za-z0-9_]*|[*])$"
 # What may stand beside each kind of distribution in tuning.search_space.
 DISTRIBUTION_KEYS: Mapping[str, tuple[str, ...]] = {
     "int": ("int", "log", "step"),
     "float": ("float", "log"),
     "choice": ("choice",),
 }
-SLICE = "^[A-Za-z_][A-Za-z0-9_]*(:[A-Za-z_][A-Za-z0-9_]*)?$"
+SLICE = f"^[A-Za-z_][A-Za-z0-9_]*({_ROLE}:[A-Za-z_][A-Za-z0-9_]*)?$"
 # Arguments that are not searched for, with the reason.
 _NOT_TUNED: Mapping[str, str] = {
     "n_jobs": "it does not change the model",

@@ -119,7 +119,7 @@ class Training:
 
     @property
     def _raw_columns(self) -> dict[str, Any]:
-        """Model input → the raw columns it is computed from, and what could not be told of them."""
+        """Model input → the raw columns it is computed from, and what is unresolved."""
         spine = self.prepared.spine.name
         columns = {f.reference: LineageColumn(f.mart.name, f.name) for f in self.prepared.features}
         columns |= {g.reference: LineageColumn(spine, g.column) for g in self.prepared.request}
@@ -218,9 +218,10 @@ class Training:
     @property
     def verdict(self) -> dict[str, str]:
         """The gate's verdict as tags of the run and of the model version."""
+        compared = self.model.comparison.tags
         if not self.refusals:
-            return {"gate": "passed"}
-        return {"gate": "refused", "gate_reason": "; ".join(self.refusals)}
+            return {"gate": "passed", **compared}
+        return {"gate": "refused", "gate_reason": "; ".join(self.refusals), **compared}
 
     @property
     def refusals(self) -> tuple[str, ...]:

@@ -64,7 +64,7 @@ class FeatureOverrides:
 
 
 def overridden(row: OnlineRow, values: Mapping[int, FeatureValue]) -> OnlineRow:
-    """Return the row with these values, by position; theirs is no age."""
+    """Return the row with these values, by position; they have no age."""
     seen, statuses, ages = list(row.values), list(row.statuses), list(row.ages)
     for position, value in values.items():
         seen[position], statuses[position], ages[position] = value, OVERRIDDEN, None

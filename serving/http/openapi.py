@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from contract.bundle import Bundle, BundleFeature, BundleKey, BundleRequestInput
+from contract.bundle import Bundle, BundleFeature, BundleRequestInput
 from contract.computed import COMPUTED, ComputedColumn
 from contract.serving_errors import ServingError
 from contract.view_layout import STATUSES
@@ -136,9 +136,8 @@ def _object(properties: Mapping[str, object], required: list[str], **more: objec
 def _entity_row(bundle: Bundle) -> _Part:
     keys = {key.name: entity_key_schema(key) for key in bundle.entity_keys}
     given = {one.name: _request_input(one) for one in bundle.request}
-    every: tuple[BundleKey | BundleRequestInput, ...] = (*bundle.entity_keys, *bundle.request)
-    example = {one.name: one.example for one in every if one.example is not None}
-    more = {"examples": [example]} if len(example) == len(every) else {}
+    example = {one.name: one.example for one in bundle.sent if one.example is not None}
+    more = {"examples": [example]} if len(example) == len(bundle.sent) else {}
     described = "The entity keys of one row"
     if given:
         described += ", and what the model takes from the request; null counts as missing"
