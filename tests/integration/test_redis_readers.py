@@ -13,7 +13,8 @@ import redis
 from contract.redis_address import RedisAddress
 from contract.serving_errors import OnlineStoreUnavailableError
 from runner.errors import RunnerError
-from runner.online.connection import OnlineConfig, connect
+from runner.online.connection import connect
+from runner.online.online_config import OnlineConfig
 from runner.online.online_store import EnvRedisOnlineStore, EnvRedisOnlineStoreConfig
 from runner.servers.redis_server import check, embedded_binary
 from runner.settings import Settings
