@@ -85,6 +85,11 @@ def load_online_config(settings: Settings) -> OnlineConfig:
         )
     content = yaml.safe_load(path.read_text())
     store = content.get("online_store") or {}
+    if store.get("redis_type") == "redis_sentinel":
+        raise RunnerError(
+            f"{path}: online_store.redis_type: redis_sentinel is Feast's own way to name Sentinels",
+            hint="write redis_type: redis, and REDIS_URL=redis+sentinel://<host>:26379/<master>",
+        )
     return OnlineConfig(
         project=content["project"],
         key_ttl_seconds=store.get("key_ttl_seconds") or None,
