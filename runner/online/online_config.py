@@ -34,7 +34,13 @@ class OnlineConfig:
 
 
 def load_online_config(settings: Settings) -> OnlineConfig:
-    """Return the online store's configuration for the settings' target; Feast is not imported."""
+    """Return the online store's configuration for the settings' target; Feast is not imported.
+
+    Raises
+    ------
+    RunnerError
+        If there is no feature_store yaml, or it names Sentinels.
+    """
     path = settings.feature_store_yaml
     if not path.is_file():
         raise RunnerError(
@@ -42,6 +48,11 @@ def load_online_config(settings: Settings) -> OnlineConfig:
         )
     content = yaml.safe_load(path.read_text())
     store = content.get("online_store") or {}
+    if store.get("redis_type") == "redis_sentinel":
+        raise RunnerError(
+            f"{path}: online_store.redis_type: redis_sentinel is Feast's own way to name Sentinels",
+            hint="write redis_type: redis, and REDIS_URL=redis+sentinel://<host>:26379/<master>",
+        )
     return OnlineConfig(
         project=content["project"],
         key_ttl_seconds=store.get("key_ttl_seconds") or None,
