@@ -113,23 +113,24 @@ def node(entities, *names):
     return {"name": "spine_x", "columns": described, "config": {"meta": meta}}
 
 
+UNKNOWN = "which is not described"
+
+
 @pytest.mark.parametrize(
     ("entities", "told"),
     [
-        ({"sender": "account", "receiver": "account"}, []),
-        ({"account": "sender"}, []),
-        ({}, []),
-        ({"sendr": "account"}, [("meta.entities.sendr: account needs a column 'sendr', which is not "
-                                "described (did you mean 'sender'?)")]),
-        ({"sender": "acount"}, [("meta.entities.sender: no feature mart has an entity 'acount' (did "
-                                "you mean 'account'?)")]),
-        ({"account": "account_id"}, [("meta.entities.account needs a column 'account_id', which is "
-                                     "not described")]),
+        ({"sender": "account", "receiver": "account"}, None),
+        ({"account": "sender"}, None),
+        ({}, None),
+        ({"sendr": "account"}, f"sendr: account needs a column 'sendr', {UNKNOWN} (did you mean"),
+        ({"sender": "acount"}, "sender: no feature mart has an entity 'acount' (did you mean"),
+        ({"account": "account_id"}, f"account needs a column 'account_id', {UNKNOWN}"),
     ],
-)  # fmt: skip
+)
 def test_a_spine_s_roles_are_columns_and_entities_of_marts(entities, told):
-    problems = spine_problems(node(entities, "sender", "receiver"), {"account"})
-    assert [problem.message for problem in problems] == told
+    problems = list(spine_problems(node(entities, "sender", "receiver"), {"account"}))
+    assert len(problems) == (0 if told is None else 1)
+    assert all(problem.message.startswith(f"meta.entities.{told}") for problem in problems)
 
 
 @pytest.mark.parametrize(
