@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
+from contract.time_rules import zone_names
 from runner.recipes.estimators import ESTIMATORS, SCORERS, THRESHOLD_SCORERS, names_of
+from runner.recipes.part import IDENTIFIER
 from runner.recipes.yaml_source import Problem
 from runner.wording import did_you_mean, show
 
@@ -56,6 +58,35 @@ def request_problems(request: Sequence[str]) -> list[Problem]:
     return problems
 
 
+def repeated_problems(names: Sequence[str]) -> list[Problem]:
+    """Return the names that are listed twice."""
+    return [
+        Problem((i,), f"{show(name)} is listed twice", "list it once")
+        for i, name in enumerate(names)
+        if name in names[:i]
+    ]
+
+
+def time_zone_problems(name: str, asked_at: Sequence[str] | None) -> list[Problem]:
+    """Return what is wrong with a time zone, which is for `asked_at` only."""
+    if asked_at == ():
+        hint = "delete it, or list the parts that the model takes, such as `asked_at: [hour]`"
+        return [Problem((), "is only for asked_at", hint)]
+    if name in zone_names():
+        return []
+    hint = "write a name of the IANA database, such as Europe/Berlin"
+    return [Problem((), f"no time zone {show(name)}{did_you_mean(name, zone_names())}", hint)]
+
+
+def derived_name_problems(names: Iterable[str]) -> list[Problem]:
+    """Return the derived values whose names no SQL could use."""
+    return [
+        Problem((name,), "expected a name of letters, digits and _", "rename it")
+        for name in names
+        if re.fullmatch(IDENTIFIER, name) is None
+    ]
+
+
 def reference_problems(features: Sequence[str], *, may_be_empty: bool = False) -> list[Problem]:
     """Return the features that are no Feast references, or are listed twice or with `view:*`."""
     hint = "list each feature once, as `view:feature`, or all of a view as `view:*`"
@@ -94,6 +125,22 @@ def class_path_problems(class_path: str, task: str | None) -> list[Problem]:
     meant = did_you_mean(class_path, fitting, likeness=0.7)
     hint = "docs/recipe.md lists the estimators"
     return [Problem(("class_path",), f"{show(class_path)} {reason}{meant}", hint)]
+
+
+def missing_problems(class_path: str, impute: str, encode: str) -> list[Problem]:
+    """Return what is wrong if preprocessing leaves missing values to an estimator of the list."""
+    estimator = ESTIMATORS[class_path]
+    key, instead = ("numeric.impute: none", "impute: median")
+    if impute != "none":
+        key, instead = ("categorical.encode: ordinal", "encode: target")
+        if encode != "ordinal":
+            return []
+    if estimator.accepts_nan:
+        return []
+    others = (name for name, e in ESTIMATORS.items() if e.accepts_nan and e.task == estimator.task)
+    problem = f"{estimator.name} takes no missing values, which preprocessing.{key} leaves"
+    hint = f"write {instead}, or choose one of {', '.join(others)}"
+    return [Problem(("class_path",), problem, hint)]
 
 
 def scoring_problems(scoring: Sequence[str], task: str | None) -> list[Problem]:
@@ -220,7 +267,9 @@ def override_problems(overrides: Sequence[str], features: Sequence[str] | None) 
     return sorted(problems, key=lambda problem: problem.path)
 
 
-def missing_problems(rules: Collection[str], features: Sequence[str] | None) -> list[Problem]:
+def missing_entity_problems(
+    rules: Collection[str], features: Sequence[str] | None
+) -> list[Problem]:
     """Return the views of `on_missing_entity` that no feature is of."""
     if features is None:
         return []

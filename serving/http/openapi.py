@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from contract.bundle import Bundle, BundleFeature, BundleRequestInput
+from contract.computed import COMPUTED, ComputedColumn
 from contract.serving_errors import ServingError
 from contract.view_layout import STATUSES
 from serving.features.online import entity_key_schema
@@ -212,13 +213,15 @@ def _prediction(bundle: Bundle) -> _Part:
         properties["probabilities"] = _object(dict.fromkeys(names, share), names)
         required.append("probabilities")
     views = list(bundle.missing_views.positions)
+    view: _Part = {"enum": views} if views else {"type": "string"}
     properties["missing_views"] = {
         "type": "array",
-        "items": {"enum": views} if views else {"type": "string"},
+        "items": view,
         "description": "Views that have no value for the row: an unknown key, or expired values.",
     }
     features = {feature.name: _feature(feature) for feature in bundle.features}
     features |= {given.name: _given(given) for given in bundle.request}
+    features |= {column.name: _computed(column) for column in bundle.computed}
     properties["features"] = _object(
         features, list(features), description="Only with `include_features`."
     )
@@ -240,12 +243,21 @@ def _feature(feature: BundleFeature) -> _Part:
 
 
 def _given(given: BundleRequestInput) -> _Part:
-    properties: _Part = {
-        "value": _VALUE_TYPES[given.dtype],
-        "status": {"enum": [REQUEST], "description": f"{REQUEST}: it came with the request."},
-        "age_seconds": {"type": "null"},
+    status: _Part = {"enum": [REQUEST], "description": f"{REQUEST}: it came with the request."}
+    return _ageless(_VALUE_TYPES[given.dtype], status, given.description)
+
+
+def _computed(column: ComputedColumn) -> _Part:
+    status: _Part = {
+        "enum": [COMPUTED],
+        "description": f"{COMPUTED}: from other inputs.",
     }
-    return _object(properties, list(properties), description=given.description)
+    return _ageless(_VALUE_TYPES[column.dtype], status, f"Computed: {column.written}")
+
+
+def _ageless(value: _Part, status: _Part, description: str) -> _Part:
+    properties: _Part = {"value": value, "status": status, "age_seconds": {"type": "null"}}
+    return _object(properties, list(properties), description=description)
 
 
 def _error_schema(fields: list[str]) -> _Part:

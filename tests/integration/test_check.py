@@ -146,9 +146,10 @@ def test_a_project_without_recipes_is_told(project):
         (project.root / "elsewhere").rename(project.root / "recipes")
 
 
-@pytest.mark.parametrize(
-    "spine", ["spine_category_purchase", "spine_cross_sell", "spine_user_spend"]
-)
+SPINES = ["spine_category_purchase", "spine_cross_sell", "spine_user_spend"]
+
+
+@pytest.mark.parametrize("spine", SPINES)
 def test_a_new_recipe_is_right_at_once(project, spine):
     printed = project.runner("new", spine, "--spine", spine)
     assert printed == f"recipes/{spine}.yaml: written\n"
