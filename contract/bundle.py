@@ -17,10 +17,12 @@ from pydantic import Field, PlainValidator, StrictInt, StrictStr, TypeAdapter, V
 from pydantic.dataclasses import dataclass
 
 from contract.computed import ComputedColumn, computed_problems
+from contract.missing_views import MissingViews, OnMissing
 from contract.serving_errors import BundleError
 
 # 2 has a decision threshold, which a reader of 1 would pass over and answer another class.
-# 3 has request inputs, roles or computed columns, which a reader of 2 would pass over.
+# 3 has request inputs, roles, computed columns or on_missing_entity, which a reader of 2 would
+# pass over.
 FORMAT_VERSIONS = (1, 2, 3)
 MANIFEST = "serving.json"
 
@@ -148,6 +150,8 @@ class Bundle:
 
     Attributes
     ----------
+    on_missing_entity
+        What to do where a view has nothing, by projection; `predict` for the others.
     folder, digest
         Where it was read from, and the SHA-256 of its `serving.json` (hex).
     """
@@ -164,6 +168,7 @@ class Bundle:
     model: ModelFile
     files: dict[str, str]
     request: tuple[BundleRequestInput, ...] = ()
+    on_missing_entity: dict[str, OnMissing] = field(default_factory=dict)
     computed: tuple[ComputedColumn, ...] = ()
     recipe: dict[str, Any] = field(default_factory=dict)
     metrics: dict[str, Any] = field(default_factory=dict)
@@ -186,6 +191,11 @@ class Bundle:
     def sent(self) -> tuple[BundleKey | BundleRequestInput, ...]:
         """What clients send of each row: entity keys and request inputs."""
         return (*self.entity_keys, *self.request)
+
+    @property
+    def missing_views(self) -> MissingViews:
+        """What finds the views that have nothing for a row."""
+        return MissingViews([one.projection for one in self.features], self.on_missing_entity)
 
     @property
     def column_dtypes(self) -> dict[str, str]:
@@ -305,6 +315,13 @@ def _request_problems(bundle: Bundle) -> list[str]:
         problems += [f"request: {told}"] if bundle.request else []
         problems += [f"computed: {told}"] if bundle.computed else []
         problems += [f"features.{f.name}.role: {told}" for f in bundle.features if f.role]
+        problems += [f"on_missing_entity: {told}"] if bundle.on_missing_entity else []
+    projections = {feature.projection for feature in bundle.features}
+    problems += [
+        f"on_missing_entity.{name}: no feature is of it"
+        for name in bundle.on_missing_entity
+        if name not in projections
+    ]
     return problems
 
 

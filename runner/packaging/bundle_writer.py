@@ -51,7 +51,7 @@ def write_bundle(
     """
     (folder / model.file).write_bytes(model.content)
     content = {
-        "format_version": _format_version(model, features, [*request, *computed]),
+        "format_version": _format_version(model, features, recipe, computed),
         **run,
         "registered_model_name": recipe.registered_model_name,
         "task": recipe.task,
@@ -64,6 +64,7 @@ def write_bundle(
         "entity_keys": _entity_keys(spine, examples),
         "features": [_feature(feature, recipe) for feature in features],
         **({"request": [_given(given, examples) for given in request]} if request else {}),
+        **({"on_missing_entity": recipe.missing_rules} if recipe.missing_rules else {}),
         **({"computed": [asdict(column) for column in computed]} if computed else {}),
         "model": {
             "file": model.file,
@@ -85,10 +86,11 @@ def write_bundle(
 def _format_version(
     model: ServedModel,
     features: Sequence[RecipeFeature],
-    others: Sequence[RequestInput | ComputedColumn],
+    recipe: Recipe,
+    computed: Sequence[ComputedColumn],
 ) -> int:
     """Return the oldest format that says it all, so that older servers read what they can."""
-    if others or any(feature.role for feature in features):
+    if recipe.request or recipe.missing_rules or computed or any(one.role for one in features):
         return 3
     return 1 if model.threshold is None else 2
 

@@ -92,11 +92,14 @@ def _relation_problems(
     yield from _entity_problems(node, entities)
     for column in node["columns"].values():
         if dtype_of(column) is None:
+            name, kind = column["name"], declared_type(column)
+            known = f"one of {', '.join(sorted(DTYPES))}"
             yield NodeProblem(
-                ("columns", column["name"], "data_type"),
-                f"column {column['name']} has data_type {declared_type(column)!r}, which Feast "
-                "cannot hold",
-                f"use one of {', '.join(sorted(DTYPES))}",
+                ("columns", name, "data_type"),
+                f"column {name} has data_type {kind!r}, which Feast cannot hold",
+                f"declare {known}"
+                if kind == "missing"
+                else f"write `cast({name} as text)` in the SQL and `data_type: text`, or {known}",
             )
 
 
@@ -123,7 +126,8 @@ def _entity_problems(node: ManifestNode, known: Collection[str]) -> Iterator[Nod
                 ("columns", column["name"], "data_type"),
                 f"join key {key} is {declared_type(column)}, and a join key is a whole number, "
                 "text or a time",
-                "cast it to bigint or text in the SQL",
+                f"write `cast({key} as bigint)` or `cast({key} as text)` in the SQL, and the same "
+                "as its data_type",
             )
 
 

@@ -52,7 +52,7 @@ def request_problems(request: Sequence[str]) -> list[Problem]:
     for i, name in enumerate(request):
         if name in request[:i]:
             problems.append(Problem((i,), f"{show(name)} is listed twice", "list it once"))
-        elif name == "prediction" or name.startswith("probability_"):
+        elif name in {"prediction", "missing_views"} or name.startswith("probability_"):
             problem = f"{show(name)} is the name of a column that `runner predict` writes"
             problems.append(Problem((i,), problem, "rename it in the spine"))
     return problems
@@ -125,6 +125,22 @@ def class_path_problems(class_path: str, task: str | None) -> list[Problem]:
     meant = did_you_mean(class_path, fitting, likeness=0.7)
     hint = "docs/recipe.md lists the estimators"
     return [Problem(("class_path",), f"{show(class_path)} {reason}{meant}", hint)]
+
+
+def missing_problems(class_path: str, impute: str, encode: str) -> list[Problem]:
+    """Return what is wrong if preprocessing leaves missing values to an estimator of the list."""
+    estimator = ESTIMATORS[class_path]
+    key, instead = ("numeric.impute: none", "impute: median")
+    if impute != "none":
+        key, instead = ("categorical.encode: ordinal", "encode: target")
+        if encode != "ordinal":
+            return []
+    if estimator.accepts_nan:
+        return []
+    others = (name for name, e in ESTIMATORS.items() if e.accepts_nan and e.task == estimator.task)
+    problem = f"{estimator.name} takes no missing values, which preprocessing.{key} leaves"
+    hint = f"write {instead}, or choose one of {', '.join(others)}"
+    return [Problem(("class_path",), problem, hint)]
 
 
 def scoring_problems(scoring: Sequence[str], task: str | None) -> list[Problem]:
@@ -249,6 +265,22 @@ def override_problems(overrides: Sequence[str], features: Sequence[str] | None) 
         problem = f"{show(reference)} is not among features{did_you_mean(reference, features)}"
         problems.append(Problem((i,), problem, hint))
     return sorted(problems, key=lambda problem: problem.path)
+
+
+def missing_entity_problems(rules: Collection[str], features: Sequence[str] | None) -> list[Problem]:
+    """Return the views of `on_missing_entity` that no feature is of."""
+    if features is None:
+        return []
+    views = list(dict.fromkeys(reference.partition(":")[0] for reference in features))
+    return [
+        Problem(
+            (name,),
+            f"no feature is of {show(name)}{did_you_mean(name, views)}",
+            f"choose one of {', '.join(views)}" if views else "delete it",
+        )
+        for name in rules
+        if name not in views
+    ]
 
 
 def distribution_problems(given: Mapping[str, Any]) -> list[Problem]:

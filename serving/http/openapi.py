@@ -199,14 +199,24 @@ def _response() -> _Part:
 
 def _prediction(bundle: Bundle) -> _Part:
     classes = bundle.label.classes
-    label: _Part = {"type": "number"} if classes is None else {"enum": list(classes)}
+    null = "null" in bundle.on_missing_entity.values()
+    label: _Part = {"type": ["number", "null"] if null else "number"}
+    if classes is not None:
+        label = {"enum": [*classes, *([None] if null else [])]}
     properties: _Part = {"prediction": label | {"description": bundle.label.description}}
-    required = ["prediction"]
+    required = ["prediction", "missing_views"]
     if classes is not None:
         names = [str(name) for name in classes]
-        share = {"type": "number", "minimum": 0, "maximum": 1.000001}
+        kind = ["number", "null"] if null else "number"
+        share = {"type": kind, "minimum": 0, "maximum": 1.000001}
         properties["probabilities"] = _object(dict.fromkeys(names, share), names)
         required.append("probabilities")
+    views = list(bundle.missing_views.positions)
+    properties["missing_views"] = {
+        "type": "array",
+        "items": {"enum": views} if views else {"type": "string"},
+        "description": "Views that have no value for the row: an unknown key, or expired values.",
+    }
     features = {feature.name: _feature(feature) for feature in bundle.features}
     features |= {given.name: _given(given) for given in bundle.request}
     features |= {column.name: _computed(column) for column in bundle.computed}
