@@ -945,6 +945,10 @@ WHOLE = [
     "  period: 14d",
     'slices: [category_id, "user_activity:orders_7d"]',
     'feature_overrides: ["user_activity:orders_7d"]',
+    "asked_at: [hour]",
+    "time_zone: Europe/Berlin",
+    "derived:",
+    "  orders_per_day: orders_7d / 7",
 ]
 LINE = st.integers(0, len(WHOLE) - 1)
 VALUE = st.sampled_from(
