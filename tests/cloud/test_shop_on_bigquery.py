@@ -54,6 +54,7 @@ TABLES = {
     "feature_mart.user_category_affinity": "user_id, category_id, event_timestamp",
     "feature_mart.user_demographics": "user_id, event_timestamp, created_at",
     "spine_data.spine_category_purchase": "user_id, category_id, event_timestamp",
+    "spine_data.spine_cross_sell": "order_id",
     "spine_data.spine_user_spend": "user_id, event_timestamp",
 }
 MARTS = ["user_activity", "user_category_affinity", "user_demographics"]
