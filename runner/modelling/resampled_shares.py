@@ -32,9 +32,13 @@ class ClassShares(NamedTuple):
     positive: int
 
     @property
-    def count(self) -> int:
+    def n_classes(self) -> int:
         """The number of classes."""
-        return self.shares.shape[1]
+        return int(self.shares.shape[1])
+
+    def drawn(self, counts: Numbers) -> Numbers:
+        """Return how many rows of each class a resample has, shape (n_classes,)."""
+        return np.bincount(self.y, counts, self.n_classes).astype(np.float64)
 
 
 def _mean(values: Numbers) -> Resampled:
@@ -46,8 +50,7 @@ def _if_all_drawn(rows: ClassShares, score: Resampled) -> Resampled:
     """Return `score`, NaN where a class was not drawn: scikit-learn refuses those resamples."""
 
     def resampled(counts: Numbers) -> float:
-        drawn = np.bincount(rows.y, counts, rows.count)
-        return score(counts) if drawn.all() else float("nan")
+        return score(counts) if rows.drawn(counts).all() else float("nan")
 
     return resampled
 
@@ -59,9 +62,9 @@ def _neg_log_loss(rows: ClassShares) -> Resampled:
 
 
 def _neg_brier_score(rows: ClassShares) -> Resampled:
-    if rows.count == 2:
+    if rows.n_classes == 2:
         return _mean(-((rows.shares[:, 1] - rows.y) ** 2))
-    is_class = rows.y[:, np.newaxis] == np.arange(rows.count)
+    is_class = rows.y[:, np.newaxis] == np.arange(rows.n_classes)
     return _if_all_drawn(rows, _mean(-((rows.shares - is_class) ** 2).sum(axis=1)))
 
 
@@ -71,7 +74,7 @@ class _Wins:
     Parameters
     ----------
     position
-        The class, among `rows.count`.
+        The class.
     """
 
     def __init__(self, rows: ClassShares, position: int) -> None:
@@ -80,26 +83,24 @@ class _Wins:
             numbers[np.argsort(shares[numbers], kind="stable")]
             for numbers in (np.flatnonzero(own), np.flatnonzero(~own))
         )
-        bounds = (
-            np.searchsorted(shares[self._of_class], shares[self._others], side)
-            for side in ("left", "right")
-        )
-        self._below, self._up_to = bounds
-        self._codes, self._count = rows.y[self._others], rows.count
+        mine, theirs = shares[self._of_class], shares[self._others]
+        self._below = np.searchsorted(mine, theirs, "left")
+        self._up_to = np.searchsorted(mine, theirs, "right")
+        self._codes, self._n_classes = rows.y[self._others], rows.n_classes
 
     def over_each(self, counts: Numbers) -> Numbers:
         """Return the pairs won against each class, shape (n_classes,); a tie is half a win."""
         drawn = np.concatenate([[0.0], np.cumsum(counts[self._of_class])])
         lost = (drawn[self._below] + drawn[self._up_to]) / 2
         won = counts[self._others] * (drawn[-1] - lost)
-        return np.bincount(self._codes, won, self._count)
+        return np.bincount(self._codes, won, self._n_classes).astype(np.float64)
 
 
 def _roc_auc(rows: ClassShares) -> Resampled:
     wins = _Wins(rows, 1)
 
     def resampled(counts: Numbers) -> float:
-        zeros, ones = np.bincount(rows.y, counts, 2)
+        zeros, ones = rows.drawn(counts)
         return float(wins.over_each(counts)[0] / (zeros * ones))
 
     return _if_all_drawn(rows, resampled)
@@ -118,13 +119,13 @@ def _of_several(
     """
 
     def of(rows: ClassShares) -> Resampled:
-        if rows.count == 2:
+        if rows.n_classes == 2:
             return _roc_auc(rows)
-        wins = [_Wins(rows, position) for position in range(rows.count)]
+        wins = [_Wins(rows, position) for position in range(rows.n_classes)]
 
         def resampled(counts: Numbers) -> float:
             won = np.array([each.over_each(counts) for each in wins])
-            return average(won, np.bincount(rows.y, counts, rows.count))
+            return average(won, rows.drawn(counts))
 
         return _if_all_drawn(rows, resampled)
 
@@ -147,9 +148,9 @@ def _each_weighted(won: Numbers, drawn: Numbers) -> float:
 
 
 def _average_precision(rows: ClassShares) -> Resampled:
-    if rows.count == 2:
+    if rows.n_classes == 2:
         return _precision_of(rows, rows.positive)
-    of_each = [_precision_of(rows, position) for position in range(rows.count)]
+    of_each = [_precision_of(rows, position) for position in range(rows.n_classes)]
     return _if_all_drawn(rows, lambda counts: float(np.mean([one(counts) for one in of_each])))
 
 
