@@ -9,7 +9,7 @@ from runner.bytes_billed import Billed
 from runner.errors import CombinedError, RunnerError
 from runner.project.manifest import FeatureMart
 from runner.settings import Settings
-from runner.warehouse.duplicate_rows import find_duplicates
+from runner.warehouse.open_mart import find_duplicates
 
 
 def refuse_duplicates(settings: Settings, marts: Sequence[FeatureMart]) -> dict[str, Billed]:

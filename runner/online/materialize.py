@@ -25,8 +25,7 @@ from runner.online.view_copy import Progress, ViewCopy
 from runner.online.view_report import FULL, SUPERSEDED, MaterializeError, ViewReport
 from runner.project.manifest import FeatureMart
 from runner.settings import Settings
-from runner.warehouse.duplicate_rows import find_duplicates
-from runner.warehouse.open_mart import open_mart
+from runner.warehouse.open_mart import find_duplicates, open_mart
 
 
 def materialize(

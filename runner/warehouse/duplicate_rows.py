@@ -12,7 +12,6 @@ from typing import Any
 
 from runner.bytes_billed import Billed
 from runner.project.manifest import FeatureMart
-from runner.settings import Settings
 from runner.sql import quoted
 
 _SHOWN = 3
@@ -52,26 +51,6 @@ class DuplicateRows:
         if mart.created_timestamp_column:
             return keep
         return f"{keep}; or declare meta.created_timestamp_column, by which the latest counts"
-
-
-def find_duplicates(settings: Settings, mart: FeatureMart) -> DuplicateRows:
-    """Return the duplicate rows of a mart: at once where a unique index rules them out.
-
-    On BigQuery a table without duplicates is not read again until it changes.
-
-    Raises
-    ------
-    RunnerError
-        If the warehouse refuses the query.
-    """
-    # Only one of them is imported: each takes its client library along.
-    if mart.adapter_type == "bigquery":
-        from runner.warehouse.bigquery.duplicates import bigquery_duplicates
-
-        return bigquery_duplicates(settings, mart)
-    from runner.warehouse.postgres.duplicates import postgres_duplicates
-
-    return postgres_duplicates(settings.postgres, mart)
 
 
 def identifying(mart: FeatureMart) -> list[str]:

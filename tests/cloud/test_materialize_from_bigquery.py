@@ -19,8 +19,7 @@ from runner.online.view_report import FULL, INCREMENTAL, SUPERSEDED
 from runner.project.manifest import FeatureMart
 from runner.warehouse.bigquery.estimates import BigQueryEstimates
 from runner.warehouse.bigquery.mart import _is_partitioned_by_day, planned_look_up
-from runner.warehouse.duplicate_rows import find_duplicates
-from runner.warehouse.open_mart import open_mart
+from runner.warehouse.open_mart import find_duplicates, open_mart
 from tests.cloud.bigquery_project import BigQueryProject
 from tests.instants import NOW, at
 from tests.online_project import redis_key

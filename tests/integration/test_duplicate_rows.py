@@ -9,7 +9,7 @@ from runner.commands.duplicate_keys import refuse_duplicates
 from runner.errors import RunnerError
 from runner.online.materialize import materialize
 from runner.settings import PostgresAddress
-from runner.warehouse.duplicate_rows import find_duplicates
+from runner.warehouse.open_mart import find_duplicates
 from tests.instants import at
 from tests.online_project import OnlineProject
 

@@ -26,7 +26,7 @@ _KEPT = "unique_rows"
 
 
 def bigquery_duplicates(settings: Settings, mart: FeatureMart) -> DuplicateRows:
-    """See `find_duplicates`."""
+    """See `open_mart.find_duplicates`."""
     settings.export()
     config = load_repo_config(settings.feature_repo, settings.feature_store_yaml)
     session = BigQuerySession(config.offline_store)

@@ -19,7 +19,7 @@ from runner.warehouse.postgres.session_settings import settings_sql
 
 
 def postgres_duplicates(address: PostgresAddress, mart: FeatureMart) -> DuplicateRows:
-    """See `find_duplicates`."""
+    """See `open_mart.find_duplicates`."""
     table = quote_table(mart.schema, mart.alias)
     try:
         with psycopg.connect(**address.conninfo) as connection:  # type: ignore[arg-type]
