@@ -70,9 +70,9 @@ def duplicates_sql(mart: FeatureMart) -> str:
     shown = ", ".join(f"cast({name} as {text}) as key_{i}" for i, name in enumerate(columns))
     return (
         f"with repeated_rows as (\n"
-        f"    select {group}, count(*) as row_count_\n    from {mart.path}\n"
+        f"    select {group}, count(1) as row_count_\n    from {mart.path}\n"
         f"    where {' and '.join(f'{name} is not null' for name in columns)}\n"
-        f"    group by {group}\n    having count(*) > 1\n"
+        f"    group by {group}\n    having count(1) > 1\n"
         f")\n"
         f"select {shown}, row_count_, cast(sum(row_count_) over () as {number}) as all_rows_\n"
         f"from repeated_rows\norder by {group}\nlimit {_SHOWN}"
