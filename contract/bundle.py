@@ -21,6 +21,8 @@ from contract.serving_errors import BundleError
 # 2 has a decision threshold, which a reader of 1 would pass over and answer another class.
 FORMAT_VERSIONS = (1, 2)
 MANIFEST = "serving.json"
+DEFINITIONS = "definitions.json"
+"""The file of what the features are computed by; bundles of earlier releases have none."""
 
 EntityDtype = Literal["int64", "int32", "string", "timestamp"]
 FeatureDtype = Literal["int64", "int32", "float64", "float32", "bool", "string"]
@@ -61,6 +63,8 @@ class BundleFeature:
         Feast's 4-byte hash of `<view>:<feature>`.
     overridable
         Whether a request may bring its own value.
+    definition
+        Digest of what it is computed by; None: not recorded.
     """
 
     name: Name
@@ -72,6 +76,7 @@ class BundleFeature:
     ttl_seconds: Annotated[float, Field(gt=0)] | None = None
     description: str = ""
     overridable: bool = False
+    definition: str | None = None
 
 
 @dataclass(frozen=True)

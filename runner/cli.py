@@ -12,7 +12,7 @@ from typing import Annotated
 import typer
 
 from runner import __version__, console
-from runner.command_line import AsJson, Commands, Model, Recipe, Target, Trained, run_app
+from runner.command_line import Accepted, AsJson, Commands, Model, Recipe, Target, Trained, run_app
 from runner.settings import load_settings, read_settings
 
 app = typer.Typer(
@@ -176,18 +176,20 @@ def new(
 
 
 @app.command()
-def train(recipe: Recipe, target: Target = None) -> None:
+def train(recipe: Recipe, accepted: Accepted = "", target: Target = None) -> None:
     """Train the recipe's ML model and register it.
 
     Builds the spine and feature marts with dbt, joins features point-in-time through Feast, fits
     with scikit-learn, records everything in MLflow and registers a version. It becomes the
     `champion` if it passes the recipe's gate and beats the present champion on the same test rows
     by more than noise. If not, it becomes the `challenger`, and the reason is printed.
+
+    Refuses, before dbt builds anything, to change a feature that a served version takes.
     """
     from runner.commands.training import train as train_recipe
     from runner.commands.training_report import show_training
 
-    show_training(train_recipe(load_settings(target), recipe), recipe)
+    show_training(train_recipe(load_settings(target), recipe, accepted), recipe)
 
 
 @app.command()
@@ -303,6 +305,7 @@ def materialize(
     full: Annotated[
         bool, typer.Option("--full", help="Write and check every entity, changed or not.")
     ] = False,
+    accepted: Accepted = "",
     target: Target = None,
 ) -> None:
     """Copy the newest feature values from the feature marts to Redis.
@@ -311,12 +314,15 @@ def materialize(
     Removes entities that are no longer in the mart, and those whose newest row is older than the
     view's ttl. Without arguments, also removes views that are no longer in dbt. Safe to repeat, to
     interrupt and to run twice at once. Feast and `feast serve` read the result.
+
+    Refuses a view whose features are no longer what a served version was trained on.
     """
     from runner.commands.online_report import show_materialized
     from runner.commands.online_values import materialize as copy_marts
     from runner.errors import CombinedError
 
-    reports, errors = copy_marts(load_settings(target), chosen or [], full=full)
+    settings = load_settings(target)
+    reports, errors = copy_marts(settings, chosen or [], full=full, accepted=accepted)
     show_materialized(reports)
     if errors:
         raise CombinedError(errors, hint=errors[0].hint)

@@ -7,6 +7,7 @@ against the digests in the registry first, and read as ONNX or as a closed list 
 
 from __future__ import annotations
 
+import json
 from datetime import datetime
 from typing import TYPE_CHECKING
 
@@ -17,11 +18,13 @@ import pyarrow.compute as pc
 from feast import FeatureStore
 from mlflow import MlflowClient
 
-from contract.bundle import Bundle, BundleFeature
+from contract.bundle import DEFINITIONS, Bundle, BundleFeature
 from contract.scoring import Predictions
 from contract.serving_errors import ServingError
 from runner.errors import RunnerError
 from runner.feature_store.store import NULLABLE
+from runner.lineage.feature_definitions import Definitions
+from runner.lineage.kept_definitions import current_definitions
 from runner.modelling.bootstrap import (
     Interval,
     RowNumbers,
@@ -34,6 +37,7 @@ from runner.packaging.served_version import load_version
 from runner.project import dbt
 from runner.project.manifest import EVENT_TIMESTAMP, Manifest, Spine
 from runner.records.aliases import CHAMPION, run_of, version_with
+from runner.records.run_facts import RETIRED
 
 if TYPE_CHECKING:
     from runner.settings import Settings
@@ -51,18 +55,21 @@ def compare_with_champion(
     """Return whether the contender beats the present champion on the same test rows.
 
     Rows up to the champion's own `test_from` are left out: it may have seen them in training.
-    A champion that cannot be scored (a feature is gone or of another type, dbt fails for its marts,
+    A champion that cannot be scored (a feature is gone or another one now, dbt fails for its marts,
     its files changed) is not beaten either; the refusal says why, and `runner promote` is left to
-    decide.
+    decide. One that was retired, because its features were changed on purpose, is not compared.
     """
     champion = version_with(client, contender.name, CHAMPION)
     if champion is None:
         return NO_CHAMPION
+    if RETIRED in champion.tags:
+        return Comparison(str(champion.version), is_retired=True)
     try:
         model, _ = load_version(settings, f"models:/{contender.name}/{champion.version}")
         test_from = run_of(client, champion).data.params["test_from"]
         table, unseen = _unseen(contender.data, datetime.fromisoformat(test_from))
         missing = _missing(manifest, table, model.bundle)
+        _require_same(settings, model.bundle)
         if missing:  # their marts are not among those that were built for the contender
             dbt.build(settings, sorted({feature.view for feature in missing}), lambda _: None)
         columns = _columns(store, contender.spine, table, model.bundle, missing)
@@ -110,6 +117,22 @@ def _missing(manifest: Manifest, table: pa.Table, bundle: Bundle) -> list[Bundle
         if dtype != feature.dtype and not {dtype, feature.dtype} <= _NUMBERS:
             raise _NotComparableError(f"{name} was {feature.dtype} and is {dtype} now")
     return [feature for feature in bundle.features if feature.name not in table.column_names]
+
+
+def _require_same(settings: Settings, bundle: Bundle) -> None:
+    """Raise _NotComparableError if a feature is computed by other SQL than the champion's was."""
+    if DEFINITIONS not in bundle.files:
+        return
+    known = Definitions.load(json.loads(bundle.read_file(DEFINITIONS)))
+    if known is None:
+        return
+    current = current_definitions(settings, known.views.keys(), lambda _: None)
+    for feature in bundle.features:
+        if feature.view not in known.views:
+            continue
+        if lines := known.changes(current, feature.view, feature.feature):
+            name = f"{feature.view}:{feature.feature}"
+            raise _NotComparableError(f"{name} is computed in another way now: {'; '.join(lines)}")
 
 
 def _columns(

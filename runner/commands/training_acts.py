@@ -15,6 +15,7 @@ from runner import console
 from runner.bytes_billed import Billed, read_bill
 from runner.commands.champion_comparison import compare_with_champion
 from runner.feature_store.store import apply_recipe, open_store, recipe_features, spine_job
+from runner.lineage.feature_definitions import FeatureDefinitions
 from runner.lineage.lineage_graph import Lineage
 from runner.modelling.classes import class_warnings
 from runner.modelling.contender import Contender, score_intervals
@@ -33,11 +34,21 @@ from runner.settings import Settings
 
 
 class BuiltProject(NamedTuple):
-    """What dbt built for a recipe: its manifest, column lineage and what BigQuery billed."""
+    """What dbt built for a recipe.
+
+    Attributes
+    ----------
+    billed
+        By BigQuery.
+    accepted
+        Why features that a served version takes were changed; empty if none was.
+    """
 
     manifest: Manifest
     columns: Lineage
+    definitions: FeatureDefinitions
     billed: Mapping[str, Billed]
+    accepted: str
 
 
 class Registered(NamedTuple):
@@ -81,6 +92,8 @@ def prepare(
         dataset_sha256=table_digest(data.table),
         started_at=now,
         columns=built.columns,
+        definitions=built.definitions,
+        accepted=built.accepted,
         billed={**built.billed, **read_bill("split", rows.schema.metadata)},
     )
     return prepared, store

@@ -35,11 +35,14 @@ class Comparison:
         Why the new model does not become the champion; "" if it does.
     metrics
         The champion's score and the difference with its interval; empty if there is none.
+    is_retired
+        Whether the champion's features were changed on purpose: there is nothing to beat then.
     """
 
     version: str
     refusal: str = ""
     metrics: Mapping[str, float] | None = None
+    is_retired: bool = False
 
     @property
     def params(self) -> dict[str, str]:
@@ -57,6 +60,8 @@ class Comparison:
         """The outcome in a few words."""
         if not self.version:
             return "there is none yet"
+        if self.is_retired:
+            return f"version {self.version} is retired: its features changed"
         return f"version {self.version}: {'not beaten' if self.refusal else 'beaten'}"
 
 

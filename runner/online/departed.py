@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Iterable
 
 from contract.feast_format import field_hash, time_field
 from runner.online.connection import connect, load_online_config
@@ -12,23 +12,41 @@ from runner.project.manifest import Manifest
 from runner.settings import Settings
 
 
-def remove_departed_views(
-    settings: Settings, manifest: Manifest, note: Callable[[str], None]
-) -> None:
-    """Remove from the online store the views that dbt deleted, renamed, disabled or took offline.
+def departed_views(manifest: Manifest, views: Iterable[str]) -> list[str]:
+    """Return those of `views` that dbt deleted, renamed, disabled or took offline.
 
-    A mart that breaks a rule is still in dbt, and its values stay; so do those of other projects.
+    A mart that breaks a rule is still in dbt.
+    """
+    staying = {mart.name for mart in manifest.marts.values() if mart.online} | {*manifest.left_out}
+    return [view for view in views if view not in staying]
+
+
+def remove_departed_views(
+    settings: Settings,
+    manifest: Manifest,
+    needed: Collection[str],
+    note: Callable[[str], None],
+) -> list[str]:
+    """Remove departed views from the online store; those of other projects stay.
+
+    Returns
+    -------
+    list
+        Those that stay because they are needed.
 
     Parameters
     ----------
+    needed
+        Views that served model versions read.
     note
         Called with a line per view removed.
     """
     config = load_online_config(settings)
-    staying = {mart.name for mart in manifest.marts.values() if mart.online} | {*manifest.left_out}
+    kept = []
     with connect(settings, config) as connection:
-        for view in known_views(connection, config.project):
-            if view in staying:
+        for view in departed_views(manifest, known_views(connection, config.project)):
+            if view in needed:
+                kept.append(view)
                 continue
             with holding(Lease(connection, config.project, view), note) as lease:
                 state = ViewState(connection, config.project, view)
@@ -36,3 +54,4 @@ def remove_departed_views(
                 removed = remove_fields(connection, lease, config.project, state, fields)
                 state.forget()
             note(f"{view}: removed from {removed:,} entities; it is no longer online in dbt")
+    return kept

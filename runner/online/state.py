@@ -19,6 +19,12 @@ from typing import Any
 
 import redis
 
+from contract.online_definitions import (
+    DIGESTS_FIELD,
+    FeatureDigests,
+    state_key,
+    stored_digests,
+)
 from runner.errors import RunnerError
 from runner.online.connection import OnlineConnection, host_name
 from runner.online.scripts import RELEASE, RENEW
@@ -69,12 +75,13 @@ class ViewState:
     def __init__(self, connection: OnlineConnection, project: str, view: str) -> None:
         self._client = connection.client
         self.view = view
-        self._key = f"{_prefix(project)}{view}"
+        self._key = state_key(project, view)
         raw = self._client.hgetall(self._key)
         started, watermark = raw.get(b"started"), raw.get(b"watermark")
         self.watermark = _parse(watermark) if watermark else None
         self.started = datetime.fromisoformat(started.decode()) if started else None
         self.features: set[str] = set(json.loads(raw.get(b"features", "[]")))
+        self._digests = stored_digests(raw.get(DIGESTS_FIELD))
         self.join_keys: dict[str, str] | None = json.loads(raw.get(b"join_keys", "null"))
 
     @property
@@ -87,8 +94,23 @@ class ViewState:
         known = [self.started, self.watermark.as_of if self.watermark else None]
         return max(filter(None, known), default=None)
 
-    def begin(self, as_of: datetime, mart: FeatureMart) -> None:
-        """Note that contents may from now on be of `as_of`, and of these features and join keys."""
+    def begin(self, as_of: datetime, mart: FeatureMart, digests: FeatureDigests | None) -> None:
+        """Note that contents may from now on be of `as_of`, and of these features and join keys.
+
+        And of another definition, until the run is complete: of a feature that is another one, no
+        reader takes its values for those that it knows.
+
+        Parameters
+        ----------
+        digests
+            By feature: of the definitions that its values have; None: not known.
+        """
+        if self._digests is not None and digests is not None:
+            common = {
+                name: [each for each in known if each in digests.get(name, ())]
+                for name, known in self._digests.items()
+            }
+            self._client.hset(self._key, DIGESTS_FIELD, json.dumps(common))
         content = {
             "started": as_of.isoformat(),
             "features": json.dumps([column.name for column in mart.features]),
@@ -104,12 +126,18 @@ class ViewState:
         """Delete all that is known; the data must be gone."""
         self._client.delete(self._key)
 
-    def complete(self, watermark: Watermark, ttl: int | None) -> None:
+    def complete(
+        self, watermark: Watermark, ttl: int | None, digests: FeatureDigests | None
+    ) -> None:
         """Move the watermark; the data must be in."""
         content = json.dumps({**asdict(watermark), "as_of": watermark.as_of.isoformat()})
         with self._client.pipeline(transaction=True) as pipe:
             pipe.hdel(self._key, "started")
             pipe.hset(self._key, "watermark", content)
+            if digests is None:
+                pipe.hdel(self._key, DIGESTS_FIELD)
+            else:
+                pipe.hset(self._key, DIGESTS_FIELD, json.dumps(digests))
             if ttl is not None:
                 pipe.expire(self._key, ttl)
             pipe.execute()
@@ -117,14 +145,10 @@ class ViewState:
 
 def known_views(connection: OnlineConnection, project: str) -> list[str]:
     """Return the views of which the online store has anything, as far as runs have noted it."""
-    prefix = _prefix(project).encode()
+    prefix = state_key(project, "").encode()
     keys = {key for found in connection.scan(prefix, 1_000) for key in found}
     names = {key.removeprefix(prefix).decode() for key in keys}
     return sorted(name for name in names if ":" not in name)  # the leases of a project `lease`
-
-
-def _prefix(project: str) -> str:
-    return f"runner:materialize:{project}:"
 
 
 def key_dtypes(mart: FeatureMart) -> dict[str, str]:

@@ -13,8 +13,10 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from contract.bundle import DEFINITIONS
 from contract.feast_format import field_hash
 from runner.feature_store.store import RecipeFeature
+from runner.lineage.feature_definitions import FeatureDefinitions
 from runner.packaging.served_model import ServedModel
 from runner.project.manifest import Spine
 
@@ -30,6 +32,7 @@ def write_bundle(
     features: Sequence[RecipeFeature],
     classes: list[Any] | None,
     model: ServedModel,
+    definitions: FeatureDefinitions,
     examples: dict[str, Any],
     run: dict[str, Any],
 ) -> str:
@@ -37,6 +40,8 @@ def write_bundle(
 
     Parameters
     ----------
+    definitions
+        What the features are computed by.
     classes
         The labels the model tells apart, in the order of its probabilities; None for regression.
     examples
@@ -44,7 +49,9 @@ def write_bundle(
     run
         `feast_project`, `run_id`, `created_at`, `metrics` and `lineage`.
     """
-    (folder / model.file).write_bytes(model.content)
+    files = {model.file: model.content, DEFINITIONS: definitions.content}
+    for name, data in files.items():
+        (folder / name).write_bytes(data)
     content = {
         "format_version": 1 if model.threshold is None else 2,
         **run,
@@ -57,14 +64,14 @@ def write_bundle(
             "decision_threshold": model.threshold,
         },
         "entity_keys": _entity_keys(spine, examples),
-        "features": [_feature(feature, recipe) for feature in features],
+        "features": [_feature(feature, recipe, definitions) for feature in features],
         "model": {
             "file": model.file,
             "format": model.format,
             "inputs": _inputs(features),
             "proof": model.proof,
         },
-        "files": {model.file: hashlib.sha256(model.content).hexdigest()},
+        "files": {name: hashlib.sha256(data).hexdigest() for name, data in files.items()},
         "recipe": recipe.dump(),
         "versions": {
             name: version(name) for name in ("scikit-learn", "skl2onnx", "onnxruntime", "feast")
@@ -99,7 +106,9 @@ def _entity_keys(spine: Spine, examples: dict[str, Any]) -> list[dict[str, Any]]
     ]
 
 
-def _feature(feature: RecipeFeature, recipe: Recipe) -> dict[str, Any]:
+def _feature(
+    feature: RecipeFeature, recipe: Recipe, definitions: FeatureDefinitions
+) -> dict[str, Any]:
     mart = feature.mart
     return {
         "name": feature.column,
@@ -111,6 +120,7 @@ def _feature(feature: RecipeFeature, recipe: Recipe) -> dict[str, Any]:
         "redis_field": field_hash(mart.name, feature.name).hex(),
         "description": feature.description,
         "overridable": recipe.is_overridable(feature.reference),
+        "definition": definitions.digests.get(feature.reference),
     }
 
 

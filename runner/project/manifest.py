@@ -68,6 +68,8 @@ class Manifest:
         The same for each of them, by dbt's unique id such as `model.shop.user_activity`.
     disabled
         Names of the dbt models that dbt has disabled.
+    adapter_type
+        The warehouse that dbt compiles for: `postgres` or `bigquery`.
     """
 
     path: Path
@@ -77,6 +79,7 @@ class Manifest:
     sha256: str
     digests: Mapping[str, str] = field(default_factory=dict)
     disabled: frozenset[str] = frozenset()
+    adapter_type: str = "postgres"
     errors: Mapping[str, tuple[RunnerError, ...]] = field(default_factory=dict)
     left_out: tuple[str, ...] = ()
 
@@ -109,6 +112,7 @@ def load_manifest(path: Path) -> Manifest:
         sha256=_digest(meaning),
         digests={key: _digest(value) for key, value in meaning.items()},
         disabled=_disabled(content) - {node["name"] for node in models},
+        adapter_type=adapter,
         errors={name: tuple(found) for name, found in errors.items()},
         left_out=tuple(name for name in marts if name in errors),
     )

@@ -64,6 +64,7 @@ def _write_bundle(training: Training, run_id: str, folder: Path) -> str:
         features=training.prepared.features,
         classes=class_list(pipeline),
         model=training.model.served,
+        definitions=training.prepared.definitions,
         examples={
             key: _example(table[key][-1].as_py()) for key in training.prepared.spine.join_keys
         },

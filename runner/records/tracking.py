@@ -31,7 +31,7 @@ from runner.packaging.served_model import trusted_types
 from runner.records.aliases import CHAMPION, version_with
 from runner.records.dead_runs import this_process
 from runner.records.run_artifacts import write_artifacts
-from runner.records.run_facts import not_registered, versions_filter
+from runner.records.run_facts import CHALLENGER, RETIRED, not_registered, versions_filter
 from runner.records.run_record import Training
 from runner.records.trial_runs import record_trials
 from runner.servers.tracking_server import require_tracking_server
@@ -42,7 +42,6 @@ if TYPE_CHECKING:
     from runner.recipes.recipe import Recipe
     from runner.settings import Settings
 
-CHALLENGER = "challenger"
 CHAMPION_UNTIL = "champion_until"
 _INTERFACE_TAG = "serving_interface"
 
@@ -175,6 +174,8 @@ def promote(client: MlflowClient, name: str, version: str) -> None:
         now = datetime.now(UTC).isoformat()
         client.set_model_version_tag(name, str(present.version), CHAMPION_UNTIL, now)
     client.set_registered_model_alias(name, CHAMPION, version)
+    if RETIRED in client.get_model_version(name, version).tags:
+        client.delete_model_version_tag(name, version, RETIRED)  # it is protected again
     challenger = version_with(client, name, CHALLENGER)
     if challenger is not None and str(challenger.version) == version:
         client.delete_registered_model_alias(name, CHALLENGER)

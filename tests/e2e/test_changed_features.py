@@ -1,0 +1,108 @@
+"""A served model keeps the features it was trained on, whatever is changed under it."""
+
+import pytest
+
+from tests.e2e.conftest import Project, environment, served
+from tests.small_project import write_project
+
+MART = "models/feature_mart/reading.sql"
+YAML = "models/feature_mart/reading.yml"
+RECIPE = "recipes/small.yaml"
+ENTITY = {"entity_rows": [{"user_id": 7}], "include_features": True}
+READINGS = """
+    create schema raw_data;
+    create table raw_data.readings as
+    select
+        u::bigint as user_id,
+        timestamptz '2026-01-01 00:00+00' + interval '1 day' * d as event_timestamp,
+        (u * 7 + d * 3) % 10 / 10.0::float as amount,
+        'x' as text
+    from generate_series(0, 19) as u, generate_series(0, 29) as d
+"""
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory, new_database, redis_server):
+    """The small project, trained, materialized and not yet changed."""
+    root = write_project(tmp_path_factory.mktemp("changed"))
+    project = Project(root, environment(new_database(), redis_server))
+    project.query(READINGS)
+    project.runner("train", RECIPE)
+    project.runner("materialize")
+    return project
+
+
+@pytest.fixture(scope="module")
+def api(project):
+    """The API of version 1."""
+    with served(project, RECIPE) as running:
+        yield running
+
+
+@pytest.fixture
+def edit(project):
+    """Change a file of the project for one test."""
+    before = {}
+
+    def change(name, *pairs):
+        path = project.root / name
+        before.setdefault(path, path.read_text())
+        text = path.read_text()
+        for old, new in pairs:
+            assert old in text
+            text = text.replace(old, new)
+        path.write_text(text)
+
+    yield change
+    for path, text in before.items():
+        path.write_text(text)
+
+
+def value(api):
+    [row] = api.post("/predict", ENTITY)["predictions"]
+    return row["features"]["reading__amount"]
+
+
+def warehouse(project):
+    return project.query("select max(amount) from feature_mart.reading")[0][0]
+
+
+def test_another_unit_reaches_neither_the_table_nor_the_served_model(project, api, edit):
+    before = value(api)
+    edit(MART, ("amount from", "amount * 1000 as amount from"))
+    refused = project.refused("train", RECIPE)
+    assert "reading: amount changed, and small version 1 (champion) was trained on" in refused
+    assert "+ amount * 1000 AS amount" in refused
+    assert "--accept-changed-features" in refused
+    assert warehouse(project) == 0.9
+    assert project.registered("small") == (["1"], ["champion"])
+
+    bare = project.run("dbt", "build", "--full-refresh", "--target", "local")
+    assert bare.returncode == 0, bare.stdout
+    assert warehouse(project) == 900
+    assert "reading: amount changed" in project.refused("materialize")
+    assert value(api)["value"] == before["value"]
+
+
+def test_a_renamed_feature_stays_where_the_served_model_reads_it(project, api, edit):
+    before = value(api)
+    edit(MART, ("amount from", "amount as quantity from"))
+    edit(YAML, ("name: amount", "name: quantity"))
+    edit(RECIPE, ("reading:amount", "reading:quantity"))
+    refused = project.refused("train", RECIPE)
+    assert "reading: amount changed" in refused
+    assert "- reading:amount" in refused
+    for name in ("parse", "build"):
+        project.run("dbt", name, "--full-refresh", "--target", "local")
+    refused = project.refused("materialize")
+    assert "reading:amount is no longer in dbt, and small version 1 (champion) reads it" in refused
+    assert value(api)["value"] == before["value"]
+    assert value(api)["status"] == "present"
+
+
+def test_a_view_that_left_dbt_stays_while_a_served_model_reads_it(project, api, edit):
+    before = value(api)
+    edit(YAML, ("entities: {user: user_id}", "entities: {user: user_id}, online: false"))
+    project.run("dbt", "parse", "--target", "local")
+    assert "small version 1 (champion) reads" in project.refused("materialize")
+    assert value(api)["value"] == before["value"]
