@@ -76,14 +76,14 @@ class Model(Protocol):
     """Whether one row is scored in microseconds, so that it need not leave the event loop."""
 
     def score(self, columns: Mapping[str, Column]) -> Predictions:
-        """Return the predictions for columns of equal length, by feature name.
+        """Return the predictions for columns of equal length, by the names of `row_dtypes`.
 
         A column is a list or a NumPy, pandas or Arrow array; nulls are None, NaN or the
         library's own.
         """
 
     def score_rows(self, rows: Sequence[Row]) -> Predictions:
-        """Return the predictions for rows of values in the order of `bundle.features`."""
+        """Return the predictions for rows of values in the order of `bundle.row_dtypes`."""
 
 
 def load_model(bundle: Bundle) -> Model:
@@ -97,7 +97,7 @@ def load_model(bundle: Bundle) -> Model:
     loader = _load_onnx if bundle.model.format == "onnx" else _load_skops
     try:
         model = loader(bundle)
-        trial = model.score_rows([[None] * len(bundle.features)])
+        trial = model.score_rows([[None] * len(bundle.row_dtypes)])
     except BundleError:
         raise
     except Exception as err:  # ONNX Runtime and skops each raise a dozen types of their own
@@ -181,10 +181,10 @@ class _Tensors:
     """Build a model's tensors out of columns or rows."""
 
     def __init__(self, bundle: Bundle) -> None:
-        position = {feature.name: i for i, feature in enumerate(bundle.features)}
+        position = {name: i for i, name in enumerate(bundle.row_dtypes)}
         self._inputs = bundle.model.inputs
         self._positions = [[position[c] for c in tensor.columns] for tensor in self._inputs]
-        width = len(bundle.features)
+        width = len(position)
         self._whole = [positions == list(range(width)) for positions in self._positions]
 
     def from_columns(self, columns: Mapping[str, Column]) -> dict[str, Tensor]:
@@ -275,7 +275,8 @@ class SkopsModel:
         self.bundle = bundle
         self._pipeline = pipeline
         used = {name for tensor in bundle.model.inputs for name in tensor.columns}
-        self._dtypes = {f.name: f.dtype for f in bundle.features if f.name in used}
+        self._row = bundle.row_dtypes
+        self._dtypes = {name: dtype for name, dtype in self._row.items() if name in used}
 
     def score(self, columns: Mapping[str, Column]) -> Predictions:
         """See `Model.score`."""
@@ -297,8 +298,7 @@ class SkopsModel:
         if not rows:
             return _no_predictions(self.bundle)
         columns = zip(*rows, strict=True)
-        names = (feature.name for feature in self.bundle.features)
-        return self.score(dict(zip(names, columns, strict=True)))
+        return self.score(dict(zip(self._row, columns, strict=True)))
 
     def _column(self, name: str, column: Column) -> Column:
         if self._dtypes[name] == "string":

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import NamedTuple
 
 from runner import console
 from runner.bytes_billed import Billed
 from runner.commands.feature_guard import ChangedFeature, changed_by_build
 from runner.errors import RunnerError
-from runner.project import dbt
-from runner.project.dbt_process import Progress
+from runner.project import dbt, freshness
 from runner.project.manifest import Manifest, load_manifest
 from runner.recipes.recipe import Recipe
 from runner.recipes.references import check_references
@@ -32,10 +32,27 @@ class BuiltSql(NamedTuple):
     changed: list[ChangedFeature]
 
 
+def require_fit(settings: Settings, recipe: Recipe) -> None:
+    """Raise unless the recipe fits dbt's models; nothing is built, and no server is needed.
+
+    Raises
+    ------
+    RunnerError
+        With the place in the recipe; or dbt's own, where it cannot read the project.
+    """
+    with suppress(RunnerError):
+        check_references(recipe, load_manifest(settings.manifest_path))
+        return
+    if not freshness.is_current(settings):  # the manifest may be older than the SQL
+        with console.step("dbt parse") as step:
+            dbt.run(settings, ["parse"], step.update)
+    check_references(recipe, load_manifest(settings.manifest_path))
+
+
 def build_sql(settings: Settings, recipe: Recipe, accepted: str = "") -> BuiltSql:
     """Run `dbt build` for the recipe's spine and feature marts.
 
-    A name that dbt does not know would select nothing and pass, so names are checked before. An
+    A name that dbt does not know would select nothing and pass: `require_fit` comes before. An
     incremental mart that changed is built from nothing: its old rows have the old meaning.
 
     Parameters
@@ -49,25 +66,11 @@ def build_sql(settings: Settings, recipe: Recipe, accepted: str = "") -> BuiltSq
         If dbt would change a feature that a served version takes; nothing is built then.
     """
     with console.step("dbt: build spine and feature marts") as step:
-        manifest = checked_manifest(settings, recipe, step.update)
         marts = recipe.feature_marts
         selected = [recipe.spine, *marts]
         changed = changed_by_build(settings, selected, accepted, step.update)
         billed = dbt.build(settings, selected, step.update, full_refresh=bool(changed))
-        manifest = load_manifest(settings.manifest_path)
-        check_references(recipe, manifest)
         step.update(f"{recipe.spine}, {', '.join(marts)}")
+    manifest = load_manifest(settings.manifest_path)
+    check_references(recipe, manifest)
     return BuiltSql(manifest, billed, changed)
-
-
-def checked_manifest(settings: Settings, recipe: Recipe, progress: Progress) -> Manifest:
-    """Return what dbt knows of the project, read anew where the recipe does not fit it."""
-    try:
-        manifest = load_manifest(settings.manifest_path)
-        check_references(recipe, manifest)
-    except RunnerError:
-        # The manifest may be older than the SQL: let dbt read the project before judging.
-        dbt.run(settings, ["parse"], progress)
-        manifest = load_manifest(settings.manifest_path)
-        check_references(recipe, manifest)
-    return manifest

@@ -45,12 +45,15 @@ def materialize(
     manifest = load_manifest(settings.manifest_path)
     guarded = _guarded(settings, manifest, chosen, accepted)
     reports: list[ViewReport] = []
+    removed: list[str] = []
     errors: list[RunnerError] = [*guarded.refusals.values()]
     try:
         if not chosen:
-            kept = remove_departed_views(settings, manifest, guarded.needed, console.note)
+            removed, kept = remove_departed_views(settings, manifest, guarded.needed, console.note)
             errors += [guarded.departed(view) for view in kept]
         marts = select_marts(settings, chosen)
+        if not marts and not removed and not errors:
+            console.note(f"nothing to copy or remove: no feature mart in {manifest.path} is online")
         copied = [mart for mart in marts if mart.name not in guarded.refusals]
         reports, failed = _copy(settings, copied, guarded.digests, full=full)
         errors += failed
@@ -87,6 +90,8 @@ def _copy(
     from runner.online.materialize import materialize as copy_marts
     from runner.online.view_report import MaterializeError
 
+    if not marts:
+        return [], []
     with console.bar("materialize", None) as bar:
         try:
             reports = copy_marts(

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from runner.commands.background_imports import importing
-from runner.commands.built_sql import build_sql
+from runner.commands.built_sql import build_sql, require_fit
 from runner.commands.exposures import write_exposures
 from runner.commands.feature_guard import recorded_definitions, retire
 from runner.lineage.column_lineage import load_column_lineage
@@ -74,19 +74,20 @@ def train(settings: Settings, path: Path, accepted: str = "") -> TrainingResult:
         be. Nothing is registered then.
     """
     now, recipe = datetime.now(UTC), load_recipe(path)
-    require_servers(settings)
-    require_tracking_server(settings)
     with importing(*_HEAVY, *(["runner.modelling.study"] if recipe.tuning else [])):
+        require_fit(settings, recipe)
+        require_servers(settings)
+        require_tracking_server(settings)
         built = build_sql(settings, recipe, accepted)
         columns = load_column_lineage(built.manifest.path)  # now: another dbt may write it later
         definitions = recorded_definitions(settings, built.manifest, recipe)
 
     from runner.commands.training_acts import BuiltProject, fit_and_judge, prepare, record
-    from runner.records import tracking
+    from runner.records import registry
     from runner.records.dead_runs import end_dead_runs
     from runner.records.run_record import Training
 
-    client = tracking.connect(settings)
+    client = registry.connect(settings)
     end_dead_runs(client)
     reason = accepted if retire(client, built.changed, accepted) else ""
     project = BuiltProject(built.manifest, columns, definitions, built.billed, reason)

@@ -65,7 +65,7 @@ class GuardedViews:
         versions = {str(v): v for view in views for v in self.needed.get(view, ())}
         if not versions:
             return
-        from runner.records.tracking import connect
+        from runner.records.registry import connect
 
         client = connect(settings)
         for version in versions.values():

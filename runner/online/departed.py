@@ -26,13 +26,10 @@ def remove_departed_views(
     manifest: Manifest,
     needed: Collection[str],
     note: Callable[[str], None],
-) -> list[str]:
+) -> tuple[list[str], list[str]]:
     """Remove departed views from the online store; those of other projects stay.
 
-    Returns
-    -------
-    list
-        Those that stay because they are needed.
+    Returns the names of those removed, and of those that stay because they are needed.
 
     Parameters
     ----------
@@ -42,16 +39,15 @@ def remove_departed_views(
         Called with a line per view removed.
     """
     config = load_online_config(settings)
-    kept = []
     with connect(settings, config) as connection:
-        for view in departed_views(manifest, known_views(connection, config.project)):
-            if view in needed:
-                kept.append(view)
-                continue
+        departed = departed_views(manifest, known_views(connection, config.project))
+        gone = [view for view in departed if view not in needed]
+        for view in gone:
             with holding(Lease(connection, config.project, view), note) as lease:
                 state = ViewState(connection, config.project, view)
                 fields = [time_field(view), *(field_hash(view, name) for name in state.features)]
                 removed = remove_fields(connection, lease, config.project, state, fields)
                 state.forget()
-            note(f"{view}: removed from {removed:,} entities; it is no longer online in dbt")
-    return kept
+            entities = "1 entity" if removed == 1 else f"{removed:,} entities"
+            note(f"{view}: removed from {entities}; it is no longer online in dbt")
+    return gone, [view for view in departed if view in needed]

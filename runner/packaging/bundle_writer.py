@@ -15,8 +15,9 @@ from typing import TYPE_CHECKING, Any
 
 from contract.bundle import DEFINITIONS
 from contract.feast_format import field_hash
-from runner.feature_store.store import RecipeFeature
+from runner.feature_store.recipe_features import RecipeFeature, RequestInput
 from runner.lineage.feature_definitions import FeatureDefinitions
+from runner.modelling.model_inputs import InputColumn
 from runner.packaging.served_model import ServedModel
 from runner.project.manifest import Spine
 
@@ -30,6 +31,7 @@ def write_bundle(
     recipe: Recipe,
     spine: Spine,
     features: Sequence[RecipeFeature],
+    request: Sequence[RequestInput],
     classes: list[Any] | None,
     model: ServedModel,
     definitions: FeatureDefinitions,
@@ -45,7 +47,7 @@ def write_bundle(
     classes
         The labels the model tells apart, in the order of its probabilities; None for regression.
     examples
-        An example value per entity key, for the API's docs.
+        An example value per entity key and request input, for the API's docs.
     run
         `feast_project`, `run_id`, `created_at`, `metrics` and `lineage`.
     """
@@ -53,7 +55,7 @@ def write_bundle(
     for name, data in files.items():
         (folder / name).write_bytes(data)
     content = {
-        "format_version": 1 if model.threshold is None else 2,
+        "format_version": 3 if request else 1 if model.threshold is None else 2,
         **run,
         "registered_model_name": recipe.registered_model_name,
         "task": recipe.task,
@@ -65,10 +67,11 @@ def write_bundle(
         },
         "entity_keys": _entity_keys(spine, examples),
         "features": [_feature(feature, recipe, definitions) for feature in features],
+        **({"request": [_given(given, examples) for given in request]} if request else {}),
         "model": {
             "file": model.file,
             "format": model.format,
-            "inputs": _inputs(features),
+            "inputs": _inputs([*features, *request]),
             "proof": model.proof,
         },
         "files": {name: hashlib.sha256(data).hexdigest() for name, data in files.items()},
@@ -82,9 +85,9 @@ def write_bundle(
     return hashlib.sha256(data).hexdigest()
 
 
-def _inputs(features: Sequence[RecipeFeature]) -> list[dict[str, Any]]:
-    text = [feature.column for feature in features if feature.dtype == "string"]
-    numeric = [feature.column for feature in features if feature.dtype != "string"]
+def _inputs(columns: Sequence[InputColumn]) -> list[dict[str, Any]]:
+    text = [column.column for column in columns if column.dtype == "string"]
+    numeric = [column.column for column in columns if column.dtype != "string"]
     inputs = []
     if numeric:
         inputs.append({"name": "numeric", "type": "float", "columns": numeric})
@@ -121,6 +124,15 @@ def _feature(
         "description": feature.description,
         "overridable": recipe.is_overridable(feature.reference),
         "definition": definitions.digests.get(feature.reference),
+    }
+
+
+def _given(given: RequestInput, examples: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "name": given.column,
+        "dtype": given.dtype,
+        "description": given.description,
+        "example": examples[given.column],
     }
 
 

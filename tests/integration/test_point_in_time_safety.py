@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -83,12 +84,13 @@ def _relations(connection: Any) -> int:
     return int(connection.execute("select count(*) from pg_class").fetchone()[0])
 
 
-def _running(connection: Any) -> int:
+def _running(connection: Any, query: str = "%") -> int:
     return int(
         connection.execute(
             "select count(*) from pg_stat_activity "
             "where application_name = 'runner' and datname = current_database() "
-            "and state <> 'idle'"
+            "and state <> 'idle' and query like %s",
+            [query],
         ).fetchone()[0]
     )
 
@@ -171,8 +173,6 @@ def test_a_timeout_ends_the_query_with_an_error(store: FeatureStore) -> None:
 
 
 _SCRIPT = """
-import pandas as pd
-from feast import FeatureStore, RepoConfig
 from pathlib import Path
 from tests.feast_stores import feast_store
 from tests.integration.test_point_in_time_safety import SLOW, _job, _objects
@@ -199,9 +199,26 @@ def test_an_interrupted_or_killed_client_leaves_no_query(
         stderr=subprocess.PIPE,
     )
     with client:
-        _wait_until(lambda: _running(connection) == 1, seconds=120)
+        _wait_until(lambda: _running(connection, "%pg_sleep%") == 1, seconds=120)
         client.send_signal(signal_number)
         errors = client.stderr.read().decode() if client.stderr else ""
     if signal_number == signal.SIGINT:
-        assert "KeyboardInterrupt" in errors
+        assert errors.splitlines()[-1] == "KeyboardInterrupt"
     _wait_until(lambda: _running(connection) == 0 and _relations(connection) == before)
+
+
+@pytest.mark.parametrize("spine", [FRAME, SPINE.format(2)], ids=["frame", "sql"])
+def test_no_call_replaces_the_handler_of_ctrl_c(
+    store: FeatureStore, monkeypatch: pytest.MonkeyPatch, spine: Any
+) -> None:
+    """In the main thread ADBC does, and a Ctrl-C at the end of such a call is lost."""
+    callers = []
+
+    def call(function: Callable[..., Any], args: Any, kwargs: Any, cancel: Any) -> Any:
+        callers.append(threading.current_thread())
+        return function(*args, **kwargs)
+
+    monkeypatch.setattr("adbc_driver_manager.dbapi._blocking_call", call)
+    assert _job(store, spine).to_arrow().num_rows == 2
+    assert callers
+    assert threading.main_thread() not in callers

@@ -247,6 +247,7 @@ def written(folder, recipe, served, classes=(0, 1)):
         recipe=recipe,
         spine=SPINE,
         features=FEATURES,
+        request=[],
         classes=classes,
         model=served,
         definitions=NO_DEFINITIONS,

@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime
+from functools import partial
 from typing import Any
 
 import pyarrow as pa
@@ -35,8 +36,10 @@ from runner.warehouse.postgres.newest_rows import (
     sample_sql,
 )
 from runner.warehouse.postgres.session_settings import settings_sql
+from runner.warehouse.postgres.share_lock import is_lockable_sql, lock_sql
 from runner.warehouse.postgres.table_footing import footing, footing_sql
 from runner.warehouse.postgres.types import exported
+from runner.warehouse.prefetch import in_thread
 
 _BATCH_BYTES = 512 << 10  # small, so that writing begins soon after reading
 _HALF_OF_ALL_TRANSACTIONS = 2**31
@@ -46,7 +49,7 @@ class PostgresMart:
     """A feature mart over one read-only connection whose queries all see the same snapshot.
 
     Its horizon is the transaction id below which every transaction had ended: PostgreSQL's own row
-    versions tell what was written since, so that a late row or a correction is found whatever its
+    versions show what was written since, so that a late row or a correction is found whatever its
     timestamps say.
     """
 
@@ -60,7 +63,7 @@ class PostgresMart:
         self.horizon = self._source.horizon
 
     def knows_changes_since(self, horizon: int) -> bool:
-        """Tell whether the transaction ids since `horizon` can still be told apart."""
+        """Return whether the transaction ids since `horizon` are still distinct."""
         return 0 <= self.horizon - horizon < _HALF_OF_ALL_TRANSACTIONS
 
     def newest_rows(
@@ -104,8 +107,7 @@ class PostgresMart:
         """Return the whole result of `sql`; `use_copy` False for what is not a query."""
         with self._connection.cursor() as cursor, _failures(self.mart):
             cursor.adbc_statement.set_options(**{"adbc.postgresql.use_copy": str(use_copy).lower()})
-            cursor.execute(sql)
-            return cursor.fetch_arrow_table()
+            return in_thread(lambda: _whole(cursor, sql), cursor.adbc_cancel)
 
     def _describe(self) -> tuple[PostgresTable, Mapping[str, str]]:
         """Return the table, and what a comparison with its earlier rows rests on."""
@@ -163,6 +165,11 @@ class PostgresMart:
         return rows / max(entities, 1)
 
 
+def _whole(cursor: dbapi.Cursor, sql: str) -> pa.Table:
+    cursor.execute(sql)
+    return cursor.fetch_arrow_table()
+
+
 @contextmanager
 def _failures(mart: FeatureMart) -> Iterator[None]:
     try:
@@ -186,11 +193,15 @@ def open_postgres_mart(address: PostgresAddress, mart: FeatureMart) -> Iterator[
     RunnerError
         If its table does not exist.
     """
+    table = quote_table(mart.schema, mart.alias)
     with dbapi.connect(make_conninfo("", **address.conninfo), autocommit=True) as connection:
-        with connection.cursor() as cursor:
+        with connection.cursor() as cursor, _failures(mart):
+            found = in_thread(partial(_whole, cursor, is_lockable_sql(table)), cursor.adbc_cancel)
+            lock = [lock_sql(table)] if found.num_rows and found.column(0)[0].as_py() else []
             cursor.adbc_statement.set_options(**{"adbc.postgresql.use_copy": "false"})
-            cursor.execute("begin isolation level repeatable read read only")
-            cursor.execute(settings_sql())
+            begin = "begin isolation level repeatable read read only"
+            for statement in (begin, *lock, settings_sql()):
+                in_thread(partial(cursor.execute, statement), cursor.adbc_cancel)
         yield PostgresMart(connection, mart)
 
 

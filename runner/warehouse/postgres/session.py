@@ -8,9 +8,8 @@ temporary table is gone. Ctrl-C cancels the running query on the server.
 from __future__ import annotations
 
 from collections.abc import Generator, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import closing, contextmanager
-from typing import TypeVar
+from functools import partial
 
 import pyarrow as pa
 from adbc_driver_manager import Error as AdbcError
@@ -22,30 +21,29 @@ from runner.sql import quote
 from runner.warehouse.join.refusals import refusal_in
 from runner.warehouse.postgres.session_settings import READ_ONLY, READ_WRITE, settings_sql
 from runner.warehouse.postgres.store_config import PostgresStoreConfig
+from runner.warehouse.prefetch import in_thread, prefetched
 
 # The size of one batch, and with it the memory a stream needs beside what its reader keeps.
 BATCH_BYTES = 2 * 2**20
 _BATCH_OPTION = "adbc.postgresql.batch_size_hint_bytes"
-_Result = TypeVar("_Result")
 
 
 class PostgresSession:
     """A session of one transaction; made by `connect`."""
 
-    def __init__(self, connection: dbapi.Connection, worker: ThreadPoolExecutor) -> None:
+    def __init__(self, connection: dbapi.Connection) -> None:
         self._connection = connection
-        self._worker = worker
 
     def upload(self, table: pa.Table, name: str) -> None:
         """Copy `table` into a new temporary table `name` and gather its statistics."""
 
-        def work(cursor: dbapi.Cursor) -> None:
+        def work() -> None:
             cursor.adbc_ingest(name, table, mode="create", temporary=True)
             cursor.execute(f"analyze pg_temp.{quote(name)}")
             cursor.execute(READ_ONLY)
 
-        with self._connection.cursor() as cursor:
-            self._wait(cursor, self._worker.submit(work, cursor), "cannot upload the entity rows")
+        with self._connection.cursor() as cursor, _failures("cannot upload the entity rows"):
+            in_thread(work, cursor.adbc_cancel)
 
     def store(self, reader: pa.RecordBatchReader, table: str, *, replace: bool) -> None:
         """Write what `reader` gives to a new permanent table, which is all or nothing.
@@ -56,14 +54,17 @@ class PostgresSession:
             If the table exists and `replace` is False.
         """
         schema, _, name = table.rpartition(".")
-        mode = "replace" if replace else "create"
-        with self._connection.cursor() as cursor, _failures(f"cannot write table {table}"):
+
+        def work() -> None:
             cursor.adbc_ingest(
                 _unquoted(name),
                 reader,
-                mode=mode,
+                mode="replace" if replace else "create",
                 db_schema_name=_unquoted(schema) if schema else None,
             )
+
+        with self._connection.cursor() as cursor, _failures(f"cannot write table {table}"):
+            in_thread(work, cursor.adbc_cancel)
             self._connection.commit()
 
     @contextmanager
@@ -76,46 +77,15 @@ class PostgresSession:
             cursor.execute(query)
             return cursor.fetch_record_batch()
 
-        with self._connection.cursor() as cursor:
-            source = self._wait(cursor, self._worker.submit(start), what)
-            batches = self._prefetched(cursor, source, what)
-            with closing(batches):
-                yield pa.RecordBatchReader.from_batches(source.schema, batches)
-
-    def _prefetched(
-        self, cursor: dbapi.Cursor, source: pa.RecordBatchReader, what: str
-    ) -> Generator[pa.RecordBatch, None, None]:
-        """Yield `source`'s batches; the next one is decoded while the caller has the last."""
-        following = self._worker.submit(_next, source)
-        try:
-            while (batch := self._wait(cursor, following, what)) is not None:
-                following = self._worker.submit(_next, source)
-                yield batch
-        finally:
-            _cancel(cursor, following)
-
-    def _wait(self, cursor: dbapi.Cursor, future: Future[_Result], what: str) -> _Result:
-        # ADBC turns Ctrl-C into an error of the driver. Waiting for a thread keeps it what it is.
-        try:
+        def batches() -> Generator[pa.RecordBatch, None, None]:
             with _failures(what):
-                return future.result()
-        except KeyboardInterrupt:
-            _cancel(cursor, future)
-            raise
+                yield from prefetched(source, cursor.adbc_cancel)
 
-
-def _cancel(cursor: dbapi.Cursor, future: Future[_Result]) -> None:
-    """End the query of `cursor` and wait until nothing uses it any more."""
-    while not future.done():
-        cursor.adbc_cancel()  # again, should the first have come before the query
-        wait([future], timeout=1)
-
-
-def _next(reader: pa.RecordBatchReader) -> pa.RecordBatch | None:
-    try:
-        return reader.read_next_batch()
-    except StopIteration:
-        return None
+        with self._connection.cursor() as cursor:
+            with _failures(what):
+                source = in_thread(start, cursor.adbc_cancel)
+            with closing(batches()) as following:
+                yield pa.RecordBatchReader.from_batches(source.schema, following)
 
 
 @contextmanager
@@ -133,12 +103,12 @@ def connect(
     """
     with _failures(f"cannot reach PostgreSQL at {config.host}:{config.port}"):
         connection = dbapi.connect(conninfo(config))
-    with connection, ThreadPoolExecutor(1, thread_name_prefix="arrow") as worker:
+    with connection:
         with connection.cursor() as cursor, _failures("cannot set the session"):
             cursor.adbc_statement.set_options(**{"adbc.postgresql.use_copy": "false"})
             for statement in opening(config, timeout, writes=writes):
-                cursor.execute(statement)
-        yield PostgresSession(connection, worker)
+                in_thread(partial(cursor.execute, statement), cursor.adbc_cancel)
+        yield PostgresSession(connection)
 
 
 def opening(
