@@ -17,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from contract.bundle import Bundle
+from contract.columns import Column, float_column, text_values
 from contract.serving_errors import BundleError, FeatureRangeError
 from contract.values import CAP_IT, FLOAT32_MAX, beyond_float32
 
@@ -25,8 +26,6 @@ if TYPE_CHECKING:
 
 Tensor = npt.NDArray[Any]
 Row = Sequence[Any]
-Column = Any
-"""A list, or an array of NumPy, pandas or Arrow, whose types mypy does not know."""
 
 _DISTANCES = (
     *("Euclidean", "Manhattan", "Chebyshev", "Minkowski"),
@@ -128,7 +127,7 @@ def class_labels(probabilities: Tensor, classes: Sequence[int | str], threshold:
 
 def float_tensor(columns: Sequence[Column]) -> Tensor:
     """Return a float32 tensor of shape (n_rows, n_columns); missing values are NaN."""
-    return np.column_stack([_float64(column) for column in columns]).astype(np.float32)
+    return np.column_stack([float_column(column) for column in columns]).astype(np.float32)
 
 
 def text_tensor(columns: Sequence[Column]) -> Tensor:
@@ -145,7 +144,7 @@ def _numbers(name: str, column: Column) -> npt.NDArray[np.float64]:
 
     NaN is within the range: it is a missing value.
     """
-    values = _float64(column)
+    values = float_column(column)
     beyond = values[np.abs(values) > FLOAT32_MAX]
     if len(beyond):
         largest = float(beyond[np.abs(beyond).argmax()])
@@ -156,25 +155,8 @@ def _numbers(name: str, column: Column) -> npt.NDArray[np.float64]:
     return values
 
 
-def _float64(column: Column) -> npt.NDArray[np.float64]:
-    if hasattr(column, "cast"):  # Arrow: int64 beyond 2^53 may round, as everywhere
-        column = column.cast("float64", safe=False).to_numpy(zero_copy_only=False)
-    elif hasattr(column, "to_numpy"):  # pandas
-        column = column.to_numpy(dtype=np.float64, na_value=np.nan)
-    return np.asarray(column, dtype=np.float64)  # None becomes NaN
-
-
 def _texts(column: Column) -> list[str]:
-    if hasattr(column, "to_pylist"):  # Arrow
-        column = column.to_pylist()
-    return [value if isinstance(value, str) else _missing_text(value) for value in column]
-
-
-def _missing_text(value: Any) -> str:
-    """Return "" for a null of any library; everything else is a mistake."""
-    if value is None or type(value).__name__ == "NAType" or value != value:
-        return ""
-    raise TypeError(f"expected text, got {type(value).__name__}")
+    return [value or "" for value in text_values(column)]
 
 
 class _Tensors:

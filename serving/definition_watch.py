@@ -11,8 +11,8 @@ from collections.abc import Mapping, Sequence
 
 import hiredis
 
-from contract.online_definitions import DIGESTS_FIELD, is_changed, state_key, stored_digests
 from contract.serving_errors import ServingError
+from contract.view_state import DIGESTS, is_changed, state_key, stored_digests
 from serving.champion_watch import ChampionWatch
 from serving.features.online_client import OnlineStoreClient
 from serving.loaded import Loaded
@@ -71,7 +71,7 @@ class DefinitionWatch:
 
 def _command(loaded: Loaded, view: str) -> bytes:
     key = state_key(loaded.bundle.feast_project, view)
-    packed: bytes = hiredis.pack_command((b"HMGET", key.encode(), DIGESTS_FIELD))
+    packed: bytes = hiredis.pack_command(("HMGET", key, DIGESTS))
     return packed
 
 

@@ -16,7 +16,7 @@ from runner.servers.local_servers import require_servers
 from runner.settings import Settings
 
 if TYPE_CHECKING:
-    from contract.online_definitions import FeatureDigests
+    from contract.view_state import FeatureDigests
     from runner.commands.view_guard import GuardedViews
     from runner.online.audit import FeatureAudit
     from runner.online.reader import OnlineAnswer

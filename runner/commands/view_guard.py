@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from contract.online_definitions import FeatureDigests
 from contract.serving_errors import ServingError
+from contract.view_state import FeatureDigests
 from runner import console
 from runner.commands.feature_guard import (
     ChangedFeature,

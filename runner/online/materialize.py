@@ -18,7 +18,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 
-from contract.online_definitions import FeatureDigests
+from contract.view_state import FeatureDigests
 from runner.errors import RunnerError
 from runner.online.connection import OnlineConfig, OnlineConnection, connect, load_online_config
 from runner.online.state import Lease, ViewState, holding

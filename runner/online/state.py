@@ -19,8 +19,9 @@ from typing import Any
 
 import redis
 
-from contract.online_definitions import (
-    DIGESTS_FIELD,
+from contract.view_state import (
+    DIGESTS,
+    WATERMARK,
     FeatureDigests,
     state_key,
     stored_digests,
@@ -77,11 +78,11 @@ class ViewState:
         self.view = view
         self._key = state_key(project, view)
         raw = self._client.hgetall(self._key)
-        started, watermark = raw.get(b"started"), raw.get(b"watermark")
+        started, watermark = raw.get(b"started"), raw.get(WATERMARK.encode())
         self.watermark = _parse(watermark) if watermark else None
         self.started = datetime.fromisoformat(started.decode()) if started else None
         self.features: set[str] = set(json.loads(raw.get(b"features", "[]")))
-        self._digests = stored_digests(raw.get(DIGESTS_FIELD))
+        self._digests = stored_digests(raw.get(DIGESTS.encode()))
         self.join_keys: dict[str, str] | None = json.loads(raw.get(b"join_keys", "null"))
 
     @property
@@ -110,7 +111,7 @@ class ViewState:
                 name: [each for each in known if each in digests.get(name, ())]
                 for name, known in self._digests.items()
             }
-            self._client.hset(self._key, DIGESTS_FIELD, json.dumps(common))
+            self._client.hset(self._key, DIGESTS, json.dumps(common))
         content = {
             "started": as_of.isoformat(),
             "features": json.dumps([column.name for column in mart.features]),
@@ -120,7 +121,7 @@ class ViewState:
 
     def distrust(self) -> None:
         """Delete the watermark: the next run copies everything."""
-        self._client.hdel(self._key, "watermark")
+        self._client.hdel(self._key, WATERMARK)
 
     def forget(self) -> None:
         """Delete all that is known; the data must be gone."""
@@ -133,11 +134,11 @@ class ViewState:
         content = json.dumps({**asdict(watermark), "as_of": watermark.as_of.isoformat()})
         with self._client.pipeline(transaction=True) as pipe:
             pipe.hdel(self._key, "started")
-            pipe.hset(self._key, "watermark", content)
+            pipe.hset(self._key, WATERMARK, content)
             if digests is None:
-                pipe.hdel(self._key, DIGESTS_FIELD)
+                pipe.hdel(self._key, DIGESTS)
             else:
-                pipe.hset(self._key, DIGESTS_FIELD, json.dumps(digests))
+                pipe.hset(self._key, DIGESTS, json.dumps(digests))
             if ttl is not None:
                 pipe.expire(self._key, ttl)
             pipe.execute()

@@ -10,7 +10,7 @@ from datetime import datetime
 import pyarrow as pa
 
 from contract.feast_format import field_hash, time_field
-from contract.online_definitions import FeatureDigests
+from contract.view_state import FeatureDigests
 from runner.online.connection import OnlineConfig, OnlineConnection
 from runner.online.state import Lease, ViewState, Watermark, definition_digest, key_dtypes
 from runner.online.sweep import remove_fields, sweep

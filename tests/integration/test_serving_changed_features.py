@@ -9,8 +9,8 @@ from pathlib import Path
 import httpx
 import pytest
 
-from contract.online_definitions import DIGESTS_FIELD, state_key
 from contract.redis_address import RedisAddress
+from contract.view_state import DIGESTS, state_key
 from tests.serving_bundles import OnlineStore, manifest, write_linear_bundle
 from tests.serving_process import serving
 
@@ -47,7 +47,7 @@ def test_values_of_another_definition_are_marked_until_they_are_those_again(
         server.client() as client,
     ):
         assert set(_statuses(client).values()) == {"present"}  # nothing is known of its values
-        store.client.hset(key, DIGESTS_FIELD, json.dumps({first["feature"]: ["other"]}))
+        store.client.hset(key, DIGESTS, json.dumps({first["feature"]: ["other"]}))
         assert _wait(client, changed=True) == status
         statuses = _statuses(client)
         assert statuses.pop(first["name"]) == "changed"
@@ -56,7 +56,7 @@ def test_values_of_another_definition_are_marked_until_they_are_those_again(
         assert "serving_changed_features 1.0" in metrics
         counted = f'serving_feature_values_total{{feature="{first["name"]}",status="changed"}} 1.0'
         assert counted in metrics
-        store.client.hset(key, DIGESTS_FIELD, json.dumps({first["feature"]: ["other", "mine"]}))
+        store.client.hset(key, DIGESTS, json.dumps({first["feature"]: ["other", "mine"]}))
         assert _wait(client, changed=False) == 200
         assert set(_statuses(client).values()) == {"present"}
     told = [line["message"] for line in server.lines if isinstance(line, dict)]
