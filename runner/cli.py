@@ -175,6 +175,26 @@ def new(
     console.note(f"next: read it, then runner check {path} and runner train {path}")
 
 
+@app.command("new-version")
+def new_version(
+    mart: Annotated[
+        str, typer.Argument(help="A feature mart, such as user_activity.", show_default=False)
+    ],
+    target: Target = None,
+) -> None:
+    """Copy a feature mart as its next version, so that served models keep the one they read.
+
+    Writes `MART_v2.sql` and declares the version in the mart's YAML, by dbt's model versions.
+    Version 1 keeps its table and its name. Change the copy, and name it in a recipe:
+    `MART.v2:feature`.
+    """
+    from runner.commands.new_version import write_version
+
+    written = write_version(load_settings(target), mart)
+    console.result(f"{written.sql}: written; {written.yaml}: version declared")
+    console.note(f"next: change {written.sql}, and write {written.reference}:… in a recipe")
+
+
 @app.command()
 def train(recipe: Recipe, accepted: Accepted = "", target: Target = None) -> None:
     """Train the recipe's ML model and register it.

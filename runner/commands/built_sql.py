@@ -67,8 +67,9 @@ def build_sql(settings: Settings, recipe: Recipe, accepted: str = "") -> BuiltSq
     """
     with console.step("dbt: build spine and feature marts") as step:
         marts = recipe.feature_marts
-        selected = [recipe.spine, *marts]
-        changed = changed_by_build(settings, selected, accepted, step.update)
+        changed = changed_by_build(settings, [recipe.spine, *marts], accepted, step.update)
+        manifest = load_manifest(settings.manifest_path)
+        selected = [recipe.spine, *(manifest.marts[name].selector or name for name in marts)]
         billed = dbt.build(settings, selected, step.update, full_refresh=bool(changed))
         step.update(f"{recipe.spine}, {', '.join(marts)}")
     manifest = load_manifest(settings.manifest_path)

@@ -71,7 +71,9 @@ def compare_with_champion(
         missing = _missing(manifest, table, model.bundle)
         _require_same(settings, model.bundle)
         if missing:  # their marts are not among those that were built for the contender
-            dbt.build(settings, sorted({feature.view for feature in missing}), lambda _: None)
+            views = {feature.view for feature in missing}
+            selected = sorted(manifest.marts[view].selector or view for view in views)
+            dbt.build(settings, selected, lambda _: None)
         columns = _columns(store, contender.spine, table, model.bundle, missing)
         old = predicted(model.score(columns), _classes(model.bundle))
         return _judge(contender, str(champion.version), old, table, unseen)

@@ -105,8 +105,8 @@ def refusal(view: str, changed: Sequence[ChangedFeature]) -> RunnerError:
 def ways_on(view: str) -> str:
     """Return what to do instead of changing a mart under a served model."""
     return (
-        f"undo the change and write it as a dbt model of its own, beside {view}; or repeat with "
-        '--accept-changed-features "REASON", which retires these versions'
+        f"undo the change, and make it in a version beside: `runner new-version {view}`; or repeat "
+        'with --accept-changed-features "REASON", which retires these model versions'
     )
 
 

@@ -50,7 +50,7 @@ class GuardedViews:
     def refusals(self) -> dict[str, RunnerError]:
         """The views that must not be copied, each with the error."""
         changed = {view: refusal(view, found) for view, found in by_view(self.changed).items()}
-        return {**self.gone, **changed}
+        return {**changed, **self.gone}
 
     def departed(self, view: str) -> RunnerError:
         """Return the error for a view that dbt no longer has and served versions read."""

@@ -140,6 +140,12 @@ def view_name(node: ManifestNode) -> str:
     return node["name"] if version in {None, 1, "1"} else f"{node['name']}_v{version}"
 
 
+def selector_of(node: ManifestNode) -> str:
+    """Return what `dbt build --select` calls the node; its name alone would be all versions."""
+    version = node.get("version")
+    return node["name"] if version is None else f"{node['name']}.v{version}"
+
+
 def file_of(node: ManifestNode) -> str:
     """Return the YAML file that describes the node, else its SQL file; relative to the project."""
     patch = node.get("patch_path") or node["original_file_path"]

@@ -39,6 +39,7 @@ from runner.recipes.rules import (
     scoring_problems,
     slice_problems,
     tuned_argument_problems,
+    with_view_names,
 )
 from runner.recipes.tuning import Tuning
 from runner.recipes.yaml_source import KeyPath, YamlSource, load_yaml
@@ -124,8 +125,9 @@ class Recipe(Part):
         tuple[Annotated[str, Field(json_schema_extra={"pattern": REFERENCE})], ...],
         Field(strict=False),
     ]
-    """Feast references: `view:feature`, or `view:*` for every feature of a feature mart. The mart's
-    join keys must be among the spine's. May be `[]` where there is a `request`."""
+    """Feast references: `view:feature`, or `view:*` for every feature of a feature mart; of the
+    mart's version 2 `view.v2:feature`. The mart's join keys must be among the spine's. May be `[]`
+    where there is a `request`."""
     split: Split
     """How rows are divided by time. A duration is a whole number and `s`, `m`, `h` or `d`."""
     preprocessing: Preprocessing = Preprocessing()
@@ -234,6 +236,8 @@ class Recipe(Part):
     def _check_features(cls, features: tuple[str, ...], info: ValidationInfo) -> tuple[str, ...]:
         # Without features a model must at least have request inputs; None: those are wrong.
         refuse(reference_problems(features, may_be_empty=info.data.get("request") != ()))
+        features = with_view_names(features)
+        refuse(reference_problems(features, may_be_empty=True))
         return features
 
     @field_validator("estimator")
@@ -272,12 +276,14 @@ class Recipe(Part):
     @field_validator("slices")
     @classmethod
     def _check_slices(cls, slices: tuple[str, ...], info: ValidationInfo) -> tuple[str, ...]:
+        slices = with_view_names(slices)
         refuse(slice_problems(slices, info.data.get("features")))
         return slices
 
     @field_validator("feature_overrides")
     @classmethod
     def _check_overrides(cls, overrides: tuple[str, ...], info: ValidationInfo) -> tuple[str, ...]:
+        overrides = with_view_names(overrides)
         refuse(override_problems(overrides, info.data.get("features")))
         return overrides
 
