@@ -361,13 +361,16 @@ def audit(
 
     Counts per feature: *mismatch* (the values differ), *missing* (only the warehouse has one),
     *extra* (only Redis has one), *stale* (right when it was materialized). Exits with 1 if
-    anything differs.
+    anything differs, or if a feature is no longer what the champion was trained on.
     """
     from runner.commands.online_report import show_audit
     from runner.commands.online_values import audit as audit_recipe
+    from runner.errors import CombinedError
 
-    found = audit_recipe(load_settings(target), recipe, entities)
+    found, changed = audit_recipe(load_settings(target), recipe, entities)
     show_audit(found, as_json=as_json)
+    if changed:
+        raise CombinedError(changed, hint=changed[0].hint)
     if any(feature.has_skew for feature in found):
         raise typer.Exit(1)
 

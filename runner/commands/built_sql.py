@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from runner import console
 from runner.bytes_billed import Billed
-from runner.commands.feature_guard import ChangedFeature, changed_by_build
+from runner.commands.feature_guard import ChangedFeature, require_unchanged
 from runner.errors import RunnerError
 from runner.project import dbt, freshness
 from runner.project.manifest import Manifest, load_manifest
@@ -67,7 +67,7 @@ def build_sql(settings: Settings, recipe: Recipe, accepted: str = "") -> BuiltSq
     """
     with console.step("dbt: build spine and feature marts") as step:
         marts = recipe.feature_marts
-        changed = changed_by_build(settings, [recipe.spine, *marts], accepted, step.update)
+        changed = require_unchanged(settings, [recipe.spine, *marts], accepted, step.update)
         manifest = load_manifest(settings.manifest_path)
         selected = [recipe.spine, *(manifest.marts[name].selector or name for name in marts)]
         billed = dbt.build(settings, selected, step.update, full_refresh=bool(changed))

@@ -47,7 +47,7 @@ class ChangedFeature:
     lines: tuple[str, ...]
 
 
-def changed_by_build(
+def require_unchanged(
     settings: Settings, names: Collection[str], accepted: str, progress: Progress
 ) -> list[ChangedFeature]:
     """Return the features that a `dbt build` of `names` would change for versions with an alias.
@@ -62,6 +62,24 @@ def changed_by_build(
     RunnerError
         If they may not, and one would.
     """
+    changed = changed_by_build(settings, names, progress)
+    errors = refusals(changed)
+    if errors and not accepted:
+        raise CombinedError(errors, hint=errors[0].hint)
+    return changed
+
+
+def refused_by_build(
+    settings: Settings, names: Collection[str], progress: Progress
+) -> list[RunnerError]:
+    """Return why a `dbt build` of `names` is refused, an error per view."""
+    return refusals(changed_by_build(settings, names, progress))
+
+
+def changed_by_build(
+    settings: Settings, names: Collection[str], progress: Progress
+) -> list[ChangedFeature]:
+    """Return the features that a `dbt build` of `names` would change for versions with an alias."""
     manifest = load_manifest(settings.manifest_path)
     versions = [each for each in served_versions(settings, manifest) if each.definitions]
     if not versions:
@@ -69,11 +87,7 @@ def changed_by_build(
     views = {taken.view for version in versions for taken in version.features}
     current = current_definitions(settings, views, progress)
     built = marts_upstream(read_manifest(settings.manifest_path), names)
-    changed = changed_features(current, versions, built)
-    errors = [refusal(view, found) for view, found in by_view(changed).items()]
-    if errors and not accepted:
-        raise CombinedError(errors, hint=errors[0].hint)
-    return changed
+    return changed_features(current, versions, built)
 
 
 def changed_features(
@@ -88,6 +102,11 @@ def changed_features(
         if taken.view in views and taken.view in version.definitions.views
         if (lines := version.definitions.changes(current, taken.view, taken.feature))
     ]
+
+
+def refusals(changed: Iterable[ChangedFeature]) -> list[RunnerError]:
+    """Return an error per view of which protected versions take a changed feature."""
+    return [refusal(view, found) for view, found in by_view(changed).items()]
 
 
 def refusal(view: str, changed: Sequence[ChangedFeature]) -> RunnerError:

@@ -18,6 +18,7 @@ from runner.project.introspection import asks_warehouse
 from runner.project.manifest import Manifest, load_manifest
 from runner.recipes.recipe import Recipe, all_recipes, load_recipe
 from runner.recipes.references import check_references
+from runner.recipes.rules import with_view_names
 from runner.records.run_facts import RunReader
 from runner.records.run_reader import open_reader, read_json
 from runner.servers.local_servers import require_servers
@@ -190,7 +191,7 @@ def find_column(lineage: Lineage, what: str) -> LineageColumn:
     RunnerError
         If there is none, with the nearest name.
     """
-    asked = what.replace(":", ".")
+    asked = with_view_names([what])[0].replace(":", ".")
     relation, _, name = asked.rpartition(".")
     column = lineage.known(LineageColumn(relation, name))
     if column in lineage.parents:

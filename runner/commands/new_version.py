@@ -64,7 +64,7 @@ def write_version(settings: Settings, mart: str) -> NewVersion:
     described = settings.root / file_of(node)
     if target.exists():
         raise RunnerError(f"{target}: exists already", hint="rename or delete it")
-    text = _with_version(described, name, source.stem, number)
+    text = with_version(described, name, source.stem, number)
     target.write_text(source.read_text(encoding="utf-8"), encoding="utf-8")
     described.write_text(text, encoding="utf-8")
     relative = (path.relative_to(settings.root) for path in (target, described))
@@ -87,7 +87,7 @@ def _latest(settings: Settings, name: str) -> int:
     return max(int(node.get("version") or 1) for node in nodes if node["name"] == name)
 
 
-def _with_version(path: Path, name: str, stem: str, number: int) -> str:
+def with_version(path: Path, name: str, stem: str, number: int) -> str:
     """Return the YAML with one more version of the dbt model; the rest of it stays as written."""
     text = path.read_text(encoding="utf-8")
     model = next(_models(yaml.compose(text, yaml.SafeLoader), name), None)

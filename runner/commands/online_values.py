@@ -12,6 +12,7 @@ from runner.feature_store.selection import require_none_left_out, select_marts
 from runner.project.manifest import FeatureMart, Manifest, load_manifest
 from runner.recipes.recipe import load_recipe
 from runner.recipes.references import check_references
+from runner.recipes.rules import covers
 from runner.servers.local_servers import require_servers
 from runner.settings import Settings
 
@@ -107,21 +108,40 @@ def _copy(
     return reports, []
 
 
-def audit(settings: Settings, path: Path, entities: int) -> list[FeatureAudit]:
-    """Compare Redis with the point-in-time join for the recipe's features; return each one's count.
+def audit(
+    settings: Settings, path: Path, entities: int
+) -> tuple[list[FeatureAudit], list[RunnerError]]:
+    """Compare Redis with the point-in-time join for the features of the recipe and its champion.
+
+    Returns each feature's count, and an error per view whose features are no longer what the
+    champion was trained on: both stores have the same values then, and the wrong ones for it.
 
     Parameters
     ----------
     entities
         How many to sample per view, from each of the two stores.
     """
+    from runner.commands.view_guard import guarded_views
     from runner.online.audit import audit as audit_recipe
 
     recipe, manifest = load_recipe(path), load_manifest(settings.manifest_path)
     check_references(recipe, manifest)
     require_servers(settings)
+    guarded = guarded_views(settings, manifest, list(manifest.marts.values()))
+    taken = guarded.taken_by(recipe.registered_model_name)
+    known = [name for name in taken if _is_known(manifest, name)]
+    features = [*recipe.features, *(name for name in known if not covers(recipe.features, name))]
+    audited = recipe.model_copy(update={"features": tuple(features)})
     with console.step(f"audit {recipe.name}"):
-        return audit_recipe(settings, manifest, recipe, entities=entities)
+        found = audit_recipe(settings, manifest, audited, entities=entities)
+    views = {name.partition(":")[0] for name in taken}
+    return found, [error for view, error in guarded.refusals.items() if view in views]
+
+
+def _is_known(manifest: Manifest, reference: str) -> bool:
+    view, _, name = reference.partition(":")
+    mart = manifest.marts.get(view)
+    return mart is not None and any(feature.name == name for feature in mart.features)
 
 
 def look_up(settings: Settings, view: str, entity: Sequence[str]) -> OnlineAnswer:

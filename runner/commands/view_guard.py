@@ -52,6 +52,11 @@ class GuardedViews:
         changed = {view: refusal(view, found) for view, found in by_view(self.changed).items()}
         return {**changed, **self.gone}
 
+    def taken_by(self, model: str) -> list[str]:
+        """Return the features that the served versions of a registered model take."""
+        versions = {str(v): v for found in self.needed.values() for v in found if v.name == model}
+        return list(dict.fromkeys(f.reference for v in versions.values() for f in v.features))
+
     def departed(self, view: str) -> RunnerError:
         """Return the error for a view that dbt no longer has and served versions read."""
         return _gone(view, f"{view} is", self.needed[view])

@@ -84,7 +84,7 @@ def with_view_names(references: Sequence[str]) -> tuple[str, ...]:
     `user_activity.v2:*` is in view `user_activity_v2`, and version 1 in `user_activity`.
     """
     return tuple(
-        re.sub(r"[.]v([0-9]+):", lambda found: f"_v{found[1]}:" if found[1] != "1" else ":", each)
+        re.sub(r"[.]v([0-9]+)(?=[.:])", lambda v: f"_v{v[1]}" if v[1] != "1" else "", each)
         for each in references
     )
 

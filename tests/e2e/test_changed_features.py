@@ -1,5 +1,10 @@
 """A served model keeps the features it was trained on, whatever is changed under it."""
 
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+
 import pytest
 
 from tests.e2e.conftest import Project, environment, served
@@ -8,6 +13,8 @@ from tests.small_project import write_project
 MART = "models/feature_mart/reading.sql"
 YAML = "models/feature_mart/reading.yml"
 RECIPE = "recipes/small.yaml"
+# Of user 7 on day 29.
+NEWEST = (7 * 7 + 29 * 3) % 10 / 10
 ENTITY = {"entity_rows": [{"user_id": 7}], "include_features": True}
 READINGS = """
     create schema raw_data;
@@ -67,6 +74,46 @@ def warehouse(project):
     return project.query("select max(amount) from feature_mart.reading")[0][0]
 
 
+class Answers:
+    """What a client was answered: the wrong ones, and the version of the last."""
+
+    def __init__(self):
+        self.wrong = []
+        self.version = ""
+
+    def note(self, answer):
+        self.version = answer["model"]["version"]
+        features = answer["predictions"][0]["features"]
+        expected = {"1": {"reading__amount": 1}, "2": {"reading_v2__amount": 1000}}[self.version]
+        for name, unit in expected.items():
+            if features[name]["status"] != "present" or features[name]["value"] != NEWEST * unit:
+                self.wrong.append(answer)
+
+    def until(self, version):
+        deadline = time.monotonic() + 60
+        while self.version != version:
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+
+
+@contextmanager
+def asking(api):
+    """Ask for one entity all the time."""
+    answers, ended = Answers(), threading.Event()
+
+    def ask():
+        while not ended.wait(0.05):
+            answers.note(api.post("/predict", ENTITY))
+
+    with ThreadPoolExecutor(1) as pool:
+        client = pool.submit(ask)
+        try:
+            yield answers
+        finally:
+            ended.set()
+    client.result()
+
+
 def test_another_unit_reaches_neither_the_table_nor_the_served_model(project, api, edit):
     before = value(api)
     edit(MART, ("amount from", "amount * 1000 as amount from"))
@@ -105,3 +152,35 @@ def test_a_view_that_left_dbt_stays_while_a_served_model_reads_it(project, api, 
     project.run("dbt", "parse", "--target", "local")
     assert "small version 1 (champion) reads" in project.refused("materialize")
     assert value(api)["value"] == before["value"]
+
+
+def test_a_mart_is_changed_beside_and_no_answer_is_wrong_on_the_way(project, api, edit):
+    """docs/changing-a-feature.md, done while a client asks all the time."""
+    project.run("dbt", "build", "--full-refresh", "--target", "local")
+    with asking(api) as answers:
+        written = project.runner("new-version", "reading")
+        assert "reading_v2.sql" in written
+        edit(MART.replace("reading", "reading_v2"), ("amount from", "amount * 1000 as amount from"))
+        edit(RECIPE, ("reading:amount", "reading.v2:amount"))
+        project.runner("train", RECIPE)
+        assert project.registered("small")[0] == ["1", "2"]
+        project.runner("materialize")
+        answers.until("1")
+        project.runner("promote", RECIPE)
+        answers.until("2")
+        project.runner("rollback", RECIPE)
+        answers.until("1")
+        project.runner("promote", RECIPE, "2")
+        answers.until("2")
+        audited = project.runner("audit", RECIPE)
+        assert "reading_v2:amount" in audited
+
+        (project.root / MART).unlink()
+        first = "      - v: 1\n        defined_in: reading\n        config: {alias: reading}\n"
+        edit(YAML, (first, ""), ("latest_version: 1", "latest_version: 2"))
+        project.run("dbt", "build", "--target", "local")
+        done = project.run("runner", "materialize")
+        assert done.returncode == 0, done.stderr
+        assert "reading: removed from 20 entities" in done.stderr
+        answers.until("2")
+    assert answers.wrong == []
