@@ -30,6 +30,7 @@ from serving.http_errors import (
     InvalidEntityRowError,
     InvalidFeatureOverrideError,
     InvalidRequestError,
+    MissingEntityError,
 )
 from serving.loaded import Loaded
 from serving.metrics import Metrics
@@ -67,6 +68,8 @@ class _Row(NamedTuple):
         Its features as the online store has them, and with what the request overrides.
     values
         What the model is handed, in the order of `bundle.row_dtypes`.
+    missing
+        The views that have nothing for the row.
     """
 
     asked: Asked
@@ -74,6 +77,7 @@ class _Row(NamedTuple):
     read: OnlineRow
     used: OnlineRow
     values: Sequence[FeatureValue]
+    missing: Sequence[str]
 
 
 class Batches:
@@ -259,8 +263,14 @@ class Batches:
                 self._refuse(asked, position, err)
             else:
                 used = overridden(row, overrides) if overrides else row
+                missing = loaded.missing.of(used.values)
+                if missing and loaded.missing.action(missing) == "error":
+                    self._metrics.recent.note(used)
+                    told = f"{' and '.join(missing)}: nothing is stored for these keys"
+                    self._refuse(asked, position, MissingEntityError(told))
+                    continue
                 values = [*used.values, *inputs] if inputs else used.values
-                rows.append(_Row(asked, position, row, used, values))
+                rows.append(_Row(asked, position, row, used, values, missing))
         return rows
 
     async def _read(self, commands: Sequence[bytes]) -> list[Any]:
@@ -276,23 +286,27 @@ class Batches:
 
     def _tell(self, loaded: Loaded, rows: list[_Row], predictions: Predictions) -> None:
         """Write down the answer of each scored row."""
-        for (asked, position, read, used, values), label, shares in zip(
+        for row, label, shares in zip(
             rows, predictions.labels.tolist(), _shares(predictions), strict=True
         ):
+            asked, position = row.asked, row.position
             if asked.future.done():
                 continue
             if not math.isfinite(label if shares is None else sum(shares)):
                 failed = PredictionError("the model's answer is not a finite number")
                 self._refuse(asked, position, failed)
                 continue
+            if row.missing and loaded.missing.action(row.missing) == "null":
+                label, shares = None, None if shares is None else [None] * len(shares)
             answer: dict[str, Any] = {"prediction": label}
             if shares is not None:
                 # NumPy's float32, which orjson writes as 0.8 where a float is 0.800000011920929
                 answer["probabilities"] = dict(zip(loaded.class_names, shares, strict=True))
+            answer["missing_views"] = row.missing
             if asked.request.include_features:
-                answer["features"] = _features(loaded, used, values)
+                answer["features"] = _features(loaded, row.used, row.values)
             asked.answers[position] = answer
-            self._metrics.row(loaded, read, used, label, shares)
+            self._metrics.row(loaded, row.read, row.used, label, shares)
 
     def _refuse(self, asked: Asked, position: int, err: ServingError) -> None:
         """Answer a row with its error; with `strict` it is the whole request's."""

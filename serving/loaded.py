@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from contract.bundle import Bundle, read_bundle
+from contract.missing_views import MissingViews
 from contract.model_registry import ModelVersion, Source
 from contract.scoring import Model, load_model
 from serving.features.online import OnlineFormat
@@ -30,6 +31,7 @@ class Loaded:
     online: OnlineFormat
     overrides: FeatureOverrides
     request: RequestInputs
+    missing: MissingViews
     class_names: tuple[str, ...]
     loaded_at: datetime
 
@@ -55,6 +57,7 @@ def load(source: Source, version: ModelVersion) -> Loaded:
         online=OnlineFormat(bundle),
         overrides=FeatureOverrides(bundle),
         request=RequestInputs(bundle),
+        missing=bundle.missing_views,
         class_names=tuple(map(str, bundle.label.classes or ())),
         loaded_at=datetime.now(UTC),
     )

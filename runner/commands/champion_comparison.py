@@ -22,7 +22,8 @@ from contract.bundle import DEFINITIONS, Bundle, BundleFeature
 from contract.scoring import Predictions
 from contract.serving_errors import ServingError
 from runner.errors import RunnerError
-from runner.feature_store.store import NULLABLE, point_in_time_job
+from runner.feature_store.recipe_features import bundle_features
+from runner.feature_store.store import NULLABLE, point_in_time_table
 from runner.lineage.feature_definitions import Definitions
 from runner.lineage.kept_definitions import current_definitions
 from runner.modelling.bootstrap import (
@@ -153,8 +154,8 @@ def _columns(
     if missing:
         keys = table.select([*spine.join_keys, EVENT_TIMESTAMP])
         entity_df: pd.DataFrame = keys.to_pandas(types_mapper=NULLABLE.get)
-        references = [f"{feature.view}:{feature.feature}" for feature in missing]
-        joined = point_in_time_job(store, entity_df, references).to_arrow()
+        wanted = [one for one in bundle_features(bundle) if one.column in joined_names]
+        joined = point_in_time_table(store, entity_df, wanted)
         columns |= {feature.name: joined[feature.name] for feature in missing}
     return columns
 

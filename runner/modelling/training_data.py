@@ -89,7 +89,7 @@ def load_training_data(
     """
     table = training_table(store, recipe, spine, features)
     split_labels(recipe, spine, table)
-    inputs = [*features, *request_inputs(recipe, spine)]
+    inputs: list[RecipeFeature | RequestInput] = [*features, *request_inputs(recipe, spine)]
     _refuse_too_large(recipe, table, inputs)
     return split_rows(recipe, table, inputs, label_window=spine.labels[recipe.label])
 

@@ -55,7 +55,7 @@ def write_bundle(
     for name, data in files.items():
         (folder / name).write_bytes(data)
     content = {
-        "format_version": 3 if request else 1 if model.threshold is None else 2,
+        "format_version": _format_version(model, features, recipe),
         **run,
         "registered_model_name": recipe.registered_model_name,
         "task": recipe.task,
@@ -68,6 +68,7 @@ def write_bundle(
         "entity_keys": _entity_keys(spine, examples),
         "features": [_feature(feature, recipe, definitions) for feature in features],
         **({"request": [_given(given, examples) for given in request]} if request else {}),
+        **({"on_missing_entity": recipe.missing_rules} if recipe.missing_rules else {}),
         "model": {
             "file": model.file,
             "format": model.format,
@@ -83,6 +84,13 @@ def write_bundle(
     data = json.dumps(content, indent=2).encode()
     (folder / "serving.json").write_bytes(data)
     return hashlib.sha256(data).hexdigest()
+
+
+def _format_version(model: ServedModel, features: Sequence[RecipeFeature], recipe: Recipe) -> int:
+    """Return the oldest format that says it all, so that older servers read what they can."""
+    if recipe.request or recipe.missing_rules or any(feature.role for feature in features):
+        return 3
+    return 1 if model.threshold is None else 2
 
 
 def _inputs(columns: Sequence[InputColumn]) -> list[dict[str, Any]]:
@@ -112,7 +120,9 @@ def _entity_keys(spine: Spine, examples: dict[str, Any]) -> list[dict[str, Any]]
 def _feature(
     feature: RecipeFeature, recipe: Recipe, definitions: FeatureDefinitions
 ) -> dict[str, Any]:
-    mart = feature.mart
+    mart, role = feature.mart, {}
+    if feature.role:
+        role = {"role": feature.role, "key_columns": [column for _, column in feature.keys]}
     return {
         "name": feature.column,
         "view": mart.name,
@@ -123,7 +133,8 @@ def _feature(
         "redis_field": field_hash(mart.name, feature.name).hex(),
         "description": feature.description,
         "overridable": recipe.is_overridable(feature.reference),
-        "definition": definitions.digests.get(feature.reference),
+        "definition": definitions.digests.get(f"{mart.name}:{feature.name}"),
+        **role,
     }
 
 

@@ -21,8 +21,11 @@ from pydantic import (
     field_validator,
 )
 
+from contract.missing_views import OnMissing
 from runner.errors import RunnerError
 from runner.recipes.estimators import ESTIMATORS, SCORERS, Task
+from runner.recipes.feature_reference import FeatureReference
+from runner.recipes.missing import MissingRules, OnMissingEntity
 from runner.recipes.part import Duration, Identifier, Name, Part, PositiveDuration
 from runner.recipes.probabilities import Calibration, DecisionThreshold
 from runner.recipes.problems import problems_of, refuse
@@ -33,6 +36,7 @@ from runner.recipes.rules import (
     classification_problems,
     covers,
     gate_problems,
+    missing_problems,
     override_problems,
     reference_problems,
     request_problems,
@@ -68,8 +72,12 @@ class Split(Part):
 class Numeric(Part):
     """What happens to numbers and flags."""
 
-    impute: Literal["median", "mean", "zero"] = "median"
-    """What a missing value becomes: `median` or `mean` of the training rows, or 0."""
+    impute: Literal["median", "mean", "zero", "none"] = "median"
+    """What a missing value becomes: `median` or `mean` of the training rows, or 0. `none`: it stays
+    missing, for an estimator that takes missing values (docs/recipe.md#missing-values)."""
+    add_indicator: bool = False
+    """Whether each number and flag that is missing in some training row has a second column: 1
+    where it is missing, else 0."""
     scale: Literal["auto", "standard", "none"] = "auto"
     """`standard`: to mean 0 and deviation 1. `auto`: `standard` if the estimator wants it, as
     linear models, neighbours and networks do and trees do not."""
@@ -78,10 +86,13 @@ class Numeric(Part):
 class Categorical(Part):
     """What happens to text."""
 
-    encode: Literal["onehot"] = "onehot"
-    """`onehot`: one column per category; a missing value is a category of its own."""
+    encode: Literal["onehot", "target", "ordinal"] = "onehot"
+    """`onehot`: one column per category. `target`: the label's mean in the category, cross-fitted.
+    `ordinal`: one number per category, for an estimator that takes missing values; boosters take it
+    as a category, not as a number (docs/recipe.md#categories)."""
     min_frequency: Annotated[int, Field(ge=1)] = 20
-    """How many training rows make a category. A rarer or unseen one becomes all zeros."""
+    """How many training rows make a category; a missing value is one, too. A rarer or unseen one
+    becomes all zeros, the label's mean, or a missing value."""
 
 
 class Preprocessing(Part):
@@ -126,8 +137,9 @@ class Recipe(Part):
         Field(strict=False),
     ]
     """Feast references: `view:feature`, or `view:*` for every feature of a feature mart; of the
-    mart's version 2 `view.v2:feature`. The mart's join keys must be among the spine's. May be `[]`
-    where there is a `request`."""
+    mart's version 2 `view.v2:feature`. The mart's join keys must be among the spine's;
+    `view[role]:feature` names the role that the spine has its entity in. May be `[]` where there is
+    a `request`."""
     split: Split
     """How rows are divided by time. A duration is a whole number and `s`, `m`, `h` or `d`."""
     preprocessing: Preprocessing = Preprocessing()
@@ -168,6 +180,11 @@ class Recipe(Part):
     """Features, as `view:feature` or `view:*`, whose values a prediction request may bring along in
     place of those of the online store (docs/serving.md#values-of-the-moment)."""
 
+    on_missing_entity: OnMissingEntity = "predict"
+    """What is answered where a view has nothing for a row's keys: `predict` as ever, `null`, or
+    `error`. For every view, or by view, such as `{user_activity: error}`
+    (docs/serving.md#keys-that-are-not-there)."""
+
     _source: YamlSource = PrivateAttr()
 
     @property
@@ -188,13 +205,21 @@ class Recipe(Part):
     @property
     def feature_marts(self) -> list[str]:
         """The names of the feature marts that its features are in."""
-        return sorted({reference.partition(":")[0] for reference in self.features})
+        return sorted({FeatureReference.parse(text).view for text in self.features})
 
     @property
     def spine_columns(self) -> tuple[str, ...]:
         """What it takes of the spine beside keys, time and label: slices and request inputs."""
         slices = (name for name in self.slices if ":" not in name)
         return tuple(dict.fromkeys([*slices, *self.request]))
+
+    @property
+    def missing_rules(self) -> dict[str, OnMissing]:
+        """View, or `view[role]` → what is done where it has nothing, if not `predict`."""
+        projections = dict.fromkeys(text.partition(":")[0] for text in self.features)
+        given = self.on_missing_entity
+        rules = given if isinstance(given, dict) else dict.fromkeys(projections, given)
+        return {name: rule for name, rule in rules.items() if rule != "predict"}
 
     def is_overridable(self, reference: str) -> bool:
         """Whether a prediction request may bring its own value for the feature `view:feature`."""
@@ -244,6 +269,10 @@ class Recipe(Part):
     @classmethod
     def _check_estimator(cls, estimator: Estimator, info: ValidationInfo) -> Estimator:
         refuse(class_path_problems(estimator.class_path, info.data.get("task")))
+        preprocessing: Preprocessing | None = info.data.get("preprocessing")
+        if preprocessing is not None:
+            numeric, categorical = preprocessing.numeric, preprocessing.categorical
+            refuse(missing_problems(estimator.class_path, numeric.impute, categorical.encode))
         return estimator
 
     @field_validator("tuning")
@@ -286,6 +315,13 @@ class Recipe(Part):
         overrides = with_view_names(overrides)
         refuse(override_problems(overrides, info.data.get("features")))
         return overrides
+
+    @field_validator("on_missing_entity")
+    @classmethod
+    def _check_missing(cls, rules: MissingRules, info: ValidationInfo) -> MissingRules:
+        if isinstance(rules, dict):
+            refuse(missing_problems(rules, info.data.get("features")))
+        return rules
 
 
 def load_recipe(path: Path, *, shown_as: Path | None = None) -> Recipe:
