@@ -16,19 +16,20 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, PlainValidator, StrictInt, StrictStr, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
 
+from contract.computed import ComputedColumn, computed_problems
 from contract.missing_views import MissingViews, OnMissing
 from contract.serving_errors import BundleError
 
 # 2 has a decision threshold, which a reader of 1 would pass over and answer another class.
-# 3 has request inputs, roles or on_missing_entity, which a reader of 2 would pass over.
+# 3 has request inputs, roles, computed columns or on_missing_entity, which a reader of 2 would
+# pass over.
 FORMAT_VERSIONS = (1, 2, 3)
 MANIFEST = "serving.json"
 DEFINITIONS = "definitions.json"
 """The file of what the features are computed by; bundles of earlier releases have none."""
 
 EntityDtype = Literal["int64", "int32", "string", "timestamp"]
-FeatureDtype = Literal["int64", "int32", "float64", "float32", "bool", "string"]
-RequestDtype = Literal["int64", "int32", "float64", "float32", "bool", "string", "timestamp"]
+FeatureDtype = Literal["int64", "int32", "float64", "float32", "bool", "string", "timestamp"]
 Name = Annotated[str, Field(min_length=1)]
 _HASH_BYTES = 4
 
@@ -106,7 +107,7 @@ class BundleRequestInput:
     """
 
     name: Name
-    dtype: RequestDtype
+    dtype: FeatureDtype
     description: str = ""
     example: Any = None
 
@@ -173,6 +174,7 @@ class Bundle:
     files: dict[str, str]
     request: tuple[BundleRequestInput, ...] = ()
     on_missing_entity: dict[str, OnMissing] = field(default_factory=dict)
+    computed: tuple[ComputedColumn, ...] = ()
     recipe: dict[str, Any] = field(default_factory=dict)
     metrics: dict[str, Any] = field(default_factory=dict)
     lineage: dict[str, Any] = field(default_factory=dict)
@@ -187,7 +189,7 @@ class Bundle:
 
     @property
     def row_dtypes(self) -> dict[str, str]:
-        """Column of a row → its type, in the row's order."""
+        """Column → type of a row before anything is computed: features, then request inputs."""
         return {column.name: column.dtype for column in self.row}
 
     @property
@@ -199,6 +201,11 @@ class Bundle:
     def missing_views(self) -> MissingViews:
         """What finds the views that have nothing for a row."""
         return MissingViews([one.projection for one in self.features], self.on_missing_entity)
+
+    @property
+    def column_dtypes(self) -> dict[str, str]:
+        """Column → type of a row as the model is handed it: `row_dtypes`, then computed columns."""
+        return self.row_dtypes | {column.name: column.dtype for column in self.computed}
 
     def read_file(self, name: str) -> bytes:
         """Return the content of the bundle's file `name`, checked against its digest.
@@ -297,6 +304,7 @@ def _contradictions(bundle: Bundle) -> list[str]:
     names = Counter(column.name for column in bundle.row)
     problems += [f"features: {name} appears twice" for name, count in names.items() if count > 1]
     problems += _request_problems(bundle)
+    problems += computed_problems(bundle.computed, bundle.row_dtypes)
     return problems + _key_problems(bundle) + _view_problems(bundle) + _input_problems(bundle)
 
 
@@ -310,6 +318,7 @@ def _request_problems(bundle: Bundle) -> list[str]:
     if bundle.format_version < 3:
         told = f"expected none in format_version {bundle.format_version}"
         problems += [f"request: {told}"] if bundle.request else []
+        problems += [f"computed: {told}"] if bundle.computed else []
         problems += [f"features.{f.name}.role: {told}" for f in bundle.features if f.role]
         problems += [f"on_missing_entity: {told}"] if bundle.on_missing_entity else []
     projections = {feature.projection for feature in bundle.features}
@@ -347,13 +356,14 @@ def _of_view(feature: BundleFeature) -> tuple[object, ...]:
 
 
 def _input_problems(bundle: Bundle) -> list[str]:
-    dtypes = bundle.row_dtypes
+    dtypes = bundle.column_dtypes
     problems = []
     for tensor in bundle.model.inputs:
         for column in tensor.columns:
             if column not in dtypes:
                 problems.append(
-                    f"model.inputs.{tensor.name}: {column} is not a feature or request input"
+                    f"model.inputs.{tensor.name}: {column} is not a feature or request input, nor "
+                    "computed"
                 )
             elif dtypes[column] == "timestamp":
                 problems.append(f"model.inputs.{tensor.name}: {column} is a timestamp")

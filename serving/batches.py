@@ -14,8 +14,10 @@ import math
 import time
 from collections.abc import Coroutine, Iterable, Sequence
 from contextlib import nullcontext
+from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
+from contract.computed import COMPUTED
 from contract.scoring import Predictions
 from contract.serving_errors import InvalidOnlineValueError, PredictionError, ServingError
 from contract.serving_settings import Limits
@@ -67,7 +69,7 @@ class _Row(NamedTuple):
     read, used
         Its features as the online store has them, and with what the request overrides.
     values
-        What the model is handed, in the order of `bundle.row_dtypes`.
+        What the model is handed, in the order of `bundle.column_dtypes`.
     missing
         The views that have nothing for the row.
     """
@@ -248,6 +250,7 @@ class Batches:
     ) -> list[_Row]:
         """Return the features of every row whose values can be read; the others are refused."""
         now = time.time()
+        asked_at = datetime.fromtimestamp(now, UTC)
         cache: dict[int, OnlineRow] = {}
         rows = []
         for asked, position, places, overrides, inputs in wanted:
@@ -270,6 +273,8 @@ class Batches:
                     self._refuse(asked, position, MissingEntityError(told))
                     continue
                 values = [*used.values, *inputs] if inputs else used.values
+                if loaded.computation:
+                    values = loaded.computation.row(values, asked_at)
                 rows.append(_Row(asked, position, row, used, values, missing))
         return rows
 
@@ -360,7 +365,10 @@ def _features(
             bundle.features, row.values, row.statuses, row.ages, strict=True
         )
     }
-    given = zip(bundle.request, values[len(bundle.features) :], strict=False)
+    statuses = dict.fromkeys((one.name for one in bundle.request), REQUEST)
+    statuses |= dict.fromkeys((one.name for one in bundle.computed), COMPUTED)
+    others = zip(statuses.items(), values[len(bundle.features) :], strict=True)
     return stored | {
-        one.name: {"value": value, "status": REQUEST, "age_seconds": None} for one, value in given
+        name: {"value": value, "status": status, "age_seconds": None}
+        for (name, status), value in others
     }

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from contract.bundle import Bundle, read_bundle
+from contract.computation import Computation, computation_of
 from contract.missing_views import MissingViews
 from contract.model_registry import ModelVersion, Source
 from contract.scoring import Model, load_model
@@ -32,6 +33,7 @@ class Loaded:
     overrides: FeatureOverrides
     request: RequestInputs
     missing: MissingViews
+    computation: Computation
     class_names: tuple[str, ...]
     loaded_at: datetime
 
@@ -58,6 +60,7 @@ def load(source: Source, version: ModelVersion) -> Loaded:
         overrides=FeatureOverrides(bundle),
         request=RequestInputs(bundle),
         missing=bundle.missing_views,
+        computation=computation_of(bundle),
         class_names=tuple(map(str, bundle.label.classes or ())),
         loaded_at=datetime.now(UTC),
     )

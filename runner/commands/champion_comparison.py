@@ -148,9 +148,10 @@ def _columns(
     bundle: Bundle,
     missing: list[BundleFeature],
 ) -> dict[str, pa.ChunkedArray]:
-    """Return the champion's inputs of the rows; features that are missing are joined."""
+    """Return the rows' times and the champion's inputs; features that are missing are joined."""
     joined_names = {feature.name for feature in missing}
-    columns = {name: table[name] for name in bundle.row_dtypes if name not in joined_names}
+    names = (*bundle.row_dtypes, EVENT_TIMESTAMP)
+    columns = {name: table[name] for name in names if name not in joined_names}
     if missing:
         keys = table.select([*spine.join_keys, EVENT_TIMESTAMP])
         entity_df: pd.DataFrame = keys.to_pandas(types_mapper=NULLABLE.get)

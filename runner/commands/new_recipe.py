@@ -167,11 +167,7 @@ def _references(mart: FeatureMart, spine: Spine, role: str) -> Iterator[str]:
     if not joins or not mart.online:  # what is not online, a served model would never see
         return
     name = f"{mart.name}[{role}]" if role else mart.name
-    usable = [feature for feature in mart.features if feature.dtype != "timestamp"]
-    if len(usable) == len(mart.features):
-        yield f'  - "{name}:*"  # {textwrap.shorten(mart.description, 60, placeholder=" …")}'
-    else:
-        yield from (f"  - {name}:{feature.name}" for feature in usable)
+    yield f'  - "{name}:*"  # {textwrap.shorten(mart.description, 60, placeholder=" …")}'
 
 
 def _choose(kind: str, wanted: str | None, known: Collection[str]) -> str:

@@ -35,7 +35,7 @@ from runner.feature_store.recipe_features import bundle_features, spine_query
 from runner.feature_store.store import open_store, point_in_time_batches
 from runner.modelling.model_inputs import too_large
 from runner.packaging.served_version import load_version, require_features
-from runner.project.manifest import load_manifest
+from runner.project.manifest import EVENT_TIMESTAMP, load_manifest
 from runner.servers.local_servers import require_servers
 from runner.settings import Settings
 
@@ -125,7 +125,8 @@ def _scored(model: Model, table: pa.Table, absent: Absent) -> pa.Table:
     """
     bundle = model.bundle
     kept = table.drop_columns([feature.name for feature in bundle.features])
-    predictions = model.score({name: table[name] for name in bundle.row_dtypes})
+    columns = (*bundle.row_dtypes, EVENT_TIMESTAMP)
+    predictions = model.score({name: table[name] for name in columns})
     unanswered = null_rows(bundle, absent, table.num_rows)
     kept = kept.append_column("prediction", pa.array(predictions.labels, mask=unanswered))
     if predictions.probabilities is not None:

@@ -8,16 +8,18 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Sequence
+from dataclasses import asdict
 from datetime import timedelta
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from contract.bundle import DEFINITIONS
+from contract.computed import ComputedColumn
 from contract.feast_format import field_hash
 from runner.feature_store.recipe_features import RecipeFeature, RequestInput
 from runner.lineage.feature_definitions import FeatureDefinitions
-from runner.modelling.model_inputs import InputColumn
+from runner.modelling.model_inputs import InputColumn, model_columns
 from runner.packaging.served_model import ServedModel
 from runner.project.manifest import Spine
 
@@ -32,6 +34,7 @@ def write_bundle(
     spine: Spine,
     features: Sequence[RecipeFeature],
     request: Sequence[RequestInput],
+    computed: Sequence[ComputedColumn],
     classes: list[Any] | None,
     model: ServedModel,
     definitions: FeatureDefinitions,
@@ -55,7 +58,7 @@ def write_bundle(
     for name, data in files.items():
         (folder / name).write_bytes(data)
     content = {
-        "format_version": _format_version(model, features, recipe),
+        "format_version": _format_version(model, features, recipe, computed),
         **run,
         "registered_model_name": recipe.registered_model_name,
         "task": recipe.task,
@@ -69,10 +72,11 @@ def write_bundle(
         "features": [_feature(feature, recipe, definitions) for feature in features],
         **({"request": [_given(given, examples) for given in request]} if request else {}),
         **({"on_missing_entity": recipe.missing_rules} if recipe.missing_rules else {}),
+        **({"computed": [asdict(column) for column in computed]} if computed else {}),
         "model": {
             "file": model.file,
             "format": model.format,
-            "inputs": _inputs([*features, *request]),
+            "inputs": _inputs(model_columns([*features, *request], computed)),
             "proof": model.proof,
         },
         "files": {name: hashlib.sha256(data).hexdigest() for name, data in files.items()},
@@ -86,9 +90,14 @@ def write_bundle(
     return hashlib.sha256(data).hexdigest()
 
 
-def _format_version(model: ServedModel, features: Sequence[RecipeFeature], recipe: Recipe) -> int:
+def _format_version(
+    model: ServedModel,
+    features: Sequence[RecipeFeature],
+    recipe: Recipe,
+    computed: Sequence[ComputedColumn],
+) -> int:
     """Return the oldest format that says it all, so that older servers read what they can."""
-    if recipe.request or recipe.missing_rules or any(feature.role for feature in features):
+    if recipe.request or recipe.missing_rules or computed or any(one.role for one in features):
         return 3
     return 1 if model.threshold is None else 2
 

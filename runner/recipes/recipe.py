@@ -35,13 +35,17 @@ from runner.recipes.rules import (
     class_path_problems,
     classification_problems,
     covers,
+    derived_name_problems,
     gate_problems,
+    missing_entity_problems,
     missing_problems,
     override_problems,
     reference_problems,
+    repeated_problems,
     request_problems,
     scoring_problems,
     slice_problems,
+    time_zone_problems,
     tuned_argument_problems,
     with_view_names,
 )
@@ -140,6 +144,14 @@ class Recipe(Part):
     mart's version 2 `view.v2:feature`. The mart's join keys must be among the spine's;
     `view[role]:feature` names the role that the spine has its entity in. May be `[]` where there is
     a `request`."""
+    asked_at: Annotated[tuple[Literal["hour", "weekday"], ...], Field(strict=False)] = ()
+    """Parts of the instant that a row is asked for, as model inputs `asked_at_hour` (0 to 23) and
+    `asked_at_weekday` (Monday is 1): of a spine's row its `event_timestamp`, of a request now."""
+    time_zone: str = "UTC"
+    """The time zone of `asked_at`, such as `Europe/Berlin`."""
+    derived: dict[str, str] = {}  # noqa: RUF012 - likewise
+    """Further model inputs, by name: SQL expressions of features, request inputs and derived values
+    above (docs/recipe.md#derived-values)."""
     split: Split
     """How rows are divided by time. A duration is a whole number and `s`, `m`, `h` or `d`."""
     preprocessing: Preprocessing = Preprocessing()
@@ -242,6 +254,11 @@ class Recipe(Part):
         for key in ("tuning", "calibration", "decision_threshold"):
             if dumped[key] is None:
                 del dumped[key]
+        for key in ("asked_at", "derived"):
+            if not dumped[key]:
+                del dumped[key]
+        if not self.asked_at:
+            del dumped["time_zone"]
         return dumped
 
     def with_arguments(self, arguments: Mapping[str, object]) -> Recipe:
@@ -264,6 +281,24 @@ class Recipe(Part):
         features = with_view_names(features)
         refuse(reference_problems(features, may_be_empty=True))
         return features
+
+    @field_validator("asked_at")
+    @classmethod
+    def _check_asked_at(cls, asked_at: tuple[str, ...]) -> tuple[str, ...]:
+        refuse(repeated_problems(asked_at))
+        return asked_at
+
+    @field_validator("time_zone")
+    @classmethod
+    def _check_time_zone(cls, time_zone: str, info: ValidationInfo) -> str:
+        refuse(time_zone_problems(time_zone, info.data.get("asked_at")))
+        return time_zone
+
+    @field_validator("derived")
+    @classmethod
+    def _check_derived(cls, derived: dict[str, str]) -> dict[str, str]:
+        refuse(derived_name_problems(derived))
+        return derived
 
     @field_validator("estimator")
     @classmethod
@@ -320,7 +355,7 @@ class Recipe(Part):
     @classmethod
     def _check_missing(cls, rules: MissingRules, info: ValidationInfo) -> MissingRules:
         if isinstance(rules, dict):
-            refuse(missing_problems(rules, info.data.get("features")))
+            refuse(missing_entity_problems(rules, info.data.get("features")))
         return rules
 
 

@@ -13,6 +13,7 @@ from runner.project.manifest import (
     Spine,
 )
 from runner.project.yaml_lines import described_at
+from runner.recipes.computed_columns import computed_column_problems
 from runner.recipes.feature_reference import FeatureReference
 from runner.recipes.recipe import Recipe
 from runner.recipes.yaml_source import KeyPath, Problem
@@ -46,6 +47,7 @@ def manifest_problems(recipe: Recipe, manifest: Manifest) -> list[Problem]:
         *_request_problems(recipe, manifest),
         *_feature_problems(recipe, manifest),
         *_full_name_problems(recipe, manifest),
+        *computed_column_problems(recipe, manifest),
         *_slice_problems(recipe, manifest),
         *_override_problems(recipe, manifest),
     ]
@@ -101,12 +103,6 @@ def _request_problems(recipe: Recipe, manifest: Manifest) -> Iterator[Problem]:
             yield Problem(path, f"{name!r} is {taken[name]}", _choose(known))
         elif name not in spine.columns:
             yield _unknown(path, f"{spine.name} has no column {name!r}", name, known)
-        elif spine.columns[name].dtype == "timestamp":
-            yield Problem(
-                path,
-                f"{name!r} is a timestamp, which is no input for a model",
-                f"say how long ago it was in the spine's SQL ({spine.file})",
-            )
 
 
 def _feature_problems(recipe: Recipe, manifest: Manifest) -> Iterator[Problem]:
@@ -134,13 +130,6 @@ def _column_problems(path: KeyPath, mart: FeatureMart, name: str) -> Iterator[Pr
     features = [feature.name for feature in mart.features]
     if name not in {"*", *features}:
         yield _unknown(path, f"{mart.name} has no feature {name!r}", name, features)
-    for feature in mart.features:
-        if name in {"*", feature.name} and feature.dtype == "timestamp":
-            yield Problem(
-                path,
-                f"{mart.name}:{feature.name} is a timestamp, which is no feature for a model",
-                f"say how long ago it was in the SQL ({mart.file}), or list the other features",
-            )
 
 
 def _join_problems(path: KeyPath, mart: FeatureMart, role: str, spine: Spine) -> Iterator[Problem]:

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from contract.bundle import Bundle, BundleFeature, BundleRequestInput
+from contract.computed import COMPUTED, ComputedColumn
 from contract.serving_errors import ServingError
 from contract.view_layout import CHANGED, STATUSES
 from serving.features.online import entity_key_schema
@@ -219,6 +220,7 @@ def _prediction(bundle: Bundle) -> _Part:
     }
     features = {feature.name: _feature(feature) for feature in bundle.features}
     features |= {given.name: _given(given) for given in bundle.request}
+    features |= {column.name: _computed(column) for column in bundle.computed}
     properties["features"] = _object(
         features, list(features), description="Only with `include_features`."
     )
@@ -240,12 +242,21 @@ def _feature(feature: BundleFeature) -> _Part:
 
 
 def _given(given: BundleRequestInput) -> _Part:
-    properties: _Part = {
-        "value": _VALUE_TYPES[given.dtype],
-        "status": {"enum": [REQUEST], "description": f"{REQUEST}: it came with the request."},
-        "age_seconds": {"type": "null"},
+    status: _Part = {"enum": [REQUEST], "description": f"{REQUEST}: it came with the request."}
+    return _ageless(_VALUE_TYPES[given.dtype], status, given.description)
+
+
+def _computed(column: ComputedColumn) -> _Part:
+    status: _Part = {
+        "enum": [COMPUTED],
+        "description": f"{COMPUTED}: from other inputs.",
     }
-    return _object(properties, list(properties), description=given.description)
+    return _ageless(_VALUE_TYPES[column.dtype], status, f"Computed: {column.written}")
+
+
+def _ageless(value: _Part, status: _Part, description: str) -> _Part:
+    properties: _Part = {"value": value, "status": status, "age_seconds": {"type": "null"}}
+    return _object(properties, list(properties), description=description)
 
 
 def _error_schema(fields: list[str]) -> _Part:

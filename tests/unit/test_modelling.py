@@ -248,6 +248,7 @@ def written(folder, recipe, served, classes=(0, 1)):
         spine=SPINE,
         features=FEATURES,
         request=[],
+        computed=[],
         classes=classes,
         model=served,
         definitions=NO_DEFINITIONS,
