@@ -206,7 +206,7 @@ def same_digests(current: Definitions, versions: Iterable[ServedVersion]) -> dic
             if known is None or taken.digest is None or view not in known.views:
                 continue
             if not known.changes(current, view, taken.feature):
-                digests = found.setdefault(taken.reference, [])
+                digests = found.setdefault(taken.name, [])
                 if taken.digest not in digests:
                     digests.append(taken.digest)
     return found

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from runner.online.audit import FeatureAudit
     from runner.online.reader import OnlineAnswer
     from runner.online.view_report import ViewReport
+    from runner.records.served_versions import ServedFeature
 
 
 def materialize(
@@ -129,19 +130,19 @@ def audit(
     require_servers(settings)
     guarded = guarded_views(settings, manifest, list(manifest.marts.values()))
     taken = guarded.taken_by(recipe.registered_model_name)
-    known = [name for name in taken if _is_known(manifest, name)]
-    features = [*recipe.features, *(name for name in known if not covers(recipe.features, name))]
-    audited = recipe.model_copy(update={"features": tuple(features)})
+    references = [each.reference for each in taken if _is_known(manifest, each)]
+    more = [each for each in references if not covers(recipe.features, each)]
+    features = tuple(dict.fromkeys([*recipe.features, *more]))
+    audited = recipe.model_copy(update={"features": features})
     with console.step(f"audit {recipe.name}"):
         found = audit_recipe(settings, manifest, audited, entities=entities)
-    views = {name.partition(":")[0] for name in taken}
+    views = {each.view for each in taken}
     return found, [error for view, error in guarded.refusals.items() if view in views]
 
 
-def _is_known(manifest: Manifest, reference: str) -> bool:
-    view, _, name = reference.partition(":")
-    mart = manifest.marts.get(view)
-    return mart is not None and any(feature.name == name for feature in mart.features)
+def _is_known(manifest: Manifest, taken: ServedFeature) -> bool:
+    mart = manifest.marts.get(taken.view)
+    return mart is not None and any(feature.name == taken.feature for feature in mart.features)
 
 
 def look_up(settings: Settings, view: str, entity: Sequence[str]) -> OnlineAnswer:

@@ -21,7 +21,7 @@ from runner.lineage.feature_definitions import Definitions
 from runner.lineage.kept_definitions import current_definitions, known_definitions
 from runner.project.manifest import FeatureMart, Manifest
 from runner.records.run_facts import RETIRED
-from runner.records.served_versions import ServedVersion, served_versions
+from runner.records.served_versions import ServedFeature, ServedVersion, served_versions
 from runner.settings import Settings
 
 
@@ -52,10 +52,10 @@ class GuardedViews:
         changed = {view: refusal(view, found) for view, found in by_view(self.changed).items()}
         return {**changed, **self.gone}
 
-    def taken_by(self, model: str) -> list[str]:
+    def taken_by(self, model: str) -> list[ServedFeature]:
         """Return the features that the served versions of a registered model take."""
         versions = {str(v): v for found in self.needed.values() for v in found if v.name == model}
-        return list(dict.fromkeys(f.reference for v in versions.values() for f in v.features))
+        return [taken for version in versions.values() for taken in version.features]
 
     def departed(self, view: str) -> RunnerError:
         """Return the error for a view that dbt no longer has and served versions read."""

@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Collection, Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field, replace
 from difflib import unified_diff
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -81,15 +81,24 @@ class ViewContract:
 
 @dataclass(frozen=True)
 class Definitions:
-    """The definitions of several feature views, compiled for one warehouse."""
+    """The definitions of several feature views, compiled for one warehouse.
+
+    Attributes
+    ----------
+    known_digests
+        By view: what `digests` returned by the same sqlglot, as far as it was kept.
+    """
 
     dialect: str
     views: Mapping[str, ViewContract]
     queries: Mapping[str, DbtQuery]
+    known_digests: Mapping[str, dict[str, str]] = field(default_factory=dict, compare=False)
 
     def dump(self) -> dict[str, Any]:
-        """Return it as JSON's types."""
-        return {"format_version": FORMAT_VERSION, **asdict(self)}
+        """Return it as JSON's types, without digests."""
+        content = asdict(self)
+        del content["known_digests"]
+        return {"format_version": FORMAT_VERSION, **content}
 
     @classmethod
     def load(cls, content: Mapping[str, Any]) -> Definitions | None:
@@ -107,10 +116,12 @@ class Definitions:
         chosen = {name: view for name, view in self.views.items() if name in views}
         names = {name for view in chosen.values() for name in self._readers_first(view.query)}
         queries = {name: query for name, query in self.queries.items() if name in names}
-        return Definitions(self.dialect, chosen, queries)
+        return replace(self, views=chosen, queries=queries)
 
     def digests(self, view: str) -> dict[str, str]:
         """Return the digest of each feature's definition, by the installed sqlglot."""
+        if view in self.known_digests:
+            return self.known_digests[view]
         return {
             feature: hashlib.sha256("\n".join(self._lines(view, feature)).encode()).hexdigest()[:32]
             for feature in self.views[view].features

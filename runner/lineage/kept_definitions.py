@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Collection, Iterable
+from dataclasses import replace
+from importlib.metadata import version
 
 from runner.lineage.feature_definitions import Definitions, definitions_of
 from runner.project import dbt, freshness
@@ -45,7 +47,13 @@ def current_definitions(
         dbt.run(settings, ["compile", "--full-refresh", "--select", *names], progress)
         found = definitions_of(read_manifest(settings.manifest_path), _marts(settings, wanted))
     if project is not None and project == freshness.fingerprint(settings):
-        content = {"key": project, "asked": sorted(wanted), "definitions": found.dump()}
+        found = replace(found, known_digests={view: found.digests(view) for view in found.views})
+        content = {
+            "key": _key(project),
+            "asked": sorted(wanted),
+            "definitions": found.dump(),
+            "digests": found.known_digests,
+        }
         freshness.keep(settings, _NAME, content)
     return found.of(views)
 
@@ -59,11 +67,17 @@ def known_definitions(settings: Settings, views: Collection[str]) -> Definitions
 def _kept(settings: Settings, project: str | None) -> tuple[Definitions, frozenset[str]]:
     """Return what is kept of this state of the project, and which views it was asked for."""
     content = freshness.kept(settings, _NAME)
-    if project is not None and content.get("key") == project:
+    if project is not None and content.get("key") == _key(project):
         found = Definitions.load(content["definitions"])
         if found is not None:
+            found = replace(found, known_digests=content["digests"])
             return found, frozenset(content["asked"])
     return _NOTHING, frozenset()
+
+
+def _key(project: str) -> str:
+    """Return what is kept: the project, read by this sqlglot."""
+    return f"{project} {version('sqlglot')}"
 
 
 def _of_last_build(settings: Settings, views: Collection[str]) -> Definitions | None:

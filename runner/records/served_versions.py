@@ -25,11 +25,17 @@ class ServedFeature:
     view: str
     feature: str
     digest: str | None
+    role: str = ""
+
+    @property
+    def name(self) -> str:
+        """As Feast writes it."""
+        return f"{self.view}:{self.feature}"
 
     @property
     def reference(self) -> str:
-        """As Feast writes it."""
-        return f"{self.view}:{self.feature}"
+        """As a recipe writes it."""
+        return f"{self.view}[{self.role}]:{self.feature}" if self.role else self.name
 
 
 @dataclass(frozen=True)
@@ -111,4 +117,5 @@ def _read(reader: RunReader, version: VersionFacts, manifest: Manifest) -> Itera
 
 
 def _feature(each: Mapping[str, Any]) -> ServedFeature:
-    return ServedFeature(each["view"], each["feature"], each.get("definition"))
+    role = each.get("role", "")
+    return ServedFeature(each["view"], each["feature"], each.get("definition"), role)
