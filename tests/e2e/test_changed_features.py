@@ -1,15 +1,18 @@
 """A served model keeps the features it was trained on, whatever is changed under it."""
 
+import sqlite3
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 
+import httpx
 import pytest
 
 from tests.e2e.conftest import Project, environment, served
 from tests.small_project import write_project
 
+V2 = "models/feature_mart/reading_v2.sql"
 MART = "models/feature_mart/reading.sql"
 YAML = "models/feature_mart/reading.yml"
 RECIPE = "recipes/small.yaml"
@@ -46,21 +49,27 @@ def api(project):
         yield running
 
 
+def change(project, name, *pairs):
+    """Change a file of the project."""
+    path = project.root / name
+    text = path.read_text()
+    for old, new in pairs:
+        assert old in text
+        text = text.replace(old, new)
+    path.write_text(text)
+
+
 @pytest.fixture
 def edit(project):
     """Change a file of the project for one test."""
     before = {}
 
-    def change(name, *pairs):
+    def edited(name, *pairs):
         path = project.root / name
         before.setdefault(path, path.read_text())
-        text = path.read_text()
-        for old, new in pairs:
-            assert old in text
-            text = text.replace(old, new)
-        path.write_text(text)
+        change(project, name, *pairs)
 
-    yield change
+    yield edited
     for path, text in before.items():
         path.write_text(text)
 
@@ -96,17 +105,26 @@ class Answers:
             time.sleep(0.05)
 
 
+def ask(api):
+    """Return the answer about one entity; of a machine so busy that it is 503, the next."""
+    while True:
+        answer = httpx.post(f"{api.address}/predict", json=ENTITY, timeout=30)
+        if answer.status_code != 503:
+            assert answer.status_code == 200, answer.text
+            return answer.json()
+
+
 @contextmanager
 def asking(api):
     """Ask for one entity all the time."""
     answers, ended = Answers(), threading.Event()
 
-    def ask():
-        while not ended.wait(0.05):
-            answers.note(api.post("/predict", ENTITY))
+    def go_on():
+        while not ended.wait(0.2):
+            answers.note(ask(api))
 
     with ThreadPoolExecutor(1) as pool:
-        client = pool.submit(ask)
+        client = pool.submit(go_on)
         try:
             yield answers
         finally:
@@ -154,18 +172,17 @@ def test_a_view_that_left_dbt_stays_while_a_served_model_reads_it(project, api, 
     assert value(api)["value"] == before["value"]
 
 
-def test_a_mart_is_changed_beside_and_no_answer_is_wrong_on_the_way(project, api, edit):
+def test_a_mart_is_changed_beside_and_no_answer_is_wrong_on_the_way(project, api):
     """docs/changing-a-feature.md, done while a client asks all the time."""
     project.run("dbt", "build", "--full-refresh", "--target", "local")
     with asking(api) as answers:
         written = project.runner("new-version", "reading")
         assert "reading_v2.sql" in written
-        edit(MART.replace("reading", "reading_v2"), ("amount from", "amount * 1000 as amount from"))
-        edit(RECIPE, ("reading:amount", "reading.v2:amount"))
+        change(project, V2, ("amount from", "amount * 1000 as amount from"))
+        change(project, RECIPE, ("reading:amount", "reading.v2:amount"))
         project.runner("train", RECIPE)
         assert project.registered("small")[0] == ["1", "2"]
         project.runner("materialize")
-        answers.until("1")
         project.runner("promote", RECIPE)
         answers.until("2")
         project.runner("rollback", RECIPE)
@@ -177,10 +194,57 @@ def test_a_mart_is_changed_beside_and_no_answer_is_wrong_on_the_way(project, api
 
         (project.root / MART).unlink()
         first = "      - v: 1\n        defined_in: reading\n        config: {alias: reading}\n"
-        edit(YAML, (first, ""), ("latest_version: 1", "latest_version: 2"))
+        change(project, YAML, (first, ""), ("latest_version: 1", "latest_version: 2"))
         project.run("dbt", "build", "--target", "local")
         done = project.run("runner", "materialize")
         assert done.returncode == 0, done.stderr
         assert "reading: removed from 20 entities" in done.stderr
         answers.until("2")
     assert answers.wrong == []
+
+
+def test_a_change_on_purpose_retires_the_champion_and_is_marked_until_it_is_materialized(
+    project, api
+):
+    change(project, V2, ("amount * 1000", "amount * 2000"))
+    audited = project.run("runner", "audit", RECIPE)
+    assert audited.returncode == 1
+    assert "reading_v2: amount changed" in audited.stderr
+    project.runner("train", RECIPE, "--accept-changed-features", "the unit was wrong")
+    # Its mart is incremental: built from nothing, no row has the former unit.
+    rows = project.query("select min(amount), max(amount) from feature_mart.reading_v2")
+    assert rows == [(0, 1800)]
+    assert tag(project, "2") == ["the unit was wrong"]
+    seen = until(
+        api, lambda answer: answer["model"]["version"] == "3" and status(answer) != "present"
+    )
+    assert status(seen) == "changed"
+    assert (
+        "was trained on other features: reading_v2:amount" in project.run("runner", "doctor").stdout
+    )
+    project.runner("materialize")
+    seen = until(api, lambda answer: status(answer) == "present")
+    assert seen["predictions"][0]["features"]["reading_v2__amount"]["value"] == NEWEST * 2000
+
+
+def status(answer):
+    return answer["predictions"][0]["features"]["reading_v2__amount"]["status"]
+
+
+def until(api, holds):
+    """Ask until the answer is as it must become; return it."""
+    deadline = time.monotonic() + 60
+    while not holds(answer := ask(api)):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    return answer
+
+
+def tag(project, version):
+    """Return why a version was retired."""
+    path = project.settings.mlflow_tracking_uri.removeprefix("sqlite:///")
+    with sqlite3.connect(f"file:{path}?mode=ro", uri=True) as database:
+        found = database.execute(
+            "select value from model_version_tags where key = 'retired' and version = ?", [version]
+        )
+        return [value for (value,) in found]

@@ -6,7 +6,7 @@ from datetime import timedelta
 
 import pytest
 
-from runner.lineage.feature_definitions import Definitions, definitions_of
+from runner.lineage.feature_definitions import DbtQuery, Definitions, definitions_of
 from runner.project.relations import FeatureMart, MartColumn
 
 STAGING = """
@@ -204,3 +204,18 @@ def test_definitions_outlive_the_file_they_are_kept_in():
     assert again == BEFORE
     assert again.digests("activity") == BEFORE.digests("activity")
     assert Definitions.load({"format_version": 99}) is None
+
+
+def test_on_bigquery_tables_are_named_as_in_dbt_too():
+    def compiled(prefix, expression="amount"):
+        table = f"`my-project`.`{prefix}raw_events`.`orders`"
+        query = DbtQuery(
+            f"select user_id, {expression} as spend, safe_cast(x as int64) as n from {table} "
+            "where paid_at >= timestamp_sub(current_timestamp(), interval 30 day)",
+            {table: "source.app.orders"},
+        )
+        view = replace(BEFORE.views["activity"], query="model.activity")
+        return Definitions("bigquery", {"activity": view}, {"model.activity": query})
+
+    assert not compiled("").changes(compiled("dev_"), "activity", "spend")
+    assert compiled("").changes(compiled("", "amount * 1000"), "activity", "spend")
