@@ -247,6 +247,7 @@ def written(folder, recipe, served, classes=(0, 1)):
         spine=SPINE,
         features=FEATURES,
         request=[],
+        computed=[],
         classes=classes,
         model=served,
         examples={"user_id": 7},
