@@ -267,7 +267,9 @@ def override_problems(overrides: Sequence[str], features: Sequence[str] | None) 
     return sorted(problems, key=lambda problem: problem.path)
 
 
-def missing_entity_problems(rules: Collection[str], features: Sequence[str] | None) -> list[Problem]:
+def missing_entity_problems(
+    rules: Collection[str], features: Sequence[str] | None
+) -> list[Problem]:
     """Return the views of `on_missing_entity` that no feature is of."""
     if features is None:
         return []
