@@ -1,7 +1,7 @@
 """How long an instance of the API takes from nothing to its first answered prediction.
 
-In the image's conditions: one core, the page cache without the files that are read, packages with the
-bytecode that `pip` made of them, and ours with or without.
+In the image's conditions: one core, the page cache with and without the files that are read,
+packages with the bytecode that `pip` made of them, and our own code with and without.
 
     .venv/bin/python -m benchmarks.cold_start
 """
