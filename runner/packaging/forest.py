@@ -148,7 +148,8 @@ def _without_categories(
     )
     if not splits:
         return numbers, forest
-    parts, columns = [numbers], {}
+    parts = [numbers]
+    columns: dict[_CategorySplit, int] = {}
     for feature in sorted({split.feature for split in splits}):
         own = [split for split in splits if split.feature == feature]
         columns |= {split: width + len(columns) + i for i, split in enumerate(own)}

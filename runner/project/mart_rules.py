@@ -93,11 +93,11 @@ def _relation_problems(
     for column in node["columns"].values():
         if dtype_of(column) is None:
             name, kind = column["name"], declared_type(column)
-            known = f"one of {', '.join(sorted(DTYPES))}"
+            dtypes = f"one of {', '.join(sorted(DTYPES))}"
             yield NodeProblem(
                 ("columns", name, "data_type"),
                 f"column {name} has data_type {kind!r}, which Feast cannot hold",
-                f"declare {known}"
+                f"declare {dtypes}"
                 if kind == "missing"
                 else f"write `cast({name} as text)` in the SQL and `data_type: text`, or {known}",
             )

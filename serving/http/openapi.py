@@ -212,9 +212,10 @@ def _prediction(bundle: Bundle) -> _Part:
         properties["probabilities"] = _object(dict.fromkeys(names, share), names)
         required.append("probabilities")
     views = list(bundle.missing_views.positions)
+    view: _Part = {"enum": views} if views else {"type": "string"}
     properties["missing_views"] = {
         "type": "array",
-        "items": {"enum": views} if views else {"type": "string"},
+        "items": view,
         "description": "Views that have no value for the row: an unknown key, or expired values.",
     }
     features = {feature.name: _feature(feature) for feature in bundle.features}
