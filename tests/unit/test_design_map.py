@@ -19,7 +19,7 @@ ROWS = [
 NAMES = sorted({name for _, here in ROWS for name in re.findall(r"`([^`]+)`", here)})
 SETTINGS = [name for name in NAMES if re.fullmatch(r"[\w:]+: \S+", name)]
 COMMANDS = [name for name in NAMES if name.startswith("runner ")]
-PATHS = [name for name in NAMES if re.fullmatch(r"[\w.-]+/[\w./-]*|[\w-]+\.\w+|Dockerfile", name)]
+PATHS = [name for name in NAMES if re.fullmatch(r"[\w.-]+/[\w./-]*|[\w.-]+\.\w+|Dockerfile", name)]
 NOT_OURS = {"seeds/"}  # of a new project
 
 
@@ -52,12 +52,8 @@ def test_every_setting_has_that_value_in_the_file_beside_it(here):
 def test_the_sizes_are_those_of_their_part():
     config = yaml.safe_load((ROOT / "deploy" / "Pulumi.prod.yaml").read_text())["config"]
     api, tracking = config["shop:api"], config["shop:tracking"]
-    assert (api["cpu"], api["memory_gib"], api["concurrency"], api["min_instances"]) == (
-        1,
-        2,
-        100,
-        0,
-    )
+    sizes = ("cpu", "memory_gib", "concurrency", "min_instances")
+    assert [api[size] for size in sizes] == [1, 2, 100, 0]
     assert (tracking["cpu"], tracking["memory_gib"]) == (2, 4)
 
 
