@@ -102,6 +102,7 @@ def test_what_reads_an_unbuilt_table_is_not_guessed(unbuilt: Plan) -> None:
         ("dbt model", "reading"): ((), "not built yet: stg_readings"),
         ("dbt tests", "reading"): ((), "not built yet: reading"),
         ("split", "spine_high"): ((), "not built yet: spine_high"),
+        ("duplicates", "reading"): ((), "not built yet: reading"),
         ("join", "spine_high"): ((), "not built yet: spine_high, reading"),
         ("materialize", "reading"): ((), "not built yet: reading"),
         ("sweep", "reading"): ((), "not built yet: reading"),
@@ -114,7 +115,7 @@ def test_a_budget_is_not_granted_to_what_is_not_known(unbuilt: Plan) -> None:
     with pytest.raises(RunnerError) as refused:
         require_affordable(unbuilt, 1000)
     assert refused.value.message == (
-        "7 of 8 steps cannot be estimated, so nobody can say that they cost no more than "
+        "8 of 9 steps cannot be estimated, so nobody can say that they cost no more than "
         "--max-cost 1000; the first is dbt model spine_high: not built yet: stg_readings"
     )
     assert refused.value.hint == unbuilt.hint
@@ -133,6 +134,7 @@ def test_every_step_has_its_bytes_once_all_is_built(built: Plan) -> None:
     assert merge == Billed(mart, LEAST)
     assert told["dbt tests", "reading"][1] == (Billed(ROWS * NUMBER, LEAST),)
     assert told["split", "spine_high"] == (ROWS, (Billed(ROWS * (NUMBER + FLAG), LEAST),))
+    assert told["duplicates", "reading"][1] == (Billed(ROWS * 2 * NUMBER, LEAST),)
     assert told["join", "spine_high"] == (ROWS, (Billed(mart + spine, 2 * LEAST),))
     assert told["materialize", "reading"][1] == (Billed(mart, LEAST),)
     # Keys and timestamps, and the table of keys that are looked for.
@@ -151,7 +153,7 @@ def test_no_query_is_billed_for_more_than_what_is_planned(
                 asked += 1
                 uploaded = LEAST if step.kind == "sweep" else 0
                 assert demanded_limit(client, sql) == bill.bytes_billed - uploaded
-    assert asked == 8  # the merge of an incremental dbt model is one of its own
+    assert asked == 9  # the merge of an incremental dbt model is one of its own
 
 
 def test_a_sweep_is_planned_as_if_each_row_of_the_mart_were_stored(
@@ -255,9 +257,10 @@ def test_a_run_records_what_was_billed(run_id: str, settings: Settings) -> None:
         "bytes_billed.dbt.reading": LEAST,
         "bytes_billed.dbt.spine_high": LEAST,
         "bytes_billed.split": LEAST,
+        "bytes_billed.duplicates.reading": LEAST,
         "bytes_billed.join": 2 * LEAST,
         "bytes_billed.dbt_tests": LEAST,
-        "bytes_billed.total": 6 * LEAST,
+        "bytes_billed.total": 7 * LEAST,
     }
     read = ROWS * (3 * NUMBER + 2 * NUMBER + FLAG)
     assert metrics["bytes_processed.join"] == read

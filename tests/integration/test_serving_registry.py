@@ -17,7 +17,7 @@ from contract.bundle import read_bundle
 from contract.model_registry import FolderSource, Source, local_folder, open_source
 from contract.serving_errors import BundleError, ConfigurationError, RegistryError
 from runner.errors import RunnerError
-from runner.records.tracking import require_model
+from runner.records.registry import require_model
 from serving.loaded import load
 from tests.conftest import free_port
 from tests.emulators.mlflow_server import mlflow_server
