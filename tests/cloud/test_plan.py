@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
@@ -33,6 +34,7 @@ pytestmark = [pytest.mark.cloud, pytest.mark.timeout(900)]
 
 # 600 rows: user_id, event_timestamp and amount of 8 bytes, is_high of 1, a text of 10.
 ROWS, NUMBER, FLAG = 600, 8, 1
+SHIPPED = Path(__file__).resolve().parents[2] / "deploy"
 LEAST = 10 * 2**20  # what each table that a query reads is billed for at least
 
 
@@ -271,3 +273,31 @@ def test_a_price_must_be_a_number(
     monkeypatch.setenv("BIGQUERY_PRICE_PER_TIB", "cheap")
     with pytest.raises(RunnerError, match="BIGQUERY_PRICE_PER_TIB='cheap' is not a price"):
         plan(load_settings("cloud", project), recipe)
+
+
+def test_a_month_costs_what_the_plan_says_times_the_schedules(
+    built: Plan, project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shipped = (SHIPPED / "Pulumi.prod.yaml").read_text()
+    (project / "deploy").mkdir()
+    settings = shipped.replace("recipes/rf.yaml", "recipes/small.yaml")
+    (project / "deploy" / "Pulumi.prod.yaml").write_text(settings)
+    monkeypatch.chdir(project)
+    command = ["cost", "--target", "cloud", "--predictions-per-month", "1000"]
+    done = CliRunner().invoke(cli.app, [*command, "--json"])
+    assert done.exit_code == 0, done.output
+    month = json.loads(done.stdout)
+    billed: Counter[str] = Counter()
+    for step in built.steps:
+        billed[step.kind] += step.bill.bytes_billed
+    hourly = billed.total() - billed["split"] - billed["join"] + LEAST  # one mart is asked
+    weekly = billed.total() - billed["materialize"] - billed["sweep"]
+    total = 730 * hourly + 365 / 84 * weekly + 365 / 12 * billed["join"]
+    [bigquery] = [part for part in month["parts"] if part["name"] == "BigQuery"]
+    assert bigquery["how"].startswith(f"{total / 2**40:.3f} TiB queried")
+    assert month["complete"] is True
+    assert month["total_usd"] == pytest.approx(sum(part["usd"] for part in month["parts"]))
+    table = CliRunner().invoke(cli.app, [*command, "--max-cost", "1"])
+    assert table.exit_code == 1
+    assert "Memorystore BASIC, 1 GB" in table.stdout
+    assert "70.00" in table.stdout  # the reference design's
