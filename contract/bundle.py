@@ -37,12 +37,19 @@ def _hash_from_hex(value: object) -> bytes:
 
 @dataclass(frozen=True)
 class BundleKey:
-    """One column of the entity key, as clients send it."""
+    """One column of the entity key, as clients send it.
+
+    Attributes
+    ----------
+    pii
+        Whether it is personal data: the serving log has its SHA-256.
+    """
 
     name: Name
     dtype: EntityDtype
     description: str = ""
     example: Any = None
+    pii: bool = False
 
 
 @dataclass(frozen=True)
@@ -61,6 +68,8 @@ class BundleFeature:
         Feast's 4-byte hash of `<view>:<feature>`.
     overridable
         Whether a request may bring its own value.
+    pii
+        Whether it is personal data: the serving log leaves its values out.
     """
 
     name: Name
@@ -72,6 +81,7 @@ class BundleFeature:
     ttl_seconds: Annotated[float, Field(gt=0)] | None = None
     description: str = ""
     overridable: bool = False
+    pii: bool = False
 
 
 @dataclass(frozen=True)

@@ -10,10 +10,11 @@ from __future__ import annotations
 
 import asyncio
 import time
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from contract.serving_settings import Limits
 from serving.fair_queue import FairQueue
+from serving.features.online import OnlineRow
 from serving.http_errors import RequestTimeoutError, TooManyRequestsError
 from serving.metrics import Metrics
 from serving.request_body import PredictRequest
@@ -35,14 +36,35 @@ class Client(Protocol):
     def gone(self) -> bool:
         """Whether the client has left."""
 
+    @property
+    def request_id(self) -> bytes:
+        """What its answer's `X-Request-Id` says."""
+
+
+class ScoredRow(NamedTuple):
+    """One row that is answered: its position in the request, its features, what the model says."""
+
+    position: int
+    used: OnlineRow
+    label: int | str | float
+    shares: Any
+
 
 class Asked:
     """A request on its way, and the answers of its rows so far.
 
     `request` and `answers` are there once its body has been read.
+
+    Attributes
+    ----------
+    scored
+        The rows that the model has answered.
     """
 
-    __slots__ = ("answers", "body", "caller", "deadline", "future", "large", "request", "size")
+    __slots__ = (
+        *("answers", "body", "caller", "deadline", "future", "large", "request", "scored"),
+        "size",
+    )
 
     request: PredictRequest
 
@@ -54,6 +76,7 @@ class Asked:
         self.deadline = caller.arrived + seconds
         self.future: asyncio.Future[dict[str, Any]] = asyncio.get_running_loop().create_future()
         self.answers: list[Any] = []
+        self.scored: list[ScoredRow] = []
 
     def is_over(self, now: float) -> bool:
         """Return whether nobody waits for the answer any more."""

@@ -56,7 +56,7 @@ def write_bundle(
             "classes": classes,
             "decision_threshold": model.threshold,
         },
-        "entity_keys": _entity_keys(spine, examples),
+        "entity_keys": _entity_keys(spine, features, examples),
         "features": [_feature(feature, recipe) for feature in features],
         "model": {
             "file": model.file,
@@ -86,14 +86,19 @@ def _inputs(features: Sequence[RecipeFeature]) -> list[dict[str, Any]]:
     return inputs
 
 
-def _entity_keys(spine: Spine, examples: dict[str, Any]) -> list[dict[str, Any]]:
-    # All of the spine's, used by a feature or not: callers need not change with the features.
+def _entity_keys(
+    spine: Spine, features: Sequence[RecipeFeature], examples: dict[str, Any]
+) -> list[dict[str, Any]]:
+    """Return all of the spine's, used or not: callers need not change with the features."""
+    marts = [feature.mart for feature in features]
+    personal = {c.name for table in (spine, *marts) for c in table.columns.values() if c.pii}
     return [
         {
             "name": column.name,
             "dtype": column.dtype,
             "description": column.description,
-            "example": examples[column.name],
+            "example": None if column.name in personal else examples[column.name],
+            "pii": column.name in personal,
         }
         for column in (spine.columns[key] for key in spine.join_keys)
     ]
@@ -111,6 +116,7 @@ def _feature(feature: RecipeFeature, recipe: Recipe) -> dict[str, Any]:
         "redis_field": field_hash(mart.name, feature.name).hex(),
         "description": feature.description,
         "overridable": recipe.is_overridable(feature.reference),
+        "pii": mart.columns[feature.name].pii,
     }
 
 

@@ -30,16 +30,23 @@ class OnlineRow:
         Those of `contract.view_layout`.
     ages
         Seconds since the row's event time, None where the row is missing.
+    times
+        The event times, in Unix seconds, in the order of `OnlineFormat.views`.
     """
 
-    __slots__ = ("ages", "statuses", "values")
+    __slots__ = ("ages", "statuses", "times", "values")
 
     def __init__(
-        self, values: Sequence[FeatureValue], statuses: Sequence[str], ages: Sequence[float | None]
+        self,
+        values: Sequence[FeatureValue],
+        statuses: Sequence[str],
+        ages: Sequence[float | None],
+        times: Sequence[float | None],
     ) -> None:
         self.values = values
         self.statuses = statuses
         self.ages = ages
+        self.times = times
 
 
 class OnlineFormat:
@@ -47,6 +54,11 @@ class OnlineFormat:
 
     Views with equal join keys lie in one hash, so they are read by one command. Equal commands
     within a request (one user, a hundred categories) are sent once.
+
+    Attributes
+    ----------
+    views
+        The names of the views, in the order that they are read in.
     """
 
     def __init__(self, bundle: Bundle) -> None:
@@ -59,6 +71,7 @@ class OnlineFormat:
             _Group(bundle, join_keys, [bundle.features[i] for i in positions])
             for join_keys, positions in by_keys.items()
         ]
+        self.views = [view for group in self._groups for view in group.views]
         # Groups list their features view by view; the model wants the bundle's order.
         order = [feature.name for group in self._groups for feature in group.features]
         wanted = [order.index(feature.name) for feature in bundle.features]
@@ -115,8 +128,9 @@ class OnlineFormat:
         whole = parts[0] if len(parts) == 1 else _join(parts)
         if self._reorder is None:
             return whole
+        reorder = self._reorder
         return OnlineRow(
-            self._reorder(whole.values), self._reorder(whole.statuses), self._reorder(whole.ages)
+            reorder(whole.values), reorder(whole.statuses), reorder(whole.ages), whole.times
         )
 
 
@@ -125,6 +139,7 @@ def _join(parts: Sequence[OnlineRow]) -> OnlineRow:
         [value for part in parts for value in part.values],
         [status for part in parts for status in part.statuses],
         [age for part in parts for age in part.ages],
+        [time for part in parts for time in part.times],
     )
 
 
@@ -138,6 +153,7 @@ class _Group:
         for feature in features:
             by_view.setdefault(feature.view, []).append(feature)
         fields: list[bytes] = []
+        self.views = list(by_view)
         self._views: list[tuple[ViewLayout, slice]] = []
         for view, members in by_view.items():
             layout = ViewLayout(
@@ -163,13 +179,15 @@ class _Group:
         values: list[FeatureValue] = []
         statuses: list[str] = []
         ages: list[float | None] = []
+        times: list[float | None] = []
         for layout, part in self._views:
             seen = layout.see(reply[part], now)
             values += seen.values
             statuses += seen.statuses
             age = None if seen.event_time is None else now - seen.event_time
             ages += [age] * len(seen.values)
-        return OnlineRow(values, statuses, ages)
+            times.append(seen.event_time)
+        return OnlineRow(values, statuses, ages, times)
 
 
 def _encode_int64(value: object) -> bytes:
