@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Protocol
 
 from contract.serving_settings import Limits
 from serving.fair_queue import FairQueue
@@ -41,13 +41,9 @@ class Client(Protocol):
         """What its answer's `X-Request-Id` says."""
 
 
-class ScoredRow(NamedTuple):
-    """One row that is answered: its position in the request, its features, what the model says."""
-
-    position: int
-    used: OnlineRow
-    label: int | str | float
-    shares: Any
+ScoredRow = tuple[int, OnlineRow, Any, Any]
+"""A row's position in the request, its features as the model saw them, its label, its
+probabilities. A plain tuple: a named one takes 0.4 µs to make."""
 
 
 class Asked:

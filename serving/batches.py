@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 from contract.scoring import Predictions
 from contract.serving_errors import InvalidOnlineValueError, PredictionError, ServingError
 from contract.serving_settings import Limits
-from serving.admission import Admission, Asked, Client, ScoredRow, too_late
+from serving.admission import Admission, Asked, Client, too_late
 from serving.champion_watch import ChampionWatch
 from serving.features.online import OnlineRow
 from serving.features.online_client import OnlineStoreClient
@@ -274,7 +274,7 @@ class Batches:
             if asked.request.include_features:
                 answer["features"] = _features(loaded, used)
             asked.answers[position] = answer
-            asked.scored.append(ScoredRow(position, used, label, shares))
+            asked.scored.append((position, used, label, shares))
             self._metrics.row(loaded, read, used, label, shares)
 
     def _refuse(self, asked: Asked, position: int, err: ServingError) -> None:
