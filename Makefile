@@ -66,7 +66,7 @@ bench-materialize: $(VENV)/.installed-dev ## Materialization: ours against stock
 bench-serve: $(VENV)/.installed-dev ## Serving: ours against the usual ways
 	$(BIN)/python -m benchmarks.serving
 
-bench-commands: $(VENV)/.installed-dev ## CPU time of the commands that only read
+bench-commands: $(VENV)/.installed-dev ## CPU time of the quick commands
 	$(BIN)/python -m benchmarks.commands
 
 clean: ## Remove what was built; data/ and mlruns/ stay

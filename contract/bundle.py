@@ -19,11 +19,13 @@ from pydantic.dataclasses import dataclass
 from contract.serving_errors import BundleError
 
 # 2 has a decision threshold, which a reader of 1 would pass over and answer another class.
-FORMAT_VERSIONS = (1, 2)
+# 3 has request inputs, without which a reader of 2 would score other columns.
+FORMAT_VERSIONS = (1, 2, 3)
 MANIFEST = "serving.json"
 
 EntityDtype = Literal["int64", "int32", "string", "timestamp"]
 FeatureDtype = Literal["int64", "int32", "float64", "float32", "bool", "string"]
+RequestDtype = Literal["int64", "int32", "float64", "float32", "bool", "string", "timestamp"]
 Name = Annotated[str, Field(min_length=1)]
 _HASH_BYTES = 4
 
@@ -85,6 +87,26 @@ class BundleFeature:
 
 
 @dataclass(frozen=True)
+class BundleRequestInput:
+    """A model input that clients send beside the entity keys: a column of the spine.
+
+    It has one name everywhere: in the spine, in the request, in a file of `runner predict`, and
+    among the model's columns.
+
+    Attributes
+    ----------
+    pii
+        Whether it is personal data: the serving log leaves its values out.
+    """
+
+    name: Name
+    dtype: RequestDtype
+    description: str = ""
+    example: Any = None
+    pii: bool = False
+
+
+@dataclass(frozen=True)
 class ModelInput:
     """One tensor of shape (n_rows, len(columns)): float32, or text."""
 
@@ -131,7 +153,7 @@ class Bundle:
         Where it was read from, and the SHA-256 of its `serving.json` (hex).
     """
 
-    format_version: Literal[1, 2]
+    format_version: Literal[1, 2, 3]
     feast_project: Name
     registered_model_name: Name
     run_id: str
@@ -139,15 +161,26 @@ class Bundle:
     task: Literal["classification", "regression"]
     label: Label
     entity_keys: tuple[BundleKey, ...]
-    features: Annotated[tuple[BundleFeature, ...], Field(min_length=1)]
+    features: tuple[BundleFeature, ...]
     model: ModelFile
     files: dict[str, str]
+    request: tuple[BundleRequestInput, ...] = ()
     recipe: dict[str, Any] = field(default_factory=dict)
     metrics: dict[str, Any] = field(default_factory=dict)
     lineage: dict[str, Any] = field(default_factory=dict)
     versions: dict[str, Any] = field(default_factory=dict)
     folder: Path = Path()
     digest: str = ""
+
+    @property
+    def row_columns(self) -> tuple[BundleFeature | BundleRequestInput, ...]:
+        """The columns of a row as the model is handed it: features, then request inputs."""
+        return (*self.features, *self.request)
+
+    @property
+    def row_dtypes(self) -> dict[str, str]:
+        """Column → type of such a row."""
+        return {column.name: column.dtype for column in self.row_columns}
 
     def read_file(self, name: str) -> bytes:
         """Return the content of the bundle's file `name`, checked against its digest.
@@ -215,8 +248,8 @@ def _parse(path: Path, content: bytes, digest: str) -> Bundle:
         raw = _RAW.validate_json(content)
         if raw.get("format_version") not in FORMAT_VERSIONS:
             raise BundleError(
-                f"{path}: format_version {raw.get('format_version')!r}, this server reads "
-                f"{' and '.join(map(str, FORMAT_VERSIONS))}",
+                f"{path}: format_version {raw.get('format_version')!r}, this server reads 1 to "
+                f"{FORMAT_VERSIONS[-1]}",
                 hint="use the serving package of the release that trained the model",
             )
         return _READER.validate_python(raw | {"folder": path.parent, "digest": digest})
@@ -243,9 +276,22 @@ def _contradictions(bundle: Bundle) -> list[str]:
         for name in bundle.files
         if Path(name).name != name
     ]
-    names = Counter(feature.name for feature in bundle.features)
+    names = Counter(column.name for column in (*bundle.features, *bundle.request))
     problems += [f"features: {name} appears twice" for name, count in names.items() if count > 1]
+    problems += _request_problems(bundle)
     return problems + _key_problems(bundle) + _view_problems(bundle) + _input_problems(bundle)
+
+
+def _request_problems(bundle: Bundle) -> list[str]:
+    keys = {key.name for key in bundle.entity_keys}
+    problems = [
+        f"request.{given.name}: is an entity key too"
+        for given in bundle.request
+        if given.name in keys
+    ]
+    if bundle.request and bundle.format_version < 3:
+        problems.append(f"request: expected none in format_version {bundle.format_version}")
+    return problems
 
 
 def _key_problems(bundle: Bundle) -> list[str]:
@@ -268,12 +314,16 @@ def _view_problems(bundle: Bundle) -> list[str]:
 
 
 def _input_problems(bundle: Bundle) -> list[str]:
-    dtypes = {feature.name: feature.dtype for feature in bundle.features}
+    dtypes = bundle.row_dtypes
     problems = []
     for tensor in bundle.model.inputs:
         for column in tensor.columns:
             if column not in dtypes:
-                problems.append(f"model.inputs.{tensor.name}: {column} is not a feature")
+                problems.append(
+                    f"model.inputs.{tensor.name}: {column} is not a feature or request input"
+                )
+            elif dtypes[column] == "timestamp":
+                problems.append(f"model.inputs.{tensor.name}: {column} is a timestamp")
             elif (dtypes[column] == "string") != (tensor.type == "string"):
                 problems.append(
                     f"model.inputs.{tensor.name}: {column} is {dtypes[column]}, "

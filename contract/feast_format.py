@@ -35,7 +35,7 @@ def string_key(text: str) -> bytes:
 
 
 def number_head(dtype: str) -> bytes:
-    """Return what stands before a number's own little-endian bytes within a hash's name."""
+    """Return what precedes a number's own little-endian bytes within a hash's name."""
     return struct.pack("<II", *NUMBER_KEYS[dtype])
 
 

@@ -40,8 +40,8 @@ class LogSchema:
 
     Attributes
     ----------
-    keys, features, views
-        Names, in the order that a row has their values in.
+    keys, features, request, views
+        Names, in the order that a row has their values in; `request` are inputs of the request.
     classes
         The keys of a row's probabilities; empty for a regression.
     """
@@ -51,6 +51,7 @@ class LogSchema:
     label: str
     keys: tuple[str, ...]
     features: tuple[str, ...]
+    request: tuple[str, ...]
     views: tuple[str, ...]
     classes: tuple[str, ...] = ()
     threshold: float | None = None
@@ -66,6 +67,7 @@ class LogSchema:
             label=label.name,
             keys=tuple(key.name for key in bundle.entity_keys),
             features=tuple(feature.name for feature in bundle.features),
+            request=tuple(given.name for given in bundle.request),
             views=tuple(views),
             classes=tuple(map(str, label.classes or ())),
             threshold=label.decision_threshold,
@@ -83,8 +85,9 @@ class LogSchema:
 
 
 LoggedRow = tuple[int, Sequence[Any], Sequence[Any], str | None, Sequence[float | None], Any, Any]
-"""Position in the request, entity keys, features, statuses, event times in Unix seconds by view,
-prediction, probabilities. Statuses are a letter per feature; None: all are present."""
+"""Position in the request, entity keys, features and request inputs, statuses, event times in Unix
+seconds by view, prediction, probabilities. Statuses are a letter per feature; None: all are
+present."""
 LoggedAnswer = tuple[float, str, Sequence[LoggedRow]]
 """Unix time at which the features were read, request id, rows."""
 

@@ -11,7 +11,7 @@ import re
 import shlex
 import sqlite3
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +21,7 @@ from urllib.parse import unquote, urlsplit
 from contract.bundle import MANIFEST
 from contract.mlflow_http import MlflowServer
 from contract.serving_errors import BundleError, ConfigurationError, RegistryError
+from contract.unknown_model import not_registered
 
 BUNDLE_FOLDER = "serving_bundle"
 DIGEST_TAG = "serving_bundle_sha256"
@@ -63,14 +64,18 @@ class ModelUri:
     alias: str
     version: str
 
-    def not_found(self, candidate: str) -> RegistryError:
-        """Return the error for a model that the registry does not know.
+    def not_found(self, candidate: str, names: Sequence[str]) -> RegistryError:
+        """Return the error for a version that the registry does not have.
 
         Parameters
         ----------
         candidate
             The model's challenger, else its newest version; "" if it has none.
+        names
+            The registered models.
         """
+        if self.name not in names:
+            return not_registered(self.name, names)
         wanted = f"version with alias {self.alias!r}" if self.alias else f"version {self.version}"
         hint = "run `runner train` with a recipe whose gate passes, or name another model"
         if candidate and self.alias == "champion":
@@ -122,7 +127,7 @@ def open_source(model_uri: str, tracking_uri: str, env: Mapping[str, str]) -> So
 
 
 class FolderSource:
-    """A bundle in a folder; its digest stands in for a version."""
+    """A bundle in a folder; its digest serves as the version."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -165,6 +170,8 @@ class SqliteSource:
         where v.name = ? and v.current_stage <> 'Deleted_Internal'
         order by a.alias is null, v.version desc"""
 
+    _NAMES = "select name from registered_models order by name"
+
     def __init__(self, path: Path, uri: ModelUri) -> None:
         self._path = path.resolve()
         self._uri = uri
@@ -177,13 +184,14 @@ class SqliteSource:
             with closing(sqlite3.connect(f"{self._path.as_uri()}?mode=ro", uri=True)) as database:
                 row = database.execute(query, wanted).fetchone()
                 candidate = row or database.execute(self._CANDIDATE, [self._uri.name]).fetchone()
+                names = [] if row else [name for (name,) in database.execute(self._NAMES)]
         except sqlite3.Error as err:
             raise RegistryError(
                 f"{self._path}: MLflow's database cannot be read ({err})",
                 hint="check MLFLOW_TRACKING_URI, or train a model first",
             ) from err
         if row is None:
-            raise self._uri.not_found(str(candidate[0]) if candidate else "")
+            raise self._uri.not_found(str(candidate[0]) if candidate else "", names)
         return _version(str(row[0]), str(row[1]), row[2], row[3])
 
     @contextmanager
@@ -210,7 +218,7 @@ class HttpSource:
                 "model-versions/get", name=self._uri.name, version=self._uri.version
             )
         if found is None:
-            raise self._uri.not_found(self._candidate())
+            raise self._missing()
         version = found["model_version"]
         run = self._server.get("runs/get", run_id=version["run_id"])
         if run is None:
@@ -226,12 +234,18 @@ class HttpSource:
             tags.get(DIGEST_TAG),
         )
 
-    def _candidate(self) -> str:
-        found = self._server.get("registered-models/get", name=self._uri.name) or {}
-        model = found.get("registered_model", {})
+    def _missing(self) -> RegistryError:
+        found = self._server.get("registered-models/get", name=self._uri.name)
+        if found is None:
+            known = self._server.get("registered-models/search", max_results="1000") or {}
+            return not_registered(
+                self._uri.name, sorted(m["name"] for m in known.get("registered_models", ()))
+            )
+        model = found["registered_model"]
         aliases = {one["alias"]: one["version"] for one in model.get("aliases", [])}
         versions = [one["version"] for one in model.get("latest_versions", [])]
-        return str(aliases.get("challenger") or max(versions, key=int, default=""))
+        candidate = str(aliases.get("challenger") or max(versions, key=int, default=""))
+        return self._uri.not_found(candidate, [self._uri.name])
 
     @contextmanager
     def bundle(self, version: ModelVersion) -> Iterator[Path]:

@@ -17,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from contract.bundle import Bundle
+from contract.columns import Column, float_column, text_values
 from contract.serving_errors import BundleError, FeatureRangeError
 from contract.values import CAP_IT, FLOAT32_MAX, beyond_float32
 
@@ -25,8 +26,6 @@ if TYPE_CHECKING:
 
 Tensor = npt.NDArray[Any]
 Row = Sequence[Any]
-Column = Any
-"""A list, or an array of NumPy, pandas or Arrow, whose types mypy does not know."""
 
 _DISTANCES = (
     *("Euclidean", "Manhattan", "Chebyshev", "Minkowski"),
@@ -76,14 +75,14 @@ class Model(Protocol):
     """Whether one row is scored in microseconds, so that it need not leave the event loop."""
 
     def score(self, columns: Mapping[str, Column]) -> Predictions:
-        """Return the predictions for columns of equal length, by feature name.
+        """Return the predictions for columns of equal length, by the names of `row_dtypes`.
 
         A column is a list or a NumPy, pandas or Arrow array; nulls are None, NaN or the
         library's own.
         """
 
     def score_rows(self, rows: Sequence[Row]) -> Predictions:
-        """Return the predictions for rows of values in the order of `bundle.features`."""
+        """Return the predictions for rows of values in the order of `bundle.row_dtypes`."""
 
 
 def load_model(bundle: Bundle) -> Model:
@@ -97,7 +96,7 @@ def load_model(bundle: Bundle) -> Model:
     loader = _load_onnx if bundle.model.format == "onnx" else _load_skops
     try:
         model = loader(bundle)
-        trial = model.score_rows([[None] * len(bundle.features)])
+        trial = model.score_rows([[None] * len(bundle.row_dtypes)])
     except BundleError:
         raise
     except Exception as err:  # ONNX Runtime and skops each raise a dozen types of their own
@@ -128,7 +127,7 @@ def class_labels(probabilities: Tensor, classes: Sequence[int | str], threshold:
 
 def float_tensor(columns: Sequence[Column]) -> Tensor:
     """Return a float32 tensor of shape (n_rows, n_columns); missing values are NaN."""
-    return np.column_stack([_float64(column) for column in columns]).astype(np.float32)
+    return np.column_stack([float_column(column) for column in columns]).astype(np.float32)
 
 
 def text_tensor(columns: Sequence[Column]) -> Tensor:
@@ -145,7 +144,7 @@ def _numbers(name: str, column: Column) -> npt.NDArray[np.float64]:
 
     NaN is within the range: it is a missing value.
     """
-    values = _float64(column)
+    values = float_column(column)
     beyond = values[np.abs(values) > FLOAT32_MAX]
     if len(beyond):
         largest = float(beyond[np.abs(beyond).argmax()])
@@ -156,35 +155,18 @@ def _numbers(name: str, column: Column) -> npt.NDArray[np.float64]:
     return values
 
 
-def _float64(column: Column) -> npt.NDArray[np.float64]:
-    if hasattr(column, "cast"):  # Arrow: int64 beyond 2^53 may round, as everywhere
-        column = column.cast("float64", safe=False).to_numpy(zero_copy_only=False)
-    elif hasattr(column, "to_numpy"):  # pandas
-        column = column.to_numpy(dtype=np.float64, na_value=np.nan)
-    return np.asarray(column, dtype=np.float64)  # None becomes NaN
-
-
 def _texts(column: Column) -> list[str]:
-    if hasattr(column, "to_pylist"):  # Arrow
-        column = column.to_pylist()
-    return [value if isinstance(value, str) else _missing_text(value) for value in column]
-
-
-def _missing_text(value: Any) -> str:
-    """Return "" for a null of any library; everything else is a mistake."""
-    if value is None or type(value).__name__ == "NAType" or value != value:
-        return ""
-    raise TypeError(f"expected text, got {type(value).__name__}")
+    return [value or "" for value in text_values(column)]
 
 
 class _Tensors:
     """Build a model's tensors out of columns or rows."""
 
     def __init__(self, bundle: Bundle) -> None:
-        position = {feature.name: i for i, feature in enumerate(bundle.features)}
+        position = {name: i for i, name in enumerate(bundle.row_dtypes)}
         self._inputs = bundle.model.inputs
         self._positions = [[position[c] for c in tensor.columns] for tensor in self._inputs]
-        width = len(bundle.features)
+        width = len(position)
         self._whole = [positions == list(range(width)) for positions in self._positions]
 
     def from_columns(self, columns: Mapping[str, Column]) -> dict[str, Tensor]:
@@ -275,7 +257,8 @@ class SkopsModel:
         self.bundle = bundle
         self._pipeline = pipeline
         used = {name for tensor in bundle.model.inputs for name in tensor.columns}
-        self._dtypes = {f.name: f.dtype for f in bundle.features if f.name in used}
+        self._row = bundle.row_dtypes
+        self._dtypes = {name: dtype for name, dtype in self._row.items() if name in used}
 
     def score(self, columns: Mapping[str, Column]) -> Predictions:
         """See `Model.score`."""
@@ -297,8 +280,7 @@ class SkopsModel:
         if not rows:
             return _no_predictions(self.bundle)
         columns = zip(*rows, strict=True)
-        names = (feature.name for feature in self.bundle.features)
-        return self.score(dict(zip(names, columns, strict=True)))
+        return self.score(dict(zip(self._row, columns, strict=True)))
 
     def _column(self, name: str, column: Column) -> Column:
         if self._dtypes[name] == "string":

@@ -1,4 +1,4 @@
-"""What the tools raise when the outside world fails, told as one error and one hint."""
+"""What the tools raise when the outside world fails, as one error and one hint."""
 
 from __future__ import annotations
 

@@ -1,11 +1,11 @@
-"""How errors name values, and the names that were perhaps meant."""
+"""How errors name values, and (from `contract`) the names that were perhaps meant."""
 
 from __future__ import annotations
 
-import difflib
-from collections.abc import Iterable
 from reprlib import Repr
 from typing import Any
+
+from contract.unknown_model import did_you_mean as did_you_mean
 
 _short = Repr()
 _short.maxstring = _short.maxother = _short.maxlong = 60
@@ -20,15 +20,3 @@ def show(value: Any) -> str:
     if isinstance(value, list):
         return "a list"
     return "`key: value` lines" if isinstance(value, dict) else _short.repr(value)
-
-
-def did_you_mean(name: str, names: Iterable[str], *, likeness: float = 0.6) -> str:
-    """Return ` (did you mean 'x'?)` with the one of `names` most like `name`, or nothing.
-
-    In capitals or not makes no difference.
-    `likeness` is the least ratio of equal characters that counts, from 0 to 1.
-    """
-    # Comparing takes time with the square of the length; our names are shorter than this.
-    known = {known.lower(): known for known in names}
-    close = difflib.get_close_matches(name[:200].lower(), known, n=1, cutoff=likeness)
-    return f" (did you mean {known[close[0]]!r}?)" if close else ""

@@ -10,7 +10,7 @@ from contract.serving_settings import ServingSettings
 
 
 def main() -> None:
-    """Serve until told to stop; an expected failure is one error and one hint."""
+    """Serve until asked to stop; an expected failure is one error and one hint."""
     try:
         from serving.server import run  # may refuse the installed uvicorn
 

@@ -72,6 +72,7 @@ class ModelInfo(BaseModel):
     format: str
     entity_keys: list[dict[str, Any]]
     features: list[dict[str, Any]]
+    request: list[dict[str, Any]]
     recipe: dict[str, Any]
     metrics: dict[str, Any]
     lineage: dict[str, Any]
@@ -241,6 +242,7 @@ async def model(request: Request) -> ModelInfo:
             asdict(feature) | {"redis_field": feature.redis_field.hex()}
             for feature in bundle.features
         ],
+        request=[asdict(given) for given in bundle.request],
         recipe=bundle.recipe,
         metrics=bundle.metrics,
         lineage=bundle.lineage,

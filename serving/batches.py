@@ -19,11 +19,13 @@ from typing import Any, NamedTuple
 from contract.scoring import Predictions
 from contract.serving_errors import InvalidOnlineValueError, PredictionError, ServingError
 from contract.serving_settings import Limits
+from contract.values import FeatureValue
 from serving.admission import Admission, Asked, Client, too_late
 from serving.champion_watch import ChampionWatch
 from serving.features.online import OnlineRow
 from serving.features.online_client import OnlineStoreClient
 from serving.features.overrides import overridden
+from serving.features.request_inputs import REQUEST
 from serving.http_errors import (
     InvalidEntityRowError,
     InvalidFeatureOverrideError,
@@ -43,8 +45,9 @@ _TURN_BYTES = 1 << 16
 """As many bytes of bodies are read in one turn of the event loop: a few milliseconds of it."""
 
 
-_WantedRow = tuple[Asked, int, list[int], dict[int, Any]]
-"""One row of a request: its position there, which replies are its own, what overrides them."""
+_WantedRow = tuple[Asked, int, list[int], dict[int, Any], Sequence[FeatureValue]]
+"""One row of a request: its position there, which replies are its own, what overrides them, and
+its request inputs."""
 
 
 class _Wanted(NamedTuple):
@@ -55,12 +58,23 @@ class _Wanted(NamedTuple):
 
 
 class _Row(NamedTuple):
-    """One row of a request: its position there, and its features as read and as the model sees."""
+    """One row of a request.
+
+    Attributes
+    ----------
+    position
+        Its place in the request.
+    read, used
+        Its features as the online store has them, and with what the request overrides.
+    values
+        What the model is handed, in the order of `bundle.row_dtypes`.
+    """
 
     asked: Asked
     position: int
     read: OnlineRow
     used: OnlineRow
+    values: Sequence[FeatureValue]
 
 
 class Batches:
@@ -179,7 +193,7 @@ class Batches:
                         self._log.note(loaded, now, answered)
                     if long:
                         await asyncio.sleep(0)
-        except Exception as err:  # each request raises it again, and the guard tells it
+        except Exception as err:  # each request raises it again, and the guard answers it
             late = isinstance(err, TimeoutError)
             told = too_late() if late else err
             for asked in batch:
@@ -192,7 +206,7 @@ class Batches:
     async def _predict(self, loaded: Loaded, rows: list[_Row]) -> None:
         """Score the rows; what the model cannot take fails only the request that it is in."""
         try:
-            predictions = await _score(loaded, [row.used.values for row in rows])
+            predictions = await _score(loaded, [row.values for row in rows])
         except Exception as err:
             apart = [list(own) for _, own in itertools.groupby(rows, key=lambda row: id(row.asked))]
             if len(apart) > 1:
@@ -215,12 +229,13 @@ class Batches:
                 try:
                     packed = loaded.online.commands(entity_row)
                     overrides = loaded.overrides.read(values)
+                    inputs = loaded.request.read(entity_row) if loaded.request else ()
                 except (InvalidEntityRowError, InvalidFeatureOverrideError) as err:
                     self._refuse(asked, position, err)
                 else:
                     numbers = wanted.commands
                     places = [numbers.setdefault(one, len(numbers)) for one in packed]
-                    wanted.rows.append((asked, position, places, overrides))
+                    wanted.rows.append((asked, position, places, overrides, inputs))
         return wanted
 
     def _read_rows(
@@ -229,7 +244,7 @@ class Batches:
         """Return the features of every row whose values can be read; the others are refused."""
         cache: dict[int, OnlineRow] = {}
         rows = []
-        for asked, position, places, overrides in wanted:
+        for asked, position, places, overrides, inputs in wanted:
             if asked.future.done():  # failed as a whole, or its client has gone
                 continue
             found = [replies[i] for i in places]
@@ -242,7 +257,8 @@ class Batches:
                 self._refuse(asked, position, err)
             else:
                 used = overridden(row, overrides) if overrides else row
-                rows.append(_Row(asked, position, row, used))
+                values = [*used.values, *inputs] if inputs else used.values
+                rows.append(_Row(asked, position, row, used, values))
         return rows
 
     async def _read(self, commands: Sequence[bytes]) -> list[Any]:
@@ -258,7 +274,7 @@ class Batches:
 
     def _tell(self, loaded: Loaded, rows: list[_Row], predictions: Predictions) -> None:
         """Write down the answer of each scored row."""
-        for (asked, position, read, used), label, shares in zip(
+        for (asked, position, read, used, values), label, shares in zip(
             rows, predictions.labels.tolist(), _shares(predictions), strict=True
         ):
             if asked.future.done():
@@ -272,9 +288,9 @@ class Batches:
                 # NumPy's float32, which orjson writes as 0.8 where a float is 0.800000011920929
                 answer["probabilities"] = dict(zip(loaded.class_names, shares, strict=True))
             if asked.request.include_features:
-                answer["features"] = _features(loaded, used)
+                answer["features"] = _features(loaded, used, values)
             asked.answers[position] = answer
-            asked.scored.append((position, used, label, shares))
+            asked.scored.append((position, used, values, label, shares))
             self._metrics.row(loaded, read, used, label, shares)
 
     def _refuse(self, asked: Asked, position: int, err: ServingError) -> None:
@@ -317,14 +333,22 @@ def _shares(predictions: Predictions) -> Iterable[Any]:
     return predictions.probabilities
 
 
-def _features(loaded: Loaded, row: OnlineRow) -> dict[str, Any]:
-    return {
+def _features(
+    loaded: Loaded, row: OnlineRow, values: Sequence[FeatureValue]
+) -> dict[str, dict[str, object]]:
+    """Return each value of the row with its status and age, by name."""
+    bundle = loaded.bundle
+    stored: dict[str, dict[str, object]] = {
         feature.name: {
             "value": value,
             "status": status,
             "age_seconds": None if age is None else round(age, 3),
         }
         for feature, value, status, age in zip(
-            loaded.bundle.features, row.values, row.statuses, row.ages, strict=True
+            bundle.features, row.values, row.statuses, row.ages, strict=True
         )
+    }
+    given = zip(bundle.request, values[len(bundle.features) :], strict=False)
+    return stored | {
+        one.name: {"value": value, "status": REQUEST, "age_seconds": None} for one, value in given
     }

@@ -42,7 +42,7 @@ class InvalidRequestError(ServingError):
 
 
 class InvalidEntityRowError(ServingError):
-    """One entity row has a key that is missing, unknown or of the wrong type."""
+    """One entity row has a key or request input that is missing, unknown or of the wrong type."""
 
     status = 422
     code = "invalid_entity_row"

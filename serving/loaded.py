@@ -10,6 +10,7 @@ from contract.model_registry import ModelVersion, Source
 from contract.scoring import Model, load_model
 from serving.features.online import OnlineFormat
 from serving.features.overrides import FeatureOverrides
+from serving.features.request_inputs import RequestInputs
 
 
 @dataclass(frozen=True)
@@ -28,6 +29,7 @@ class Loaded:
     model: Model
     online: OnlineFormat
     overrides: FeatureOverrides
+    request: RequestInputs
     class_names: tuple[str, ...]
     loaded_at: datetime
 
@@ -52,6 +54,7 @@ def load(source: Source, version: ModelVersion) -> Loaded:
         model=model,
         online=OnlineFormat(bundle),
         overrides=FeatureOverrides(bundle),
+        request=RequestInputs(bundle),
         class_names=tuple(map(str, bundle.label.classes or ())),
         loaded_at=datetime.now(UTC),
     )

@@ -61,7 +61,7 @@ class Histogram:
 
 
 class _ModelMetrics:
-    """What is counted for the model that answers now; starts anew with another model."""
+    """What is counted for the model that answers now; starts again with another model."""
 
     def __init__(self, loaded: Loaded) -> None:
         self.name = loaded.name

@@ -195,7 +195,7 @@ class _Stream:
         self._keys: list[tuple[str, Callable[[Any], Any]]] = [
             (key.name, _hashed if key.pii else _as_it_is) for key in bundle.entity_keys
         ]
-        self._left_out = [at for at, feature in enumerate(bundle.features) if feature.pii]
+        self._left_out = [at for at, column in enumerate(bundle.row_columns) if column.pii]
 
     def append(self, entry: bytes) -> bytes:
         """Return the command that adds an entry, and removes the oldest where there is no room."""
@@ -222,9 +222,9 @@ class _Stream:
         given = asked.request.entity_rows
         may_be_overridden = asked.request.feature_overrides is not None
         logged: list[LoggedRow] = []
-        for position, used, label, shares in scored:
-            values, statuses = used.values, None
-            if None in values or may_be_overridden:
+        for position, used, values, label, shares in scored:
+            statuses = None
+            if None in used.values or may_be_overridden:
                 statuses = "".join([STATUS_LETTERS[status] for status in used.statuses])
             if self._left_out:
                 values = list(values)

@@ -114,11 +114,13 @@ class OnlineProject:
         path.write_text(json.dumps({"metadata": metadata, "nodes": nodes, "macros": {}}))
         return load_manifest(path)
 
-    def insert(self, mart: FeatureMart, *rows: Sequence[Any]) -> None:
-        """Insert rows, each in the order of the mart's columns."""
+    def insert(self, mart: FeatureMart, *rows: Sequence[Any], into: str = "") -> None:
+        """Insert rows, each in the order of the mart's columns; `into`: another table."""
+        columns = ", ".join(f'"{name}"' for name in mart.columns)
+        table = f'feature_mart."{into or mart.alias}" ({columns})'
         with (
             self.sql.cursor() as cursor,
-            cursor.copy(f'copy feature_mart."{mart.alias}" from stdin') as copy,
+            cursor.copy(f"copy {table} from stdin") as copy,
         ):
             for row in rows:
                 copy.write_row(row)

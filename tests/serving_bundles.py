@@ -30,6 +30,13 @@ ENTITY_KEYS = [
     {"name": "user_id", "dtype": "int64", "description": "The user.", "example": 1},
     {"name": "category_id", "dtype": "string", "description": "The category.", "example": "toys"},
 ]
+REQUEST = [
+    {"name": "basket_usd", "dtype": "float64", "description": "Its worth.", "example": 12.5},
+    {"name": "items", "dtype": "int64", "description": "How many.", "example": 2},
+    {"name": "weight", "dtype": "float32", "description": "In kg.", "example": 0.1},
+    {"name": "is_gift", "dtype": "bool", "description": "For another?", "example": True},
+    {"name": "channel", "dtype": "string", "description": "Where.", "example": "app"},
+]
 
 
 def manifest(**changes: Any) -> dict[str, Any]:
@@ -84,7 +91,9 @@ def inputs_of(content: Mapping[str, Any]) -> list[dict[str, Any]]:
     tensors = []
     for name, kind in (("numeric", "float"), ("text", "string")):
         columns = [
-            f["name"] for f in content["features"] if (f["dtype"] == "string") == (kind == "string")
+            one["name"]
+            for one in (*content["features"], *content.get("request", ()))
+            if one["dtype"] != "timestamp" and (one["dtype"] == "string") == (kind == "string")
         ]
         if columns:
             tensors.append({"name": name, "type": kind, "columns": columns})

@@ -71,6 +71,7 @@ def train(folder, recipe):
         feast_project="shop",
         spine=SPINE,
         features=FEATURES,
+        request=[],
         data=data,
         dataset_sha256=table_digest(data.table),
         started_at=started_at,

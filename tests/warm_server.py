@@ -12,8 +12,10 @@ with its standard input, and removes the folder.
 
 from __future__ import annotations
 
+import atexit
 import gc
 import importlib
+import inspect
 import json
 import os
 import runpy
@@ -22,6 +24,8 @@ import shutil
 import signal
 import socket
 import sys
+import threading
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -42,6 +46,8 @@ _HEAVY = (
     "matplotlib.figure",
     "mlflow",
     "mlflow.sklearn",
+    "mlflow.store.model_registry.sqlalchemy_store",
+    "mlflow.store.tracking.sqlalchemy_store",
     "onnx",
     "pandas",
     "psutil",
@@ -184,11 +190,38 @@ def run(command: list[str]) -> None:
         runpy.run_path(option, run_name="__main__")
 
 
+def run_to_the_end(command: list[str]) -> None:
+    """Run a command and end the process, as Python would but without taking modules down.
+
+    That would write to most of the memory that the child shares with the server, and so copy it.
+    """
+    code: object = 0
+    try:
+        run(command)
+    except SystemExit as end:
+        code = end.code or 0
+    if not isinstance(code, int):
+        sys.stderr.write(f"{code}\n")
+        code = 1
+    threading._shutdown()  # type: ignore[attr-defined]  # waits for threads that are no daemons
+    atexit._run_exitfuncs()
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(OSError, ValueError):  # nobody reads it, or it is closed
+            stream.flush()
+    os._exit(code & 0xFF)
+
+
 def main() -> None:
     """Serve until the standard input ends."""
     folder = Path(sys.argv[1])
     for name in _HEAVY:
         importlib.import_module(name)
+    from mlflow.utils import requirements_utils
+
+    # Kept by the libraries once found: where each module's file is (asked for each of pydantic's
+    # models), and which distribution each module is from (asked when MLflow logs a model).
+    inspect.getmodule(sys._getframe())
+    requirements_utils._init_packages_to_modules_map()
     del sys.path[0]  # the folder of this file
     gc.freeze()
     with socket.socket(socket.AF_UNIX) as listener:
@@ -201,7 +234,7 @@ def main() -> None:
     prepare(request)
     # The product starts dbt, and the API, from beside its interpreter.
     sys.executable = str(folder / "python")
-    run(request.command)
+    run_to_the_end(request.command)
 
 
 if __name__ == "__main__":

@@ -1,5 +1,5 @@
 {#
-    dbt asks this macro whether an incremental model starts anew. Beside --full-refresh, ours does
+    dbt asks this macro whether an incremental model is rebuilt. Beside --full-refresh, ours does
     so when its SQL, or that of a dbt model upstream, is not the SQL its table was built from:
     else old rows would keep the old meaning of a feature. The table's comment (BigQuery: its
     description) remembers it.

@@ -218,7 +218,7 @@ def main() -> None:
     app.command()(load)
     try:
         app()
-    except Exception as error:  # the known ones are told in two lines, the rest go on
+    except Exception as error:  # the known ones become two lines, the rest go on
         told = explain(error)
         if told is None:
             raise

@@ -78,7 +78,7 @@ def write(
     ----------
     mart_schema
         Where dbt's incremental marts are: they would go on from the old history, so they are
-        dropped and dbt builds them anew.
+        dropped and dbt rebuilds them.
     """
     with connection.transaction():
         # Two at once would wait for each other's tables in turn; this lets them queue.

@@ -1,7 +1,7 @@
 """Write the raw tables into BigQuery by load jobs, and know when they are there already.
 
 The twin of load, and what differs has its reason in BigQuery: no transaction holds several load
-jobs, so the table that tells what is there goes first and comes last.
+jobs, so the table that records what is there is dropped first and written last.
 """
 
 from __future__ import annotations

@@ -2,15 +2,33 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+
 from runner import console
 from runner.bytes_billed import Billed
 from runner.errors import RunnerError
-from runner.project import dbt
-from runner.project.dbt_process import Progress
+from runner.project import dbt, freshness
 from runner.project.manifest import Manifest, load_manifest
 from runner.recipes.recipe import Recipe
 from runner.recipes.references import check_references
 from runner.settings import Settings
+
+
+def require_fit(settings: Settings, recipe: Recipe) -> None:
+    """Raise unless the recipe fits dbt's models; nothing is built, and no server is needed.
+
+    Raises
+    ------
+    RunnerError
+        With the place in the recipe; or dbt's own, where it cannot read the project.
+    """
+    with suppress(RunnerError):
+        check_references(recipe, load_manifest(settings.manifest_path))
+        return
+    if not freshness.is_current(settings):  # the manifest may be older than the SQL
+        with console.step("dbt parse") as step:
+            dbt.run(settings, ["parse"], step.update)
+    check_references(recipe, load_manifest(settings.manifest_path))
 
 
 def build_sql(settings: Settings, recipe: Recipe) -> tuple[Manifest, dict[str, Billed]]:
@@ -18,26 +36,12 @@ def build_sql(settings: Settings, recipe: Recipe) -> tuple[Manifest, dict[str, B
 
     And what it was billed, as `dbt.build` returns it.
 
-    A name that dbt does not know would select nothing and pass, so names are checked before.
+    A name that dbt does not know would select nothing and pass: `require_fit` comes before.
     """
     with console.step("dbt: build spine and feature marts") as step:
-        manifest = checked_manifest(settings, recipe, step.update)
         marts = recipe.feature_marts
         billed = dbt.build(settings, [recipe.spine, *marts], step.update)
-        manifest = load_manifest(settings.manifest_path)
-        check_references(recipe, manifest)
         step.update(f"{recipe.spine}, {', '.join(marts)}")
+    manifest = load_manifest(settings.manifest_path)
+    check_references(recipe, manifest)
     return manifest, billed
-
-
-def checked_manifest(settings: Settings, recipe: Recipe, progress: Progress) -> Manifest:
-    """Return what dbt knows of the project, read anew where the recipe does not fit it."""
-    try:
-        manifest = load_manifest(settings.manifest_path)
-        check_references(recipe, manifest)
-    except RunnerError:
-        # The manifest may be older than the SQL: let dbt read the project before judging.
-        dbt.run(settings, ["parse"], progress)
-        manifest = load_manifest(settings.manifest_path)
-        check_references(recipe, manifest)
-    return manifest

@@ -21,7 +21,7 @@ from contract.bundle import Bundle, BundleFeature
 from contract.scoring import Predictions
 from contract.serving_errors import ServingError
 from runner.errors import RunnerError
-from runner.feature_store.store import NULLABLE
+from runner.feature_store.store import NULLABLE, point_in_time_job
 from runner.modelling.bootstrap import (
     Interval,
     RowNumbers,
@@ -33,7 +33,7 @@ from runner.modelling.training_data import TrainingData
 from runner.packaging.served_version import load_version
 from runner.project import dbt
 from runner.project.manifest import EVENT_TIMESTAMP, Manifest, Spine
-from runner.records.aliases import CHAMPION, run_of, version_with
+from runner.records.registry import CHAMPION, run_of, version_with
 
 if TYPE_CHECKING:
     from runner.settings import Settings
@@ -109,6 +109,9 @@ def _missing(manifest: Manifest, table: pa.Table, bundle: Bundle) -> list[Bundle
         dtype = dtypes[feature.feature]
         if dtype != feature.dtype and not {dtype, feature.dtype} <= _NUMBERS:
             raise _NotComparableError(f"{name} was {feature.dtype} and is {dtype} now")
+    for given in bundle.request:
+        if given.name not in table.column_names:
+            raise _NotComparableError(f"the spine's {given.name} is not among the rows")
     return [feature for feature in bundle.features if feature.name not in table.column_names]
 
 
@@ -119,16 +122,14 @@ def _columns(
     bundle: Bundle,
     missing: list[BundleFeature],
 ) -> dict[str, pa.ChunkedArray]:
-    """Return the champion's features of the rows; those that are missing are joined."""
-    columns = {f.name: table[f.name] for f in bundle.features if f not in missing}
+    """Return the champion's inputs of the rows; features that are missing are joined."""
+    joined_names = {feature.name for feature in missing}
+    columns = {name: table[name] for name in bundle.row_dtypes if name not in joined_names}
     if missing:
         keys = table.select([*spine.join_keys, EVENT_TIMESTAMP])
         entity_df: pd.DataFrame = keys.to_pandas(types_mapper=NULLABLE.get)
-        joined = store.get_historical_features(
-            entity_df=entity_df,
-            features=[f"{feature.view}:{feature.feature}" for feature in missing],
-            full_feature_names=True,
-        ).to_arrow()
+        references = [f"{feature.view}:{feature.feature}" for feature in missing]
+        joined = point_in_time_job(store, entity_df, references).to_arrow()
         columns |= {feature.name: joined[feature.name] for feature in missing}
     return columns
 
@@ -161,8 +162,12 @@ def _judge(
         "champion_difference_high": difference.high,
         "n_champion_rows": float(len(y)),
     }
-    refusal = "" if difference.low > 0 else f"{said}: not better by more than noise"
-    return Comparison(version, refusal, metrics)
+    if difference.low > 0:
+        return Comparison(version, "", metrics, "better")
+    if difference.high < 0:
+        return Comparison(version, f"{said}: worse by more than noise", metrics, "worse")
+    refusal = f"{said}: not better by more than noise"
+    return Comparison(version, refusal, metrics, "no clear difference")
 
 
 def _signed(difference: Interval) -> str:

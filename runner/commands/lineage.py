@@ -24,7 +24,7 @@ from runner.servers.local_servers import require_servers
 from runner.settings import Settings
 from runner.wording import did_you_mean
 
-_SHOWN = {"feature", "label"}  # of a recipe; keys and times only join
+_SHOWN = {"feature", "request", "label"}  # of a recipe; keys and times only join
 
 
 @dataclass(frozen=True)
@@ -40,8 +40,8 @@ class User:
     aliases
         The model version's aliases; of a recipe none.
     columns
-        Column → what it is there: `feature`, `label`, `key` or `time`; and, of a model version,
-        `raw`: a feature came from it by the SQL of its training.
+        Column → what it is there: `feature`, `request`, `label`, `key` or `time`; and, of a model
+        version, `raw`: a feature came from it by the SQL of its training.
     """
 
     name: str
@@ -159,7 +159,7 @@ def compiled_lineage(settings: Settings, progress: Progress) -> tuple[Lineage, M
 
 
 def recipe_columns(recipe: Recipe, manifest: Manifest) -> dict[LineageColumn, str]:
-    """Return column → `feature`, `label`, `key` or `time` for all that the recipe takes."""
+    """Return column → what it is to the recipe (see `User`), for all that the recipe takes."""
     found: dict[LineageColumn, str] = {}
     for reference in recipe.features:
         view, _, name = reference.partition(":")
@@ -171,6 +171,7 @@ def recipe_columns(recipe: Recipe, manifest: Manifest) -> dict[LineageColumn, st
         found |= {LineageColumn(view, time): "time" for time in times}
     spine = manifest.spines[recipe.spine]
     found |= {LineageColumn(spine.name, key): "key" for key in spine.join_keys}
+    found |= {LineageColumn(spine.name, name): "request" for name in recipe.request}
     return found | {
         LineageColumn(spine.name, "event_timestamp"): "time",
         LineageColumn(spine.name, recipe.label): "label",
@@ -265,8 +266,10 @@ def _bundle_columns(reader: RunReader, run_id: str) -> dict[LineageColumn, str]:
     for feature in bundle["features"]:
         found[LineageColumn(feature["view"], feature["feature"])] = "feature"
         found |= {LineageColumn(feature["view"], key): "key" for key in feature["join_keys"]}
+    spine = bundle["recipe"]["spine"]
+    found |= {LineageColumn(spine, one["name"]): "request" for one in bundle.get("request", ())}
     for names in bundle["lineage"].get("raw_columns", {}).values():
         for relation, _, name in (raw.rpartition(".") for raw in names):
             found[LineageColumn(relation, name)] = "raw"
-    found[LineageColumn(bundle["recipe"]["spine"], bundle["label"]["name"])] = "label"
+    found[LineageColumn(spine, bundle["label"]["name"])] = "label"
     return found

@@ -66,7 +66,12 @@ def _properties(reader: RunReader, reference: str) -> dict[tuple[str, str], Any]
     parameters = {name: value for name, value in params.items() if name not in _PERIODS}
     served = _serving_json(reader, run, reference)
     groups: dict[str, dict[str, Any]] = {
-        "run": {"id": run.run_id, "recipe": tags.get("recipe"), "gate": tags.get("gate")},
+        "run": {
+            "id": run.run_id,
+            "recipe": tags.get("recipe"),
+            "gate": tags.get("gate"),
+            "beside its champion": tags.get("champion_comparison"),
+        },
         "metrics": dict(sorted(run.metrics.items())),
         "features": dict.fromkeys(served["lineage"]["features"], "yes"),
         "data": {**{name: tags.get(name) for name in _DATA}, **periods},

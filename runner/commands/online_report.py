@@ -19,8 +19,9 @@ _UNITS = ((86_400, "d"), (3_600, "h"), (60, "min"))
 
 def show_materialized(reports: Sequence[ViewReport]) -> None:
     """Print what was written to Redis of each view."""
-    columns = ["view", "mode", "entities", "written", "removed", "rows/s", "as of"]
-    console.result_table("", columns, [_materialized(report) for report in reports])
+    if reports:
+        columns = ["view", "mode", "entities", "written", "removed", "rows/s", "as of"]
+        console.result_table("", columns, [_materialized(report) for report in reports])
     for report in reports:
         if report.kept_newer:
             console.warn(f"{report.view}: {report.kept_newer:,} values in Redis are newer; kept")

@@ -39,9 +39,11 @@ def materialize(
     from runner.online.view_report import MaterializeError
 
     require_servers(settings)
-    if not chosen:
-        remove_departed_views(settings, load_manifest(settings.manifest_path), console.note)
+    manifest = load_manifest(settings.manifest_path)
+    removed = [] if chosen else remove_departed_views(settings, manifest, console.note)
     marts = select_marts(settings, chosen)
+    if not marts and not removed:
+        console.note(f"nothing to copy or remove: no feature mart in {manifest.path} is online")
     errors: list[RunnerError] = []
     with console.bar("materialize", None) as bar:
         try:

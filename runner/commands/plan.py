@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Literal
 
 from runner import console
 from runner.bytes_billed import LEAST_BILLED, NOTHING_BILLED, Billed, over_limit
-from runner.commands.built_sql import checked_manifest
+from runner.commands.built_sql import require_fit
 from runner.errors import RunnerError
 from runner.feature_store.planned_queries import PlannedQueries, newest_query, open_queries
 from runner.feature_store.recipe_features import recipe_features
@@ -116,13 +116,13 @@ def plan(settings: Settings, path: Path) -> Plan:
     """
     recipe = load_recipe(path)
     price = _price_per_tib(settings)
+    require_fit(settings, recipe)
     require_servers(settings)
     with console.step("dbt: compile spine and feature marts") as step:
-        checked_manifest(settings, recipe, step.update)
         selected = [recipe.spine, *recipe.feature_marts]
         models = up_to_date_models(settings, selected, step.update)
-        manifest = load_manifest(settings.manifest_path)
-        check_references(recipe, manifest)
+    manifest = load_manifest(settings.manifest_path)
+    check_references(recipe, manifest)
     asking = console.step("ask the warehouse what it expects")
     with asking as step, _planner(settings, manifest) as planner:
         steps = (*planner.dbt_steps(models), *planner.feast_steps(manifest, recipe))
@@ -224,7 +224,7 @@ class _Planner:
             "join",
             spine.name,
             reads,
-            lambda: [self.queries.join_query(spine, features, recipe.label)],
+            lambda: [self.queries.join_query(recipe, spine, features)],
             fills=spine.path,  # as many rows come out as the spine has
         )
 

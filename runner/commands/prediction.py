@@ -25,7 +25,7 @@ from contract.values import CAP_IT
 from runner import console
 from runner.commands.prediction_file import read_entities, require_keys
 from runner.errors import RunnerError
-from runner.feature_store.store import open_store, spine_query
+from runner.feature_store.store import open_store, point_in_time_job, spine_query
 from runner.modelling.model_inputs import too_large
 from runner.packaging.served_version import load_version, require_features
 from runner.project.manifest import load_manifest
@@ -56,8 +56,9 @@ def predict(settings: Settings, name: str, source: str, output: Path) -> Written
     name
         A registered model with a champion.
     source
-        A Parquet or CSV file with the entity keys and, optionally, `event_timestamp` (UTC; now if
-        absent), or the name of a spine. Its columns stand before the predictions, in its order.
+        A Parquet or CSV file with the entity keys, the request inputs and, optionally,
+        `event_timestamp` (UTC; now if absent), or the name of a spine. Its columns stand before the
+        predictions, in its order.
     output
         A .parquet or .csv file; replaced if it exists.
 
@@ -79,9 +80,7 @@ def predict(settings: Settings, name: str, source: str, output: Path) -> Written
     entity_df = _entities(settings, model.bundle, source)
     store = open_store(settings)
     references = [f"{feature.view}:{feature.feature}" for feature in model.bundle.features]
-    job = store.get_historical_features(
-        entity_df=entity_df, features=references, full_feature_names=True
-    )
+    job = point_in_time_job(store, entity_df, references)
     rows = bare_rows = 0
     with (
         console.bar(f"predict with {name} version {version}", None) as bar,
@@ -99,29 +98,31 @@ def predict(settings: Settings, name: str, source: str, output: Path) -> Written
 
 def _refuse_too_large(model: Model, batch: pa.RecordBatch, before: int) -> None:
     """Raise if a number is too large for the model; `before` is how many rows came before."""
-    features = {feature.name: feature for feature in model.bundle.features}
-    table = pa.Table.from_batches([batch])
-    found = too_large(table, {name: feature.dtype for name, feature in features.items()})
+    features = {f.name: f"{f.view}:{f.feature}" for f in model.bundle.features}
+    found = too_large(pa.Table.from_batches([batch]), model.bundle.row_dtypes)
     if found:
-        first, feature = found[0], features[found[0].column]
+        first = found[0]
         raise RunnerError(
-            f"{feature.view}:{feature.feature} {first.problem} in {first.rows.sum():,} of the rows "
-            f"{before + 1:,} to {before + batch.num_rows:,}, the largest is {first.largest:g}",
-            hint=CAP_IT,
+            f"{features.get(first.column, first.column)} {first.problem} in {first.rows.sum():,} "
+            f"of the rows {before + 1:,} to {before + batch.num_rows:,}, the largest is "
+            f"{first.largest:g}",
+            hint=CAP_IT if first.column in features else "correct it in what you predict for",
         )
 
 
 def _bare(model: Model, batch: pa.RecordBatch) -> int:
-    """Return how many rows have no feature at all."""
+    """Return how many rows have no feature at all, of those that the model takes."""
+    if not model.bundle.features:
+        return 0
     nulls = [pc.is_null(batch.column(feature.name)) for feature in model.bundle.features]
     return int(pc.sum(functools.reduce(pc.and_, nulls)).as_py() or 0)
 
 
 def _scored(model: Model, table: pa.Table) -> pa.Table:
-    """Return the rows without their features, with `prediction` and a column per class."""
+    """Return the rows without their stored features, with `prediction` and a column per class."""
     names = [feature.name for feature in model.bundle.features]
     kept = table.drop_columns(names)
-    predictions = model.score({name: table[name] for name in names})
+    predictions = model.score({name: table[name] for name in model.bundle.row_dtypes})
     kept = kept.append_column("prediction", pa.array(predictions.labels))
     if predictions.probabilities is not None:
         for number, label in enumerate(model.bundle.label.classes or ()):

@@ -20,9 +20,18 @@ from runner.project.manifest import EVENT_TIMESTAMP
 from runner.warehouse.mart_snapshot import KEY_TYPES
 from runner.wording import show
 
+_REQUEST_TYPES = KEY_TYPES | {
+    "float64": pa.float64(),
+    "float32": pa.float32(),
+    "bool": pa.bool_(),
+}
+"""Arrow's type of each dtype that a request input may have."""
+
 
 def read_entities(bundle: Bundle, path: Path) -> pd.DataFrame:
-    """Return the rows of a CSV or Parquet file, its entity keys in the bundle's types.
+    """Return the rows of a CSV or Parquet file, its keys and request inputs in the bundle's types.
+
+    An entity key has a value in every row; a request input may be empty, which is a missing value.
 
     Every row has an `event_timestamp` in UTC: the file's, or now.
 
@@ -32,8 +41,9 @@ def read_entities(bundle: Bundle, path: Path) -> pd.DataFrame:
         Naming the file and, where one is wrong, the column, its first wrong row and value.
     """
     keys = {key.name: KEY_TYPES[key.dtype] for key in bundle.entity_keys}
+    given = {one.name: _REQUEST_TYPES[one.dtype] for one in bundle.request}
     try:
-        table = _read(path, keys)
+        table = _read(path, [*keys, *given])
     except OSError as err:
         raise RunnerError(
             f"{path}: cannot be read ({err.strerror or err})", hint="check the path"
@@ -42,7 +52,7 @@ def read_entities(bundle: Bundle, path: Path) -> pd.DataFrame:
         raise RunnerError(f"{path}: {err}", hint=_wanted(bundle)) from err
     require_keys(bundle, set(table.column_names), str(path))
     _refuse_unusable(table, list(keys), path)
-    for name, kind in keys.items():
+    for name, kind in (keys | given).items():
         try:
             fitting = _cast(table[name], kind)
         except pa.ArrowException as err:
@@ -59,8 +69,10 @@ def read_entities(bundle: Bundle, path: Path) -> pd.DataFrame:
 
 
 def _wanted(bundle: Bundle) -> str:
-    wanted = ", ".join(f"{key.name} {key.dtype}" for key in bundle.entity_keys)
-    return f"entity keys of this model: {wanted}"
+    keys = ", ".join(f"{key.name} {key.dtype}" for key in bundle.entity_keys)
+    given = ", ".join(f"{one.name} {one.dtype}" for one in bundle.request)
+    wanted = f"entity keys of this model: {keys or 'none'}"
+    return f"{wanted}; request inputs: {given}" if given else wanted
 
 
 def _cast(values: pa.ChunkedArray, kind: pa.DataType) -> pa.ChunkedArray:
@@ -132,27 +144,28 @@ def _refuse_taken(bundle: Bundle, columns: list[str], path: Path) -> None:
         )
 
 
-def _read(path: Path, keys: Iterable[str]) -> pa.Table:
+def _read(path: Path, typed: Iterable[str]) -> pa.Table:
     if path.suffix == ".parquet":
         return pq.read_table(path)
     # As text: pyarrow's own conversion tells neither the column's name nor the row.
     options = pyarrow.csv.ConvertOptions(
-        column_types=dict.fromkeys(keys, pa.string()), strings_can_be_null=True
+        column_types=dict.fromkeys(typed, pa.string()), strings_can_be_null=True
     )
     return pyarrow.csv.read_csv(path, convert_options=options)
 
 
 def require_keys(bundle: Bundle, columns: set[str], source: str) -> None:
-    """Raise unless every entity key is among the columns of `source`.
+    """Raise unless every entity key and request input is among the columns of `source`.
 
     Raises
     ------
     RunnerError
         Naming the first that is not.
     """
-    missing = [key.name for key in bundle.entity_keys if key.name not in columns]
+    wanted = [one.name for one in (*bundle.entity_keys, *bundle.request)]
+    missing = [name for name in wanted if name not in columns]
     if missing:
         raise RunnerError(
             f"{source}: no column {missing[0]!r}",
-            hint=f"this model needs {', '.join(key.name for key in bundle.entity_keys)}",
+            hint=f"this model needs {', '.join(wanted)}",
         )

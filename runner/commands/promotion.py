@@ -11,9 +11,8 @@ from mlflow.entities.model_registry import ModelVersion
 from runner.commands.exposures import write_exposures
 from runner.errors import RunnerError
 from runner.packaging.served_version import load_version
-from runner.records import tracking
-from runner.records.aliases import CHAMPION, version_with
-from runner.records.tracking import CHALLENGER, CHAMPION_UNTIL
+from runner.records import registry
+from runner.records.registry import CHALLENGER, CHAMPION, CHAMPION_UNTIL, version_with
 
 if TYPE_CHECKING:
     from runner.settings import Settings
@@ -39,13 +38,13 @@ def promote(settings: Settings, name: str, number: str | None) -> tuple[str, str
     ServingError
         If its serving bundle is not intact: what cannot be served does not become the champion.
     """
-    client = tracking.connect(settings)
-    tracking.require_model(client, name)
+    client = registry.connect(settings)
+    registry.require_model(client, name)
     wanted = number or _challenger(client, name)
     _require(client, name, wanted)
     present = _version(version_with(client, name, CHAMPION))
     load_version(settings, f"models:/{name}/{wanted}")
-    tracking.promote(client, name, wanted)  # of the champion too: it ends what was interrupted
+    registry.promote(client, name, wanted)  # of the champion too: it ends what was interrupted
     write_exposures(settings)
     return wanted, present
 
@@ -68,8 +67,8 @@ def rollback(settings: Settings, name: str) -> tuple[str, str]:
     ServingError
         If the serving bundle of the one before is not intact.
     """
-    client = tracking.connect(settings)
-    tracking.require_model(client, name)
+    client = registry.connect(settings)
+    registry.require_model(client, name)
     present = version_with(client, name, CHAMPION)
     if present is None:
         raise RunnerError(
@@ -77,7 +76,7 @@ def rollback(settings: Settings, name: str) -> tuple[str, str]:
         )
     earlier = [
         version
-        for version in tracking.versions_of(client, name)
+        for version in registry.versions_of(client, name)
         if version.version != present.version and CHAMPION_UNTIL in version.tags
     ]
     if not earlier:
@@ -101,13 +100,13 @@ def _challenger(client: MlflowClient, name: str) -> str:
     if challenger is None:
         raise RunnerError(
             f"{name} has no challenger to promote",
-            hint=_known(tracking.versions_of(client, name)),
+            hint=_known(registry.versions_of(client, name)),
         )
     return str(challenger.version)
 
 
 def _require(client: MlflowClient, name: str, number: str) -> None:
-    versions = tracking.versions_of(client, name)
+    versions = registry.versions_of(client, name)
     if number not in {str(version.version) for version in versions}:
         raise RunnerError(f"{name} has no version {number}", hint=_known(versions))
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from runner import console
 from runner.commands.background_imports import let_threads_sleep
-from runner.commands.built_sql import build_sql
+from runner.commands.built_sql import build_sql, require_fit
 from runner.errors import RunnerError
 from runner.project import dbt
 from runner.project.manifest import Manifest, load_manifest
@@ -62,13 +62,13 @@ def reproduce(settings: Settings, reference: str) -> Reproduction:
     require_servers(settings)
     let_threads_sleep()
     with console.step("mlflow: read what the run recorded") as step:
-        from runner.records import tracking
+        from runner.records import registry
         from runner.records.find_run import find_run
         from runner.records.recorded_run import read_run
         from runner.records.run_reader import open_reader
 
         run_id = find_run(open_reader(settings), reference).run_id
-        client = tracking.connect(settings)
+        client = registry.connect(settings)
         recorded = read_run(client, client.get_run(run_id))
         step.update(f"run {recorded.run_id}, {recorded.rows.num_rows:,} rows")
 
@@ -98,13 +98,14 @@ def _join_again(settings: Settings, recorded: RecordedRun) -> tuple[pa.Table | N
 
     recipe = recorded.recipe
     try:
+        require_fit(settings, recipe)
         manifest, _ = build_sql(settings, recipe)
         features = recipe_features(recipe, manifest)
         with console.step("feast: join features point-in-time") as step:
             store = open_store(settings)
             apply_views(store, manifest)
             spine = manifest.spines[recipe.spine]
-            table = training_table(store, spine, features, recipe.label, recipe.spine_slices)
+            table = training_table(store, recipe, spine, features)
             step.update(f"{table.num_rows:,} rows × {len(features)} features")
     except RunnerError as err:
         return None, " ".join(err.message.split())
@@ -132,7 +133,7 @@ def _fit_again(recorded: RecordedRun) -> dict[str, float]:
     recipe = recorded.recipe
     with console.step(fitting(recipe)) as step:
         # That the embargo is no shorter than the label window was checked then.
-        data = split_rows(recipe, recorded.rows, recorded.features, label_window=timedelta(0))
+        data = split_rows(recipe, recorded.rows, recorded.inputs, label_window=timedelta(0))
         pipeline = fit_model(recipe, data)
         step.update(f"{len(data.train.y):,} recorded training rows")
     with console.step("evaluate on held-out rows"):

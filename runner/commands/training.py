@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from runner.commands.background_imports import importing
-from runner.commands.built_sql import build_sql
+from runner.commands.built_sql import build_sql, require_fit
 from runner.commands.exposures import write_exposures
 from runner.lineage.column_lineage import load_column_lineage
 from runner.recipes.recipe import load_recipe
@@ -68,18 +68,19 @@ def train(settings: Settings, path: Path) -> TrainingResult:
         be. Nothing is registered then.
     """
     now, recipe = datetime.now(UTC), load_recipe(path)
-    require_servers(settings)
-    require_tracking_server(settings)
     with importing(*_HEAVY, *(["runner.modelling.study"] if recipe.tuning else [])):
+        require_fit(settings, recipe)
+        require_servers(settings)
+        require_tracking_server(settings)
         manifest, billed = build_sql(settings, recipe)
         columns = load_column_lineage(manifest.path)  # now: another dbt may write it later
 
     from runner.commands.training_acts import BuiltProject, fit_and_judge, prepare, record
-    from runner.records import tracking
+    from runner.records import registry
     from runner.records.dead_runs import end_dead_runs
     from runner.records.run_record import Training
 
-    client = tracking.connect(settings)
+    client = registry.connect(settings)
     end_dead_runs(client)
     built = BuiltProject(manifest, columns, billed)
     prepared, store = prepare(settings, recipe, built, client, now)

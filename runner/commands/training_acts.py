@@ -14,7 +14,13 @@ from mlflow import MlflowClient
 from runner import console
 from runner.bytes_billed import Billed, read_bill
 from runner.commands.champion_comparison import compare_with_champion
-from runner.feature_store.store import apply_recipe, open_store, recipe_features, spine_job
+from runner.feature_store.store import (
+    apply_recipe,
+    open_store,
+    recipe_features,
+    request_inputs,
+    spine_job,
+)
 from runner.lineage.lineage_graph import Lineage
 from runner.modelling.classes import class_warnings
 from runner.modelling.contender import Contender, score_intervals
@@ -58,6 +64,7 @@ def prepare(
     build_estimator(recipe)
     spine = built.manifest.spines[recipe.spine]
     features = recipe_features(recipe, built.manifest)
+    request = request_inputs(recipe, spine)
     tracking.refuse_other_interface(client, recipe, spine)
     store = open_store(settings)
     with console.step("split the spine's rows by time") as step:
@@ -69,7 +76,8 @@ def prepare(
     with console.step("feast: apply definitions, join features point-in-time") as step:
         apply_recipe(store, built.manifest, recipe)
         data = load_training_data(store, recipe, spine, features)
-        step.update(f"{data.table.num_rows:,} rows × {len(features)} features")
+        given = f" and {len(request)} request inputs" if request else ""
+        step.update(f"{data.table.num_rows:,} rows × {len(features)} features{given}")
     prepared = PreparedRows(
         settings=settings,
         manifest=built.manifest,
@@ -77,6 +85,7 @@ def prepare(
         feast_project=store.project,
         spine=spine,
         features=features,
+        request=request,
         data=data,
         dataset_sha256=table_digest(data.table),
         started_at=now,

@@ -16,9 +16,10 @@ from feast.infra.registry.registry import Registry
 from feast.repo_config import RegistryConfig, load_repo_config
 
 from runner.feature_store.feast_objects import feast_objects
-from runner.feature_store.recipe_features import RecipeFeature, spine_query
+from runner.feature_store.recipe_features import RecipeFeature, spine_columns, spine_query
 from runner.feature_store.store import spine_job
-from runner.project.manifest import EVENT_TIMESTAMP, Manifest, Spine
+from runner.project.manifest import Manifest, Spine
+from runner.recipes.recipe import Recipe
 from runner.settings import Settings
 
 
@@ -37,7 +38,7 @@ class FeastQueries:
         self._manifest = manifest
         self.config = load_repo_config(settings.feature_repo, settings.feature_store_yaml)
 
-    def join_query(self, spine: Spine, features: Sequence[RecipeFeature], label: str) -> str:
+    def join_query(self, recipe: Recipe, spine: Spine, features: Sequence[RecipeFeature]) -> str:
         """See `PlannedQueries`."""
         config = self.config
         names = {feature.mart.name for feature in features}
@@ -49,7 +50,7 @@ class FeastQueries:
                 config,
                 views,
                 [feature.reference for feature in features],
-                spine_query(spine, [*spine.join_keys, EVENT_TIMESTAMP, label]),
+                spine_query(spine, spine_columns(recipe, spine)),
                 empty,
                 config.project,
                 full_feature_names=True,

@@ -6,8 +6,14 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Protocol
 
-from runner.feature_store.recipe_features import RecipeFeature, by_mart, spine_query
-from runner.project.manifest import EVENT_TIMESTAMP, FeatureMart, Manifest, Spine
+from runner.feature_store.recipe_features import (
+    RecipeFeature,
+    by_mart,
+    spine_columns,
+    spine_query,
+)
+from runner.project.manifest import FeatureMart, Manifest, Spine
+from runner.recipes.recipe import Recipe
 from runner.settings import Settings
 from runner.warehouse.postgres import mart_join
 from runner.warehouse.postgres.store_config import PostgresStoreConfig, load_store_config
@@ -16,7 +22,7 @@ from runner.warehouse.postgres.store_config import PostgresStoreConfig, load_sto
 class PlannedQueries(Protocol):
     """Writes the queries of a training; the tables that they read must exist."""
 
-    def join_query(self, spine: Spine, features: Sequence[RecipeFeature], label: str) -> str:
+    def join_query(self, recipe: Recipe, spine: Spine, features: Sequence[RecipeFeature]) -> str:
         """Return the SQL of the point-in-time join."""
 
     def split_query(self, spine: Spine, label: str) -> str:
@@ -29,9 +35,9 @@ class MartQueries:
     def __init__(self, config: PostgresStoreConfig) -> None:
         self._config = config
 
-    def join_query(self, spine: Spine, features: Sequence[RecipeFeature], label: str) -> str:
+    def join_query(self, recipe: Recipe, spine: Spine, features: Sequence[RecipeFeature]) -> str:
         """See `PlannedQueries`."""
-        rows = spine_query(spine, [*spine.join_keys, EVENT_TIMESTAMP, label])
+        rows = spine_query(spine, spine_columns(recipe, spine))
         return mart_join.join_query(self._config, rows, by_mart(features))
 
     def split_query(self, spine: Spine, label: str) -> str:

@@ -30,6 +30,32 @@ class RecipeFeature:
         return full_name(self.mart.name, self.name)
 
 
+@dataclass(frozen=True)
+class RequestInput:
+    """A column of the spine that is a model input, and that clients send."""
+
+    column: str
+    dtype: str
+    description: str
+
+    @property
+    def reference(self) -> str:
+        """What recipes and errors call it: its name in the spine."""
+        return self.column
+
+
+def request_inputs(recipe: Recipe, spine: Spine) -> list[RequestInput]:
+    """Return the recipe's request inputs in its own order, taken to be checked."""
+    columns = (spine.columns[name] for name in recipe.request)
+    return [RequestInput(column.name, column.dtype, column.description) for column in columns]
+
+
+def spine_columns(recipe: Recipe, spine: Spine) -> list[str]:
+    """Return all that a recipe reads of its spine: keys, time, label, slices, request inputs."""
+    columns = [*spine.join_keys, EVENT_TIMESTAMP, recipe.label, *recipe.spine_columns]
+    return list(dict.fromkeys(columns))
+
+
 def recipe_features(recipe: Recipe, manifest: Manifest) -> list[RecipeFeature]:
     """Return the recipe's features in its own order, `view:*` spelled out, without repetition.
 

@@ -17,12 +17,13 @@ def select_marts(settings: Settings, chosen: Sequence[str]) -> list[FeatureMart]
     Parameters
     ----------
     chosen
-        Names of feature marts and paths of recipes (`….yaml`); empty: every mart that is online.
+        Names of feature marts and paths of recipes (`….yaml`); empty: every mart that is online,
+        and there may be none.
 
     Raises
     ------
     RunnerError
-        If there is no such mart, it is wrong or not online; if there is none at all.
+        If there is no such mart, or it is wrong or not online.
     """
     manifest = load_manifest(settings.manifest_path)
     names: set[str] = set()
@@ -46,11 +47,6 @@ def select_marts(settings: Settings, chosen: Sequence[str]) -> list[FeatureMart]
         names = {mart.name for mart in manifest.marts.values() if mart.online}
     if not names and manifest.left_out:
         raise _wrong(manifest, manifest.left_out)
-    if not names:
-        raise RunnerError(
-            f"{manifest.path} has no feature mart for the online store",
-            hint="write one, or set its meta.online to true; then run `dbt build`",
-        )
     return [mart for name, mart in manifest.marts.items() if name in names]
 
 

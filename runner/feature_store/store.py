@@ -17,6 +17,8 @@ from runner.errors import RunnerError
 from runner.feature_store.feast_objects import feast_objects, spine_source
 from runner.feature_store.recipe_features import RecipeFeature as RecipeFeature
 from runner.feature_store.recipe_features import recipe_features as recipe_features
+from runner.feature_store.recipe_features import request_inputs as request_inputs
+from runner.feature_store.recipe_features import spine_columns
 from runner.feature_store.recipe_features import spine_query as spine_query
 from runner.feature_store.registry_bucket import require_bucket
 from runner.feature_store.registry_lock import registry_lock
@@ -86,26 +88,17 @@ def spine_job(config: RepoConfig, spine: Spine, label: str) -> RetrievalJob:
 
 
 def training_table(
-    store: FeatureStore,
-    spine: Spine,
-    features: list[RecipeFeature],
-    label: str,
-    others: Sequence[str] = (),
+    store: FeatureStore, recipe: Recipe, spine: Spine, features: list[RecipeFeature]
 ) -> pa.Table:
-    """Return the training rows: entity keys, `event_timestamp`, label, then features.
-
-    Parameters
-    ----------
-    others
-        Further columns of the spine; they follow the label.
+    """Return the training rows: what the recipe reads of its spine, then the features.
 
     Returns
     -------
-    pyarrow.Table of shape (n_spine_rows, n_keys + 2 + n_others + n_features)
+    pyarrow.Table of shape (n_spine_rows, n_spine_columns + n_features)
         Each feature as it was knowable at the row's `event_timestamp` (UTC); null where nothing
         was known. As many rows as the spine, in the order of `spine_query`.
     """
-    columns = list(dict.fromkeys([*spine.join_keys, EVENT_TIMESTAMP, label, *others]))
+    columns = spine_columns(recipe, spine)
     table = point_in_time_table(store, spine_query(spine, columns), features)
     return table.select([*columns, *(feature.column for feature in features)])
 
@@ -114,10 +107,26 @@ def point_in_time_table(
     store: FeatureStore, entity_df: Any, features: list[RecipeFeature]
 ) -> pa.Table:
     """Return `entity_df` (SQL or DataFrame) with `features` joined as of `event_timestamp`."""
-    job = store.get_historical_features(
-        entity_df=entity_df,
-        features=[feature.reference for feature in features],
-        full_feature_names=True,
-    )
+    job = point_in_time_job(store, entity_df, [feature.reference for feature in features])
     table: pa.Table = job.to_arrow()
     return table
+
+
+def point_in_time_job(
+    store: FeatureStore, entity_df: Any, references: Sequence[str]
+) -> RetrievalJob:
+    """Return the job that joins features to `entity_df` (SQL or DataFrame).
+
+    Feast's own entry refuses to join nothing; the rows themselves are read then.
+    """
+    offline = get_offline_store_from_config(store.config.offline_store)
+    views = {reference.partition(":")[0] for reference in references}
+    return offline.get_historical_features(
+        store.config,
+        [store.get_feature_view(name) for name in sorted(views)],
+        list(references),
+        entity_df,
+        store.registry,
+        store.project,
+        full_feature_names=True,
+    )

@@ -1,7 +1,7 @@
 """Column lineage of a dbt project: from the manifest and its compiled SQL to a graph of columns.
 
-Pure: no server is asked. Raw columns are those of dbt's sources and seeds. What cannot be told of
-a column stands in `Lineage.unresolved`, with the reason.
+Pure: no server is asked. Raw columns are those of dbt's sources and seeds. What cannot be resolved
+of a column is in `Lineage.unresolved`, with the reason.
 """
 
 from __future__ import annotations
@@ -99,7 +99,7 @@ class _ManifestReader:
             query = self._query(name)
             if isinstance(query, Query):
                 names |= {*query.columns, *_added(self._nodes[name])}
-            # Of no column can more be told than of the dbt model itself.
+            # No more is known of any column than of the dbt model itself.
             names.add(ROWS)
         return {LineageColumn(name, column) for column in names}
 
@@ -147,7 +147,7 @@ class _ManifestReader:
             raise Unresolved("dbt has not compiled it")
         try:
             query = Query(node["compiled_code"], self._dialect, self._known_columns)
-            query.is_open  # noqa: B018  (a query whose result columns cannot be told is no use)
+            query.is_open  # noqa: B018  (a query whose result columns are unknown is of no use)
         except RecursionError as err:
             raise Unresolved("its SQL is nested too deeply") from err
         return query

@@ -1,4 +1,4 @@
-"""A project's lineage, kept as long as nothing changes that it was told from."""
+"""A project's lineage, kept as long as nothing changes that it was derived from."""
 
 from __future__ import annotations
 

@@ -39,7 +39,7 @@ class Lineage:
     raw
         The raw tables, as `schema.table`.
     unresolved
-        Column → why its parents could not be told.
+        Column → why its parents could not be resolved.
     reads
         dbt model → everything it reads, be it only to filter or to join.
     disabled
@@ -95,9 +95,9 @@ class Lineage:
         return sorted(str(found) for found in self.upstream(column) if found.relation in self.raw)
 
     def untold_readers(self, relation: str) -> dict[str, str]:
-        """Return what of the dbt models that read the table could not be told: column → reason.
+        """Return what could not be resolved in the dbt models that read the table: column → reason.
 
-        Where nothing of a dbt model could be told, only its rows are named.
+        Where nothing of a dbt model could be resolved, only its rows are named.
         """
         readers = {*self.readers(relation)}
         whole = {column.relation for column in self.unresolved if column.name == ROWS}
@@ -108,7 +108,7 @@ class Lineage:
         }
 
     def gaps(self, column: LineageColumn) -> dict[str, str]:
-        """Return what upstream of `column` could not be told: column → reason."""
+        """Return what could not be resolved upstream of `column`: column → reason."""
         return {
             str(found): self.unresolved[found]
             for found in self.upstream(column)

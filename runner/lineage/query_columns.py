@@ -1,8 +1,8 @@
 """Which columns of which tables a query's result columns take their values from.
 
-Pure: SQL text in, names out. Of values, not of filters: what stands in `where`, `having`, `on` and
+Pure: SQL text in, names out. Of values, not of filters: what is in `where`, `having`, `on` and
 `group by`, and how a window is divided and ordered, decides which rows count, not what a column
-holds. What cannot be told raises `Unresolved`; nothing is guessed.
+holds. What cannot be resolved raises `Unresolved`; nothing is guessed.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ EPHEMERAL = "__dbt__cte__"  # so begin the names of the CTEs that dbt makes of e
 
 
 class Unresolved(Exception):  # noqa: N818  (an answer, not an error)
-    """Why a column's origins cannot be told."""
+    """Why a column's origins cannot be resolved."""
 
 
 class Origin(NamedTuple):
@@ -97,7 +97,7 @@ class Query:
 
     @property
     def columns(self) -> tuple[str, ...]:
-        """The result columns whose names can be told."""
+        """The result columns whose names are known."""
         return tuple(name for name in self._outputs(self._root) if name != ROWS)
 
     @property
@@ -111,7 +111,7 @@ class Query:
         Raises
         ------
         Unresolved
-            If that cannot be told.
+            If that is unknown.
         """
         if column == ROWS:
             return self._rows(self._root)
@@ -223,7 +223,7 @@ class Query:
         return True if column in names else None if ROWS in names else False
 
     def _sources(self, scope: Scope) -> dict[str, _Source]:
-        """Return what stands in the scope's from clause, by the names it has there."""
+        """Return the relations in the scope's from clause by their names there."""
         query = scope.expression
         joins = query.args.get("joins") or ()
         if any(join.method == "NATURAL" for join in joins):

@@ -6,15 +6,12 @@ drawing them one by one would make the score look surer than it is.
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import islice
 
 import numpy as np
 import numpy.typing as npt
 from sklearn.base import BaseEstimator, ClassifierMixin, RegressorMixin
-from sklearn.exceptions import UndefinedMetricWarning
 from sklearn.metrics import get_scorer
 
 from contract.scoring import Predictions
@@ -22,7 +19,6 @@ from runner.modelling.resampled_scores import Numbers, resampled_score
 
 RESAMPLES = 500
 SEED = 0
-_COUNTS_AT_ONCE = 2**21  # 16 MB, of which the scores make a few copies
 _TAILS = (2.5, 97.5)  # percentiles: 95 % of the resamples lie between them
 Labels = npt.NDArray[np.generic]
 RowNumbers = npt.NDArray[np.intp]
@@ -104,27 +100,15 @@ def paired_interval(
     return _interval(whole, drawn)
 
 
-def resamples(groups: RowNumbers, count: int = RESAMPLES) -> Iterator[RowNumbers]:
-    """Give `count` times the row numbers of as many groups as there are, drawn with return.
-
-    Always the same ones for the same groups: the seed is fixed.
-    """
-    order = np.argsort(groups, kind="stable")
-    sizes = np.bincount(groups)
-    starts = np.cumsum(sizes) - sizes
-    for chosen in _chosen(len(sizes), count):
-        lengths = sizes[chosen]
-        within = np.arange(lengths.sum()) - np.repeat(np.cumsum(lengths) - lengths, lengths)
-        yield order[np.repeat(starts[chosen], lengths) + within]
-
-
 def row_counts(groups: RowNumbers, count: int = RESAMPLES) -> Iterator[Numbers]:
-    """Give how often each row is among `resamples`, shape (n_resamples, n_rows), some at a time."""
+    """Give `count` times how often each row is drawn, shape (n_rows,).
+
+    As many groups as there are, each with all its rows, are drawn with replacement. Always the same
+    for the same groups: the seed is fixed.
+    """
     n_groups = int(groups.max()) + 1
-    chosen = _chosen(n_groups, count)
-    while some := list(islice(chosen, max(1, _COUNTS_AT_ONCE // len(groups)))):
-        counts = np.array([np.bincount(numbers, minlength=n_groups) for numbers in some])
-        yield counts.astype(np.float64)[:, groups]
+    for chosen in _chosen(n_groups, count):
+        yield np.bincount(chosen, minlength=n_groups).astype(np.float64)[groups]
 
 
 def _chosen(n_groups: int, count: int) -> Iterator[RowNumbers]:
@@ -138,9 +122,7 @@ def _drawn(
 ) -> Numbers:
     """Return the score of each resample, NaN where it is not defined."""
     score = resampled_score(scorer, estimator, y)
-    if score is None:
-        return np.array([_score(scorer, estimator, y, rows) for rows in resamples(groups, count)])
-    return np.concatenate([score(counts) for counts in row_counts(groups, count)])
+    return np.array([score(counts) for counts in row_counts(groups, count)])
 
 
 def _interval(whole: float, drawn: Numbers) -> Interval:
@@ -155,17 +137,6 @@ def _defined(scorer: str, estimator: BaseEstimator, y: Labels, rows: RowNumbers)
     if not np.isfinite(score):
         raise ValueError(f"{scorer} is {score} on {len(rows)} rows")
     return score
-
-
-def _score(scorer: str, estimator: BaseEstimator, y: Labels, rows: RowNumbers) -> float:
-    """Return the score, or NaN where it is not defined."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UndefinedMetricWarning)
-        warnings.filterwarnings("error", "No positive class found")
-        try:
-            return float(get_scorer(scorer)(estimator, rows, y[rows]))
-        except (ValueError, UserWarning):  # scikit-learn's words for "only one class"
-            return float("nan")
 
 
 class _PredictedClasses(ClassifierMixin, BaseEstimator):  # type: ignore[misc]

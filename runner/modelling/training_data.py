@@ -17,7 +17,8 @@ from feast import FeatureStore
 
 from contract.values import CAP_IT
 from runner.errors import RunnerError
-from runner.feature_store.store import RecipeFeature, training_table
+from runner.feature_store.recipe_features import RecipeFeature, RequestInput, request_inputs
+from runner.feature_store.store import training_table
 from runner.modelling.classes import (
     PERIODS,
     Labels,
@@ -86,10 +87,11 @@ def load_training_data(
         As `split_labels`, for the spine may have been built again meanwhile; or if a feature has a
         number that float32 cannot hold, in whichever row.
     """
-    table = training_table(store, spine, features, recipe.label, recipe.spine_slices)
+    table = training_table(store, recipe, spine, features)
     split_labels(recipe, spine, table)
-    _refuse_too_large(recipe, table, features)
-    return split_rows(recipe, table, features, label_window=spine.labels[recipe.label])
+    inputs = [*features, *request_inputs(recipe, spine)]
+    _refuse_too_large(recipe, table, inputs)
+    return split_rows(recipe, table, inputs, label_window=spine.labels[recipe.label])
 
 
 def split_labels(recipe: Recipe, spine: Spine, rows: pa.Table) -> dict[str, Labels]:
@@ -128,7 +130,7 @@ def split_rows(
     table
         As `training_table` returns it, or as an earlier training recorded it.
     columns
-        The features, in the order of the model's inputs.
+        The features and request inputs, in the order of the model's inputs.
 
     Raises
     ------
@@ -220,18 +222,21 @@ def _refuse_unusable(recipe: Recipe, spine: Spine, table: pa.Table) -> None:
         _refuse_infinite(recipe, spine, table[recipe.label])
 
 
-def _refuse_too_large(recipe: Recipe, table: pa.Table, features: Sequence[RecipeFeature]) -> None:
-    references = {feature.column: feature.reference for feature in features}
-    found = too_large(table, {feature.column: feature.dtype for feature in features})
+def _refuse_too_large(
+    recipe: Recipe, table: pa.Table, inputs: Sequence[RecipeFeature | RequestInput]
+) -> None:
+    references = {one.column: one.reference for one in inputs}
+    found = too_large(table, {one.column: one.dtype for one in inputs})
     if found:
+        given = all(one.column in recipe.request for one in found)
         raise recipe.error(
-            ("features",),
+            ("request",) if given else ("features",),
             "; ".join(
                 f"{references[one.column]} {one.problem} in {one.rows.sum():,} of "
                 f"{table.num_rows:,} rows, the largest is {one.largest:g}"
                 for one in found
             ),
-            hint=CAP_IT,
+            hint=CAP_IT.replace("feature mart", "spine") if given else CAP_IT,
         )
 
 

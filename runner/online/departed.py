@@ -14,8 +14,10 @@ from runner.settings import Settings
 
 def remove_departed_views(
     settings: Settings, manifest: Manifest, note: Callable[[str], None]
-) -> None:
+) -> list[str]:
     """Remove from the online store the views that dbt deleted, renamed, disabled or took offline.
+
+    Returns their names.
 
     A mart that breaks a rule is still in dbt, and its values stay; so do those of other projects.
 
@@ -27,12 +29,13 @@ def remove_departed_views(
     config = load_online_config(settings)
     staying = {mart.name for mart in manifest.marts.values() if mart.online} | {*manifest.left_out}
     with connect(settings, config) as connection:
-        for view in known_views(connection, config.project):
-            if view in staying:
-                continue
+        gone = [v for v in known_views(connection, config.project) if v not in staying]
+        for view in gone:
             with holding(Lease(connection, config.project, view), note) as lease:
                 state = ViewState(connection, config.project, view)
                 fields = [time_field(view), *(field_hash(view, name) for name in state.features)]
                 removed = remove_fields(connection, lease, config.project, state, fields)
                 state.forget()
-            note(f"{view}: removed from {removed:,} entities; it is no longer online in dbt")
+            entities = "1 entity" if removed == 1 else f"{removed:,} entities"
+            note(f"{view}: removed from {entities}; it is no longer online in dbt")
+    return gone

@@ -196,7 +196,7 @@ class Lease:
             try:
                 if not self._extend():
                     return
-            except redis.RedisError:  # whoever writes meets it too, and tells it
+            except redis.RedisError:  # whoever writes meets it too, and reports it
                 continue
 
     def release(self) -> None:

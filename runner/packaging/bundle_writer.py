@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from contract.feast_format import field_hash
-from runner.feature_store.store import RecipeFeature
+from runner.feature_store.recipe_features import RecipeFeature, RequestInput
+from runner.modelling.model_inputs import InputColumn
 from runner.packaging.served_model import ServedModel
 from runner.project.manifest import Spine
 
@@ -28,6 +29,7 @@ def write_bundle(
     recipe: Recipe,
     spine: Spine,
     features: Sequence[RecipeFeature],
+    request: Sequence[RequestInput],
     classes: list[Any] | None,
     model: ServedModel,
     examples: dict[str, Any],
@@ -40,13 +42,13 @@ def write_bundle(
     classes
         The labels the model tells apart, in the order of its probabilities; None for regression.
     examples
-        An example value per entity key, for the API's docs.
+        An example value per entity key and request input, for the API's docs.
     run
         `feast_project`, `run_id`, `created_at`, `metrics` and `lineage`.
     """
     (folder / model.file).write_bytes(model.content)
     content = {
-        "format_version": 1 if model.threshold is None else 2,
+        "format_version": 3 if request else 1 if model.threshold is None else 2,
         **run,
         "registered_model_name": recipe.registered_model_name,
         "task": recipe.task,
@@ -58,10 +60,11 @@ def write_bundle(
         },
         "entity_keys": _entity_keys(spine, features, examples),
         "features": [_feature(feature, recipe) for feature in features],
+        **({"request": [_given(given, spine, examples) for given in request]} if request else {}),
         "model": {
             "file": model.file,
             "format": model.format,
-            "inputs": _inputs(features),
+            "inputs": _inputs([*features, *request]),
             "proof": model.proof,
         },
         "files": {model.file: hashlib.sha256(model.content).hexdigest()},
@@ -75,9 +78,9 @@ def write_bundle(
     return hashlib.sha256(data).hexdigest()
 
 
-def _inputs(features: Sequence[RecipeFeature]) -> list[dict[str, Any]]:
-    text = [feature.column for feature in features if feature.dtype == "string"]
-    numeric = [feature.column for feature in features if feature.dtype != "string"]
+def _inputs(columns: Sequence[InputColumn]) -> list[dict[str, Any]]:
+    text = [column.column for column in columns if column.dtype == "string"]
+    numeric = [column.column for column in columns if column.dtype != "string"]
     inputs = []
     if numeric:
         inputs.append({"name": "numeric", "type": "float", "columns": numeric})
@@ -117,6 +120,17 @@ def _feature(feature: RecipeFeature, recipe: Recipe) -> dict[str, Any]:
         "description": feature.description,
         "overridable": recipe.is_overridable(feature.reference),
         "pii": mart.columns[feature.name].pii,
+    }
+
+
+def _given(given: RequestInput, spine: Spine, examples: dict[str, Any]) -> dict[str, Any]:
+    is_personal = spine.columns[given.column].pii
+    return {
+        "name": given.column,
+        "dtype": given.dtype,
+        "description": given.description,
+        "example": None if is_personal else examples[given.column],
+        "pii": is_personal,
     }
 
 

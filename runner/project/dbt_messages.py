@@ -1,4 +1,4 @@
-"""What dbt says of a failure, as one short line: the message, without what stands around it."""
+"""What dbt says of a failure, as one short line: the message, without what surrounds it."""
 
 from __future__ import annotations
 

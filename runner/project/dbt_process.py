@@ -102,7 +102,7 @@ def _parse(lines: Iterator[str]) -> Iterator[_Event]:
 def _note(event: _Event, events: DbtEvents, progress: Progress) -> None:
     info, data = event["info"], event["data"]
     events.invocation_id = info.get("invocation_id") or events.invocation_id
-    # On BigQuery the adapter tells a link to the job; what went wrong comes after it.
+    # On BigQuery the adapter prints a link to the job; what went wrong comes after it.
     if info["level"] == "error" and info["name"] != "AdapterEventError":
         events.errors.append(info["msg"].strip())
     elif info["level"] == "warn":

@@ -22,7 +22,7 @@ _ASKS = re.compile(
       | \b(store|context|builtins)\b""",
     re.VERBOSE,
 )
-# It asks whether the table exists, unless dbt builds anew: then the answer is no.
+# It asks whether the table exists, unless dbt rebuilds it: then the answer is no.
 _INCREMENTAL = "is_incremental"
 _FULL_REFRESH = "should_full_refresh"  # a project may have its own
 

@@ -102,7 +102,7 @@ def _entity_problems(node: ManifestNode) -> Iterator[NodeProblem]:
 
 
 def _lines(value: object) -> Iterator[tuple[str, object]]:
-    """Yield keys and values of what is a mapping; nothing of what is none, which is told apart."""
+    """Yield keys and values of a mapping; of anything else, reported elsewhere, nothing."""
     yield from value.items() if isinstance(value, dict) else ()
 
 

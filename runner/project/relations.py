@@ -34,7 +34,7 @@ class MartColumn:
 
 @dataclass(frozen=True)
 class Relation:
-    """Where a dbt model stands in the warehouse, and what dbt knows of it.
+    """Where a dbt model is in the warehouse, and what dbt knows of it.
 
     Attributes
     ----------

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 # itself it times two ways of summing, and takes the quicker one.
 _LIGHTGBM_ARGUMENTS = {"verbosity": -1, "deterministic": True, "force_col_wise": True}
 # Arguments of XGBoost that want objects of Python, rows beside the training rows, or the columns
-# that preprocessing makes; and what stands for missing, which preprocessing has filled in.
+# that preprocessing makes; and what means missing, which preprocessing has filled in.
 _NOT_IN_RECIPES = {
     *("callbacks", "early_stopping_rounds", "feature_types", "feature_weights", "missing"),
 }
@@ -134,7 +134,7 @@ def _class_of(recipe: Recipe) -> type[BaseEstimator]:
 def _wrong_value(cls: type[BaseEstimator], name: str, value: object) -> str:
     """Return what is wrong with an argument's value; nothing if scikit-learn takes it."""
     try:
-        # All others at their defaults: scikit-learn tells only the first wrong one.
+        # All others at their defaults: scikit-learn reports only the first wrong one.
         cls(**{name: value})._validate_params()
     except ValueError as err:
         expected = str(err).partition(" must be ")[2].partition(". Got ")[0]

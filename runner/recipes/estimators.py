@@ -1,7 +1,7 @@
 """What a recipe may name: a closed list of estimators and scikit-learn's scorers.
 
 No dotted path from a recipe is ever imported: a `class_path` is looked up here, and what is
-imported is what stands here. The lists are written out, so that reading a recipe does not wait
+imported is listed here. The lists are written out, so that reading a recipe does not wait
 seconds for scikit-learn; tests compare them with scikit-learn and skl2onnx. Estimators of LightGBM
 and XGBoost stand here too, of use where an extra of this package has installed them.
 """

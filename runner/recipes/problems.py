@@ -1,4 +1,4 @@
-"""What pydantic finds wrong with a recipe, told in the recipe's own words."""
+"""What pydantic finds wrong with a recipe, in the recipe's own words."""
 
 from __future__ import annotations
 

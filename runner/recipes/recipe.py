@@ -35,6 +35,7 @@ from runner.recipes.rules import (
     gate_problems,
     override_problems,
     reference_problems,
+    request_problems,
     scoring_problems,
     slice_problems,
     tuned_argument_problems,
@@ -116,12 +117,15 @@ class Recipe(Part):
     """The dbt model of entity keys, `event_timestamp` and labels (docs/features.md)."""
     label: Identifier
     """The column of the spine to predict; one of its `meta.labels`."""
+    request: Annotated[tuple[Identifier, ...], Field(strict=False)] = ()
+    """Columns of the spine that are model inputs too, and that clients send with each request
+    (docs/serving.md#request-inputs)."""
     features: Annotated[
         tuple[Annotated[str, Field(json_schema_extra={"pattern": REFERENCE})], ...],
-        Field(strict=False, json_schema_extra={"minItems": 1}),
+        Field(strict=False),
     ]
     """Feast references: `view:feature`, or `view:*` for every feature of a feature mart. The mart's
-    join keys must be among the spine's."""
+    join keys must be among the spine's. May be `[]` where there is a `request`."""
     split: Split
     """How rows are divided by time. A duration is a whole number and `s`, `m`, `h` or `d`."""
     preprocessing: Preprocessing = Preprocessing()
@@ -185,9 +189,10 @@ class Recipe(Part):
         return sorted({reference.partition(":")[0] for reference in self.features})
 
     @property
-    def spine_slices(self) -> tuple[str, ...]:
-        """The slices that are columns of the spine, not features."""
-        return tuple(name for name in self.slices if ":" not in name)
+    def spine_columns(self) -> tuple[str, ...]:
+        """What it takes of the spine beside keys, time and label: slices and request inputs."""
+        slices = (name for name in self.slices if ":" not in name)
+        return tuple(dict.fromkeys([*slices, *self.request]))
 
     def is_overridable(self, reference: str) -> bool:
         """Whether a prediction request may bring its own value for the feature `view:feature`."""
@@ -218,10 +223,17 @@ class Recipe(Part):
         estimator = self.estimator.model_copy(update={"init_args": init_args})
         return self.model_copy(update={"estimator": estimator})
 
+    @field_validator("request")
+    @classmethod
+    def _check_request(cls, request: tuple[str, ...]) -> tuple[str, ...]:
+        refuse(request_problems(request))
+        return request
+
     @field_validator("features")
     @classmethod
-    def _check_features(cls, features: tuple[str, ...]) -> tuple[str, ...]:
-        refuse(reference_problems(features))
+    def _check_features(cls, features: tuple[str, ...], info: ValidationInfo) -> tuple[str, ...]:
+        # Without features a model must at least have request inputs; None: those are wrong.
+        refuse(reference_problems(features, may_be_empty=info.data.get("request") != ()))
         return features
 
     @field_validator("estimator")

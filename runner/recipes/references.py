@@ -43,6 +43,7 @@ def manifest_problems(recipe: Recipe, manifest: Manifest) -> list[Problem]:
     """Return what is wrong with what the recipe names: spine, label, features, slices and so on."""
     return [
         *_spine_problems(recipe, manifest),
+        *_request_problems(recipe, manifest),
         *_feature_problems(recipe, manifest),
         *_full_name_problems(recipe, manifest),
         *_slice_problems(recipe, manifest),
@@ -82,6 +83,30 @@ def _label_problems(recipe: Recipe, spine: Spine) -> Iterator[Problem]:
             "labels would be decided in the test period",
             f"set split.embargo to {format_duration(window)} or more",
         )
+
+
+def _request_problems(recipe: Recipe, manifest: Manifest) -> Iterator[Problem]:
+    spine = manifest.spines.get(recipe.spine)
+    if spine is None:
+        return  # told where the recipe names it
+    taken = {
+        **dict.fromkeys(spine.labels, "a label, which is not known yet when a client asks"),
+        **dict.fromkeys(spine.join_keys, "an entity key, which clients send anyway"),
+        EVENT_TIMESTAMP: "the time of the row; a request is asked now",
+    }
+    known = [name for name in spine.columns if name not in taken]
+    for i, name in enumerate(recipe.request):
+        path = ("request", i)
+        if name in taken:
+            yield Problem(path, f"{name!r} is {taken[name]}", _choose(known))
+        elif name not in spine.columns:
+            yield _unknown(path, f"{spine.name} has no column {name!r}", name, known)
+        elif spine.columns[name].dtype == "timestamp":
+            yield Problem(
+                path,
+                f"{name!r} is a timestamp, which is no input for a model",
+                f"say how long ago it was in the spine's SQL ({spine.file})",
+            )
 
 
 def _feature_problems(recipe: Recipe, manifest: Manifest) -> Iterator[Problem]:
@@ -140,7 +165,7 @@ def _full_name_problems(recipe: Recipe, manifest: Manifest) -> Iterator[Problem]
     spine = manifest.spines.get(recipe.spine)
     taken: dict[str, str] = {}
     if spine is not None:
-        columns = (*spine.join_keys, EVENT_TIMESTAMP, recipe.label, *recipe.spine_slices)
+        columns = (*spine.join_keys, EVENT_TIMESTAMP, recipe.label, *recipe.spine_columns)
         taken = {column: f"the column {column} of {spine.name}" for column in columns}
     for i, reference in enumerate(recipe.features):
         view, _, wanted = reference.partition(":")
@@ -164,7 +189,7 @@ def _slice_problems(recipe: Recipe, manifest: Manifest) -> Iterator[Problem]:
             relation = manifest.marts.get(view)
             columns = relation.features if relation else ()
         if relation is None:
-            continue  # told where the spine or the features name it
+            continue  # reported where the spine or the features name it
         by_name = {column.name: column for column in columns}
         found = by_name.get(feature or view)
         if found is None:
@@ -187,7 +212,7 @@ def _override_problems(recipe: Recipe, manifest: Manifest) -> Iterator[Problem]:
         view, _, name = reference.partition(":")
         mart = manifest.marts.get(view)
         if mart is None or reference in recipe.features:
-            continue  # told where the features name it
+            continue  # reported where the features name it
         known = [feature.name for feature in mart.features]
         if name not in {"*", *known}:
             problem = f"{view} has no feature {name!r}"
@@ -210,5 +235,8 @@ def _not_there(path: KeyPath, name: str, folder: str, manifest: Manifest) -> Ite
 
 
 def _unknown(path: KeyPath, problem: str, name: str, known: Collection[str]) -> Problem:
-    hint = f"choose one of {', '.join(known)}" if known else "write the dbt model first"
-    return Problem(path, f"{problem}{did_you_mean(name, known)}", hint)
+    return Problem(path, f"{problem}{did_you_mean(name, known)}", _choose(known))
+
+
+def _choose(known: Collection[str]) -> str:
+    return f"choose one of {', '.join(known)}" if known else "write the dbt model first"

@@ -1,7 +1,7 @@
 """What must hold between the values of a recipe; each rule returns what breaks it.
 
 A rule gets None for a value that is itself wrong, and then does not judge by it: one mistake is
-told once. Paths in the problems start at the value that the rule judges.
+reported once. Paths in the problems start at the value that the rule judges.
 """
 
 from __future__ import annotations
@@ -43,10 +43,22 @@ _ALSO_CALLED: Mapping[str, str] = {
 _EMPTY = Problem((), "expected at least one entry", "docs/recipe.md describes every key")
 
 
-def reference_problems(features: Sequence[str]) -> list[Problem]:
+def request_problems(request: Sequence[str]) -> list[Problem]:
+    """Return the request inputs that are listed twice, or named as a prediction's own columns."""
+    problems = []
+    for i, name in enumerate(request):
+        if name in request[:i]:
+            problems.append(Problem((i,), f"{show(name)} is listed twice", "list it once"))
+        elif name == "prediction" or name.startswith("probability_"):
+            problem = f"{show(name)} is the name of a column that `runner predict` writes"
+            problems.append(Problem((i,), problem, "rename it in the spine"))
+    return problems
+
+
+def reference_problems(features: Sequence[str], *, may_be_empty: bool = False) -> list[Problem]:
     """Return the features that are no Feast references, or are listed twice or with `view:*`."""
     hint = "list each feature once, as `view:feature`, or all of a view as `view:*`"
-    if not features:
+    if not features and not may_be_empty:
         return [_EMPTY]
     problems = []
     for i, reference in enumerate(features):

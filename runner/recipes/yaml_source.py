@@ -1,4 +1,4 @@
-"""YAML with a place for every value, so that an error can say where it stands.
+"""YAML with a place for every value, so that an error can say where it is.
 
 Beside what `yaml_nodes` refuses, duplicate keys (of which one would silently win) and files too
 large are.
@@ -52,7 +52,7 @@ class YamlSource:
     data
         Plain values: dict, list, str, int (64 bits), float (finite), bool and None.
     positions
-        Where each value stands: a list item itself, any other value by its key.
+        Where each value is: a list item itself, any other value by its key.
     """
 
     path: Path
@@ -65,7 +65,7 @@ class YamlSource:
         return RunnerError(self._locate(Problem(path, message, hint)), hint=hint)
 
     def errors(self, problems: Sequence[Problem]) -> RunnerError:
-        """Return one error that tells every problem (at least one), in the file's order."""
+        """Return one error that lists every problem (at least one), in the file's order."""
         ordered = sorted(problems, key=lambda problem: self.position(problem.path))
         if len(ordered) == 1:
             return self.error(*ordered[0])
@@ -76,7 +76,7 @@ class YamlSource:
         )
 
     def position(self, path: KeyPath) -> Position:
-        """Return where the value at `path` stands; for a missing one, what should hold it."""
+        """Return where the value at `path` is; for a missing one, what should hold it."""
         while path not in self.positions:
             path = path[:-1]
         return self.positions[path]
@@ -140,7 +140,7 @@ def _told(err: MarkedYAMLError) -> tuple[Position, str, str]:
 
 
 def _plain(node: Node, path: KeyPath, positions: dict[KeyPath, Position]) -> object:
-    """Return the node's plain value and note where everything in it stands."""
+    """Return the node's plain value and note where everything in it is."""
     positions.setdefault(path, _position(node.start_mark))
     if isinstance(node, SequenceNode):
         return [_plain(item, (*path, i), positions) for i, item in enumerate(node.value)]

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from mlflow.exceptions import MlflowException
 
-from runner.records import tracking
+from runner.records import registry
 from runner.records.run_facts import RunFacts, VersionFacts, stored_file
 
 if TYPE_CHECKING:
@@ -19,7 +19,7 @@ class ClientReader:
     """See `RunReader`."""
 
     def __init__(self, settings: Settings) -> None:
-        self._client = tracking.connect(settings)
+        self._client = registry.connect(settings)
 
     def run(self, run_id: str) -> RunFacts | None:
         """See `RunReader`."""
@@ -60,7 +60,7 @@ class ClientReader:
                 each.run_id or "",
                 tuple(sorted(a for a, to in aliases.items() if str(to) == str(each.version))),
             )
-            for each in tracking.versions_of(self._client, name)
+            for each in registry.versions_of(self._client, name)
         ]
 
     def artifact(self, run: RunFacts, path: str) -> bytes:

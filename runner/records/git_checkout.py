@@ -11,7 +11,7 @@ from runner.settings import Settings
 def git_commit(settings: Settings) -> str:
     """Return the commit of the project's folder, marked when it has uncommitted changes.
 
-    Where git cannot tell, as in the container image, it is what GIT_COMMIT says.
+    Where git does not know, as in the container image, it is what GIT_COMMIT says.
     """
     told = settings.env.get("GIT_COMMIT", "")
     if shutil.which("git") is None:

@@ -32,7 +32,7 @@ _SERVING = f"{BUNDLE}/serving.json"
 
 
 class RecordedFeature(NamedTuple):
-    """A feature of the recorded rows: its column there and its type."""
+    """A model input of the recorded rows: its column there and its type."""
 
     column: str
     dtype: str
@@ -59,7 +59,7 @@ class RecordedRun:
     tags: Mapping[str, str]
     scores: Mapping[str, float]
     join_keys: tuple[str, ...]
-    features: tuple[RecordedFeature, ...]
+    inputs: tuple[RecordedFeature, ...]
     rows: pa.Table
     sql_digests: Mapping[str, str] | None
     environment: Mapping[str, str] | None
@@ -109,7 +109,10 @@ def read_run(client: MlflowClient, run: Run) -> RecordedRun:
                 else {}
             ),
             join_keys=tuple(key["name"] for key in serving["entity_keys"]),
-            features=tuple(RecordedFeature(f["name"], f["dtype"]) for f in serving["features"]),
+            inputs=tuple(
+                RecordedFeature(one["name"], one["dtype"])
+                for one in (*serving["features"], *serving.get("request", ()))
+            ),
             rows=pq.read_table(read.file(ROWS)),
             sql_digests=read.json(SQL_DIGESTS) if SQL_DIGESTS in there else None,
             environment=read.json(ENVIRONMENT) if ENVIRONMENT in there else None,

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from datetime import datetime
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 
 from contract.bundle import read_bundle
@@ -62,10 +65,12 @@ def _write_bundle(training: Training, run_id: str, folder: Path) -> str:
         recipe=training.recipe,
         spine=training.prepared.spine,
         features=training.prepared.features,
+        request=training.prepared.request,
         classes=class_list(pipeline),
         model=training.model.served,
         examples={
-            key: _example(table[key][-1].as_py()) for key in training.prepared.spine.join_keys
+            name: _example(table[name])
+            for name in (*training.prepared.spine.join_keys, *training.recipe.request)
         },
         run={
             "feast_project": training.prepared.feast_project,
@@ -91,5 +96,12 @@ def _write_json(path: Path, value: Mapping[str, Any]) -> None:
     path.write_text(json.dumps(value, indent=2, sort_keys=True), encoding="utf-8")
 
 
-def _example(key: Any) -> Any:
-    return key.isoformat() if isinstance(key, datetime) else key
+def _example(column: pa.ChunkedArray) -> Any:
+    """Return the last value in JSON's types; of a column with none, null."""
+    for scalar in reversed(column.drop_null()):
+        value = scalar.as_py()
+        if isinstance(value, Decimal):
+            value = float(value)
+        if not isinstance(value, float) or math.isfinite(value):
+            return value.isoformat() if isinstance(value, datetime) else value
+    return None

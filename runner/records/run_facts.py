@@ -9,9 +9,9 @@ from tempfile import TemporaryDirectory
 from typing import Protocol
 from urllib.parse import urlsplit
 
+from contract import unknown_model
 from contract.model_registry import local_folder
 from runner.errors import RunnerError
-from runner.wording import did_you_mean
 
 CHAMPION = "champion"
 
@@ -74,11 +74,8 @@ class RunReader(Protocol):
 
 def not_registered(name: str, names: Sequence[str]) -> RunnerError:
     """Return the error for a model that is not among the registered `names`."""
-    return RunnerError(
-        f"no model {name!r} is registered{did_you_mean(name, names)}",
-        hint=f"registered models: {', '.join(names) or 'none yet'}; `runner train` with a "
-        "recipe registers one",
-    )
+    told = unknown_model.not_registered(name, names)
+    return RunnerError(told.message, hint=told.hint)
 
 
 def versions_filter(name: str) -> str:

@@ -17,7 +17,7 @@ import pyarrow.compute as pc
 from sklearn.pipeline import Pipeline
 
 from runner.bytes_billed import Billed, as_metrics, read_bill
-from runner.feature_store.store import RecipeFeature
+from runner.feature_store.recipe_features import RecipeFeature, RequestInput
 from runner.lineage.lineage_graph import Lineage, LineageColumn
 from runner.modelling.bootstrap import Interval
 from runner.modelling.contender import Comparison
@@ -56,11 +56,17 @@ class PreparedRows:
     feast_project: str
     spine: Spine
     features: list[RecipeFeature]
+    request: list[RequestInput]
     data: TrainingData
     dataset_sha256: str
     started_at: datetime
     columns: Lineage
     billed: Mapping[str, Billed]
+
+    @property
+    def inputs(self) -> list[RecipeFeature | RequestInput]:
+        """The columns of the model, in its order: features, then request inputs."""
+        return [*self.features, *self.request]
 
 
 @dataclass(frozen=True)
@@ -98,16 +104,17 @@ class Training:
             "dataset_sha256": self.prepared.dataset_sha256,
             "spine": f"{self.prepared.spine.schema}.{self.prepared.spine.alias}",
             "features": [feature.reference for feature in self.prepared.features],
+            **({"request": list(self.recipe.request)} if self.recipe.request else {}),
             **self._raw_columns,
         }
 
     @property
     def _raw_columns(self) -> dict[str, Any]:
-        """Feature → the raw columns it is computed from, and what could not be told of them."""
-        columns = {
-            f.reference: self.prepared.columns.known(LineageColumn(f.mart.name, f.name))
-            for f in self.prepared.features
-        }
+        """Model input → the raw columns it is computed from, and what is unresolved."""
+        spine = self.prepared.spine.name
+        columns = {f.reference: LineageColumn(f.mart.name, f.name) for f in self.prepared.features}
+        columns |= {g.reference: LineageColumn(spine, g.column) for g in self.prepared.request}
+        columns = {name: self.prepared.columns.known(each) for name, each in columns.items()}
         gaps: dict[str, str] = {}
         for column in columns.values():
             gaps |= self.prepared.columns.gaps(column)
@@ -124,7 +131,7 @@ class Training:
             **{f"estimator.{name}": value for name, value in estimator.get_params().items()},
             "spine": self.prepared.spine.name,
             "label": self.recipe.label,
-            "n_features": len(self.prepared.features),
+            "n_features": len(self.prepared.inputs),
             "train_until": self.prepared.data.split.train_until.isoformat(),
             "test_from": self.prepared.data.split.test_from.isoformat(),
             **({"calibration.method": calibration.method} if calibration else {}),
@@ -189,9 +196,10 @@ class Training:
     @property
     def verdict(self) -> dict[str, str]:
         """The gate's verdict as tags of the run and of the model version."""
+        compared = self.model.comparison.tags
         if not self.refusals:
-            return {"gate": "passed"}
-        return {"gate": "refused", "gate_reason": "; ".join(self.refusals)}
+            return {"gate": "passed", **compared}
+        return {"gate": "refused", "gate_reason": "; ".join(self.refusals), **compared}
 
     @property
     def refusals(self) -> tuple[str, ...]:

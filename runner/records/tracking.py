@@ -8,11 +8,8 @@ make the champion.
 
 from __future__ import annotations
 
-import logging
-import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,7 +17,6 @@ import mlflow
 import mlflow.sklearn
 from mlflow import MlflowClient
 from mlflow.entities import Dataset, DatasetInput
-from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 from mlflow.models import ModelSignature, infer_signature
 from mlflow.types import ColSpec, DataType, Schema
@@ -28,49 +24,26 @@ from mlflow.types.schema import AnyType
 
 from runner.errors import RunnerError
 from runner.packaging.served_model import trusted_types
-from runner.records.aliases import CHAMPION, version_with
 from runner.records.dead_runs import this_process
+from runner.records.registry import CHALLENGER, CHAMPION, promote, version_with, versions_of
 from runner.records.run_artifacts import write_artifacts
-from runner.records.run_facts import not_registered, versions_filter
 from runner.records.run_record import Training
 from runner.records.trial_runs import record_trials
-from runner.servers.tracking_server import require_tracking_server
 
 if TYPE_CHECKING:
-    from runner.feature_store.store import RecipeFeature
+    from runner.modelling.model_inputs import InputColumn
     from runner.project.manifest import Spine
     from runner.recipes.recipe import Recipe
     from runner.settings import Settings
 
-CHALLENGER = "challenger"
-CHAMPION_UNTIL = "champion_until"
 _INTERFACE_TAG = "serving_interface"
 
 
-def connect(settings: Settings) -> MlflowClient:
-    """Return a client of the settings' tracking server; a local one is created if need be.
-
-    Raises
-    ------
-    ServingError
-        If the server does not answer, or refuses us.
-    """
-    uri = settings.mlflow_tracking_uri
-    require_tracking_server(settings)
-    if uri.startswith("sqlite:///"):
-        Path(uri.removeprefix("sqlite:///")).parent.mkdir(parents=True, exist_ok=True)
-    # A new database is no news; its tables are MLflow's business.
-    logging.getLogger("mlflow.store.db.utils").setLevel(logging.WARNING)
-    # A bar per file, of files that are read in milliseconds, would hide what we say.
-    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
-    mlflow.set_tracking_uri(uri)
-    return MlflowClient()
-
-
 def refuse_other_interface(client: MlflowClient, recipe: Recipe, spine: Spine) -> None:
-    """Raise if the recipe's model name is registered for another task, label or entity keys.
+    """Raise if the recipe's model name is registered for another task, label, keys or inputs.
 
-    Its callers send these keys and read this label; a new version must not break them.
+    Its callers send these keys and request inputs and read this label; a new version must not break
+    them.
 
     Raises
     ------
@@ -163,49 +136,11 @@ def award(client: MlflowClient, training: Training, version: str) -> tuple[str, 
     return refusals
 
 
-def promote(client: MlflowClient, name: str, version: str) -> None:
-    """Make `version` the champion: the one that serving and `runner predict` use.
-
-    The tag `champion_until` (ISO 8601, UTC) of the champions before is the history that `rollback`
-    goes back in.
-    """
-    present = version_with(client, name, CHAMPION)
-    if present is not None and str(present.version) != version:
-        # While it is the champion: wherever this stops, no version has the tag that never was one.
-        now = datetime.now(UTC).isoformat()
-        client.set_model_version_tag(name, str(present.version), CHAMPION_UNTIL, now)
-    client.set_registered_model_alias(name, CHAMPION, version)
-    challenger = version_with(client, name, CHALLENGER)
-    if challenger is not None and str(challenger.version) == version:
-        client.delete_registered_model_alias(name, CHALLENGER)
-
-
 def _interface(recipe: Recipe, spine: Spine) -> str:
     keys = ", ".join(f"{key} {spine.columns[key].dtype}" for key in sorted(spine.join_keys))
-    return f"{recipe.task} of {recipe.label} by {keys}"
-
-
-def require_model(client: MlflowClient, name: str) -> None:
-    """Raise unless a model of that name is registered.
-
-    Raises
-    ------
-    RunnerError
-        With the nearest name that is, and all of them.
-    """
-    try:
-        client.get_registered_model(name)
-    except MlflowException as err:
-        if err.error_code not in {"RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"}:
-            raise
-        names = sorted(model.name for model in client.search_registered_models())
-        raise not_registered(name, names) from err
-
-
-def versions_of(client: MlflowClient, name: str) -> list[ModelVersion]:
-    """Return the model's versions, the newest first; none if there is no such model."""
-    found: list[ModelVersion] = list(client.search_model_versions(versions_filter(name)))
-    return sorted(found, key=lambda version: -int(version.version))
+    given = (f"{name} {spine.columns[name].dtype}" for name in sorted(recipe.request))
+    sent = f" with {', '.join(given)}" if recipe.request else ""
+    return f"{recipe.task} of {recipe.label} by {keys or 'no entity'}{sent}"
 
 
 def _experiment(client: MlflowClient, settings: Settings, name: str) -> str:
@@ -253,7 +188,7 @@ def _log_pipeline(run_id: str, training: Training) -> None:
             name="model",
             serialization_format="skops",
             skops_trusted_types=trusted,
-            signature=_signature(training.prepared.features, predicted.outputs),
+            signature=_signature(training.prepared.inputs, predicted.outputs),
             input_example=X.astype({name: "float64" for name in X if X[name].dtype != object}),
             pip_requirements=training.pip_requirements,
         )
@@ -266,14 +201,14 @@ _SIGNATURE_TYPES = {
 }
 
 
-def _signature(features: Sequence[RecipeFeature], outputs: Schema) -> ModelSignature:
+def _signature(inputs: Sequence[InputColumn], outputs: Schema) -> ModelSignature:
     """Return a signature that takes features as pandas and SQL hand them out, missing or not.
 
     MLflow converts no int64, Int64 or bool to double, so whole numbers and flags are of any type;
     the pipeline makes them numbers.
     """
     columns = [
-        ColSpec(_SIGNATURE_TYPES.get(feature.dtype, AnyType()), feature.column, required=False)
-        for feature in features
+        ColSpec(_SIGNATURE_TYPES.get(column.dtype, AnyType()), column.column, required=False)
+        for column in inputs
     ]
     return ModelSignature(Schema(columns), outputs)

@@ -100,7 +100,7 @@ def _version(address: PostgresAddress) -> str:
 
 
 def told_data(address: PostgresAddress) -> Path | None:
-    """Return the folder that the server says its data are in; None if it does not tell us."""
+    """Return the folder that the server says its data are in; None if it does not say."""
     import psycopg
 
     # No row for an account that may not know; `show` would fail.

@@ -189,7 +189,7 @@ def _alive(pid: int) -> bool:
 
 
 def _failure(program: str, output: str, data: Path) -> RunnerError:
-    """Return the error that a program's output tells of."""
+    """Return the error that a program's output describes."""
     if "No space left on device" in output:
         return RunnerError(
             f"disk full: {program} cannot write to {data}",

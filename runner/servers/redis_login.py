@@ -18,7 +18,7 @@ _ANSWER_SECONDS = 5
 
 
 def login(address: RedisAddress) -> dict[str, Any]:
-    """Return what the server tells of itself; nothing if the account may not ask.
+    """Return what the server reports of itself; nothing if the account may not ask.
 
     Raises
     ------
@@ -50,7 +50,7 @@ def login(address: RedisAddress) -> dict[str, Any]:
 
 
 def info(address: RedisAddress, section: str = "server") -> dict[str, Any]:
-    """Return what the server tells of itself, without a second try; raises redis-py's errors.
+    """Return what the server reports of itself, without a second try; raises redis-py's errors.
 
     Parameters
     ----------
@@ -68,7 +68,7 @@ def info(address: RedisAddress, section: str = "server") -> dict[str, Any]:
 
 
 def told_data(address: RedisAddress) -> Path | None:
-    """Return the folder that the server says it works in; None if it does not tell us."""
+    """Return the folder that the server says it works in; None if it does not say."""
     from redis import exceptions
 
     try:
@@ -84,7 +84,7 @@ def _client(address: RedisAddress) -> redis.Redis:
     from redis.retry import Retry
 
     if address.tls is not None:
-        address.tls.context()  # tells which file cannot be read
+        address.tls.context()  # its error names the file that cannot be read
     return redis.Redis(
         host=address.host,
         port=address.port,

@@ -1,4 +1,4 @@
-"""A feature mart as it stands in the warehouse at one instant: what both warehouses can tell of it.
+"""A feature mart in the warehouse at one instant: what both warehouses know of it.
 
 `postgres.mart` reads PostgreSQL, `bigquery.mart` BigQuery; materialization and the audit ask only
 what is here.

@@ -64,6 +64,7 @@ class OnlineFormat:
     def __init__(self, bundle: Bundle) -> None:
         self._keys = [(key, _KEY_ENCODERS[key.dtype]) for key in bundle.entity_keys]
         self._names = {key.name for key in bundle.entity_keys}
+        self._request = {given.name for given in bundle.request}
         by_keys: dict[tuple[str, ...], list[int]] = {}
         for position, feature in enumerate(bundle.features):
             by_keys.setdefault(feature.join_keys, []).append(position)
@@ -95,11 +96,23 @@ class OnlineFormat:
                 raise InvalidEntityRowError(f"{key.name} is missing") from None
             except (TypeError, ValueError):
                 raise InvalidEntityRowError(f"{key.name} must be {EXPECTED[key.dtype]}") from None
-        if len(entity_row) != len(encoded):
-            unknown = sorted(map(str, entity_row.keys() - self._names))
-            known = ", ".join(sorted(self._names))
-            raise InvalidEntityRowError(f"{unknown[0]!r} is not an entity key; those are {known}")
+        if len(entity_row) != len(encoded) + len(self._request):
+            self._refuse_unknown(entity_row)
         return [group.command(encoded) for group in self._groups]
+
+    def _refuse_unknown(self, entity_row: Mapping[str, object]) -> None:
+        """Raise unless every name is an entity key's or a request input's."""
+        unknown = sorted(map(str, entity_row.keys() - self._names - self._request))
+        if not unknown:
+            return  # one is missing
+        known = ", ".join(sorted(self._names)) or "none"
+        told = f"{unknown[0]!r} is not an entity key; those are {known}"
+        if self._request:
+            told = (
+                f"{unknown[0]!r} is neither an entity key ({known}) nor a request input "
+                f"({', '.join(sorted(self._request))})"
+            )
+        raise InvalidEntityRowError(told)
 
     def row(
         self, replies: Sequence[Sequence[bytes | None]], now: float, cache: dict[int, OnlineRow]

@@ -187,7 +187,7 @@ def _refused(reply: Exception) -> Exception:
 
 
 def hash_slot(key: bytes) -> int:
-    """Return the slot of a key: of what stands between its first braces, if anything does."""
+    """Return the slot of a key: of what is between its first braces, if anything is."""
     start = key.find(b"{") + 1
     end = key.find(b"}", start) if start else -1
     return crc_hqx(key[start:end] if end > start else key, 0) % _SLOTS

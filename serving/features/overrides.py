@@ -6,11 +6,12 @@ not given is read from the online store as ever.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 
 from contract.bundle import Bundle
-from contract.values import FLOAT32_MAX, FeatureValue, beyond_float32
-from serving.features.online import EXPECTED, INT32_RANGE, INT64_RANGE, OnlineRow
+from contract.values import FeatureValue
+from serving.features.given_values import GivenValueError, given_value
+from serving.features.online import OnlineRow
 from serving.http_errors import InvalidFeatureOverrideError
 
 OVERRIDDEN = "overridden"
@@ -47,7 +48,7 @@ class FeatureOverrides:
             return {}
         if not isinstance(given, dict):
             raise InvalidFeatureOverrideError("feature_overrides of a row are an object of values")
-        values = {}
+        values: dict[int, FeatureValue] = {}
         for name, value in given.items():
             if name not in self._features:
                 known = ", ".join(self._features) or "none"
@@ -55,29 +56,16 @@ class FeatureOverrides:
                     f"{name!r} may not be overridden; those that may are {known}"
                 )
             position, dtype = self._features[name]
-            fits, expected = _TYPES[dtype]
-            if value is not None and not fits(value):
-                raise InvalidFeatureOverrideError(f"{name} must be {expected}, or null")
-            if dtype in {"float64", "float32"} and abs(value or 0) > FLOAT32_MAX:
-                raise InvalidFeatureOverrideError(f"{name}: {beyond_float32(value)}")
-            values[position] = value
+            try:
+                values[position] = given_value(dtype, value)
+            except GivenValueError as err:
+                raise InvalidFeatureOverrideError(f"{name}{err}") from None
         return values
 
 
 def overridden(row: OnlineRow, values: Mapping[int, FeatureValue]) -> OnlineRow:
-    """Return the row with these values, by position; theirs is no age."""
+    """Return the row with these values, by position; they have no age."""
     seen, statuses, ages = list(row.values), list(row.statuses), list(row.ages)
     for position, value in values.items():
         seen[position], statuses[position], ages[position] = value, OVERRIDDEN, None
     return OnlineRow(seen, statuses, ages, row.times)
-
-
-_NUMBER = (lambda value: type(value) in {int, float}, "a number")
-_TYPES: Mapping[str, tuple[Callable[[object], bool], str]] = {
-    "int64": (lambda value: type(value) is int and value in INT64_RANGE, EXPECTED["int64"]),
-    "int32": (lambda value: type(value) is int and value in INT32_RANGE, EXPECTED["int32"]),
-    "float64": _NUMBER,
-    "float32": _NUMBER,
-    "bool": (lambda value: isinstance(value, bool), "true or false"),
-    "string": (lambda value: isinstance(value, str), EXPECTED["string"]),
-}

@@ -61,7 +61,7 @@ class RecentRows:
         """Whether it is stale by rows of the last minute.
 
         After that somebody has to ask again: where nothing is sent to a server that is not ready,
-        no row would ever tell that the store is filled.
+        no row would ever show that the store is filled.
         """
         return self.stale and time.monotonic() - self._last < _CURRENT_SECONDS
 

@@ -147,7 +147,7 @@ class RedisClient:
 
     @property
     def connected(self) -> bool:
-        """Whether the server answered the last greeting and the connection stands."""
+        """Whether the server answered the last greeting and the connection is open."""
         return self._connection is not None
 
     def begin(self) -> None:

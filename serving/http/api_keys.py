@@ -22,7 +22,7 @@ class ApiKeys:
     """Decides who may ask. Compared in constant time; several keys allow rotation.
 
     Without any key only requests that arrive at a loopback address and ask for one are answered,
-    whatever the server was told to listen on. A page of another site may have its own name point at
+    whatever address the server listens on. A page of another site may have its own name point at
     this machine (DNS rebinding); the browser then sends that name as `Host`.
     """
 

@@ -23,7 +23,7 @@ CALLER = "serving.caller"
 
 
 class Transport(Protocol):
-    """The part of an `asyncio.Transport` that tells whether the client is still there."""
+    """The part of an `asyncio.Transport` that knows whether the client is still there."""
 
     def is_closing(self) -> bool:
         """Return whether nothing can be sent any more."""

@@ -1,4 +1,4 @@
-"""What happens to every request: an id, the API key, the log line, and errors told one way."""
+"""What happens to every request: an id, the API key, the log line, and one shape for errors."""
 
 from __future__ import annotations
 

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from contract.bundle import Bundle, BundleFeature
+from contract.bundle import Bundle, BundleFeature, BundleKey, BundleRequestInput
 from contract.serving_errors import ServingError
 from contract.view_layout import STATUSES
 from serving.features.online import entity_key_schema
 from serving.features.overrides import OVERRIDDEN
+from serving.features.request_inputs import REQUEST
 from serving.http.api_keys import PROBES
 from serving.http_errors import RESPONSES, ForbiddenError, ModelNotReadyError, UnauthorizedError
 
@@ -23,6 +24,7 @@ _VALUE_TYPES: dict[str, _Part] = {
     "float32": {"type": ["number", "null"]},
     "bool": {"type": ["boolean", "null"]},
     "string": {"type": ["string", "null"]},
+    "timestamp": {"type": ["string", "null"], "format": "date-time"},
 }
 _STATUS_DOCS = (
     "present; null: stored as NULL; missing: never stored; expired: older than its ttl. "
@@ -132,9 +134,19 @@ def _object(properties: Mapping[str, object], required: list[str], **more: objec
 
 def _entity_row(bundle: Bundle) -> _Part:
     keys = {key.name: entity_key_schema(key) for key in bundle.entity_keys}
-    example = {key.name: key.example for key in bundle.entity_keys if key.example is not None}
-    more = {"examples": [example]} if len(example) == len(keys) else {}
-    return _object(keys, list(keys), description="The entity keys of one row.", **more)
+    given = {one.name: _request_input(one) for one in bundle.request}
+    every: tuple[BundleKey | BundleRequestInput, ...] = (*bundle.entity_keys, *bundle.request)
+    example = {one.name: one.example for one in every if one.example is not None}
+    more = {"examples": [example]} if len(example) == len(every) else {}
+    described = "The entity keys of one row"
+    if given:
+        described += ", and what the model takes from the request; null counts as missing"
+    return _object({**keys, **given}, [*keys, *given], description=f"{described}.", **more)
+
+
+def _request_input(given: BundleRequestInput) -> _Part:
+    schema: _Part = _VALUE_TYPES[given.dtype] | {"description": given.description}
+    return schema if given.example is None else schema | {"examples": [given.example]}
 
 
 def _request(bundle: Bundle, max_rows: int) -> _Part:
@@ -196,6 +208,7 @@ def _prediction(bundle: Bundle) -> _Part:
         properties["probabilities"] = _object(dict.fromkeys(names, share), names)
         required.append("probabilities")
     features = {feature.name: _feature(feature) for feature in bundle.features}
+    features |= {given.name: _given(given) for given in bundle.request}
     properties["features"] = _object(
         features, list(features), description="Only with `include_features`."
     )
@@ -214,6 +227,15 @@ def _feature(feature: BundleFeature) -> _Part:
         "age_seconds": {"type": ["number", "null"], "description": "Since its event time."},
     }
     return _object(properties, list(properties), description=f"{feature.description}{ttl}".strip())
+
+
+def _given(given: BundleRequestInput) -> _Part:
+    properties: _Part = {
+        "value": _VALUE_TYPES[given.dtype],
+        "status": {"enum": [REQUEST], "description": f"{REQUEST}: it came with the request."},
+        "age_seconds": {"type": "null"},
+    }
+    return _object(properties, list(properties), description=given.description)
 
 
 def _error_schema(fields: list[str]) -> _Part:

@@ -35,7 +35,7 @@ from runner.online.audit import audit
 from runner.online.materialize import materialize
 from runner.project.manifest import Manifest, load_manifest
 from runner.recipes.recipe import load_recipe
-from runner.records import tracking
+from runner.records import registry
 from runner.settings import PostgresAddress, load_settings
 from tests import warm
 from tests.conftest import copy_folder
@@ -269,7 +269,7 @@ def _training_rows(built: Built, target: str) -> pa.Table:
     store = open_store(load_settings(target, root))
     apply_recipe(store, manifest, recipe)
     features = recipe_features(recipe, manifest)
-    return training_table(store, manifest.spines[recipe.spine], features, recipe.label)
+    return training_table(store, recipe, manifest.spines[recipe.spine], features)
 
 
 @pytest.fixture(scope="module")
@@ -285,7 +285,7 @@ def trained(built: Built) -> dict[str, tuple[TrainingResult, pa.Table]]:
         os.environ.update(built.project.env)
         settings = load_settings(target, root)
         result = train(settings, recipe)
-        tracking.connect(settings).set_registered_model_alias(
+        registry.connect(settings).set_registered_model_alias(
             result.registered_model_name, "champion", result.version
         )
         output = root / f"{target}.parquet"
@@ -302,7 +302,7 @@ def test_both_targets_give_the_same_split_scores_and_predictions(
     assert set(cloud.scores) == {"roc_auc", "average_precision", "neg_log_loss"}
     assert cloud.scores == local.scores
     assert cloud.intervals == local.intervals
-    client = tracking.connect(load_settings("cloud", built.project.root))
+    client = registry.connect(load_settings("cloud", built.project.root))
     runs = [client.get_run(result.run_id).data for result in (local, cloud)]
     for name in ("n_train_rows", "n_test_rows", "n_embargoed_rows"):
         assert runs[0].metrics[name] == runs[1].metrics[name] > 0

@@ -119,6 +119,17 @@ def test_a_missing_label_column_is_named(shop):
     assert "is_purchase_7d" in told
 
 
+@pytest.mark.parametrize("command", ["train", "plan"])
+def test_a_recipe_that_does_not_fit_is_no_failure_of_dbt(shop, command):
+    with files(shop, recipe("bad", features="user_activity:order_7d")):
+        done = shop.run("runner", command, "recipes/bad.yaml", REDIS_URL="redis://127.0.0.1:1")
+    lines = done.stderr.splitlines()
+    assert [
+        line for line in lines if not line.startswith(("✓ dbt parse", "error: ", "hint: "))
+    ] == []
+    assert lines[-2].startswith("error: recipes/bad.yaml:7:")
+
+
 def test_a_dbt_compile_error_names_the_file(shop):
     name = "dbt_project/models/feature_mart/user_activity.sql"
     with files(shop, {name: "select {{ ref('nowhere') }}"} | recipe("bad")):

@@ -62,7 +62,7 @@ def test_each_period_has_rows_and_they_are_the_whole_spine(run):
 def test_calibration_makes_up_for_the_class_weights(run):
     recorded = read_run(mlflow.MlflowClient(), run)
     test = split_rows(
-        recorded.recipe, recorded.rows, recorded.features, label_window=timedelta(0)
+        recorded.recipe, recorded.rows, recorded.inputs, label_window=timedelta(0)
     ).test
     model = mlflow.sklearn.load_model(f"models:/{run.outputs.model_outputs[0].model_id}")
     shares = [each.predict_proba(test.X)[:, 1] for each in (model, uncalibrated(model))]

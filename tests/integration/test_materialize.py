@@ -1,8 +1,12 @@
-"""Materialization: after every run the whole store equals the oracle's, byte for byte."""
+"""Materialization: after every run the whole store equals the oracle's, byte for byte.
+
+Set RUNNER_EXAMPLES for a longer run of the random histories (default 20).
+"""
 
 from __future__ import annotations
 
 import dataclasses
+import os
 import signal
 import threading
 import time
@@ -23,6 +27,7 @@ from runner.project.manifest import FeatureMart, MartColumn
 from runner.settings import PostgresAddress
 from runner.warehouse.postgres.mart import open_postgres_mart
 from runner.warehouse.prefetch import prefetched
+from tests.changing_table import SHAPES, ChangingTable
 from tests.instants import NOW, at
 from tests.online_project import OnlineProject, redis_key, serialized
 
@@ -497,21 +502,11 @@ _VALUES: dict[str, st.SearchStrategy[Any]] = {
     "timestamp": st.integers(0, 2**31).map(lambda n: datetime.fromtimestamp(n, UTC)),
 }
 _counter = iter(range(10_000))
-
-
-def _one_per_time(
-    project: OnlineProject, mart: FeatureMart, rows: list[tuple[Any, ...]]
-) -> list[tuple[Any, ...]]:
-    """Return the last of `rows` per entity and event time, and make room for it in the table."""
-    width = len(mart.join_keys) + 1
-    match = " and ".join(f"{name} = %s" for name in list(mart.columns)[:width])
-    for row in rows:
-        project.sql.execute(f"delete from feature_mart.{mart.alias} where {match}", row[:width])
-    return list({row[:width]: row for row in rows}.values())
+EXAMPLES = int(os.environ.get("RUNNER_EXAMPLES", "20"))
 
 
 @settings(
-    max_examples=20,
+    max_examples=EXAMPLES,
     deadline=None,
     phases=set(Phase) - {Phase.shrink},  # minutes per failure, with real servers
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
@@ -520,9 +515,9 @@ def _one_per_time(
 def test_any_history_of_changes_ends_in_the_oracles_store(
     project: OnlineProject, data: st.DataObject
 ) -> None:
-    """Random marts, rows, corrections, deletions and instants; after each run all bytes agree.
+    """Random marts, rows, corrections, deletions, changes of the table, and instants.
 
-    Every other mart has at most one row per entity and event time, as its index says.
+    After each run all bytes agree. Where an index says so, a mart has one row per entity and time.
     """
     with project.redis() as client:
         client.flushall()
@@ -531,36 +526,32 @@ def test_any_history_of_changes_ends_in_the_oracles_store(
     mart = project.mart(
         f"v{next(_counter)}",
         {f"key_{n}": kind for n, kind in enumerate(kinds)},
-        {f"f_{dtype}": dtype for dtype in _VALUES},
+        {f"f_{dtype}": dtype for dtype in _VALUES} | {"g_int64": "int64"},
         ttl=data.draw(st.sampled_from([None, timedelta(hours=2)])),
         created=data.draw(st.booleans()),
         index=data.draw(st.booleans()),
     )
-    table = f"feature_mart.{mart.alias}"
-    if unique := data.draw(st.booleans()):
-        columns = ", ".join([*mart.join_keys, "event_timestamp"])
-        project.sql.execute(f"create unique index on {table} ({columns})")
     # Most are in the past of every run, so that most rows count.
     times = st.sampled_from([-4, -3.75, -3, -2.75, -2.5, -2.25, -2, -1.5, -0.25, 1]).map(at)
     row_of = st.tuples(
         *[_KEYS[kind] if n else st.none() | _KEYS[kind] for n, kind in enumerate(kinds)],
         times,
         *([times | times | times | st.none()] if mart.created_timestamp_column else []),
-        *[st.none() | strategy for strategy in _VALUES.values()],
+        *[st.none() | _VALUES[column.dtype] for column in mart.features],
     )
+    width = len(kinds) + 1
+    table = ChangingTable(project, mart, data.draw(st.sampled_from(SHAPES)))
+    if data.draw(st.integers(0, 2)):  # mostly: without the index every row is written each time
+        table.turn_unique()
     for run in range(3):
-        stored = [ctid for (ctid,) in project.sql.execute(f"select ctid::text from {table}")]
-        deleted = data.draw(st.sets(st.sampled_from(stored))) if stored else set()
-        project.sql.execute(f"delete from {table} where ctid::text = any(%s)", [list(deleted)])
+        changes = [table.change(data.draw) for _ in range(data.draw(st.integers(0, 2)))]
+        table.delete(data.draw)
         rows = data.draw(st.lists(row_of, max_size=6))
-        if unique:
-            rows = _one_per_time(project, mart, rows)
-        else:  # and a second version of each: same entity, same time
-            width = len(mart.join_keys) + 1
+        if not table.is_unique:  # and a second version of each: same entity, same time
             rows += [(*row[:width], *data.draw(row_of)[width:]) for row in rows]
-        project.insert(mart, *rows)
-        project.materialize(run - 2, full=data.draw(st.booleans()))
-        assert project.online() == project.expected(run - 2)
+        table.insert(rows, to_child=data.draw(st.booleans()))
+        project.materialize(run - 2, full=data.draw(st.integers(0, 4)) == 4)
+        assert project.online() == project.expected(run - 2), changes
 
 
 def test_the_database_connection_is_read_only(project: OnlineProject, users: FeatureMart) -> None:

@@ -68,10 +68,32 @@ def test_a_view_that_left_dbt_leaves_the_online_store(
     assert project.online() == project.expected() | theirs
     assert b"runner:materialize:shop:v" not in _watermarks(project)
     assert b"runner:materialize:another:v" in _watermarks(project)
-    line = "v: removed from 1 entities; it is no longer online in dbt"
+    line = "v: removed from 1 entity; it is no longer online in dbt"
     assert capsys.readouterr().err.count(line) == 1
     materialize(project.settings, [], full=False)
     assert line not in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("departure", ["deleted", "offline"])
+def test_the_last_view_that_left_dbt_is_removed_without_an_error(
+    project: OnlineProject,
+    views: list[FeatureMart],
+    departure: str,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    materialize(project.settings, [], full=False)
+    manifest = json.loads(project.settings.manifest_path.read_text())
+    if departure == "deleted":
+        manifest["nodes"] = {}
+    for mart in views if manifest["nodes"] else []:
+        manifest["nodes"][mart.name]["config"]["meta"]["online"] = False
+    project.settings.manifest_path.write_text(json.dumps(manifest))
+    capsys.readouterr()
+    assert materialize(project.settings, [], full=False) == ([], [])
+    assert project.online() == {}
+    assert "v: removed from 1 entity" in capsys.readouterr().err
+    assert materialize(project.settings, [], full=False) == ([], [])
+    assert "nothing to copy or remove: no feature mart" in capsys.readouterr().err
 
 
 def test_views_that_are_named_leave_the_others_alone(

@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import psycopg
@@ -82,6 +84,38 @@ def test_a_table_that_changed_is_copied_in_full(
         project.sql.execute(statement.encode())
     assert _then(project) == FULL
     assert project.materialize()[0].mode == INCREMENTAL
+
+
+@pytest.mark.parametrize(
+    "behind", ["v", "a view", "a materialized view"], ids=["table", "view", "materialized view"]
+)
+def test_a_truncate_that_commits_during_a_run_removes_nothing(
+    project: OnlineProject, mart: FeatureMart, behind: str
+) -> None:
+    """PostgreSQL empties the table for a snapshot that is older than the truncate."""
+    if behind != "v":
+        project.sql.execute(
+            f'create {behind[2:]} feature_mart."{behind}" as table {_TABLE}'.encode()
+        )
+        project.marts[0] = dataclasses.replace(mart, alias=behind)
+        project.materialize(-0.5)
+    with psycopg.connect(project.sql.info.dsn, password=project.sql.info.password) as writer:
+        writer.execute(f"create temporary table old as table {_TABLE}")
+        writer.execute(f"truncate {_TABLE}")
+        writer.execute(f"insert into {_TABLE} select {_COLUMNS} from old")
+        with ThreadPoolExecutor() as pool:
+            run = pool.submit(project.materialize)
+            while not run.done() and not _waits_for_a_lock(project):
+                time.sleep(0.01)
+            writer.commit()
+            report = run.result()[0]
+    assert (report.entities, report.removed) == (2, 0)
+    assert project.online() == project.expected()
+
+
+def _waits_for_a_lock(project: OnlineProject) -> bool:
+    found = project.sql.execute("select count(*) from pg_locks where not granted").fetchone()
+    return found is not None and found[0] > 0
 
 
 def test_a_table_swapped_for_an_older_one_is_copied_in_full(project: OnlineProject) -> None:

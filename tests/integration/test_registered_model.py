@@ -17,9 +17,9 @@ from runner.commands.checks import tools
 from runner.commands.training_acts import record
 from runner.errors import RunnerError
 from runner.packaging.served_version import load_version
-from runner.records import tracking
-from runner.records.aliases import CHAMPION, version_with
+from runner.records import registry, tracking
 from runner.records.dead_runs import PROCESS, end_dead_runs, this_process
+from runner.records.registry import CHAMPION, version_with
 from tests.modelling import make_recipe
 from tests.trainings import changed, train
 
@@ -30,7 +30,7 @@ def world(tmp_path_factory):
     folder = tmp_path_factory.mktemp("project")
     (folder / "recipes").mkdir()
     training = train(folder, make_recipe(folder / "recipes" / "m.yaml"))
-    client = tracking.connect(training.prepared.settings)
+    client = registry.connect(training.prepared.settings)
     artifacts = folder / "artifacts"
     artifacts.mkdir()
     return training, client, *tracking.record(client, training, artifacts)
@@ -100,7 +100,7 @@ def test_a_kill_between_any_two_writes_of_the_registry_leaves_nothing_half_done(
             except Kill:
                 seen.add((1, len(writes)))
         assert champion_of(world, name) in {"", "1"}
-        for version in tracking.versions_of(world[1], name):
+        for version in registry.versions_of(world[1], name):
             load_version(world[0].prepared.settings, f"models:/{name}/{version.version}")
             assert {"gate", "serving_bundle_sha256", "serving_interface"} <= set(version.tags)
         if (1, len(writes)) not in seen:
@@ -118,10 +118,10 @@ def test_a_kill_between_any_two_writes_of_the_registry_leaves_nothing_half_done(
             except Kill:
                 seen.add((2, len(writes)))
         now = champion_of(world, name)
-        newest = tracking.versions_of(world[1], name)[0].version
+        newest = registry.versions_of(world[1], name)[0].version
         assert now == (newest if "set_registered_model_alias" in writes else before)
     assert {writes for act, writes in seen if act == 2} == {0, 1, 2, 3}
-    assert champion_of(world, name) == str(tracking.versions_of(world[1], name)[0].version)
+    assert champion_of(world, name) == str(registry.versions_of(world[1], name)[0].version)
 
 
 def test_a_killed_training_is_done_by_running_it_again(world, monkeypatch):
@@ -144,7 +144,7 @@ def test_a_training_killed_while_it_records_leaves_no_version(world, monkeypatch
     monkeypatch.setattr(tracking, "_log_pipeline", killed)
     with pytest.raises(Kill):
         record(world[1], training)
-    assert tracking.versions_of(world[1], "unrecorded") == []
+    assert registry.versions_of(world[1], "unrecorded") == []
 
 
 def left_open(client, tag):

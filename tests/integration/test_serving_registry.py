@@ -15,6 +15,8 @@ import pytest
 from contract.bundle import read_bundle
 from contract.model_registry import FolderSource, Source, local_folder, open_source
 from contract.serving_errors import BundleError, ConfigurationError, RegistryError
+from runner.errors import RunnerError
+from runner.records.tracking import require_model
 from serving.loaded import load
 from tests.conftest import free_port
 from tests.emulators.mlflow_server import mlflow_server
@@ -88,7 +90,8 @@ def test_a_version_is_found_by_its_number(registry: tuple[str, list[str]]) -> No
     ("model", "complaint"),
     [
         ("models:/purchase@loser", "'purchase' has no version with alias 'loser'"),
-        ("models:/nothing@champion", "'nothing' has no version with alias 'champion'"),
+        ("models:/nothing@champion", "no model 'nothing' is registered"),
+        ("models:/Purchase/1", r"no model 'Purchase' is registered \(did you mean 'purchase'\?\)"),
         ("models:/purchase/99", "'purchase' has no version 99"),
     ],
 )
@@ -98,6 +101,19 @@ def test_an_unknown_model_is_told(
     with pytest.raises(RegistryError, match=complaint) as told:
         open_source(model, registry[0], {}).resolve()
     assert "runner train" in told.value.hint
+
+
+def test_an_unknown_model_is_told_as_by_promote(registry: tuple[str, list[str]]) -> None:
+    from mlflow import MlflowClient
+
+    with pytest.raises(RunnerError) as promoted:
+        require_model(MlflowClient(registry[0], registry[0]), "nothing")
+    with pytest.raises(RegistryError) as served:
+        open_source("models:/nothing@champion", registry[0], {}).resolve()
+    assert (served.value.message, served.value.hint) == (
+        promoted.value.message,
+        promoted.value.hint,
+    )
 
 
 def test_without_a_champion_the_version_to_promote_is_named(

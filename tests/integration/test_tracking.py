@@ -30,7 +30,7 @@ from runner.modelling.contender import NO_CHAMPION, Contender, score_intervals
 from runner.modelling.split import split_by_time
 from runner.modelling.training_data import Rows, table_digest
 from runner.project.manifest import MartColumn
-from runner.records import tracking
+from runner.records import registry, tracking
 from runner.records.git_checkout import git_commit
 from runner.records.recorded_run import read_run
 from runner.settings import Settings
@@ -64,7 +64,7 @@ def moved(finished, folder):
 
 @pytest.fixture
 def client(training):
-    return tracking.connect(training.prepared.settings)
+    return registry.connect(training.prepared.settings)
 
 
 @pytest.fixture
@@ -84,7 +84,7 @@ def test_a_recorded_training_becomes_a_version_and_then_the_champion(client, tra
     assert client.get_run(run_id).info.status == "FINISHED"
     assert client.get_run(run_id).data.tags["git_commit"] == "not a git checkout"
     assert client.get_registered_model("m").aliases == {}
-    tracking.promote(client, "m", version)
+    registry.promote(client, "m", version)
     assert client.get_model_version_by_alias("m", "champion").run_id == run_id
 
 
@@ -179,7 +179,7 @@ def test_what_a_run_recorded_is_read_back(client, training, folder):
     assert recorded.recipe.dump() == training.recipe.dump()
     assert table_digest(recorded.rows) == recorded.tags["dataset_sha256"]
     assert recorded.scores["test_roc_auc"] == training.model.evaluation.test["roc_auc"]
-    assert [f.column for f in recorded.features] == [f.column for f in FEATURES]
+    assert [f.column for f in recorded.inputs] == [f.column for f in FEATURES]
     assert recorded.environment["python"] == recorded.tags["python_version"]
 
 
@@ -248,6 +248,7 @@ def test_the_same_model_again_becomes_the_challenger(client, training, champion,
     run_id, version = registered(client, again, tmp_path / "again")
     [refusal] = tracking.award(client, again, version)
     assert "not better by more than noise" in refusal
+    assert again.model.comparison.summary == "version 1: no clear difference"
     assert client.get_model_version("m", version).tags["gate_reason"] == refusal
     assert aliases(client) == {"champion": "1", "challenger": "2"}
     assert client.get_run(run_id).data.params["bootstrap_seed"] == "0"
@@ -260,6 +261,20 @@ def test_a_better_model_becomes_the_champion(client, training, champion, tmp_pat
     _, version = registered(client, better, tmp_path / "again")
     assert tracking.award(client, better, version) == ()
     assert aliases(client) == {"champion": "2"}
+    assert client.get_model_version("m", version).tags["champion_comparison"] == "better"
+
+
+def test_a_challenger_that_is_clearly_worse_is_called_worse(client, training, champion, tmp_path):
+    y = training.prepared.data.test.y
+    wrong = Predictions(1 - y, np.column_stack([y, 1 - y]).astype(np.float32))
+    worse = changed(training, comparison=compared(client, training, wrong))
+    assert worse.model.comparison.summary == "version 1: worse"
+    (tmp_path / "again").mkdir()
+    run_id, version = registered(client, worse, tmp_path / "again")
+    [refusal] = tracking.award(client, worse, version)
+    assert refusal.endswith("test rows: worse by more than noise")
+    for tags in (client.get_run(run_id).data.tags, client.get_model_version("m", version).tags):
+        assert tags["champion_comparison"] == "worse"
 
 
 def test_a_champion_whose_files_changed_is_not_loaded_and_not_replaced(client, training, champion):
@@ -348,7 +363,7 @@ def test_a_champion_that_changed_meanwhile_is_not_replaced(client, training, cha
         (tmp_path / number).mkdir()
         _, version = registered(client, beaten, tmp_path / number)
         if version == "2":
-            tracking.promote(client, "m", "2")
+            registry.promote(client, "m", "2")
     [refusal] = tracking.award(client, beaten, "3")
     assert refusal == "the champion became version 2 while this model was trained"
     assert client.get_model_version("m", "3").tags["gate"] == "refused"
@@ -499,7 +514,7 @@ def one_run(client, training, folder):
     run_id, digest = tracking.record(client, training, folder)
     for _ in range(3):
         tracking.register(client, run_id, digest, training)
-    tracking.promote(client, "m", "1")
+    registry.promote(client, "m", "1")
     client.set_registered_model_alias("m", "challenger", "3")
     return client
 

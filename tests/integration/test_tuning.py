@@ -27,7 +27,7 @@ from runner.modelling.training_data import Rows
 from runner.modelling.tuning_search import NOT_TUNED, study_name, tune
 from runner.packaging.served_model import class_list, served_model
 from runner.recipes.recipe import load_recipe
-from runner.records import tracking
+from runner.records import registry, tracking
 from runner.records.recorded_run import read_run
 from tests import warm
 from tests.modelling import make_recipe
@@ -375,7 +375,7 @@ def recorded(tmp_path_factory):
     assert "n_trials: 30" in text
     (folder / "recipe.yaml").write_text(text.replace("n_trials: 30", "n_trials: 7"))
     training = train(folder, load_recipe(folder / "recipe.yaml"))
-    client = tracking.connect(training.prepared.settings)
+    client = registry.connect(training.prepared.settings)
     (folder / "artifacts").mkdir()
     run_id, _ = tracking.record(client, training, folder / "artifacts")
     return client, training, client.get_run(run_id)

@@ -6,10 +6,8 @@ from sklearn.metrics import roc_auc_score
 
 from contract.scoring import Predictions
 from runner.modelling.bootstrap import (
-    RESAMPLES,
     paired_interval,
     predicted,
-    resamples,
     score_interval,
 )
 
@@ -74,17 +72,6 @@ def test_noise_is_seldom_taken_for_better():
         one, two = (np.clip(0.4 + 0.2 * y + random.normal(0, 0.2, 200), 0, 1) for _ in range(2))
         taken += paired_interval("accuracy", model(one), model(two), y, np.arange(200)).low > 0
     assert taken <= 4
-
-
-def test_resamples_are_the_same_every_time_and_keep_groups_whole():
-    groups = np.array([0, 1, 0, 2, 1, 0])
-    first, second = (list(resamples(groups)) for _ in range(2))
-    assert len(first) == RESAMPLES
-    for a, b in zip(first, second, strict=True):
-        np.testing.assert_array_equal(a, b)
-        drawn = np.bincount(a, minlength=6)
-        assert drawn[0] == drawn[2] == drawn[5]
-        assert drawn[1] == drawn[4]
 
 
 def test_resamples_without_both_classes_are_left_out():

@@ -246,6 +246,7 @@ def written(folder, recipe, served, classes=(0, 1)):
         recipe=recipe,
         spine=SPINE,
         features=FEATURES,
+        request=[],
         classes=classes,
         model=served,
         examples={"user_id": 7},

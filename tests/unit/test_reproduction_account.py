@@ -37,7 +37,7 @@ def recorded(tmp_path):
         },
         scores={"train_roc_auc": 0.9, "test_roc_auc": 0.8},
         join_keys=("user_id",),
-        features=(RecordedFeature("v__x", "float64"),),
+        inputs=(RecordedFeature("v__x", "float64"),),
         rows=THEN,
         sql_digests={MODEL: "a", "macro.dbt.x": "b"},
         environment=environment(),

@@ -4,85 +4,107 @@ import warnings
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
+from sklearn.exceptions import UndefinedMetricWarning
+from sklearn.metrics import get_scorer
 
 from contract.scoring import Predictions
-from runner.modelling import bootstrap
-from runner.modelling.bootstrap import predicted, resamples, row_counts
-from runner.modelling.resampled_scores import (
-    _OF_LABELS,
-    _OF_SHARES,
-    _OF_VALUES,
-    resampled_score,
-)
+from runner.modelling.bootstrap import predicted, row_counts
+from runner.modelling.resampled_scores import resampled_score
+from runner.recipes.estimators import SCORERS, names_of
 
-CLASSIFICATION = [*_OF_LABELS, *_OF_SHARES]
+CLASSIFICATION = names_of(SCORERS, "classification")
+OF_TWO = {"f1", "jaccard", "precision", "recall", "roc_auc", "average_precision"}
+OF_SEVERAL = [name for name in CLASSIFICATION if name not in OF_TWO - {"average_precision"}]
+REGRESSION = names_of(SCORERS, "regression")
+RESAMPLES = 3
 
 
-def by_rows(scorer, model, y, groups, count):
-    """Return scikit-learn's score of each resample, NaN where it has none."""
+def by_scikit_learn(scorer, model, y, counts):
+    """Return scikit-learn's score of the rows that were drawn, NaN where it has none."""
+    rows = np.repeat(np.arange(len(y)), counts.astype(int))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # a class that is predicted, but was not drawn
-        return [bootstrap._score(scorer, model, y, rows) for rows in resamples(groups, count)]
+        warnings.simplefilter("ignore", UndefinedMetricWarning)
+        warnings.filterwarnings("error", "No positive class found")
+        try:
+            return float(get_scorer(scorer)(model, rows, y[rows]))
+        except (ValueError, UserWarning):  # its words for "a class is missing"
+            return float("nan")
 
 
-def by_counts(scorer, model, y, groups, count):
+def assert_equal(scorer, model, y, entities):
+    every = np.ones(len(y))
+    assume(np.isfinite(by_scikit_learn(scorer, model, y, every)))
+    groups = np.unique(entities, return_inverse=True)[1]
     score = resampled_score(scorer, model, y)
-    return np.concatenate([score(counts) for counts in row_counts(groups, count)])
+    drawn = [every, *row_counts(groups, RESAMPLES)]
+    said = [score(counts) for counts in drawn]
+    expected = [by_scikit_learn(scorer, model, y, counts) for counts in drawn]
+    np.testing.assert_allclose(said, expected, rtol=1e-12, atol=1e-14)
 
 
-def columns(values):
-    """Give (labels, predictions, entities) of the same few rows, ties among them."""
-    rows = st.integers(2, 12)
-    return rows.flatmap(
+def rows_of(count):
+    """Give (labels, votes for each class, entities) of the same few rows, ties among them."""
+    return st.integers(count, 12).flatmap(
         lambda n: st.tuples(
-            arrays(np.int64, n, elements=values),
-            arrays(np.int64, n, elements=st.integers(0, 5)),
+            arrays(np.int64, n, elements=st.integers(0, count - 1)),
+            arrays(np.int64, (n, count), elements=st.integers(0, 3)),
             arrays(np.int64, n, elements=st.integers(0, 4)),
         )
     )
 
 
+def model_of(votes, names):
+    """Return a model whose float32 probabilities are the shares of votes."""
+    votes = votes + (votes.sum(axis=1, keepdims=True) == 0)
+    shares = (votes / votes.sum(axis=1, keepdims=True)).astype(np.float32)
+    return predicted(Predictions(np.array(names)[shares.argmax(axis=1)], shares), names)
+
+
 @pytest.mark.parametrize("scorer", CLASSIFICATION)
-@settings(max_examples=30)
-@given(columns(st.integers(0, 1)))
-def test_a_classification_is_scored_as_by_scikit_learn(scorer, drawn):
-    y, fifths, entities = drawn
-    share = (fifths / 5).astype(np.float32)
-    predictions = Predictions((share > 0.5).astype(np.int64), np.column_stack([1 - share, share]))
-    rows = predicted(predictions, [0, 1]), y, np.unique(entities, return_inverse=True)[1]
-    expected = by_rows(scorer, *rows, 6)
-    np.testing.assert_allclose(by_counts(scorer, *rows, 6), expected, rtol=1e-12, atol=1e-14)
+@settings(max_examples=8)
+@given(rows_of(2))
+def test_two_classes_are_scored_as_by_scikit_learn(scorer, drawn):
+    y, votes, entities = drawn
+    assert_equal(scorer, model_of(votes, [0, 1]), y, entities)
 
 
-@pytest.mark.parametrize("scorer", _OF_VALUES)
-@settings(max_examples=30)
-@given(columns(st.integers(-3, 3)))
+@pytest.mark.parametrize("scorer", OF_SEVERAL)
+@settings(max_examples=8)
+@given(st.integers(3, 4).flatmap(rows_of))
+def test_several_classes_are_scored_as_by_scikit_learn(scorer, drawn):
+    y, votes, entities = drawn
+    assert_equal(scorer, model_of(votes, list(range(votes.shape[1]))), y, entities)
+
+
+@pytest.mark.parametrize("scorer", ["f1_macro", "matthews_corrcoef", "roc_auc_ovo", "neg_log_loss"])
+@settings(max_examples=8)
+@given(rows_of(3))
+def test_classes_may_have_names_and_a_label_be_unknown_to_the_model(scorer, drawn):
+    y, votes, entities = drawn
+    names = ["blue", "green", "red"]
+    labels = np.array([*names[:2], "violet" if "f1" in scorer else "red"], dtype=object)[y]
+    assert_equal(scorer, model_of(votes, names), labels, entities)
+
+
+@pytest.mark.parametrize("scorer", REGRESSION)
+@settings(max_examples=8)
+@given(rows_of(2))
 def test_a_regression_is_scored_as_by_scikit_learn(scorer, drawn):
-    y, said, entities = drawn
-    model = predicted(Predictions(said.astype(np.float32), None), None)
-    rows = model, y.astype(np.float64), np.unique(entities, return_inverse=True)[1]
-    expected = by_rows(scorer, *rows, 6)
-    np.testing.assert_allclose(by_counts(scorer, *rows, 6), expected, rtol=1e-12, atol=1e-14)
+    y, votes, entities = drawn
+    y = (3 * votes[:, 0] + y + 1).astype(np.float64)
+    values = Predictions((votes[:, 1] + 0.5).astype(np.float32), None)
+    assert_equal(scorer, predicted(values, None), y, entities)
 
 
-def test_what_only_scikit_learn_can_score_is_left_to_it():
-    shares = np.full((4, 2), 0.5)
-    named = predicted(Predictions(np.array(["a", "b"] * 2), shares), ["a", "b"])
-    assert resampled_score("roc_auc", named, np.array(["a", "b"] * 2)) is None
-    numbered = predicted(Predictions(np.array([0, 1] * 2), shares), [0, 1])
-    assert resampled_score("roc_auc", numbered, np.array([0, 1, 2, 1])) is None
-    assert resampled_score("matthews_corrcoef", numbered, np.array([0, 1] * 2)) is None
-    values = predicted(Predictions(np.arange(4.0), None), None)
-    assert resampled_score("neg_max_error", values, np.arange(4.0)) is None
-
-
-def test_counts_are_those_of_the_resamples_however_many_come_at_a_time(monkeypatch):
+def test_an_entitys_rows_are_drawn_together_and_always_the_same():
     groups = np.array([0, 1, 0, 2, 1, 0])
-    monkeypatch.setattr(bootstrap, "_COUNTS_AT_ONCE", 20)
-    blocks = list(row_counts(groups, 7))
-    assert [len(block) for block in blocks] == [3, 3, 1]
-    expected = [np.bincount(rows, minlength=6) for rows in resamples(groups, 7)]
-    np.testing.assert_array_equal(np.concatenate(blocks), expected)
+    first, second = (np.array(list(row_counts(groups, 7))) for _ in range(2))
+    np.testing.assert_array_equal(first, second)
+    for drawn in first:
+        assert drawn[0] == drawn[2] == drawn[5]
+        assert drawn[1] == drawn[4]
+        assert drawn[[0, 1, 3]].sum() == 3

@@ -51,8 +51,8 @@ def test_a_folder_without_a_manifest_is_refused(tmp_path: Path) -> None:
 
 
 def test_another_format_version_is_refused_before_anything_else(tmp_path: Path) -> None:
-    write_linear_bundle(tmp_path, format_version=3)
-    with pytest.raises(BundleError, match="format_version 3, this server reads 1 and 2"):
+    write_linear_bundle(tmp_path, format_version=4)
+    with pytest.raises(BundleError, match="format_version 4, this server reads 1 to 3"):
         read_bundle(tmp_path)
 
 
@@ -74,10 +74,13 @@ def _model(*columns: str, kind: str = "float", file: str = "model.onnx") -> dict
     return {"model": {"file": file, "format": "onnx", "inputs": inputs}}
 
 
+CHANNEL = {"name": "channel", "dtype": "string"}
+
+
 @pytest.mark.parametrize(
     ("changes", "complaint"),
     [
-        ({"features": []}, "features: Tuple should have at least 1 item"),
+        ({"features": []}, "model.inputs: Tuple should have at least 1 item"),
         (_changed(0, redis_field="zz"), "features.0.redis_field: .*hexadecimal"),
         (_changed(0, redis_field=7), "features.0.redis_field: .*8 hexadecimal digits"),
         (_changed(0, dtype="decimal"), "features.0.dtype"),
@@ -89,6 +92,12 @@ def _model(*columns: str, kind: str = "float", file: str = "model.onnx") -> dict
         (_model("user_demographics__country"), "country is string, the tensor is float"),
         (_model("user_demographics__age", kind="string"), "age is int64, the tensor is string"),
         (_model("user_demographics__age", file="other.onnx"), "files: no digest of other.onnx"),
+        ({"request": [CHANNEL]}, "request: expected none in format_version 1"),
+        (
+            {"request": [CHANNEL | {"name": "user_id"}], "format_version": 3},
+            "request.user_id: is an entity key too",
+        ),
+        ({"request": [CHANNEL, CHANNEL], "format_version": 3}, "channel appears twice"),
         ({"files": {"model.onnx": "0", "../x": "0"}}, r"files: \.\./x is not a plain file name"),
         (
             {"label": {"name": "x", "description": "", "classes": [1]}},

@@ -112,7 +112,9 @@ def test_an_infinite_label_names_the_spine(recipe, value):
 
 def test_a_batch_of_rows_to_predict_is_held_to_the_same_rule():
     feature = SimpleNamespace(name="m__f1", view="m", feature="f1", dtype="float64")
-    model = SimpleNamespace(bundle=SimpleNamespace(features=[feature]))
+    model = SimpleNamespace(
+        bundle=SimpleNamespace(features=[feature], row_dtypes={"m__f1": "float64"})
+    )
     batch = pa.record_batch({"m__f1": pa.array([1.0, np.inf, None, -1e300])})
     _refuse_too_large(model, batch.slice(2, 1), before=0)
     with pytest.raises(RunnerError) as refused:

@@ -11,7 +11,7 @@ from runner.warehouse.join.view_plan import strip_semicolon
 
 
 def source_of(data_source: FeastSource) -> str:
-    """Return what stands behind `from` for a BigQuerySource."""
+    """Return what follows `from` for a BigQuerySource."""
     if not isinstance(data_source, BigQuerySource):
         raise RunnerError(
             f"data source {data_source.name} is a {type(data_source).__name__}",

@@ -2,8 +2,8 @@
 
 The twin of `postgres.merge`, and what differs has its reason in BigQuery:
 
-- the spine's SQL stands in the query once, and each view adds its features to what the view before
-  it has handed on: a common table expression is computed anew wherever it is named, so rows
+- the spine's SQL is in the query once, and each view adds its features to what the view before
+  it has handed on: a common table expression is computed again wherever it is named, so rows
   numbered in it could not be found again;
 - versions are numbered per key: a window without `partition by` is the work of a single machine;
 - a query in parentheses has no order, so the last line repeats the spine's.

@@ -1,4 +1,4 @@
-"""BigQuery's SQL for what `mart_snapshot.MartSnapshot` tells of a feature mart.
+"""BigQuery's SQL for what `mart_snapshot.MartSnapshot` returns of a feature mart.
 
 The twin of `postgres.newest_rows`, and what differs has its reason in BigQuery:
 
@@ -49,7 +49,7 @@ class BigQueryTable:
 
     @property
     def relation(self) -> str:
-        """What stands behind `from`, called `source`."""
+        """What follows `from`, called `source`."""
         past = f" for system_time as of {literal(self.snapshot)}" if self.snapshot else ""
         return f"{quote(*self.path)} as source{past}"
 
@@ -60,7 +60,7 @@ def newest_rows_sql(source: BigQueryTable, as_of: datetime, changed: str) -> str
     Parameters
     ----------
     changed
-        The condition that CHANGED tells.
+        The condition that CHANGED reports.
     """
     mart = source.mart
     keys = [_column(key) for key in mart.join_keys]
@@ -122,7 +122,7 @@ def existing_sql(source: BigQueryTable, as_of: datetime, keys: str) -> str:
 
 
 def no_keys_sql(mart: FeatureMart) -> str:
-    """Return what stands for the table of keys of `existing_sql` where there is none."""
+    """Return what replaces the table of keys of `existing_sql` where there is none."""
     types = [mart.columns[name].dtype for name in sorted(mart.join_keys)]
     kinds = ["string" if dtype == "string" else "int64" for dtype in types]
     keys = [f"cast(null as {kind}) as key_{n}" for n, kind in enumerate(kinds)]

@@ -87,7 +87,7 @@ class BigQueryDialect:
         self._session = session
 
     def source_of(self, data_source: FeastSource) -> str:
-        """Return what stands behind `from`."""
+        """Return what follows `from`."""
         return source_of(data_source)
 
     def describe(self, query: str, what: str) -> tuple[JoinColumn, ...]:

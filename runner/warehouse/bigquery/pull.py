@@ -52,7 +52,7 @@ def newest_query(
     Parameters
     ----------
     relation
-        What stands behind `from`, called `source`.
+        What follows `from`, called `source`.
     outputs
         Pairs of an expression and the name of its column.
     newest

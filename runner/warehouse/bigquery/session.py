@@ -82,7 +82,7 @@ class BigQuerySession:
     ) -> pa.Table:
         """Return the result of `query`; leaving early cancels it.
 
-        What it was billed stands in the metadata of the table's schema: `bytes_processed` and
+        What it was billed is in the metadata of the table's schema: `bytes_processed` and
         `bytes_billed`.
 
         Parameters

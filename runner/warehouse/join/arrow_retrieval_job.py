@@ -69,7 +69,7 @@ class FeastAnswer:
 
 
 class ArrowRetrievalJob(RetrievalJob):  # type: ignore[misc]  # Feast is untyped
-    """A retrieval that runs when its result is asked for, every time anew, and comes as Arrow.
+    """A retrieval that runs when its result is asked for, each time again, and comes as Arrow.
 
     Attributes
     ----------
@@ -96,7 +96,7 @@ class ArrowRetrievalJob(RetrievalJob):  # type: ignore[misc]  # Feast is untyped
         return to_pandas(self.to_arrow(validation_reference, timeout))
 
     def to_sql(self) -> str:
-        """Return the query. An uploaded DataFrame stands in it as a table that is gone."""
+        """Return the query. An uploaded DataFrame is a table in it that no longer exists."""
         return self._request.query
 
 

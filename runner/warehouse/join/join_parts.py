@@ -75,7 +75,7 @@ class JoinView:
     name
         The view's name in this retrieval.
     source
-        What stands behind `from`: a table name, or a query in parentheses.
+        What follows `from`: a table name, or a query in parentheses.
     keys
         Pairs (name in the spine, source column), each compared for equality on its own.
     timestamp, created

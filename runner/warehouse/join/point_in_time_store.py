@@ -39,7 +39,7 @@ class JoinDialect(Protocol):
     """A warehouse that is asked about columns, and writes the SQL of joins and pulls."""
 
     def source_of(self, data_source: FeastSource) -> str:
-        """Return what stands behind `from`: a table's name, or a query in parentheses."""
+        """Return what follows `from`: a table's name, or a query in parentheses."""
 
     def describe(self, query: str, what: str) -> tuple[JoinColumn, ...]:
         """Return the columns of `query`; nothing is read. `what` is what errors call it."""
@@ -191,7 +191,7 @@ class PointInTimeStore:
 
 
 def _source_columns(dialect: JoinDialect, data_source: FeastSource) -> tuple[str, SourceColumns]:
-    """Return what stands behind `from` for a data source, and its columns."""
+    """Return what follows `from` for a data source, and its columns."""
     source = dialect.source_of(data_source)
     what = f"data source {data_source.name}"
     described = dialect.describe(f"select * from {source} as source", what)

@@ -94,7 +94,7 @@ def view_of(
     names
         Of its features that are asked for.
     source, columns
-        What stands behind `from`, and its columns.
+        What follows `from`, and its columns.
     """
     name, data_source = view.projection.name_to_use(), view.batch_source
     created = data_source.created_timestamp_column

@@ -69,12 +69,12 @@ class TableIndexes:
 
 
 def indexes_sql(table: str) -> str:
-    """Return the query for the rows of `TableIndexes` of `table`, as it stands behind `from`."""
+    """Return the query for the rows of `TableIndexes` of `table`, as written after `from`."""
     return _INDEXES.format(table=text_postgres(table))
 
 
 def table_indexes(connection: psycopg.Connection, table: str) -> TableIndexes:
-    """Look up the indexes of `table`, a name as it stands behind `from`."""
+    """Look up the indexes of `table`, a name as written after `from`."""
     return TableIndexes(connection.execute(indexes_sql(table).encode()).fetchall())
 
 

@@ -76,7 +76,7 @@ def _own_types(connection: psycopg.Connection, types: Iterable[int]) -> dict[int
 
 
 def source_of(data_source: FeastSource) -> str:
-    """Return what stands behind `from` for a PostgreSQLSource."""
+    """Return what follows `from` for a PostgreSQLSource."""
     # Imported here: commands that plan a join without Feast import this module too.
     from feast.infra.offline_stores.contrib.postgres_offline_store.postgres_source import (
         PostgreSQLSource,
@@ -87,7 +87,7 @@ def source_of(data_source: FeastSource) -> str:
             f"data source {data_source.name} is a {type(data_source).__name__}",
             hint="build the definitions for this target: dbt parse --target local",
         )
-    options = data_source._postgres_options  # Feast offers no other way to tell
+    options = data_source._postgres_options  # Feast offers no other way to know
     if options._table:
         return str(options._table)
     return f"(\n{strip_semicolon(options._query)}\n)"

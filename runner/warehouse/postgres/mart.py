@@ -36,6 +36,7 @@ from runner.warehouse.postgres.newest_rows import (
     sample_sql,
 )
 from runner.warehouse.postgres.session_settings import settings_sql
+from runner.warehouse.postgres.share_lock import is_lockable_sql, lock_sql
 from runner.warehouse.postgres.table_footing import footing, footing_sql
 from runner.warehouse.postgres.types import exported
 from runner.warehouse.prefetch import in_thread
@@ -48,7 +49,7 @@ class PostgresMart:
     """A feature mart over one read-only connection whose queries all see the same snapshot.
 
     Its horizon is the transaction id below which every transaction had ended: PostgreSQL's own row
-    versions tell what was written since, so that a late row or a correction is found whatever its
+    versions show what was written since, so that a late row or a correction is found whatever its
     timestamps say.
     """
 
@@ -62,7 +63,7 @@ class PostgresMart:
         self.horizon = self._source.horizon
 
     def knows_changes_since(self, horizon: int) -> bool:
-        """Tell whether the transaction ids since `horizon` can still be told apart."""
+        """Return whether the transaction ids since `horizon` are still distinct."""
         return 0 <= self.horizon - horizon < _HALF_OF_ALL_TRANSACTIONS
 
     def newest_rows(
@@ -192,10 +193,14 @@ def open_postgres_mart(address: PostgresAddress, mart: FeatureMart) -> Iterator[
     RunnerError
         If its table does not exist.
     """
+    table = quote_table(mart.schema, mart.alias)
     with dbapi.connect(make_conninfo("", **address.conninfo), autocommit=True) as connection:
-        with connection.cursor() as cursor:
+        with connection.cursor() as cursor, _failures(mart):
+            found = in_thread(partial(_whole, cursor, is_lockable_sql(table)), cursor.adbc_cancel)
+            lock = [lock_sql(table)] if found.num_rows and found.column(0)[0].as_py() else []
             cursor.adbc_statement.set_options(**{"adbc.postgresql.use_copy": "false"})
-            for statement in ("begin isolation level repeatable read read only", settings_sql()):
+            begin = "begin isolation level repeatable read read only"
+            for statement in (begin, *lock, settings_sql()):
                 in_thread(partial(cursor.execute, statement), cursor.adbc_cancel)
         yield PostgresMart(connection, mart)
 

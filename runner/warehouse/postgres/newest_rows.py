@@ -1,4 +1,4 @@
-"""PostgreSQL's SQL for what `mart_snapshot.MartSnapshot` tells of a feature mart.
+"""PostgreSQL's SQL for what `mart_snapshot.MartSnapshot` returns of a feature mart.
 
 The order of rows is that of `postgres.join_sql`, text by code point.
 
@@ -36,7 +36,7 @@ _SHORT_HISTORY = 5
 
 @dataclass(frozen=True)
 class PostgresTable:
-    """How a feature mart stands in PostgreSQL at one snapshot.
+    """What a feature mart is in PostgreSQL at one snapshot.
 
     Attributes
     ----------
@@ -77,7 +77,7 @@ def newest_rows_sql(
     """Return the SQL for the newest valid row per entity, as `MartSnapshot.newest_rows` says."""
     mart = source.mart
     # Of two versions of a row the older, which has not changed, is the newest once the newer one
-    # is deleted; and nothing in PostgreSQL tells of a deletion.
+    # is deleted; and nothing in PostgreSQL records a deletion.
     if changed_since is None or source.has_versions:
         changed = "true"
     else:

@@ -117,7 +117,7 @@ class PostgresDialect:
         self._connection = connection
 
     def source_of(self, data_source: FeastSource) -> str:
-        """Return what stands behind `from`."""
+        """Return what follows `from`."""
         return source_of(data_source)
 
     def describe(self, query: str, what: str) -> tuple[JoinColumn, ...]:

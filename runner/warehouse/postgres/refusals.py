@@ -29,7 +29,7 @@ def require_time(stamp: str, column: str, relation: str, source: str) -> str:
     Parameters
     ----------
     stamp, column
-        The expression, and the quoted column of `source`, what stands behind `from`.
+        The expression, and the quoted column of `source`, what follows `from`.
     relation
         What the error calls that column.
     """

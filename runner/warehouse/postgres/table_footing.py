@@ -84,7 +84,7 @@ def footing_sql(table: str, columns: Iterable[str]) -> str:
     Parameters
     ----------
     table
-        As it stands behind `from`.
+        As written after `from`.
     """
     listed = ", ".join(map(text_postgres, columns))
     return _SQL.format(table=text_postgres(table), columns=f"array[{listed}]::text[]")
