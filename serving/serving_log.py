@@ -156,7 +156,8 @@ class ServingLog:
         self._refusal = ""
         self._metrics.logged_rows["recorded"] += rows
         if look:
-            stream.seen(*seen[1:], len(entry))
+            _, size, entries = seen
+            stream.bound(size, entries, len(entry))
 
     def _drop(self, err: Exception, rows: int) -> None:
         self._metrics.logged_rows["dropped"] += rows
@@ -199,13 +200,13 @@ class _Stream:
 
     def append(self, entry: bytes) -> bytes:
         """Return the command that adds an entry, and removes the oldest where there is no room."""
-        bound: tuple[bytes, ...] = ()
+        limit: tuple[bytes, ...] = ()
         if self._max_entries is not None:
-            bound = (b"MAXLEN", b"~", b"%d" % self._max_entries)
-        return _pack(b"XADD", self._key, *bound, b"*", FIELD, entry)
+            limit = (b"MAXLEN", b"~", b"%d" % self._max_entries)
+        return _pack(b"XADD", self._key, *limit, b"*", FIELD, entry)
 
-    def seen(self, size: object, entries: object, entry_bytes: int) -> None:
-        """Bound the stream's length by what it was seen to take.
+    def bound(self, size: object, entries: object, entry_bytes: int) -> None:
+        """Bound the stream's length by what it takes of Redis's memory.
 
         Where Redis does not say how much that is, each entry counts like the latest.
         """
