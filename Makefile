@@ -4,6 +4,7 @@ SHELL := /bin/bash
 VENV := .venv
 BIN := $(VENV)/bin
 EMULATORS := .venv-emulators
+DEPLOY := .venv-deploy
 SERVERS ?= embedded
 # A module stays on one worker, which has servers of its own; the long modules are first in order.
 WORKERS ?= -n logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder
@@ -30,7 +31,7 @@ demo: install ## Servers, data, training, materialization, one HTTP prediction
 
 install: $(VENV)/.installed ## Create .venv with everything a user needs
 
-test: $(VENV)/.installed-dev $(EMULATORS)/.installed ## Run every test; SERVERS=debian uses PostgreSQL 15 and Redis 7
+test: $(VENV)/.installed-dev $(EMULATORS)/.installed $(DEPLOY)/.installed ## Run every test; SERVERS=debian uses PostgreSQL 15 and Redis 7
 	$(BIN)/python -m pytest --servers $(SERVERS) $(WORKERS) --durations 20 $(COVERAGE) $(TESTS)
 ifneq ($(COVERAGE),)
 	$(BIN)/python -m coverage combine --quiet --append 2>/dev/null || true
@@ -43,10 +44,11 @@ cloud-check: $(VENV)/.installed-dev ## Check the servers of a real Google Cloud 
 test-quick: $(VENV)/.installed-dev ## Run the unit tests only: seconds
 	$(BIN)/python -m pytest tests/unit
 
-lint: $(VENV)/.installed-dev ## ruff, mypy, import-linter, SQLFluff against the live database
+lint: $(VENV)/.installed-dev $(DEPLOY)/.installed ## ruff, mypy, ty, import-linter, SQLFluff against the live database
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(DEPLOY)/bin/ty check --quiet --python $(DEPLOY) runner/skeleton/deploy
 	$(BIN)/lint-imports
 	$(BIN)/runner up
 	$(BIN)/sqlfluff lint dbt_project/models
@@ -56,6 +58,7 @@ lock: ## Renew the hashed locks from pyproject.toml (needs uv)
 	$(UV_COMPILE) --group dev --all-extras -o requirements-dev.lock
 	$(UV_COMPILE) -c requirements-dev.lock -o requirements.lock
 	$(subst pyproject.toml,tests/emulators/requirements.in,$(UV_COMPILE)) -o requirements-emulators.lock
+	$(subst pyproject.toml,deploy/requirements.in,$(UV_COMPILE)) -o deploy/requirements.txt
 
 bench-pit: $(VENV)/.installed-dev ## Point-in-time join: ours against stock Feast
 	$(BIN)/python -m benchmarks.point_in_time
@@ -70,7 +73,7 @@ bench-commands: $(VENV)/.installed-dev ## CPU time of the quick commands
 	$(BIN)/python -m benchmarks.commands
 
 clean: ## Remove what was built; data/ and mlruns/ stay
-	rm -rf $(VENV) $(EMULATORS) target logs build *.egg-info .mypy_cache .ruff_cache .pytest_cache .coverage*
+	rm -rf $(VENV) $(EMULATORS) $(DEPLOY) target logs build *.egg-info .mypy_cache .ruff_cache .pytest_cache .coverage*
 
 $(VENV)/bin/python:
 	@test -n "$(PYTHON)" || { echo "error: no Python 3.11, 3.12 or 3.13 on PATH"; \
@@ -93,4 +96,10 @@ $(EMULATORS)/.installed: requirements-emulators.lock
 	@echo "Installing from requirements-emulators.lock ..."
 	@$(PYTHON) -m venv $(EMULATORS)
 	@$(EMULATORS)/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes --no-deps -r requirements-emulators.lock
+	@touch $@
+
+$(DEPLOY)/.installed: deploy/requirements.txt
+	@echo "Installing from deploy/requirements.txt ..."
+	@$(PYTHON) -m venv $(DEPLOY)
+	@$(DEPLOY)/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes --no-deps -r deploy/requirements.txt
 	@touch $@

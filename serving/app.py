@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import asdict
@@ -19,6 +20,7 @@ from contract.model_registry import open_source
 from contract.redis_address import RedisAddress
 from contract.serving_settings import Limits, ServingSettings
 from serving.champion_watch import ChampionWatch
+from serving.features.materialization import materialized_ages
 from serving.features.online_client import OnlineStoreClient
 from serving.http import docs_page
 from serving.http.api_keys import ApiKeys
@@ -256,7 +258,12 @@ async def model(request: Request) -> ModelInfo:
 
 async def prometheus(request: Request) -> Response:
     """Return Prometheus metrics."""
-    return Response(request.state.metrics.exposition(), media_type="text/plain; version=0.0.4")
+    state = request.state
+    if state.champion.ready:
+        bundle = state.champion.current.bundle
+        ages = await materialized_ages(state.online_store, bundle, time.time())
+        state.metrics.materialized_ages = ages
+    return Response(state.metrics.exposition(), media_type="text/plain; version=0.0.4")
 
 
 async def docs() -> HTMLResponse:

@@ -12,7 +12,7 @@ import asyncio
 import itertools
 import math
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Coroutine, Iterable, Sequence
 from contextlib import nullcontext
 from typing import Any, NamedTuple
 
@@ -109,8 +109,16 @@ class Batches:
         asked = self.admission.enter(body, caller)
         if not self._scheduled:
             self._scheduled = True
-            asyncio.get_running_loop().call_soon(self._gather)
+            if self._champion.is_overdue():
+                self._run(self._catch_up())
+            else:
+                asyncio.get_running_loop().call_soon(self._gather)
         return asked.future
+
+    async def _catch_up(self) -> None:
+        """Have the champion looked at, then begin; a slow registry keeps nobody for long."""
+        await self._champion.catch_up(self._limits.seconds / 2)
+        self._gather()
 
     def _gather(self) -> None:
         """Begin; of several, once the sockets have been looked at again, which is done in between.
@@ -172,7 +180,10 @@ class Batches:
             )
 
     def _start(self, batch: list[Asked]) -> None:
-        task = asyncio.get_running_loop().create_task(self._answer(batch))
+        self._run(self._answer(batch))
+
+    def _run(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 

@@ -3,11 +3,17 @@
 A new version is fetched, checked and tried in a worker thread; only then do new requests see it.
 Requests under way keep the model they began with. A version whose bundle fails its check is
 refused, remembered and not tried again; the old one keeps serving.
+
+While the process gets no CPU the watch sleeps too. The first request after that has the source
+looked at before it is answered.
 """
 
 from __future__ import annotations
 
 import asyncio
+import threading
+from collections.abc import Coroutine
+from typing import Any
 
 from contract.model_registry import ModelVersion, Source
 from contract.serving_errors import BundleError, RegistryError, ServingError
@@ -15,6 +21,7 @@ from serving.http_errors import ModelNotReadyError
 from serving.loaded import Loaded, load
 from serving.logs import log
 from serving.metrics import Metrics
+from serving.stalls import Stalls
 
 
 class ChampionWatch:
@@ -31,8 +38,10 @@ class ChampionWatch:
         self._metrics = metrics
         self._seconds = seconds
         self._loaded: Loaded | None = None
-        self._watch: asyncio.Task[None] | None = None
         self._failing = ""
+        self._refreshing = threading.Lock()
+        self._stalls = Stalls()
+        self._tasks: set[asyncio.Task[None]] = set()  # the event loop itself holds them weakly
         self.refused: tuple[ModelVersion, str] | None = None
         """The version that failed its check, and why; None once another one is loaded."""
 
@@ -56,6 +65,10 @@ class ChampionWatch:
         ServingError
             If there is no such version, or its bundle cannot be fetched or fails its check.
         """
+        with self._refreshing:
+            self._refresh()
+
+    def _refresh(self) -> None:
         version = self._source.resolve()
         known = self._loaded.version if self._loaded else None
         refused = self.refused[0] if self.refused else None
@@ -75,24 +88,44 @@ class ChampionWatch:
 
     def start(self) -> None:
         """Begin to watch the source."""
-        self._watch = asyncio.create_task(self._watch_source())
+        self._begin(self._watch_source())
+        self._begin(self._stalls.watch())
 
     async def stop(self) -> None:
         """End the watch; a load under way is waited for."""
-        if self._watch is not None:
-            self._watch.cancel()
-            await asyncio.wait([self._watch])
+        tasks = list(self._tasks)
+        for task in tasks:
+            task.cancel()
+        if tasks:
+            await asyncio.wait(tasks)
+
+    def is_overdue(self) -> bool:
+        """Return whether the watch stood still, with the process, since this was last asked."""
+        return bool(self._seconds) and self._stalls.take()
+
+    async def catch_up(self, seconds: float) -> None:
+        """Look at the source now; after `seconds` the look goes on without the caller."""
+        await asyncio.wait([self._begin(self._look())], timeout=seconds)
+
+    def _begin(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task
 
     async def _watch_source(self) -> None:
         while not self.ready or self._seconds:
-            try:
-                await asyncio.to_thread(self.refresh)
-                self._failing = ""
-            except ServingError as err:
-                self._tell(err)
-            except Exception as err:  # the watch must outlive whatever a registry sends
-                self._tell(RegistryError(f"{type(err).__name__} while asking the registry"))
+            await self._look()
             await asyncio.sleep(self._seconds or 1.0)
+
+    async def _look(self) -> None:
+        try:
+            await asyncio.to_thread(self.refresh)
+            self._failing = ""
+        except ServingError as err:
+            self._tell(err)
+        except Exception as err:  # the watch must outlive whatever a registry sends
+            self._tell(RegistryError(f"{type(err).__name__} while asking the registry"))
 
     def _tell(self, err: ServingError) -> None:
         if err.message != self._failing:  # once, not at every look

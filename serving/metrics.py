@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from prometheus_client import CollectorRegistry, ProcessCollector, generate_latest
@@ -110,6 +110,8 @@ class Metrics:
         self.connections = 0
         self.connections_closed: Counter[str] = Counter()
         self.recent = RecentRows()
+        self.materialized_ages: Mapping[str, float] = {}
+        """Seconds by view, as of the scrape under way."""
         self._model: _ModelMetrics | None = None
         self._registry = CollectorRegistry()
         self._registry.register(self)
@@ -214,6 +216,7 @@ class Metrics:
         yield closed
         if self._model is not None:
             yield from _model_families(self._model)
+            yield from _view_families(self._model, self.materialized_ages)
 
 
 def _counter(name: str, documentation: str, value: float) -> Metric:
@@ -253,6 +256,28 @@ def _model_families(model: _ModelMetrics) -> Iterator[Metric]:
         histogram.add_to(ages, [view])
     yield ages
     yield from _prediction_families(model)
+
+
+def _view_families(
+    model: _ModelMetrics, materialized_ages: Mapping[str, float]
+) -> Iterator[Metric]:
+    ttls = GaugeMetricFamily(
+        "serving_view_ttl_seconds", "Age at which feature rows expire.", labels=["view"]
+    )
+    for view, at, _ in model.ages:
+        ttl = model.features[at].ttl_seconds
+        if ttl is not None:
+            ttls.add_metric([view], ttl)
+    yield ttls
+    ages = GaugeMetricFamily(
+        "serving_view_materialized_age_seconds",
+        "Since the online store's last complete materialization.",
+        labels=["view"],
+    )
+    for view, _, _ in model.ages:
+        if view in materialized_ages:
+            ages.add_metric([view], materialized_ages[view])
+    yield ages
 
 
 def _prediction_families(model: _ModelMetrics) -> Iterator[Metric]:

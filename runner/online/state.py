@@ -19,6 +19,7 @@ from typing import Any
 
 import redis
 
+from contract.view_state import WATERMARK, state_key
 from runner.errors import RunnerError
 from runner.online.connection import OnlineConnection, host_name
 from runner.online.scripts import RELEASE, RENEW
@@ -69,9 +70,9 @@ class ViewState:
     def __init__(self, connection: OnlineConnection, project: str, view: str) -> None:
         self._client = connection.client
         self.view = view
-        self._key = f"{_prefix(project)}{view}"
+        self._key = state_key(project, view)
         raw = self._client.hgetall(self._key)
-        started, watermark = raw.get(b"started"), raw.get(b"watermark")
+        started, watermark = raw.get(b"started"), raw.get(WATERMARK.encode())
         self.watermark = _parse(watermark) if watermark else None
         self.started = datetime.fromisoformat(started.decode()) if started else None
         self.features: set[str] = set(json.loads(raw.get(b"features", "[]")))
@@ -98,7 +99,7 @@ class ViewState:
 
     def distrust(self) -> None:
         """Delete the watermark: the next run copies everything."""
-        self._client.hdel(self._key, "watermark")
+        self._client.hdel(self._key, WATERMARK)
 
     def forget(self) -> None:
         """Delete all that is known; the data must be gone."""
@@ -109,7 +110,7 @@ class ViewState:
         content = json.dumps({**asdict(watermark), "as_of": watermark.as_of.isoformat()})
         with self._client.pipeline(transaction=True) as pipe:
             pipe.hdel(self._key, "started")
-            pipe.hset(self._key, "watermark", content)
+            pipe.hset(self._key, WATERMARK, content)
             if ttl is not None:
                 pipe.expire(self._key, ttl)
             pipe.execute()
@@ -117,14 +118,10 @@ class ViewState:
 
 def known_views(connection: OnlineConnection, project: str) -> list[str]:
     """Return the views of which the online store has anything, as far as runs have noted it."""
-    prefix = _prefix(project).encode()
+    prefix = state_key(project, "").encode()
     keys = {key for found in connection.scan(prefix, 1_000) for key in found}
     names = {key.removeprefix(prefix).decode() for key in keys}
     return sorted(name for name in names if ":" not in name)  # the leases of a project `lease`
-
-
-def _prefix(project: str) -> str:
-    return f"runner:materialize:{project}:"
 
 
 def key_dtypes(mart: FeatureMart) -> dict[str, str]:

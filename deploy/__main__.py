@@ -1,0 +1,1 @@
+../runner/skeleton/deploy/__main__.py

@@ -1,0 +1,210 @@
+"""The prediction API: a Cloud Run service for each recipe.
+
+Two guards, one behind the other: Cloud Run lets in only `callers`, by the identity token in
+`Authorization`; the API itself wants a key in `X-API-Key`. `/metrics` wants a key as well, and the
+Prometheus sidecar of Cloud Run can send none, so Google's OpenTelemetry collector runs beside the
+API with a key of its own.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pulumi
+import pulumi_gcp.cloudrunv2 as run
+import yaml
+
+from cloud.containers import Given, limits, service_network
+from cloud.iam import Identity
+from cloud.network import Network
+from cloud.secrets import random_text, store_secret
+from cloud.settings import Release, Settings, SettingsError, project_root, recipe_name
+
+_PORT = 8000
+_COLLECTOR = (
+    "us-docker.pkg.dev/cloud-ops-agents-artifacts/google-cloud-opentelemetry-collector/"
+    "otelcol-google:0.156.0"
+)
+_COLLECTOR_CONFIG = "/etc/otelcol-google/config.yaml"
+_METRICS_KEY = "/secrets/metrics/key"
+# The champion is also looked at when a request finds the watch asleep; asking more often would only
+# keep the MLflow server awake.
+_RELOAD_SECONDS = "60"
+
+
+def collector_config() -> str:
+    """Return what the collector reads, and that each instance's series are its own."""
+    config = {
+        "receivers": {
+            "prometheus": {
+                "config": {
+                    "scrape_configs": [
+                        {
+                            "job_name": "api",
+                            "scrape_interval": "30s",
+                            "metrics_path": "/metrics",
+                            "authorization": {"credentials_file": _METRICS_KEY},
+                            "static_configs": [{"targets": [f"localhost:{_PORT}"]}],
+                        }
+                    ]
+                }
+            }
+        },
+        "processors": {
+            "resourcedetection": {"detectors": ["gcp"]},
+            "transform": {
+                "metric_statements": [
+                    {
+                        "context": "resource",
+                        "statements": [
+                            'set(attributes["service.instance.id"], attributes["faas.instance"])'
+                        ],
+                    }
+                ]
+            },
+        },
+        "exporters": {"googlemanagedprometheus": {}},
+        "service": {
+            "pipelines": {
+                "metrics": {
+                    "receivers": ["prometheus"],
+                    "processors": ["resourcedetection", "transform"],
+                    "exporters": ["googlemanagedprometheus"],
+                }
+            }
+        },
+    }
+    return yaml.safe_dump(config, sort_keys=False)
+
+
+def api_keys(api: Identity) -> tuple[pulumi.Output[str], Given, Given]:
+    """Return the key for clients, what the API is given of it, and what the collector is given."""
+    key, metrics_key = random_text("api-key"), random_text("metrics-key")
+    keys = store_secret("api-keys", pulumi.Output.format("{0},{1}", key, metrics_key), [api])
+    collector = Given(
+        files={
+            _COLLECTOR_CONFIG: store_secret("collector", collector_config(), [api]),
+            _METRICS_KEY: store_secret("metrics-key", metrics_key, [api]),
+        }
+    )
+    return key, Given(secrets={"SERVING_API_KEYS": keys}), collector
+
+
+def create_api(
+    recipe: str,
+    settings: Settings,
+    image: pulumi.Output[str],
+    given: Given,
+    collector: Given,
+    api: Identity,
+    network: Network,
+) -> run.Service:
+    """Return the service of one recipe, with its callers."""
+    name = f"api-{recipe_name(recipe)}"
+    given |= Given(
+        variables={
+            "SERVING_HOST": "0.0.0.0",  # noqa: S104 - a container has no other way to be reached
+            "SERVING_PORT": str(_PORT),
+            "SERVING_MODEL": f"models:/{registered_model(project_root() / recipe)}@champion",
+            "SERVING_RELOAD_SECONDS": _RELOAD_SECONDS,
+        }
+    )
+    size = settings.api
+    service = run.Service(
+        name,
+        name=name,
+        location=settings.region.value,
+        ingress="INGRESS_TRAFFIC_ALL",
+        invoker_iam_disabled=False,
+        traffics=shares(settings.releases.get(recipe_name(recipe))),
+        template=run.ServiceTemplateArgs(
+            service_account=api.account.email,
+            max_instance_request_concurrency=size.concurrency,
+            scaling=run.ServiceTemplateScalingArgs(
+                min_instance_count=size.min_instances, max_instance_count=size.max_instances
+            ),
+            vpc_access=service_network(network),
+            volumes=[*given.service_volumes(), *collector.service_volumes()],
+            containers=[_server(settings, image, given), _collector(settings, collector)],
+        ),
+        opts=pulumi.ResourceOptions(depends_on=[*given.ready, *collector.ready, *api.grants]),
+    )
+    for member in settings.callers:
+        run.ServiceIamMember(
+            f"{name}-{member}",
+            name=service.name,
+            location=settings.region.value,
+            role="roles/run.invoker",
+            member=member,
+        )
+    return service
+
+
+def shares(release: Release | None) -> list[run.ServiceTrafficArgs]:
+    """Return who gets which share; the newest revision is always reached by its tag, too."""
+    share = 100 if release is None else release.share
+    newest = run.ServiceTrafficArgs(
+        type="TRAFFIC_TARGET_ALLOCATION_TYPE_LATEST", percent=share, tag="newest"
+    )
+    if release is None or share == 100:
+        return [newest]
+    stable = run.ServiceTrafficArgs(
+        type="TRAFFIC_TARGET_ALLOCATION_TYPE_REVISION",
+        revision=release.stable,
+        percent=100 - share,
+    )
+    return [stable, newest]
+
+
+def registered_model(recipe: Path) -> str:
+    """Return the name that a recipe's models are registered under."""
+    try:
+        return str(yaml.safe_load(recipe.read_text(encoding="utf-8"))["registered_model_name"])
+    except (OSError, yaml.YAMLError, KeyError, TypeError) as err:
+        raise SettingsError(f"{recipe}: no registered_model_name: {err}") from err
+
+
+def _server(
+    settings: Settings, image: pulumi.Output[str], given: Given
+) -> run.ServiceTemplateContainerArgs:
+    size = settings.api
+    return run.ServiceTemplateContainerArgs(
+        name="api",
+        image=image,
+        commands=["python"],
+        args=["-m", "serving"],
+        ports=run.ServiceTemplateContainerPortsArgs(container_port=_PORT),
+        resources=run.ServiceTemplateContainerResourcesArgs(
+            limits=limits(size.cpu, size.memory_gib),
+            cpu_idle=not size.cpu_always,
+            startup_cpu_boost=True,
+        ),
+        envs=given.service_envs(),
+        volume_mounts=given.service_mounts(),
+        startup_probe=run.ServiceTemplateContainerStartupProbeArgs(
+            http_get=run.ServiceTemplateContainerStartupProbeHttpGetArgs(path="/ready", port=_PORT),
+            period_seconds=1,  # a cold start lasts no longer than it must
+            timeout_seconds=1,
+            failure_threshold=120,
+        ),
+        liveness_probe=run.ServiceTemplateContainerLivenessProbeArgs(
+            http_get=run.ServiceTemplateContainerLivenessProbeHttpGetArgs(
+                path="/health", port=_PORT
+            ),
+            period_seconds=30,
+            timeout_seconds=5,
+        ),
+    )
+
+
+def _collector(settings: Settings, collector: Given) -> run.ServiceTemplateContainerArgs:
+    return run.ServiceTemplateContainerArgs(
+        name="collector",
+        image=_COLLECTOR,
+        args=[f"--config={_COLLECTOR_CONFIG}"],
+        # Besides the API's: half a core and half a GiB are the least that a collector runs in.
+        resources=run.ServiceTemplateContainerResourcesArgs(
+            limits={"cpu": "0.5", "memory": "512Mi"}, cpu_idle=not settings.api.cpu_always
+        ),
+        volume_mounts=collector.service_mounts(),
+    )
