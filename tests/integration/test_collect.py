@@ -21,6 +21,8 @@ from runner.commands.collection_report import show_collected
 from runner.errors import RunnerError
 from runner.settings import PostgresAddress
 from tests import collect_process
+from tests.emulators.certificates import make_certificate
+from tests.emulators.redis_servers import redis_cluster
 from tests.online_project import PROJECT, OnlineProject
 from tests.serving_bundles import OnlineStore, write_linear_bundle
 from tests.serving_process import predict, serving
@@ -296,3 +298,26 @@ def test_every_answered_row_is_in_the_table_once_though_collect_and_server_are_k
     found = log.table("server_row, features ->> 'user_activity__orders_7d', entity_keys")
     assert [number for number, _, _ in found] == list(range(1, answered + 1))
     assert all(int(orders) == keys["user_id"] for _, orders, keys in found)
+
+
+def test_a_cluster_with_tls_and_a_password_has_the_log_too(
+    tmp_path: Path, database: PostgresAddress
+) -> None:
+    certificate = make_certificate(tmp_path / "certificates")
+    yaml = f"project: {PROJECT}\nonline_store: {{redis_type: redis_cluster}}\n"
+    write_linear_bundle(tmp_path / "bundle")
+    with redis_cluster(tmp_path / "redis", certificate) as cluster:
+        log = Log.__new__(Log)
+        log.project = OnlineProject(tmp_path, database, cluster.url, yaml=yaml)
+        log.client = cluster.client()
+        with serving(tmp_path / "bundle", cluster.url) as server, server.client() as client:
+            server.wait_for("serving log connected")
+            for turn in range(4):
+                assert predict(client, {"user_id": turn, "category_id": "x"}).status_code == 200
+            server.stop()
+        assert log.collect().lost == 0
+        assert log.table("server_row, entity_keys ->> 'user_id'") == [
+            (1 + turn, str(turn)) for turn in range(4)
+        ]
+        log.client.close()
+        log.project.sql.close()
