@@ -16,16 +16,18 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, PlainValidator, StrictInt, StrictStr, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
 
+from contract.computed import ComputedColumn, computed_problems
+from contract.missing_views import MissingViews, OnMissing
 from contract.serving_errors import BundleError
 
 # 2 has a decision threshold, which a reader of 1 would pass over and answer another class.
-# 3 has request inputs, without which a reader of 2 would score other columns.
+# 3 has request inputs, roles, computed columns or on_missing_entity, which a reader of 2 would
+# pass over.
 FORMAT_VERSIONS = (1, 2, 3)
 MANIFEST = "serving.json"
 
 EntityDtype = Literal["int64", "int32", "string", "timestamp"]
-FeatureDtype = Literal["int64", "int32", "float64", "float32", "bool", "string"]
-RequestDtype = Literal["int64", "int32", "float64", "float32", "bool", "string", "timestamp"]
+FeatureDtype = Literal["int64", "int32", "float64", "float32", "bool", "string", "timestamp"]
 Name = Annotated[str, Field(min_length=1)]
 _HASH_BYTES = 4
 
@@ -61,9 +63,9 @@ class BundleFeature:
     Attributes
     ----------
     name
-        The model's column, `<view>__<feature>`.
+        The model's column, `<view>__<feature>` or, of a view in a role, `<role>__<feature>`.
     join_keys
-        Entity key columns of the view, sorted; empty for a view without entities.
+        Join keys of the view, sorted; empty for a view without entities.
     ttl_seconds
         Older values count as missing; None = values never expire.
     redis_field
@@ -72,6 +74,9 @@ class BundleFeature:
         Whether a request may bring its own value.
     pii
         Whether it is personal data: the serving log leaves its values out.
+    role, key_columns
+        Which of several entities of one kind it is of, such as `sender`, and the entity keys that
+        stand in for `join_keys`, one each; empty: no role, and the join keys themselves.
     """
 
     name: Name
@@ -84,6 +89,18 @@ class BundleFeature:
     description: str = ""
     overridable: bool = False
     pii: bool = False
+    role: str = ""
+    key_columns: tuple[str, ...] = ()
+
+    @property
+    def keys(self) -> tuple[str, ...]:
+        """The entity keys whose values are those of the join keys, one each."""
+        return self.key_columns or self.join_keys
+
+    @property
+    def projection(self) -> str:
+        """The view, with the role that it is read in: `view` or `view[role]`."""
+        return f"{self.view}[{self.role}]" if self.role else self.view
 
 
 @dataclass(frozen=True)
@@ -100,7 +117,7 @@ class BundleRequestInput:
     """
 
     name: Name
-    dtype: RequestDtype
+    dtype: FeatureDtype
     description: str = ""
     example: Any = None
     pii: bool = False
@@ -149,6 +166,8 @@ class Bundle:
 
     Attributes
     ----------
+    on_missing_entity
+        What to do where a view has nothing, by projection; `predict` for the others.
     folder, digest
         Where it was read from, and the SHA-256 of its `serving.json` (hex).
     """
@@ -165,6 +184,8 @@ class Bundle:
     model: ModelFile
     files: dict[str, str]
     request: tuple[BundleRequestInput, ...] = ()
+    on_missing_entity: dict[str, OnMissing] = field(default_factory=dict)
+    computed: tuple[ComputedColumn, ...] = ()
     recipe: dict[str, Any] = field(default_factory=dict)
     metrics: dict[str, Any] = field(default_factory=dict)
     lineage: dict[str, Any] = field(default_factory=dict)
@@ -173,14 +194,29 @@ class Bundle:
     digest: str = ""
 
     @property
-    def row_columns(self) -> tuple[BundleFeature | BundleRequestInput, ...]:
+    def row(self) -> tuple[BundleFeature | BundleRequestInput, ...]:
         """The columns of a row as the model is handed it: features, then request inputs."""
         return (*self.features, *self.request)
 
     @property
     def row_dtypes(self) -> dict[str, str]:
-        """Column → type of such a row."""
-        return {column.name: column.dtype for column in self.row_columns}
+        """Column → type of a row before anything is computed: features, then request inputs."""
+        return {column.name: column.dtype for column in self.row}
+
+    @property
+    def sent(self) -> tuple[BundleKey | BundleRequestInput, ...]:
+        """What clients send of each row: entity keys and request inputs."""
+        return (*self.entity_keys, *self.request)
+
+    @property
+    def missing_views(self) -> MissingViews:
+        """What finds the views that have nothing for a row."""
+        return MissingViews([one.projection for one in self.features], self.on_missing_entity)
+
+    @property
+    def column_dtypes(self) -> dict[str, str]:
+        """Column → type of a row as the model is handed it: `row_dtypes`, then computed columns."""
+        return self.row_dtypes | {column.name: column.dtype for column in self.computed}
 
     def read_file(self, name: str) -> bytes:
         """Return the content of the bundle's file `name`, checked against its digest.
@@ -276,9 +312,10 @@ def _contradictions(bundle: Bundle) -> list[str]:
         for name in bundle.files
         if Path(name).name != name
     ]
-    names = Counter(column.name for column in (*bundle.features, *bundle.request))
+    names = Counter(column.name for column in bundle.row)
     problems += [f"features: {name} appears twice" for name, count in names.items() if count > 1]
     problems += _request_problems(bundle)
+    problems += computed_problems(bundle.computed, bundle.row_dtypes)
     return problems + _key_problems(bundle) + _view_problems(bundle) + _input_problems(bundle)
 
 
@@ -289,8 +326,18 @@ def _request_problems(bundle: Bundle) -> list[str]:
         for given in bundle.request
         if given.name in keys
     ]
-    if bundle.request and bundle.format_version < 3:
-        problems.append(f"request: expected none in format_version {bundle.format_version}")
+    if bundle.format_version < 3:
+        told = f"expected none in format_version {bundle.format_version}"
+        problems += [f"request: {told}"] if bundle.request else []
+        problems += [f"computed: {told}"] if bundle.computed else []
+        problems += [f"features.{f.name}.role: {told}" for f in bundle.features if f.role]
+        problems += [f"on_missing_entity: {told}"] if bundle.on_missing_entity else []
+    projections = {feature.projection for feature in bundle.features}
+    problems += [
+        f"on_missing_entity.{name}: no feature is of it"
+        for name in bundle.on_missing_entity
+        if name not in projections
+    ]
     return problems
 
 
@@ -299,28 +346,35 @@ def _key_problems(bundle: Bundle) -> list[str]:
     return [
         f"features.{feature.name}: join_keys must be sorted names out of entity_keys"
         for feature in bundle.features
-        if list(feature.join_keys) != sorted(known.intersection(feature.join_keys))
+        if list(feature.join_keys) != sorted(set(feature.join_keys))
+        or len(feature.keys) != len(feature.join_keys)
+        or not known.issuperset(feature.keys)
     ]
 
 
 def _view_problems(bundle: Bundle) -> list[str]:
     seen: dict[str, tuple[object, ...]] = {}
     return [
-        f"features.{feature.name}: join_keys and ttl_seconds differ within view {feature.view}"
+        f"features.{feature.name}: join_keys, key_columns and ttl_seconds differ within view "
+        f"{feature.projection}"
         for feature in bundle.features
-        if seen.setdefault(feature.view, (feature.join_keys, feature.ttl_seconds))
-        != (feature.join_keys, feature.ttl_seconds)
+        if seen.setdefault(feature.projection, _of_view(feature)) != _of_view(feature)
     ]
 
 
+def _of_view(feature: BundleFeature) -> tuple[object, ...]:
+    return feature.join_keys, feature.keys, feature.ttl_seconds
+
+
 def _input_problems(bundle: Bundle) -> list[str]:
-    dtypes = bundle.row_dtypes
+    dtypes = bundle.column_dtypes
     problems = []
     for tensor in bundle.model.inputs:
         for column in tensor.columns:
             if column not in dtypes:
                 problems.append(
-                    f"model.inputs.{tensor.name}: {column} is not a feature or request input"
+                    f"model.inputs.{tensor.name}: {column} is not a feature or request input, nor "
+                    "computed"
                 )
             elif dtypes[column] == "timestamp":
                 problems.append(f"model.inputs.{tensor.name}: {column} is a timestamp")

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
+from contract.bundle import Bundle
 from contract.columns import float_column, text_column, time_column
 from contract.computed import ComputedColumn
 from contract.expression_columns import Vector, evaluated
@@ -19,6 +20,11 @@ _VECTORS: Mapping[Kind, Callable[[Any], Vector]] = {
     "text": text_column,
     "time": time_column,
 }
+
+
+def computation_of(bundle: Bundle) -> Computation:
+    """Return what computes a bundle's computed columns."""
+    return Computation(bundle.computed, bundle.row_dtypes)
 
 
 class Computation:
@@ -48,6 +54,10 @@ class Computation:
         self._fill(row)
         row.pop()
         return row
+
+    def completed(self, table: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Return the columns with the computed ones; see `columns`."""
+        return {**table, **self.columns(table)} if self else table
 
     def columns(self, table: Mapping[str, Any]) -> dict[str, Vector]:
         """Return the computed columns by name.

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
-from contract.expressions import ASKED_AT, DTYPES, KINDS, ExpressionError, Kind, kind_of
+from contract.expressions import ASKED_AT, DTYPES, KINDS, ExpressionError, Kind, Result, kind_of
+
+COMPUTED = "computed"
+"""The status of such a value, beside those of `contract.view_layout`."""
 
 
 @dataclass(frozen=True)
@@ -25,7 +28,7 @@ class ComputedColumn:
     """
 
     name: Annotated[str, Field(min_length=1)]
-    dtype: Literal["float64", "bool", "string"]
+    dtype: Result
     expression: list[Any]
     written: str = ""
 

@@ -37,7 +37,7 @@ def row_function(
         value = writer.value(column.expression)
         writer.write(f"row[{places[column.name][0]}] = {value}")
         writer.remember(column.name, value)
-    source = "\n    ".join(["def fill(row):", *writer.lines])
+    source = "\n    ".join(["def fill(row):", *(writer.lines or ["pass"])])
     namespace: dict[str, Any] = {"__builtins__": {}, **_HELPERS, **writer.constants}
     exec(source, namespace)  # noqa: S102 - made of the templates in this file, see above
     fill: FillRow = namespace["fill"]

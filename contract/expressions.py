@@ -35,7 +35,8 @@ KINDS: Mapping[str, Kind] = {
     "timestamp": "time",
 }
 """What a column of each dtype is in an expression."""
-DTYPES: Mapping[Kind, str] = {"number": "float64", "flag": "bool", "text": "string"}
+Result = Literal["float64", "bool", "string"]
+DTYPES: Mapping[Kind, Result] = {"number": "float64", "flag": "bool", "text": "string"}
 """The dtype of an expression that gives each kind; none gives a time."""
 ASKED_AT = "event_timestamp"
 """The column of the instant that a row is asked for: of a spine, of a batch, or now."""

@@ -16,7 +16,7 @@ from urllib.parse import quote, urlencode
 from urllib.request import Request
 
 from contract.bundle import MANIFEST
-from contract.mlflow_transport import certificate_hint, opener
+from contract.mlflow_transport import certificate_hint, opener, origin
 from contract.serving_errors import BundleError, RegistryError
 
 _TIMEOUT = 10.0
@@ -121,6 +121,14 @@ class MlflowServer:
 
     def _failed(self, err: Exception) -> RegistryError:
         if isinstance(err, HTTPError) and err.code in _REFUSALS:
+            if origin(err.url) != origin(self._url):
+                scheme, host, port = origin(err.url)
+                return RegistryError(
+                    f"the MLflow server at {self._url} redirects to another one, which refuses us "
+                    f"({err.code} {HTTPStatus(err.code).phrase}): credentials go only to the "
+                    "address in MLFLOW_TRACKING_URI",
+                    hint=f"if you trust it, set MLFLOW_TRACKING_URI={scheme}://{host}:{port}",
+                )
             return RegistryError(
                 f"the MLflow server at {self._url} refuses the credentials "
                 f"({err.code} {HTTPStatus(err.code).phrase})",

@@ -22,6 +22,7 @@ from urllib.request import (
     build_opener,
 )
 
+from contract.certificate_files import Stamp, stamps
 from contract.serving_errors import ConfigurationError
 
 _CA = "MLFLOW_TRACKING_SERVER_CERT_PATH"
@@ -62,12 +63,13 @@ class _Redirections(HTTPRedirectHandler):
         if urlsplit(newurl).scheme not in _PORTS:
             raise HTTPError(req.full_url, code, "redirected away from HTTP", headers, fp)
         request = super().redirect_request(req, fp, code, msg, headers, newurl)
-        if request is not None and _origin(newurl) != _origin(req.full_url):
+        if request is not None and origin(newurl) != origin(req.full_url):
             request.remove_header("Authorization")
         return request
 
 
-def _origin(url: str) -> tuple[str, str | None, int | None]:
+def origin(url: str) -> tuple[str, str | None, int | None]:
+    """Return scheme, host and port: what credentials belong to."""
     parts = urlsplit(url)
     return parts.scheme, parts.hostname, parts.port or _PORTS.get(parts.scheme)
 
@@ -100,11 +102,15 @@ class _Https(HTTPSHandler):
         self._files = files
 
     def https_open(self, req: Request) -> HTTPResponse:
-        return self.do_open(HTTPSConnection, req, context=_context(self._files))
+        return self.do_open(
+            HTTPSConnection,
+            req,
+            context=_context(self._files, stamps(self._files.ca, self._files.client)),
+        )
 
 
 @lru_cache(maxsize=4)
-def _context(files: _Files) -> ssl.SSLContext:
+def _context(files: _Files, _read_at: tuple[Stamp, ...]) -> ssl.SSLContext:
     ca = Path(files.ca) if files.ca else None
     try:
         if ca is not None and not files.insecure:

@@ -13,6 +13,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
 
+from contract.certificate_files import Stamp, stamps
 from contract.serving_errors import ConfigurationError
 
 if TYPE_CHECKING:
@@ -48,14 +49,14 @@ class RedisTls:
     check_hostname: bool = True
 
     def context(self) -> ssl.SSLContext:
-        """Return what encrypts a connection; the files are read once.
+        """Return what encrypts a connection; the files are read again when they have changed.
 
         Raises
         ------
         ConfigurationError
             If one of the files cannot be read.
         """
-        return _context(self)
+        return _context(self, stamps(self.ca_certs, self.certfile, self.keyfile))
 
 
 @dataclass(frozen=True)
@@ -216,7 +217,7 @@ def _tls(options: Mapping[str, str]) -> RedisTls:
 
 
 @lru_cache(maxsize=8)  # 10 ms and more; every connection and node of a cluster asks for it
-def _context(tls: RedisTls) -> ssl.SSLContext:
+def _context(tls: RedisTls, _read_at: tuple[Stamp, ...]) -> ssl.SSLContext:
     import ssl
 
     try:

@@ -18,6 +18,7 @@ import numpy.typing as npt
 
 from contract.bundle import Bundle
 from contract.columns import Column, float_column, text_values
+from contract.computation import computation_of
 from contract.serving_errors import BundleError, FeatureRangeError
 from contract.values import CAP_IT, FLOAT32_MAX, beyond_float32
 
@@ -40,6 +41,8 @@ TRUSTED_TYPES = frozenset(
         "sklearn.calibration._SigmoidCalibration",
         "sklearn.ensemble._hist_gradient_boosting.predictor.TreePredictor",
         *(f"sklearn.metrics._dist_metrics.{name}Distance64" for name in _DISTANCES),
+        "sklearn.model_selection._split.KFold",
+        "sklearn.model_selection._split.StratifiedKFold",
         "sklearn.neighbors._ball_tree.BallTree",
         "sklearn.neighbors._kd_tree.KDTree",
         "sklearn.neural_network._stochastic_optimizers.AdamOptimizer",
@@ -77,12 +80,14 @@ class Model(Protocol):
     def score(self, columns: Mapping[str, Column]) -> Predictions:
         """Return the predictions for columns of equal length, by the names of `row_dtypes`.
 
+        Computed columns are computed; they take the instant from `event_timestamp`.
+
         A column is a list or a NumPy, pandas or Arrow array; nulls are None, NaN or the
         library's own.
         """
 
     def score_rows(self, rows: Sequence[Row]) -> Predictions:
-        """Return the predictions for rows of values in the order of `bundle.row_dtypes`."""
+        """Return the predictions for rows of values in the order of `bundle.column_dtypes`."""
 
 
 def load_model(bundle: Bundle) -> Model:
@@ -96,7 +101,7 @@ def load_model(bundle: Bundle) -> Model:
     loader = _load_onnx if bundle.model.format == "onnx" else _load_skops
     try:
         model = loader(bundle)
-        trial = model.score_rows([[None] * len(bundle.row_dtypes)])
+        trial = model.score_rows([[None] * len(bundle.column_dtypes)])
     except BundleError:
         raise
     except Exception as err:  # ONNX Runtime and skops each raise a dozen types of their own
@@ -163,7 +168,7 @@ class _Tensors:
     """Build a model's tensors out of columns or rows."""
 
     def __init__(self, bundle: Bundle) -> None:
-        position = {name: i for i, name in enumerate(bundle.row_dtypes)}
+        position = {name: i for i, name in enumerate(bundle.column_dtypes)}
         self._inputs = bundle.model.inputs
         self._positions = [[position[c] for c in tensor.columns] for tensor in self._inputs]
         width = len(position)
@@ -199,10 +204,11 @@ class OnnxModel:
         self.bundle = bundle
         self._session = session
         self._tensors = _Tensors(bundle)
+        self._computation = computation_of(bundle)
 
     def score(self, columns: Mapping[str, Column]) -> Predictions:
         """See `Model.score`."""
-        tensors = self._tensors.from_columns(columns)
+        tensors = self._tensors.from_columns(self._computation.completed(columns))
         if not len(next(iter(tensors.values()))):
             return _no_predictions(self.bundle)
         return self._run(tensors)
@@ -257,11 +263,15 @@ class SkopsModel:
         self.bundle = bundle
         self._pipeline = pipeline
         used = {name for tensor in bundle.model.inputs for name in tensor.columns}
-        self._row = bundle.row_dtypes
+        self._row = bundle.column_dtypes
+        self._computation = computation_of(bundle)
         self._dtypes = {name: dtype for name, dtype in self._row.items() if name in used}
 
     def score(self, columns: Mapping[str, Column]) -> Predictions:
         """See `Model.score`."""
+        return self._score(self._computation.completed(columns))
+
+    def _score(self, columns: Mapping[str, Column]) -> Predictions:
         import pandas as pd
 
         frame = pd.DataFrame({name: self._column(name, columns[name]) for name in self._dtypes})
@@ -280,7 +290,7 @@ class SkopsModel:
         if not rows:
             return _no_predictions(self.bundle)
         columns = zip(*rows, strict=True)
-        return self.score(dict(zip(self._row, columns, strict=True)))
+        return self._score(dict(zip(self._row, columns, strict=True)))
 
     def _column(self, name: str, column: Column) -> Column:
         if self._dtypes[name] == "string":

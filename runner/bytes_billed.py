@@ -12,6 +12,7 @@ from runner.errors import RunnerError
 LIMIT = "BIGQUERY_MAXIMUM_BYTES_BILLED"
 # BigQuery bills whole MiB: 10 at least for each table that a query reads.
 _MIB = 2**20
+_TIB = 2**40
 LEAST_BILLED = 10 * _MIB
 _REFUSAL = re.compile(r"Query exceeded limit for bytes billed: (\d+)\. (\d+) or higher required")
 
@@ -48,6 +49,11 @@ def expected_bill(bytes_processed: int, tables: int) -> int:
         return 0
     whole = -(-bytes_processed // _MIB) * _MIB
     return max(whole, LEAST_BILLED) + max(tables - 1, 0) * LEAST_BILLED
+
+
+def query_usd(bytes_billed: float, price_per_tib: float) -> float:
+    """Return the price in USD of so many bytes billed."""
+    return bytes_billed / _TIB * price_per_tib
 
 
 def refusal(what: str, message: str) -> RunnerError | None:

@@ -230,6 +230,42 @@ def plan(
 
 
 @app.command()
+def cost(
+    predictions: Annotated[
+        int, typer.Option("--predictions-per-month", min=0, help="How many are asked for.")
+    ] = 10_000,
+    stack: Annotated[
+        str, typer.Option(help="Which settings: deploy/Pulumi.<stack>.yaml.")
+    ] = "prod",
+    max_cost: Annotated[
+        float | None,
+        typer.Option(
+            "--max-cost",
+            metavar="USD",
+            min=0,
+            help="Exit with 1 if the month costs more, or if that is not known.",
+            show_default=False,
+        ),
+    ] = None,
+    as_json: AsJson = False,
+    target: Target = None,
+) -> None:
+    """Show what a month on Google Cloud costs, by part; run nothing.
+
+    BigQuery's part is that of `runner plan` for each deployed recipe, times the schedules. The rest
+    follows from the sizes in `deploy/`, at list prices.
+    """
+    from runner.commands.cost import cost as cost_of_month
+    from runner.commands.cost import require_within
+    from runner.commands.cost_report import show_cost
+
+    found = cost_of_month(load_settings(target), stack, predictions)
+    show_cost(found, as_json=as_json)
+    if max_cost is not None:
+        require_within(found, max_cost)
+
+
+@app.command()
 def promote(
     model: Model,
     version: Annotated[

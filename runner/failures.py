@@ -8,6 +8,13 @@ from typing import Any
 
 from runner.errors import RunnerError
 
+_STORE_PACKAGES = {
+    "azure": ("Azure (wasbs://, abfss://)", "azure-storage-blob azure-identity"),
+    "boto3": ("S3 (s3://)", "boto3"),
+    "botocore": ("S3 (s3://)", "boto3"),
+}
+"""By top-level module: the artifact store that needs it, and what to install."""
+
 
 def explain(error: BaseException) -> RunnerError | None:
     """Return what a user can do about `error` or what caused it; None if it is not one we know.
@@ -25,7 +32,7 @@ def explain(error: BaseException) -> RunnerError | None:
             return seen
         if _is(seen, "contract.serving_errors", "ServingError"):
             return RunnerError(seen.message, hint=seen.hint or "see `runner status`")
-        told = _postgres(seen) or _redis(seen) or _mlflow(seen)
+        told = _postgres(seen) or _redis(seen) or _mlflow(seen) or _artifact_store(seen)
         if told is not None:
             return told
     return None
@@ -94,6 +101,19 @@ def _mlflow(error: BaseException) -> RunnerError | None:
             f"MLflow: {error}", hint="check MLFLOW_TRACKING_URI, or look with `mlflow ui`"
         )
     return None
+
+
+def _artifact_store(error: BaseException) -> RunnerError | None:
+    """MLflow imports the client of a cloud's bucket when an artifact is asked for."""
+    name = (error.name or "").partition(".")[0] if isinstance(error, ImportError) else ""
+    if name not in _STORE_PACKAGES:
+        return None
+    store, package = _STORE_PACKAGES[name]
+    return RunnerError(
+        f"MLflow keeps its artifacts in {store}, and {name} is not installed",
+        hint=f"`pip install {package}`, or set MLFLOW_TRACKING_URI to an MLflow server that "
+        "serves artifacts",
+    )
 
 
 def _is(error: BaseException, module: str, name: str) -> bool:

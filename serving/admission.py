@@ -43,8 +43,8 @@ class Client(Protocol):
 
 
 ScoredRow = tuple[int, OnlineRow, Sequence[Any], Any, Any]
-"""A row's position in the request, its features as the model saw them, those values with the
-request's inputs, its label, its probabilities. A plain tuple: a named one takes 0.4 µs to make."""
+"""A row's position in the request, its features as the model saw them, all values that the model
+was handed, its label, its probabilities. A plain tuple: a named one takes 0.4 µs to make."""
 
 
 class Asked:

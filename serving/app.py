@@ -75,6 +75,7 @@ class ModelInfo(BaseModel):
     entity_keys: list[dict[str, Any]]
     features: list[dict[str, Any]]
     request: list[dict[str, Any]]
+    computed: list[dict[str, Any]]
     recipe: dict[str, Any]
     metrics: dict[str, Any]
     lineage: dict[str, Any]
@@ -245,6 +246,7 @@ async def model(request: Request) -> ModelInfo:
             for feature in bundle.features
         ],
         request=[asdict(given) for given in bundle.request],
+        computed=[asdict(column) for column in bundle.computed],
         recipe=bundle.recipe,
         metrics=bundle.metrics,
         lineage=bundle.lineage,

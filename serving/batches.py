@@ -14,8 +14,10 @@ import math
 import time
 from collections.abc import Coroutine, Iterable, Sequence
 from contextlib import nullcontext
+from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
+from contract.computed import COMPUTED
 from contract.scoring import Predictions
 from contract.serving_errors import InvalidOnlineValueError, PredictionError, ServingError
 from contract.serving_settings import Limits
@@ -30,6 +32,7 @@ from serving.http_errors import (
     InvalidEntityRowError,
     InvalidFeatureOverrideError,
     InvalidRequestError,
+    MissingEntityError,
 )
 from serving.loaded import Loaded
 from serving.metrics import Metrics
@@ -67,7 +70,9 @@ class _Row(NamedTuple):
     read, used
         Its features as the online store has them, and with what the request overrides.
     values
-        What the model is handed, in the order of `bundle.row_dtypes`.
+        What the model is handed, in the order of `bundle.column_dtypes`.
+    missing
+        The views that have nothing for the row.
     """
 
     asked: Asked
@@ -75,6 +80,7 @@ class _Row(NamedTuple):
     read: OnlineRow
     used: OnlineRow
     values: Sequence[FeatureValue]
+    missing: Sequence[str]
 
 
 class Batches:
@@ -253,6 +259,7 @@ class Batches:
         self, loaded: Loaded, wanted: list[_WantedRow], replies: Sequence[Any], now: float
     ) -> list[_Row]:
         """Return the features of every row whose values can be read; the others are refused."""
+        asked_at = datetime.fromtimestamp(now, UTC)
         cache: dict[int, OnlineRow] = {}
         rows = []
         for asked, position, places, overrides, inputs in wanted:
@@ -268,8 +275,16 @@ class Batches:
                 self._refuse(asked, position, err)
             else:
                 used = overridden(row, overrides) if overrides else row
+                missing = loaded.missing.of(used.values)
+                if missing and loaded.missing.action(missing) == "error":
+                    self._metrics.recent.note(used)
+                    told = f"{' and '.join(missing)}: nothing is stored for these keys"
+                    self._refuse(asked, position, MissingEntityError(told))
+                    continue
                 values = [*used.values, *inputs] if inputs else used.values
-                rows.append(_Row(asked, position, row, used, values))
+                if loaded.computation:
+                    values = loaded.computation.row(values, asked_at)
+                rows.append(_Row(asked, position, row, used, values, missing))
         return rows
 
     async def _read(self, commands: Sequence[bytes]) -> list[Any]:
@@ -285,24 +300,28 @@ class Batches:
 
     def _tell(self, loaded: Loaded, rows: list[_Row], predictions: Predictions) -> None:
         """Write down the answer of each scored row."""
-        for (asked, position, read, used, values), label, shares in zip(
+        for row, label, shares in zip(
             rows, predictions.labels.tolist(), _shares(predictions), strict=True
         ):
+            asked, position = row.asked, row.position
             if asked.future.done():
                 continue
             if not math.isfinite(label if shares is None else sum(shares)):
                 failed = PredictionError("the model's answer is not a finite number")
                 self._refuse(asked, position, failed)
                 continue
+            if row.missing and loaded.missing.action(row.missing) == "null":
+                label, shares = None, None if shares is None else [None] * len(shares)
             answer: dict[str, Any] = {"prediction": label}
             if shares is not None:
                 # NumPy's float32, which orjson writes as 0.8 where a float is 0.800000011920929
                 answer["probabilities"] = dict(zip(loaded.class_names, shares, strict=True))
+            answer["missing_views"] = row.missing
             if asked.request.include_features:
-                answer["features"] = _features(loaded, used, values)
+                answer["features"] = _features(loaded, row.used, row.values)
             asked.answers[position] = answer
-            asked.scored.append((position, used, values, label, shares))
-            self._metrics.row(loaded, read, used, label, shares)
+            asked.scored.append((position, row.used, row.values, label, shares))
+            self._metrics.row(loaded, row.read, row.used, label, shares)
 
     def _refuse(self, asked: Asked, position: int, err: ServingError) -> None:
         """Answer a row with its error; with `strict` it is the whole request's."""
@@ -359,7 +378,10 @@ def _features(
             bundle.features, row.values, row.statuses, row.ages, strict=True
         )
     }
-    given = zip(bundle.request, values[len(bundle.features) :], strict=False)
+    statuses = dict.fromkeys((one.name for one in bundle.request), REQUEST)
+    statuses |= dict.fromkeys((one.name for one in bundle.computed), COMPUTED)
+    others = zip(statuses.items(), values[len(bundle.features) :], strict=True)
     return stored | {
-        one.name: {"value": value, "status": REQUEST, "age_seconds": None} for one, value in given
+        name: {"value": value, "status": status, "age_seconds": None}
+        for (name, status), value in others
     }

@@ -48,6 +48,13 @@ class InvalidEntityRowError(ServingError):
     code = "invalid_entity_row"
 
 
+class MissingEntityError(ServingError):
+    """A view has nothing for one row's entity, and the recipe says `on_missing_entity: error`."""
+
+    status = 422
+    code = "missing_entity"
+
+
 class InvalidFeatureOverrideError(ServingError):
     """One row overrides a feature that may not be, or with a value of the wrong type."""
 
@@ -134,6 +141,7 @@ RESPONSES: tuple[type[ServingError], ...] = (
     InvalidRequestError,
     InvalidEntityRowError,
     InvalidFeatureOverrideError,
+    MissingEntityError,
     UnauthorizedError,
     ForbiddenError,
     RequestTooLargeError,

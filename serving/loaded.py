@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from contract.bundle import Bundle, read_bundle
+from contract.computation import Computation, computation_of
+from contract.missing_views import MissingViews
 from contract.model_registry import ModelVersion, Source
 from contract.scoring import Model, load_model
 from serving.features.online import OnlineFormat
@@ -30,6 +32,8 @@ class Loaded:
     online: OnlineFormat
     overrides: FeatureOverrides
     request: RequestInputs
+    missing: MissingViews
+    computation: Computation
     class_names: tuple[str, ...]
     loaded_at: datetime
 
@@ -55,6 +59,8 @@ def load(source: Source, version: ModelVersion) -> Loaded:
         online=OnlineFormat(bundle),
         overrides=FeatureOverrides(bundle),
         request=RequestInputs(bundle),
+        missing=bundle.missing_views,
+        computation=computation_of(bundle),
         class_names=tuple(map(str, bundle.label.classes or ())),
         loaded_at=datetime.now(UTC),
     )

@@ -73,7 +73,7 @@ class _ModelMetrics:
         # A view's features share one age: it is taken at the view's first feature.
         first_at: dict[str, int] = {}
         for position, feature in enumerate(self.features):
-            first_at.setdefault(feature.view, position)
+            first_at.setdefault(feature.projection, position)
         self.ages = [(view, at, Histogram(_AGE)) for view, at in first_at.items()]
         self.classes: Counter[str] = Counter()
         self.probabilities = [(name, Histogram(_SHARE)) for name in loaded.class_names]
@@ -135,7 +135,7 @@ class Metrics:
         read: OnlineRow,
         used: OnlineRow,
         label: Any,
-        shares: Sequence[float] | None,
+        shares: Sequence[Any] | None,
     ) -> None:
         """Count one predicted row; a row of a model that was just replaced is not counted.
 
@@ -143,6 +143,8 @@ class Metrics:
         ----------
         read, used
             Its features as the online store has them, and with what the request overrides.
+        label, shares
+            What was answered; None: nothing, since a view had nothing.
         """
         model = self._model
         if model is None or model.version != loaded.version.version:
@@ -152,6 +154,8 @@ class Metrics:
         self.recent.note(used)
         if used is not read:
             model.count_overrides(used)
+        if label is None:
+            return
         if shares is not None:
             model.classes[str(label)] += 1
             for (_, histogram), share in zip(model.probabilities, shares, strict=True):

@@ -196,7 +196,8 @@ class _Stream:
         self._keys: list[tuple[str, Callable[[Any], Any]]] = [
             (key.name, _hashed if key.pii else _as_it_is) for key in bundle.entity_keys
         ]
-        self._left_out = [at for at, column in enumerate(bundle.row_columns) if column.pii]
+        self._columns = len(bundle.row)
+        self._left_out = [at for at, column in enumerate(bundle.row) if column.pii]
 
     def append(self, entry: bytes) -> bytes:
         """Return the command that adds an entry, and removes the oldest where there is no room."""
@@ -227,6 +228,8 @@ class _Stream:
             statuses = None
             if None in used.values or may_be_overridden:
                 statuses = "".join([STATUS_LETTERS[status] for status in used.statuses])
+            if len(values) > self._columns:
+                values = values[: self._columns]  # what is computed follows from the rest
             if self._left_out:
                 values = list(values)
                 for at in self._left_out:

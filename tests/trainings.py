@@ -72,6 +72,7 @@ def train(folder, recipe):
         spine=SPINE,
         features=FEATURES,
         request=[],
+        computed=(),
         data=data,
         dataset_sha256=table_digest(data.table),
         started_at=started_at,

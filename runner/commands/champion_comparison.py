@@ -21,7 +21,8 @@ from contract.bundle import Bundle, BundleFeature
 from contract.scoring import Predictions
 from contract.serving_errors import ServingError
 from runner.errors import RunnerError
-from runner.feature_store.store import NULLABLE, point_in_time_job
+from runner.feature_store.recipe_features import bundle_features
+from runner.feature_store.store import NULLABLE, point_in_time_table
 from runner.modelling.bootstrap import (
     Interval,
     RowNumbers,
@@ -122,14 +123,15 @@ def _columns(
     bundle: Bundle,
     missing: list[BundleFeature],
 ) -> dict[str, pa.ChunkedArray]:
-    """Return the champion's inputs of the rows; features that are missing are joined."""
+    """Return the rows' times and the champion's inputs; features that are missing are joined."""
     joined_names = {feature.name for feature in missing}
-    columns = {name: table[name] for name in bundle.row_dtypes if name not in joined_names}
+    names = (*bundle.row_dtypes, EVENT_TIMESTAMP)
+    columns = {name: table[name] for name in names if name not in joined_names}
     if missing:
         keys = table.select([*spine.join_keys, EVENT_TIMESTAMP])
         entity_df: pd.DataFrame = keys.to_pandas(types_mapper=NULLABLE.get)
-        references = [f"{feature.view}:{feature.feature}" for feature in missing]
-        joined = point_in_time_job(store, entity_df, references).to_arrow()
+        wanted = [one for one in bundle_features(bundle) if one.column in joined_names]
+        joined = point_in_time_table(store, entity_df, wanted)
         columns |= {feature.name: joined[feature.name] for feature in missing}
     return columns
 

@@ -32,7 +32,7 @@ _DEPENDENT: Mapping[str, tuple[str, ...]] = {
         "scoring",
         "gate",
     ),
-    "features": ("slices", "feature_overrides"),
+    "features": ("slices", "feature_overrides", "on_missing_entity"),
     "estimator": ("tuning",),
     "scoring": ("gate",),
 }

@@ -16,6 +16,7 @@ from runner.project.dbt_process import Progress
 from runner.project.freshness import fingerprint
 from runner.project.introspection import asks_warehouse
 from runner.project.manifest import Manifest, load_manifest
+from runner.recipes.feature_reference import FeatureReference
 from runner.recipes.recipe import Recipe, all_recipes, load_recipe
 from runner.recipes.references import check_references
 from runner.records.run_facts import RunReader
@@ -161,10 +162,10 @@ def compiled_lineage(settings: Settings, progress: Progress) -> tuple[Lineage, M
 def recipe_columns(recipe: Recipe, manifest: Manifest) -> dict[LineageColumn, str]:
     """Return column → what it is to the recipe (see `User`), for all that the recipe takes."""
     found: dict[LineageColumn, str] = {}
-    for reference in recipe.features:
-        view, _, name = reference.partition(":")
-        mart = manifest.marts[view]
-        names = [column.name for column in mart.features if name in {"*", column.name}]
+    for text in recipe.features:
+        reference = FeatureReference.parse(text)
+        view, mart = reference.view, manifest.marts[reference.view]
+        names = [column.name for column in mart.features if reference.names(column.name)]
         found |= {LineageColumn(view, each): "feature" for each in names}
         found |= {LineageColumn(view, key): "key" for key in mart.join_keys}
         times = filter(None, (mart.timestamp_field, mart.created_timestamp_column))

@@ -134,7 +134,12 @@ def recipe_text(name: str, manifest: Manifest, spine: Spine, label: str) -> str:
             f"{spine.file}: {spine.name}.{label} is {dtype}, which is no label",
             hint="cast it in the spine's SQL to a boolean, a number or text",
         )
-    features = [line for mart in manifest.marts.values() for line in _references(mart, spine)]
+    features = [
+        line
+        for mart in manifest.marts.values()
+        for role in ("", *spine.roles)
+        for line in _references(mart, spine, role)
+    ]
     if not features:
         raise RunnerError(
             f"no feature mart joins to {spine.name} by {', '.join(spine.join_keys)}",
@@ -150,19 +155,19 @@ def recipe_text(name: str, manifest: Manifest, spine: Spine, label: str) -> str:
     )
 
 
-def _references(mart: FeatureMart, spine: Spine) -> Iterator[str]:
-    """Yield the lines of the mart's features; none if it does not join to the spine."""
+def _references(mart: FeatureMart, spine: Spine, role: str) -> Iterator[str]:
+    """Yield the lines of the mart's features; none if it does not join to the spine in the role."""
+    if role and spine.roles[role] not in mart.entities:
+        return
     joins = all(
-        key in spine.join_keys and spine.columns[key].dtype == mart.columns[key].dtype
-        for key in mart.join_keys
+        column in spine.join_keys and spine.columns[column].dtype == mart.columns[key].dtype
+        for entity, key in mart.entities.items()
+        for column in [role if role and spine.roles[role] == entity else key]
     )
     if not joins or not mart.online:  # what is not online, a served model would never see
         return
-    usable = [feature for feature in mart.features if feature.dtype != "timestamp"]
-    if len(usable) == len(mart.features):
-        yield f'  - "{mart.name}:*"  # {textwrap.shorten(mart.description, 60, placeholder=" …")}'
-    else:
-        yield from (f"  - {mart.name}:{feature.name}" for feature in usable)
+    name = f"{mart.name}[{role}]" if role else mart.name
+    yield f'  - "{name}:*"  # {textwrap.shorten(mart.description, 60, placeholder=" …")}'
 
 
 def _choose(kind: str, wanted: str | None, known: Collection[str]) -> str:

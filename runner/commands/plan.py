@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from runner import console
-from runner.bytes_billed import LEAST_BILLED, NOTHING_BILLED, Billed, over_limit
+from runner.bytes_billed import LEAST_BILLED, NOTHING_BILLED, Billed, over_limit, query_usd
 from runner.commands.built_sql import require_fit
 from runner.errors import RunnerError
 from runner.feature_store.planned_queries import PlannedQueries, newest_query, open_queries
@@ -36,7 +36,6 @@ if TYPE_CHECKING:
 
 Kind = Literal["dbt model", "dbt tests", "split", "join", "materialize", "sweep"]
 PRICE = "BIGQUERY_PRICE_PER_TIB"
-_TIB = 2**40
 
 
 @dataclass(frozen=True)
@@ -103,7 +102,7 @@ class Plan:
 
     def price(self, step: PlanStep) -> float:
         """Return what one step costs in USD at most."""
-        return step.bill.bytes_billed / _TIB * (self.price_per_tib or 0)
+        return query_usd(step.bill.bytes_billed, self.price_per_tib or 0)
 
 
 def plan(settings: Settings, path: Path) -> Plan:

@@ -7,15 +7,14 @@ for equal features.
 from __future__ import annotations
 
 import difflib
-import functools
-from collections.abc import Callable, Iterator
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.csv
 import pyarrow.parquet as pq
 
@@ -23,12 +22,20 @@ from contract.bundle import Bundle
 from contract.scoring import Model
 from contract.values import CAP_IT
 from runner import console
+from runner.commands.absent_views import (
+    Absent,
+    absent_views,
+    null_rows,
+    refuse_missing,
+    view_names,
+)
 from runner.commands.prediction_file import read_entities, require_keys
 from runner.errors import RunnerError
-from runner.feature_store.store import open_store, point_in_time_job, spine_query
+from runner.feature_store.recipe_features import bundle_features, spine_query
+from runner.feature_store.store import open_store, point_in_time_batches
 from runner.modelling.model_inputs import too_large
 from runner.packaging.served_version import load_version, require_features
-from runner.project.manifest import load_manifest
+from runner.project.manifest import EVENT_TIMESTAMP, load_manifest
 from runner.servers.local_servers import require_servers
 from runner.settings import Settings
 
@@ -39,13 +46,13 @@ class Written:
 
     Attributes
     ----------
-    bare_rows
-        Rows without a value in any feature: unknown entities, or times before there was data.
+    missing
+        View → for how many rows it has nothing, if for any.
     """
 
     model: str
     rows: int
-    bare_rows: int
+    missing: Mapping[str, int]
 
 
 def predict(settings: Settings, name: str, source: str, output: Path) -> Written:
@@ -79,26 +86,27 @@ def predict(settings: Settings, name: str, source: str, output: Path) -> Written
     require_features(model.bundle, marts, f"{name} version {version}")
     entity_df = _entities(settings, model.bundle, source)
     store = open_store(settings)
-    references = [f"{feature.view}:{feature.feature}" for feature in model.bundle.features]
-    job = point_in_time_job(store, entity_df, references)
-    rows = bare_rows = 0
+    rows, missing = 0, Counter[str]()
     with (
         console.bar(f"predict with {name} version {version}", None) as bar,
-        job.to_arrow_batches() as reader,
-        _written(output, _scored(model, reader.schema.empty_table()).schema) as write,
+        point_in_time_batches(store, entity_df, bundle_features(model.bundle)) as reader,
+        _written(output, _scored(model, reader.schema.empty_table(), {}).schema) as write,
     ):
         for batch in reader:
             _refuse_too_large(model, batch, rows)
-            write(_scored(model, pa.Table.from_batches([batch])))
+            table = pa.Table.from_batches([batch])
+            absent = absent_views(model.bundle, table)
+            refuse_missing(model.bundle, absent, rows)
+            write(_scored(model, table, absent))
             rows += batch.num_rows
-            bare_rows += _bare(model, batch)
+            missing.update({view: int(mask.sum()) for view, mask in absent.items()})
             bar.advance(batch.num_rows)
-    return Written(f"{name} version {version}", rows, bare_rows)
+    return Written(f"{name} version {version}", rows, +missing)
 
 
 def _refuse_too_large(model: Model, batch: pa.RecordBatch, before: int) -> None:
     """Raise if a number is too large for the model; `before` is how many rows came before."""
-    features = {f.name: f"{f.view}:{f.feature}" for f in model.bundle.features}
+    features = {f.name: f"{f.projection}:{f.feature}" for f in model.bundle.features}
     found = too_large(pa.Table.from_batches([batch]), model.bundle.row_dtypes)
     if found:
         first = found[0]
@@ -110,25 +118,22 @@ def _refuse_too_large(model: Model, batch: pa.RecordBatch, before: int) -> None:
         )
 
 
-def _bare(model: Model, batch: pa.RecordBatch) -> int:
-    """Return how many rows have no feature at all, of those that the model takes."""
-    if not model.bundle.features:
-        return 0
-    nulls = [pc.is_null(batch.column(feature.name)) for feature in model.bundle.features]
-    return int(pc.sum(functools.reduce(pc.and_, nulls)).as_py() or 0)
+def _scored(model: Model, table: pa.Table, absent: Absent) -> pa.Table:
+    """Return the rows without their stored features, with what is answered for each.
 
-
-def _scored(model: Model, table: pa.Table) -> pa.Table:
-    """Return the rows without their stored features, with `prediction` and a column per class."""
-    names = [feature.name for feature in model.bundle.features]
-    kept = table.drop_columns(names)
-    predictions = model.score({name: table[name] for name in model.bundle.row_dtypes})
-    kept = kept.append_column("prediction", pa.array(predictions.labels))
+    That is `prediction`, a column per class, and `missing_views`: names apart by `, `, or null.
+    """
+    bundle = model.bundle
+    kept = table.drop_columns([feature.name for feature in bundle.features])
+    columns = (*bundle.row_dtypes, EVENT_TIMESTAMP)
+    predictions = model.score({name: table[name] for name in columns})
+    unanswered = null_rows(bundle, absent, table.num_rows)
+    kept = kept.append_column("prediction", pa.array(predictions.labels, mask=unanswered))
     if predictions.probabilities is not None:
-        for number, label in enumerate(model.bundle.label.classes or ()):
-            column = pa.array(predictions.probabilities[:, number])
+        for number, label in enumerate(bundle.label.classes or ()):
+            column = pa.array(predictions.probabilities[:, number], mask=unanswered)
             kept = kept.append_column(f"probability_{label}", column)
-    return kept
+    return kept.append_column("missing_views", view_names(absent, table.num_rows))
 
 
 def _entities(settings: Settings, bundle: Bundle, source: str) -> pd.DataFrame | str:
@@ -160,10 +165,14 @@ def _written(output: Path, schema: pa.Schema) -> Iterator[Callable[[pa.Table], N
 
 
 def show_predictions(written: Written, output: Path) -> None:
-    """Print what was written, and warn of rows without any feature."""
+    """Print what was written, and warn of views that have nothing for some rows."""
     console.result(f"{written.rows:,} predictions of {written.model} in {output}")
-    if written.bare_rows:
+    if written.missing:
+        counts = [
+            f"{rows:,} of {written.rows:,} rows {'has' if rows == 1 else 'have'} nothing in {view}"
+            for view, rows in written.missing.items()
+        ]
         console.warn(
-            f"{written.bare_rows:,} of {written.rows:,} rows have no value in any feature at their "
-            "time: unknown entities, or event_timestamps before there was data"
+            f"{', '.join(counts)}: unknown entities, or event_timestamps before there was data; "
+            "the column missing_views says which"
         )

@@ -136,6 +136,7 @@ def _instants(times: pd.Series[Any], path: Path) -> pd.Series[Any]:
 def _refuse_taken(bundle: Bundle, columns: list[str], path: Path) -> None:
     """Raise if a column has the name of one that is written: two of a name cannot be read."""
     written = ["prediction", *(f"probability_{label}" for label in bundle.label.classes or ())]
+    written.append("missing_views")
     taken = [name for name in columns if name in written]
     if taken:
         raise RunnerError(
@@ -162,7 +163,7 @@ def require_keys(bundle: Bundle, columns: set[str], source: str) -> None:
     RunnerError
         Naming the first that is not.
     """
-    wanted = [one.name for one in (*bundle.entity_keys, *bundle.request)]
+    wanted = [one.name for one in bundle.sent]
     missing = [name for name in wanted if name not in columns]
     if missing:
         raise RunnerError(

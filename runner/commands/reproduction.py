@@ -94,7 +94,15 @@ def reproduce(settings: Settings, reference: str) -> Reproduction:
 
 def _join_again(settings: Settings, recorded: RecordedRun) -> tuple[pa.Table | None, str]:
     """Return the run's rows as dbt and Feast join them now, or None and why they cannot."""
-    from runner.feature_store.store import apply_views, open_store, recipe_features, training_table
+    from runner.feature_store.store import (
+        apply_views,
+        open_store,
+        recipe_features,
+        request_inputs,
+        training_table,
+    )
+    from runner.modelling.model_inputs import with_computed
+    from runner.recipes.computed_columns import computed_columns
 
     recipe = recorded.recipe
     try:
@@ -105,7 +113,11 @@ def _join_again(settings: Settings, recorded: RecordedRun) -> tuple[pa.Table | N
             store = open_store(settings)
             apply_views(store, manifest)
             spine = manifest.spines[recipe.spine]
-            table = training_table(store, recipe, spine, features)
+            table = with_computed(
+                training_table(store, recipe, spine, features),
+                [*features, *request_inputs(recipe, spine)],
+                computed_columns(recipe, manifest),
+            )
             step.update(f"{table.num_rows:,} rows × {len(features)} features")
     except RunnerError as err:
         return None, " ".join(err.message.split())

@@ -32,6 +32,7 @@ from runner.modelling.tuning_search import tune
 from runner.packaging.served_model import class_list, served_model
 from runner.project.manifest import Manifest
 from runner.recipes.arguments import build_estimator, fitting
+from runner.recipes.computed_columns import computed_columns
 from runner.recipes.recipe import Recipe
 from runner.records import tracking
 from runner.records.run_record import JudgedModel, PreparedRows, Training
@@ -65,6 +66,7 @@ def prepare(
     spine = built.manifest.spines[recipe.spine]
     features = recipe_features(recipe, built.manifest)
     request = request_inputs(recipe, spine)
+    computed = computed_columns(recipe, built.manifest)
     tracking.refuse_other_interface(client, recipe, spine)
     store = open_store(settings)
     with console.step("split the spine's rows by time") as step:
@@ -75,8 +77,9 @@ def prepare(
         console.warn(warning)
     with console.step("feast: apply definitions, join features point-in-time") as step:
         apply_recipe(store, built.manifest, recipe)
-        data = load_training_data(store, recipe, spine, features)
+        data = load_training_data(store, recipe, spine, features, computed)
         given = f" and {len(request)} request inputs" if request else ""
+        given += f" and {len(computed)} computed columns" if computed else ""
         step.update(f"{data.table.num_rows:,} rows × {len(features)} features{given}")
     prepared = PreparedRows(
         settings=settings,
@@ -86,6 +89,7 @@ def prepare(
         spine=spine,
         features=features,
         request=request,
+        computed=computed,
         data=data,
         dataset_sha256=table_digest(data.table),
         started_at=now,

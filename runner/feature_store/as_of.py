@@ -34,4 +34,6 @@ def open_as_of(settings: Settings, manifest: Manifest, recipe: Recipe) -> AsOf:
 
     store = open_store(settings)
     apply_recipe(store, manifest, recipe)
-    return lambda frame, features: point_in_time_table(store, frame, list(features))
+    return lambda frame, features: point_in_time_table(
+        store, frame, [feature.joined for feature in features]
+    )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +16,16 @@ from feast.types import Bool, Float32, Float64, Int32, Int64, String, UnixTimest
 from feast.value_type import ValueType
 
 from runner.errors import RunnerError
-from runner.project.manifest import EVENT_TIMESTAMP, FeatureMart, Manifest, Relation, Spine
+from runner.feature_store.recipe_features import JoinedFeature
+from runner.project.manifest import (
+    EVENT_TIMESTAMP,
+    FeatureMart,
+    Manifest,
+    Relation,
+    Spine,
+    full_name,
+)
+from runner.recipes.feature_reference import FeatureReference
 from runner.sql import quote_table
 
 if TYPE_CHECKING:
@@ -52,7 +61,7 @@ def feast_objects(manifest: Manifest, recipes: Iterable[Recipe]) -> list[Any]:
     """
     entities = _entities(manifest.marts.values())
     views = {name: _feature_view(mart, entities) for name, mart in manifest.marts.items()}
-    services = [_feature_service(recipe, views) for recipe in recipes]
+    services = [_feature_service(recipe, views, manifest) for recipe in recipes]
     return [*entities.values(), *views.values(), *services]
 
 
@@ -114,10 +123,12 @@ def _source_of(relation: Relation, described: Mapping[str, str]) -> DataSource:
     return PostgreSQLSource(table=quote_table(relation.schema, relation.alias), **described)
 
 
-def _feature_service(recipe: Recipe, views: Mapping[str, FeatureView]) -> FeatureService:
-    chosen: dict[str, list[str]] = {}
-    for reference in recipe.features:
-        view, _, feature = reference.partition(":")
+def _feature_service(
+    recipe: Recipe, views: Mapping[str, FeatureView], manifest: Manifest
+) -> FeatureService:
+    chosen: dict[tuple[str, str], list[str]] = {}
+    for reference in map(FeatureReference.parse, recipe.features):
+        view, feature = reference.view, reference.feature
         if view not in views:
             raise RunnerError(
                 f"{recipe.path}: features: no feature mart {view!r} in dbt's manifest",
@@ -129,14 +140,54 @@ def _feature_service(recipe: Recipe, views: Mapping[str, FeatureView]) -> Featur
                 f"{recipe.path}: features: {view} has no feature {feature!r}",
                 hint=f"run `dbt parse`, or choose one of {', '.join(names)}",
             )
-        chosen.setdefault(view, []).extend(names if feature == "*" else [feature])
+        together = chosen.setdefault((view, reference.role), [])
+        together.extend(names if feature == "*" else [feature])
+    projections = []
+    for (view, role), names in chosen.items():
+        projected = views[view]
+        if role:
+            alone = [other for _, other in chosen].count(role) == 1 and role not in views
+            # Feast names a role's features as we do, unless two views are in one role: of them it
+            # could not tell which is meant.
+            projected = projected.with_name(role if alone else full_name(role, view))
+            projected = projected.with_join_key_map(_key_map(recipe, manifest, view, role))
+        projections.append(projected[list(dict.fromkeys(names))])
     return FeatureService(
         name=recipe.name,
-        features=[_projected(views[view], names) for view, names in chosen.items()],
+        features=projections,
         description=recipe.description or "",
         tags={"recipe": recipe.name, "registered_model_name": recipe.registered_model_name},
     )
 
 
-def _projected(view: FeatureView, names: Sequence[str]) -> FeatureView:
-    return view[list(dict.fromkeys(names))]
+def _key_map(recipe: Recipe, manifest: Manifest, view: str, role: str) -> dict[str, str]:
+    """Return the view's join key of the role's entity → the role.
+
+    Raises
+    ------
+    RunnerError
+        If the recipe's spine has no such role of an entity of the view.
+    """
+    spine, entities = manifest.spines.get(recipe.spine), manifest.marts[view].entities
+    entity = spine.roles.get(role, "") if spine else ""
+    if entity not in entities:
+        raise RunnerError(
+            f"{recipe.path}: features: {recipe.spine} has no role {role!r} of an entity of {view}",
+            hint=f"run `dbt parse`, then `runner check {recipe.path}`",
+        )
+    return {entities[entity]: role}
+
+
+def joined_views(
+    views: Mapping[str, FeatureView], features: Iterable[JoinedFeature]
+) -> list[FeatureView]:
+    """Return the views as a join takes them: each by its alias, with the keys of its role."""
+    chosen = {feature.alias: feature for feature in features}
+    return [
+        views[feature.view]
+        .with_name(alias)
+        .with_join_key_map({key: column for key, column in feature.keys if key != column})
+        if alias != feature.view
+        else views[feature.view]
+        for alias, feature in chosen.items()
+    ]

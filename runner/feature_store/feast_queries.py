@@ -11,13 +11,12 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from feast.feature_view import FeatureView
-from feast.infra.offline_stores.offline_utils import get_offline_store_from_config
 from feast.infra.registry.registry import Registry
 from feast.repo_config import RegistryConfig, load_repo_config
 
 from runner.feature_store.feast_objects import feast_objects
 from runner.feature_store.recipe_features import RecipeFeature, spine_columns, spine_query
-from runner.feature_store.store import spine_job
+from runner.feature_store.store import join_job, spine_job
 from runner.project.manifest import Manifest, Spine
 from runner.recipes.recipe import Recipe
 from runner.settings import Settings
@@ -41,20 +40,12 @@ class FeastQueries:
     def join_query(self, recipe: Recipe, spine: Spine, features: Sequence[RecipeFeature]) -> str:
         """See `PlannedQueries`."""
         config = self.config
-        names = {feature.mart.name for feature in features}
-        views = [view for name, view in _views(self._manifest).items() if name in names]
+        rows = spine_query(spine, spine_columns(recipe, spine))
+        joined = [feature.joined for feature in features]
         with TemporaryDirectory() as folder:
             path = str(Path(folder, "registry"))
             empty = Registry(config.project, RegistryConfig(path=path), None)
-            job = get_offline_store_from_config(config.offline_store).get_historical_features(
-                config,
-                views,
-                [feature.reference for feature in features],
-                spine_query(spine, spine_columns(recipe, spine)),
-                empty,
-                config.project,
-                full_feature_names=True,
-            )
+            job = join_job(config, _views(self._manifest), rows, joined, empty)
         return str(job.to_sql())
 
     def split_query(self, spine: Spine, label: str) -> str:

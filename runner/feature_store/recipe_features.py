@@ -4,30 +4,77 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import NamedTuple
 
-from runner.project.manifest import EVENT_TIMESTAMP, FeatureMart, Manifest, Spine, full_name
+from contract.bundle import Bundle
+from runner.project.manifest import EVENT_TIMESTAMP, FeatureMart, Manifest, Spine
+from runner.recipes.feature_reference import FeatureReference
 from runner.recipes.recipe import Recipe
 from runner.sql import quoted
+from runner.warehouse.join.join_parts import MartFeatures
+
+
+class JoinedFeature(NamedTuple):
+    """A feature as a point-in-time join is asked for it.
+
+    Attributes
+    ----------
+    column
+        Its name in the answer.
+    keys
+        Pairs (join key of the view, column of the rows that it is joined to), sorted.
+    """
+
+    view: str
+    feature: str
+    column: str
+    keys: tuple[tuple[str, str], ...]
+
+    @property
+    def alias(self) -> str:
+        """What the view is called in the join: by its keys too where they are in a role."""
+        renamed = [column for key, column in self.keys if column != key]
+        return "__".join([self.view, *renamed])
 
 
 @dataclass(frozen=True)
 class RecipeFeature:
-    """A feature of a recipe: its view, its name there, and its column in every frame."""
+    """A feature of a recipe: its view, its name there, and its column in every frame.
+
+    Attributes
+    ----------
+    role, role_key
+        The role that the view is joined in, a column of the spine, and the join key that it stands
+        in for; empty: none.
+    """
 
     mart: FeatureMart
     name: str
     dtype: str
     description: str
+    role: str = ""
+    role_key: str = ""
 
     @property
     def reference(self) -> str:
-        """Feast's reference, `view:feature`."""
-        return f"{self.mart.name}:{self.name}"
+        """As recipes write it, `view:feature` or `view[role]:feature`."""
+        return str(FeatureReference(self.mart.name, self.role, self.name))
 
     @property
     def column(self) -> str:
-        """The column in training frames and model inputs, `view__feature`, as Feast writes it."""
-        return full_name(self.mart.name, self.name)
+        """The column in training frames and model inputs, `view__feature` or `role__feature`."""
+        return FeatureReference(self.mart.name, self.role, self.name).column
+
+    @property
+    def keys(self) -> tuple[tuple[str, str], ...]:
+        """Pairs (join key of the mart, column of the spine), sorted by join key."""
+        keys = sorted(self.mart.join_keys)
+        return tuple((key, self.role if key == self.role_key else key) for key in keys)
+
+    @property
+    def joined(self) -> JoinedFeature:
+        """The feature as the join is asked for it."""
+        return JoinedFeature(self.mart.name, self.name, self.column, self.keys)
 
 
 @dataclass(frozen=True)
@@ -61,22 +108,35 @@ def recipe_features(recipe: Recipe, manifest: Manifest) -> list[RecipeFeature]:
 
     The recipe's references are taken to be checked (`check_references`).
     """
+    roles = manifest.spines[recipe.spine].roles
     features: dict[str, RecipeFeature] = {}
-    for reference in recipe.features:
-        view, _, name = reference.partition(":")
-        mart = manifest.marts[view]
+    for text in recipe.features:
+        reference = FeatureReference.parse(text)
+        mart, role = manifest.marts[reference.view], reference.role
+        role_key = mart.entities[roles[role]] if role else ""
         for column in mart.features:
-            if name in {"*", column.name}:
-                feature = RecipeFeature(mart, column.name, column.dtype, column.description)
+            if reference.names(column.name):
+                described = (column.name, column.dtype, column.description)
+                feature = RecipeFeature(mart, *described, role=role, role_key=role_key)
                 features[feature.reference] = feature
     return list(features.values())
 
 
-def by_mart(features: Iterable[RecipeFeature]) -> list[tuple[FeatureMart, list[str]]]:
-    """Return each feature mart with the names of its features, in the order of the features."""
-    found: dict[str, tuple[FeatureMart, list[str]]] = {}
+def bundle_features(bundle: Bundle) -> list[JoinedFeature]:
+    """Return a serving bundle's features as the join is asked for them."""
+    return [
+        JoinedFeature(f.view, f.feature, f.name, tuple(zip(f.join_keys, f.keys, strict=True)))
+        for f in bundle.features
+    ]
+
+
+def by_mart(features: Iterable[RecipeFeature]) -> list[MartFeatures]:
+    """Return the features of each feature mart and role together, in the order of the features."""
+    found: dict[tuple[str, str], MartFeatures] = {}
     for feature in features:
-        found.setdefault(feature.mart.name, (feature.mart, []))[1].append(feature.name)
+        mart, place = feature.mart, (feature.mart.name, feature.role)
+        together = found.setdefault(place, MartFeatures(mart, [], feature.keys))
+        together.features.append((feature.name, feature.column))
     return list(found.values())
 
 

@@ -2,27 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 import pandas as pd
 import pyarrow as pa
-from feast import FeatureStore
+from feast import FeatureStore, FeatureView
 from feast.errors import FeastError
 from feast.infra.offline_stores.offline_store import RetrievalJob
 from feast.infra.offline_stores.offline_utils import get_offline_store_from_config
+from feast.infra.registry.base_registry import BaseRegistry
 from feast.repo_config import RepoConfig, load_repo_config
 
 from runner.errors import RunnerError
-from runner.feature_store.feast_objects import feast_objects, spine_source
+from runner.feature_store.feast_objects import feast_objects, joined_views, spine_source
+from runner.feature_store.recipe_features import JoinedFeature, spine_columns
 from runner.feature_store.recipe_features import RecipeFeature as RecipeFeature
 from runner.feature_store.recipe_features import recipe_features as recipe_features
 from runner.feature_store.recipe_features import request_inputs as request_inputs
-from runner.feature_store.recipe_features import spine_columns
 from runner.feature_store.recipe_features import spine_query as spine_query
 from runner.feature_store.registry_bucket import require_bucket
 from runner.feature_store.registry_lock import registry_lock
-from runner.project.manifest import EVENT_TIMESTAMP, Manifest, Spine
+from runner.project.manifest import EVENT_TIMESTAMP, Manifest, Spine, full_name
 
 if TYPE_CHECKING:
     from runner.recipes.recipe import Recipe
@@ -99,34 +101,65 @@ def training_table(
         was known. As many rows as the spine, in the order of `spine_query`.
     """
     columns = spine_columns(recipe, spine)
-    table = point_in_time_table(store, spine_query(spine, columns), features)
+    joined = [feature.joined for feature in features]
+    table = point_in_time_table(store, spine_query(spine, columns), joined)
     return table.select([*columns, *(feature.column for feature in features)])
 
 
 def point_in_time_table(
-    store: FeatureStore, entity_df: Any, features: list[RecipeFeature]
+    store: FeatureStore, entity_df: pd.DataFrame | str, features: Sequence[JoinedFeature]
 ) -> pa.Table:
     """Return `entity_df` (SQL or DataFrame) with `features` joined as of `event_timestamp`."""
-    job = point_in_time_job(store, entity_df, [feature.reference for feature in features])
-    table: pa.Table = job.to_arrow()
-    return table
+    table: pa.Table = _join_job(store, entity_df, features).to_arrow()
+    return table.rename_columns(_renamed(table.schema, features).names)
 
 
-def point_in_time_job(
-    store: FeatureStore, entity_df: Any, references: Sequence[str]
+@contextmanager
+def point_in_time_batches(
+    store: FeatureStore, entity_df: pd.DataFrame | str, features: Sequence[JoinedFeature]
+) -> Iterator[pa.RecordBatchReader]:
+    """Give the same as `point_in_time_table`, batch by batch."""
+    with _join_job(store, entity_df, features).to_arrow_batches() as reader:
+        schema = _renamed(reader.schema, features)
+        batches = (pa.RecordBatch.from_arrays(batch.columns, schema=schema) for batch in reader)
+        yield pa.RecordBatchReader.from_batches(schema, batches)
+
+
+def _renamed(schema: pa.Schema, features: Sequence[JoinedFeature]) -> pa.Schema:
+    """Return the schema of a join's answer with the names that its features are to have."""
+    names = {full_name(one.alias, one.feature): one.column for one in features}
+    return pa.schema(
+        [field.with_name(names.get(field.name, field.name)) for field in schema],
+        metadata=schema.metadata,
+    )
+
+
+def _join_job(
+    store: FeatureStore, entity_df: pd.DataFrame | str, features: Sequence[JoinedFeature]
 ) -> RetrievalJob:
-    """Return the job that joins features to `entity_df` (SQL or DataFrame).
+    """Return the job of the join, from the views of Feast's registry.
 
-    Feast's own entry refuses to join nothing; the rows themselves are read then.
+    Feast's own entry takes no view in a role but from a feature service, and refuses to join no
+    feature at all; then the rows themselves are read.
     """
-    offline = get_offline_store_from_config(store.config.offline_store)
-    views = {reference.partition(":")[0] for reference in references}
-    return offline.get_historical_features(
-        store.config,
-        [store.get_feature_view(name) for name in sorted(views)],
-        list(references),
+    views = {name: store.get_feature_view(name) for name in {one.view for one in features}}
+    return join_job(store.config, views, entity_df, features, store.registry)
+
+
+def join_job(
+    config: RepoConfig,
+    views: Mapping[str, FeatureView],
+    entity_df: pd.DataFrame | str,
+    features: Sequence[JoinedFeature],
+    registry: BaseRegistry,
+) -> RetrievalJob:
+    """Return the job that joins features of these views, by name; columns go by their alias."""
+    return get_offline_store_from_config(config.offline_store).get_historical_features(
+        config,
+        joined_views(views, features),
+        [f"{one.alias}:{one.feature}" for one in features],
         entity_df,
-        store.registry,
-        store.project,
+        registry,
+        config.project,
         full_feature_names=True,
     )

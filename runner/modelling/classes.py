@@ -10,7 +10,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from runner.modelling.folds import Fold, time_folds
-from runner.recipes.estimators import BOOSTERS, SCORERS
+from runner.recipes.estimators import SCORERS, is_onnx_or_nothing
 
 if TYPE_CHECKING:
     from runner.project.manifest import Spine
@@ -147,12 +147,13 @@ def _refuse_uncalibrated(recipe: Recipe, parts: Mapping[str, Labels]) -> None:
         )
     if "calibration" not in parts:
         return
-    if len(classes) > 2 and recipe.estimator.class_path.startswith(BOOSTERS):
+    estimator, encode = recipe.estimator.class_path, recipe.preprocessing.categorical.encode
+    if len(classes) > 2 and is_onnx_or_nothing(estimator, encode):
         raise recipe.error(
             ("calibration",),
-            f"label {recipe.label} has {len(classes)} classes; the calibration of a LightGBM or "
-            "XGBoost estimator is served for two",
-            hint="delete calibration, or choose an estimator of scikit-learn",
+            f"label {recipe.label} has {len(classes)} classes; the calibration of LightGBM, "
+            "XGBoost and native categories is served for two",
+            hint="delete calibration, or choose another estimator, or encode: target",
         )
     y = parts["calibration"]
     for label in np.setdiff1d(y, classes):

@@ -7,9 +7,9 @@ ONNX model computes in; fitting on the very same values makes both see equal inp
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -17,6 +17,9 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from contract.computation import Computation
+from contract.computed import ComputedColumn
+from contract.expression_columns import Vector, is_null
 from contract.scoring import float_tensor, text_tensor
 from contract.values import FLOAT32_MAX
 
@@ -31,6 +34,42 @@ class InputColumn(Protocol):
     @property
     def dtype(self) -> str:
         """Its type, such as `int64` or `string`."""
+
+
+class ModelColumn(NamedTuple):
+    """A column of training rows that a model takes, and its type."""
+
+    column: str
+    dtype: str
+
+
+def model_columns(
+    sources: Iterable[InputColumn], computed: Iterable[ComputedColumn]
+) -> list[ModelColumn]:
+    """Return the columns of a model: its features and request inputs, then what is computed.
+
+    A time is no number: the days since it, a computed column, stand for it.
+    """
+    taken = [ModelColumn(one.column, one.dtype) for one in sources if one.dtype != "timestamp"]
+    return [*taken, *(ModelColumn(column.name, column.dtype) for column in computed)]
+
+
+def with_computed(
+    table: pa.Table, sources: Iterable[InputColumn], computed: Sequence[ComputedColumn]
+) -> pa.Table:
+    """Return the table, which has features and request inputs, with the computed columns."""
+    computation = Computation(computed, {one.column: one.dtype for one in sources})
+    values = computation.columns({name: table[name] for name in table.column_names})
+    for column in computed:
+        table = table.append_column(column.name, _arrow(values[column.name], column.dtype))
+    return table
+
+
+def _arrow(values: Vector, dtype: str) -> pa.Array:
+    if dtype == "bool":
+        return pa.array(values == 1, mask=is_null(values))
+    kind = pa.string() if dtype == "string" else pa.float64()
+    return pa.array(values, kind, mask=is_null(values))
 
 
 @dataclass(frozen=True)

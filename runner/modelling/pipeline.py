@@ -11,11 +11,13 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 from sklearn.compose import ColumnTransformer
-from sklearn.impute import SimpleImputer
+from sklearn.impute import MissingIndicator, SimpleImputer
+from sklearn.model_selection import KFold, StratifiedKFold
 from sklearn.pipeline import Pipeline, make_pipeline
-from sklearn.preprocessing import OneHotEncoder, StandardScaler
+from sklearn.preprocessing import OneHotEncoder, OrdinalEncoder, StandardScaler, TargetEncoder
 
 from runner.errors import RunnerError
+from runner.modelling.native_categories import declare_categories
 from runner.recipes.arguments import build_estimator, fit_errors, library
 from runner.recipes.estimators import wants_scaling
 
@@ -27,6 +29,7 @@ _STRATEGIES: dict[str, dict[str, Any]] = {
     "mean": {"strategy": "mean"},
     "zero": {"strategy": "constant", "fill_value": 0.0},
 }
+_TARGET_FOLDS = 5  # scikit-learn's default; spelled out, for its own are shuffled at random
 
 
 def build_pipeline(recipe: Recipe, X: pd.DataFrame) -> Pipeline:
@@ -46,9 +49,12 @@ def build_pipeline(recipe: Recipe, X: pd.DataFrame) -> Pipeline:
     _refuse_empty_columns(recipe, X)
     text = [str(name) for name in X if X[name].dtype == object]
     numeric = [str(name) for name in X if X[name].dtype != object]
+    incomplete = [name for name in numeric if X[name].isna().any()]
     transformers: list[tuple[str, Any, list[str]]] = []
     if numeric:
         transformers.append(("numeric", _numeric(recipe), numeric))
+    if incomplete and recipe.preprocessing.numeric.add_indicator:
+        transformers.append(("missing", MissingIndicator(features="all"), incomplete))
     if text:
         transformers.append(("categorical", _categorical(recipe, X[text]), text))
     return Pipeline(
@@ -70,14 +76,15 @@ def fit_pipeline(recipe: Recipe, X: pd.DataFrame, y: npt.NDArray[np.generic]) ->
     """
     pipeline = build_pipeline(recipe, X)
     _weigh_integers(pipeline[-1], y)
+    told = _told_categories(recipe, pipeline)
     try:
-        return pipeline.fit(X, y)
+        return pipeline.fit(X, y, **told)
     except fit_errors(recipe) as err:
         reason = str(err).partition("\nStack trace")[0]  # XGBoost's own, of C++
         raise recipe.error(
             ("estimator",),
             f"{library(recipe)} cannot fit it: {reason}",
-            hint="change estimator.init_args, or the label",
+            hint="change estimator.init_args, preprocessing, or the label",
         ) from err
 
 
@@ -91,18 +98,52 @@ def _weigh_integers(estimator: Any, y: npt.NDArray[np.generic]) -> None:
         )
 
 
+def _told_categories(recipe: Recipe, pipeline: Pipeline) -> dict[str, Any]:
+    """Return the pipeline's arguments for `fit` with which its estimator knows the categories."""
+    if recipe.preprocessing.categorical.encode != "ordinal":
+        return {}
+    widths = {name: len(columns) for name, _, columns in pipeline[0].transformers}
+    categories = widths.pop("categorical", 0)
+    told = declare_categories(pipeline[-1], sum(widths.values()), categories) if categories else {}
+    return {f"estimator__{name}": value for name, value in told.items()}
+
+
 def _numeric(recipe: Recipe) -> Any:
     chosen = recipe.preprocessing.numeric
-    imputer = SimpleImputer(**_STRATEGIES[chosen.impute])
+    steps = [] if chosen.impute == "none" else [SimpleImputer(**_STRATEGIES[chosen.impute])]
     scale = chosen.scale
     if scale == "standard" or (scale == "auto" and wants_scaling(recipe.estimator.class_path)):
-        return make_pipeline(imputer, StandardScaler())
-    return imputer
+        steps.append(StandardScaler())
+    if not steps:
+        return "passthrough"
+    return steps[0] if len(steps) == 1 else make_pipeline(*steps)
 
 
-def _categorical(recipe: Recipe, X: pd.DataFrame) -> OneHotEncoder:
-    # Written out here because ONNX has no equivalent of scikit-learn's `min_frequency`.
-    # A rarer or unseen value becomes all zeros.
+def _categorical(recipe: Recipe, X: pd.DataFrame) -> Any:
+    encode, categories = recipe.preprocessing.categorical.encode, _categories(recipe, X)
+    if encode == "target":
+        is_regression = recipe.task == "regression"
+        folds = KFold if is_regression else StratifiedKFold
+        return TargetEncoder(
+            categories=categories,
+            target_type="continuous" if is_regression else "auto",
+            cv=folds(_TARGET_FOLDS, shuffle=True, random_state=0),
+        )
+    if encode == "ordinal":
+        return OrdinalEncoder(
+            categories=categories,
+            handle_unknown="use_encoded_value",
+            unknown_value=np.nan,
+            dtype=np.float32,
+        )
+    return OneHotEncoder(categories=categories, handle_unknown="ignore", sparse_output=False)
+
+
+def _categories(recipe: Recipe, X: pd.DataFrame) -> list[npt.NDArray[np.object_]]:
+    """Return the frequent values of each text feature, in order.
+
+    Counted here because ONNX has no equivalent of scikit-learn's `min_frequency`.
+    """
     minimum = recipe.preprocessing.categorical.min_frequency
     categories = []
     for name in X:
@@ -115,7 +156,7 @@ def _categorical(recipe: Recipe, X: pd.DataFrame) -> OneHotEncoder:
                 hint="lower preprocessing.categorical.min_frequency, or drop the feature",
             )
         categories.append(np.array(frequent, dtype=object))
-    return OneHotEncoder(categories=categories, handle_unknown="ignore", sparse_output=False)
+    return categories
 
 
 def _refuse_empty_columns(recipe: Recipe, X: pd.DataFrame) -> None:

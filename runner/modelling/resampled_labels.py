@@ -14,11 +14,11 @@ _OfEach = Callable[["_Tally"], Numbers]
 
 
 class LabelCodes(NamedTuple):
-    """True and predicted classes of n_rows rows as numbers below `count`."""
+    """True and predicted classes of n_rows rows as numbers below `n_classes`."""
 
     y: Codes
     said: Codes
-    count: int
+    n_classes: int
 
 
 class _Tally(NamedTuple):
@@ -85,12 +85,13 @@ def _tallied(
     """Return `score` as a function of classes, then of how often each row was drawn."""
 
     def of(codes: LabelCodes) -> Callable[[Numbers], float]:
-        y, said, count = codes
+        y, said, n_classes = codes
         right = y == said
 
         def resampled(counts: Numbers) -> float:
             parts = ((y, counts), (said, counts), (y, counts * right))
-            return score(_Tally(*(np.bincount(codes, drawn, count) for codes, drawn in parts)))
+            tallies = (np.bincount(codes, drawn, n_classes) for codes, drawn in parts)
+            return score(_Tally(*(tally.astype(np.float64) for tally in tallies)))
 
         return resampled
 

@@ -32,9 +32,9 @@ class ClassShares(NamedTuple):
     positive: int
 
     @property
-    def count(self) -> int:
+    def n_classes(self) -> int:
         """The number of classes."""
-        return self.shares.shape[1]
+        return int(self.shares.shape[1])
 
 
 def _mean(values: Numbers) -> Resampled:
@@ -46,7 +46,7 @@ def _if_all_drawn(rows: ClassShares, score: Resampled) -> Resampled:
     """Return `score`, NaN where a class was not drawn: scikit-learn refuses those resamples."""
 
     def resampled(counts: Numbers) -> float:
-        drawn = np.bincount(rows.y, counts, rows.count)
+        drawn = np.bincount(rows.y, counts, rows.n_classes)
         return score(counts) if drawn.all() else float("nan")
 
     return resampled
@@ -59,9 +59,9 @@ def _neg_log_loss(rows: ClassShares) -> Resampled:
 
 
 def _neg_brier_score(rows: ClassShares) -> Resampled:
-    if rows.count == 2:
+    if rows.n_classes == 2:
         return _mean(-((rows.shares[:, 1] - rows.y) ** 2))
-    is_class = rows.y[:, np.newaxis] == np.arange(rows.count)
+    is_class = rows.y[:, np.newaxis] == np.arange(rows.n_classes)
     return _if_all_drawn(rows, _mean(-((rows.shares - is_class) ** 2).sum(axis=1)))
 
 
@@ -71,7 +71,7 @@ class _Wins:
     Parameters
     ----------
     position
-        The class, among `rows.count`.
+        The class, among `rows.n_classes`.
     """
 
     def __init__(self, rows: ClassShares, position: int) -> None:
@@ -80,19 +80,17 @@ class _Wins:
             numbers[np.argsort(shares[numbers], kind="stable")]
             for numbers in (np.flatnonzero(own), np.flatnonzero(~own))
         )
-        bounds = (
-            np.searchsorted(shares[self._of_class], shares[self._others], side)
-            for side in ("left", "right")
-        )
-        self._below, self._up_to = bounds
-        self._codes, self._count = rows.y[self._others], rows.count
+        own_shares, other_shares = shares[self._of_class], shares[self._others]
+        self._below = np.searchsorted(own_shares, other_shares, "left")
+        self._up_to = np.searchsorted(own_shares, other_shares, "right")
+        self._codes, self._n_classes = rows.y[self._others], rows.n_classes
 
     def over_each(self, counts: Numbers) -> Numbers:
         """Return the pairs won against each class, shape (n_classes,); a tie is half a win."""
         drawn = np.concatenate([[0.0], np.cumsum(counts[self._of_class])])
         lost = (drawn[self._below] + drawn[self._up_to]) / 2
         won = counts[self._others] * (drawn[-1] - lost)
-        return np.bincount(self._codes, won, self._count)
+        return np.bincount(self._codes, won, self._n_classes).astype(np.float64)
 
 
 def _roc_auc(rows: ClassShares) -> Resampled:
@@ -118,13 +116,14 @@ def _of_several(
     """
 
     def of(rows: ClassShares) -> Resampled:
-        if rows.count == 2:
+        if rows.n_classes == 2:
             return _roc_auc(rows)
-        wins = [_Wins(rows, position) for position in range(rows.count)]
+        wins = [_Wins(rows, position) for position in range(rows.n_classes)]
 
         def resampled(counts: Numbers) -> float:
             won = np.array([each.over_each(counts) for each in wins])
-            return average(won, np.bincount(rows.y, counts, rows.count))
+            rows_of = np.bincount(rows.y, counts, rows.n_classes).astype(np.float64)
+            return average(won, rows_of)
 
         return _if_all_drawn(rows, resampled)
 
@@ -147,9 +146,9 @@ def _each_weighted(won: Numbers, drawn: Numbers) -> float:
 
 
 def _average_precision(rows: ClassShares) -> Resampled:
-    if rows.count == 2:
+    if rows.n_classes == 2:
         return _precision_of(rows, rows.positive)
-    of_each = [_precision_of(rows, position) for position in range(rows.count)]
+    of_each = [_precision_of(rows, position) for position in range(rows.n_classes)]
     return _if_all_drawn(rows, lambda counts: float(np.mean([one(counts) for one in of_each])))
 
 

@@ -20,6 +20,7 @@ from contract.scoring import Predictions
 from runner import console
 from runner.modelling.bootstrap import Interval, RowNumbers, predicted, score_interval
 from runner.modelling.contender import Contender, entity_numbers
+from runner.recipes.feature_reference import FeatureReference
 
 if TYPE_CHECKING:
     from runner.recipes.recipe import Recipe
@@ -105,7 +106,7 @@ def score_slices(recipe: Recipe, contender: Contender) -> list[Slice]:
     slices: list[Slice] = []
     with console.step("bootstrap: scores by slice") as step:
         for name in recipe.slices:
-            for value, rows in _parts(table[name.replace(":", "__")]):
+            for value, rows in _parts(table[_column(name)]):
                 step.update(f"{name} {value}")
                 slices.append(_scored(recipe, contender, groups, name, value, rows))
         step.update(f"{len(slices)} values of {', '.join(recipe.slices)}")
@@ -143,6 +144,11 @@ def _cell(part: Slice, scorer: str) -> str:
         return part.reasons[scorer]
     found = part.scores[scorer]
     return f"{found.value:.4f} [{found.low:.4f}, {found.high:.4f}]"
+
+
+def _column(name: str) -> str:
+    """Return the column of a slice: a column of the spine itself, or a feature's."""
+    return FeatureReference.parse(name).column if ":" in name else name
 
 
 def _parts(column: pa.ChunkedArray) -> Iterator[tuple[str, RowNumbers]]:

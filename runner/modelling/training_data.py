@@ -15,6 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from feast import FeatureStore
 
+from contract.computed import ComputedColumn
 from contract.values import CAP_IT
 from runner.errors import RunnerError
 from runner.feature_store.recipe_features import RecipeFeature, RequestInput, request_inputs
@@ -25,7 +26,13 @@ from runner.modelling.classes import (
     check_classes,
     tuning_folds,
 )
-from runner.modelling.model_inputs import InputColumn, model_inputs, too_large
+from runner.modelling.model_inputs import (
+    InputColumn,
+    model_columns,
+    model_inputs,
+    too_large,
+    with_computed,
+)
 from runner.modelling.split import TimeSplit, TooFewRowsError, split_by_time
 from runner.project.manifest import EVENT_TIMESTAMP, Spine
 
@@ -77,9 +84,18 @@ class TrainingData:
 
 
 def load_training_data(
-    store: FeatureStore, recipe: Recipe, spine: Spine, features: list[RecipeFeature]
+    store: FeatureStore,
+    recipe: Recipe,
+    spine: Spine,
+    features: list[RecipeFeature],
+    computed: Sequence[ComputedColumn],
 ) -> TrainingData:
     """Return the recipe's training rows, each feature as it was knowable at its timestamp.
+
+    Parameters
+    ----------
+    computed
+        The recipe's computed columns; they follow the features in the table.
 
     Raises
     ------
@@ -89,9 +105,10 @@ def load_training_data(
     """
     table = training_table(store, recipe, spine, features)
     split_labels(recipe, spine, table)
-    inputs = [*features, *request_inputs(recipe, spine)]
+    inputs: list[RecipeFeature | RequestInput] = [*features, *request_inputs(recipe, spine)]
     _refuse_too_large(recipe, table, inputs)
-    return split_rows(recipe, table, inputs, label_window=spine.labels[recipe.label])
+    table, columns = with_computed(table, inputs, computed), model_columns(inputs, computed)
+    return split_rows(recipe, table, columns, label_window=spine.labels[recipe.label])
 
 
 def split_labels(recipe: Recipe, spine: Spine, rows: pa.Table) -> dict[str, Labels]:
@@ -128,9 +145,9 @@ def split_rows(
     Parameters
     ----------
     table
-        As `training_table` returns it, or as an earlier training recorded it.
+        As `load_training_data` reads it, or as an earlier training recorded it.
     columns
-        The features and request inputs, in the order of the model's inputs.
+        Those of the model, in its order.
 
     Raises
     ------

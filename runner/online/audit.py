@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 
 from contract.values import FeatureValue
@@ -85,7 +85,9 @@ def audit(
         How many to sample per view: so many from the mart, and as many from the online store,
         which may hold some that the mart has not.
     """
-    features = recipe_features(recipe, manifest)
+    # A view in several roles is stored once, under its own keys.
+    wanted = (replace(f, role="", role_key="") for f in recipe_features(recipe, manifest))
+    features = list({feature.column: feature for feature in wanted}.values())
     views = {feature.mart.name: feature.mart for feature in features}
     offline = open_as_of(settings, manifest, recipe)
     config = load_online_config(settings)

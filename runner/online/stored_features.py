@@ -50,12 +50,13 @@ def stored_features(connection: OnlineConnection, bundle: Bundle, now: datetime)
     InvalidOnlineValueError
         If a value is none that the model can take.
     """
-    views: dict[str, list[BundleFeature]] = {}
-    for feature in bundle.features:
-        views.setdefault(feature.view, []).append(feature)
+    views: dict[str, dict[str, BundleFeature]] = {}
+    for feature in bundle.features:  # in several roles it is stored once
+        views.setdefault(feature.view, {})[feature.feature] = feature
     samples: dict[tuple[str, ...], list[bytes] | None] = {}
     absent = {}
-    for view, features in views.items():
+    for view, by_name in views.items():
+        features = list(by_name.values())
         keys = features[0].join_keys
         if keys not in samples:
             samples[keys] = _sample(connection, keys, bundle.feast_project)

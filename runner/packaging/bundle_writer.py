@@ -8,14 +8,16 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Sequence
+from dataclasses import asdict
 from datetime import timedelta
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from contract.computed import ComputedColumn
 from contract.feast_format import field_hash
 from runner.feature_store.recipe_features import RecipeFeature, RequestInput
-from runner.modelling.model_inputs import InputColumn
+from runner.modelling.model_inputs import InputColumn, model_columns
 from runner.packaging.served_model import ServedModel
 from runner.project.manifest import Spine
 
@@ -30,6 +32,7 @@ def write_bundle(
     spine: Spine,
     features: Sequence[RecipeFeature],
     request: Sequence[RequestInput],
+    computed: Sequence[ComputedColumn],
     classes: list[Any] | None,
     model: ServedModel,
     examples: dict[str, Any],
@@ -48,7 +51,7 @@ def write_bundle(
     """
     (folder / model.file).write_bytes(model.content)
     content = {
-        "format_version": 3 if request else 1 if model.threshold is None else 2,
+        "format_version": _format_version(model, features, recipe, computed),
         **run,
         "registered_model_name": recipe.registered_model_name,
         "task": recipe.task,
@@ -61,10 +64,12 @@ def write_bundle(
         "entity_keys": _entity_keys(spine, features, examples),
         "features": [_feature(feature, recipe) for feature in features],
         **({"request": [_given(given, spine, examples) for given in request]} if request else {}),
+        **({"on_missing_entity": recipe.missing_rules} if recipe.missing_rules else {}),
+        **({"computed": [asdict(column) for column in computed]} if computed else {}),
         "model": {
             "file": model.file,
             "format": model.format,
-            "inputs": _inputs([*features, *request]),
+            "inputs": _inputs(model_columns([*features, *request], computed)),
             "proof": model.proof,
         },
         "files": {model.file: hashlib.sha256(model.content).hexdigest()},
@@ -76,6 +81,18 @@ def write_bundle(
     data = json.dumps(content, indent=2).encode()
     (folder / "serving.json").write_bytes(data)
     return hashlib.sha256(data).hexdigest()
+
+
+def _format_version(
+    model: ServedModel,
+    features: Sequence[RecipeFeature],
+    recipe: Recipe,
+    computed: Sequence[ComputedColumn],
+) -> int:
+    """Return the oldest format that says it all, so that older servers read what they can."""
+    if recipe.request or recipe.missing_rules or computed or any(one.role for one in features):
+        return 3
+    return 1 if model.threshold is None else 2
 
 
 def _inputs(columns: Sequence[InputColumn]) -> list[dict[str, Any]]:
@@ -93,8 +110,9 @@ def _entity_keys(
     spine: Spine, features: Sequence[RecipeFeature], examples: dict[str, Any]
 ) -> list[dict[str, Any]]:
     """Return all of the spine's, used or not: callers need not change with the features."""
-    marts = [feature.mart for feature in features]
-    personal = {c.name for table in (spine, *marts) for c in table.columns.values() if c.pii}
+    pairs = [(one.mart.columns[key], column) for one in features for key, column in one.keys]
+    personal = {column for key, column in pairs if key.pii}
+    personal |= {column.name for column in spine.columns.values() if column.pii}
     return [
         {
             "name": column.name,
@@ -108,7 +126,9 @@ def _entity_keys(
 
 
 def _feature(feature: RecipeFeature, recipe: Recipe) -> dict[str, Any]:
-    mart = feature.mart
+    mart, role = feature.mart, {}
+    if feature.role:
+        role = {"role": feature.role, "key_columns": [column for _, column in feature.keys]}
     return {
         "name": feature.column,
         "view": mart.name,
@@ -120,6 +140,7 @@ def _feature(feature: RecipeFeature, recipe: Recipe) -> dict[str, Any]:
         "description": feature.description,
         "overridable": recipe.is_overridable(feature.reference),
         "pii": mart.columns[feature.name].pii,
+        **role,
     }
 
 

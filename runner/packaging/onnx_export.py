@@ -14,15 +14,17 @@ import pandas as pd
 from onnx import TensorProto
 from skl2onnx import to_onnx
 from skl2onnx.common.data_types import FloatTensorType, StringTensorType
-from sklearn.base import is_classifier
+from sklearn.base import BaseEstimator, is_classifier
 from sklearn.compose import ColumnTransformer
 from sklearn.ensemble import ExtraTreesClassifier, RandomForestClassifier
 from sklearn.pipeline import Pipeline
 
 from runner.modelling.fitted_model import calibration_of, uncalibrated
-from runner.packaging.boosters import teach_skl2onnx
+from runner.packaging.boosters import teach_boosters
+from runner.packaging.hist_gradient_boosting import teach_hist_gradient_boosting
 from runner.packaging.onnx_calibration import append_calibration
 from runner.packaging.onnx_graph import PROBABILITIES, GraphWriter
+from runner.packaging.onnx_preprocessing import teach_preprocessing
 
 _OPSET = 17  # the last in which Split divides evenly without being told into how many
 _TIE = 1e-6
@@ -46,7 +48,9 @@ def export_onnx(pipeline: Pipeline, X: pd.DataFrame) -> bytes:
     Exception
         Of any type, if a part of the pipeline has no converter.
     """
-    teach_skl2onnx()
+    teach_preprocessing()
+    teach_hist_gradient_boosting()
+    teach_boosters()
     calibration = calibration_of(pipeline) if is_classifier(pipeline) else None
     # skl2onnx takes names that are identifiers of C, and renames the others on its way.
     names = {str(name): f"c{number}" for number, name in enumerate(X)}
@@ -64,6 +68,7 @@ def export_onnx(pipeline: Pipeline, X: pd.DataFrame) -> bytes:
         warnings.filterwarnings("ignore", told, DeprecationWarning)
         types = [(name, kinds[name]([None, 1])) for name in names.values()]
         model = to_onnx(base, initial_types=types, options=options or None, target_opset=_OPSET)
+    _send_missing(model, base[-1])
     if calibration is not None:
         append_calibration(model, calibration)
     elif isinstance(base[-1], RandomForestClassifier | ExtraTreesClassifier):
@@ -117,6 +122,22 @@ def _renamed(pipeline: Pipeline, names: dict[str, str]) -> Pipeline:
         if len(columns)
     ]
     return Pipeline([(name, first), *pipeline.steps[1:]])
+
+
+def _send_missing(model: onnx.ModelProto, estimator: BaseEstimator) -> None:
+    """Let a missing value go through scikit-learn's trees as it does there.
+
+    skl2onnx sends all of them right: the shares of a forest's votes differ by up to 1.0.
+    """
+    fitted = getattr(estimator, "estimators_", [estimator])
+    trees = [one.tree_ for one in fitted if hasattr(one, "tree_")]
+    ensembles = [node for node in model.graph.node if node.op_type.startswith("TreeEnsemble")]
+    if not trees or len(trees) != len(fitted) or len(ensembles) != 1:
+        return
+    attributes = {attribute.name: attribute for attribute in ensembles[0].attribute}
+    numbers = zip(attributes["nodes_treeids"].ints, attributes["nodes_nodeids"].ints, strict=True)
+    goes_left = [int(trees[tree].missing_go_to_left[node]) for tree, node in numbers]
+    attributes["nodes_missing_value_tracks_true"].ints[:] = goes_left
 
 
 def _break_ties(model: onnx.ModelProto, classes: Sequence[object]) -> None:

@@ -3,7 +3,8 @@
 ONNX is used only where it is proven to predict what the pipeline predicts on held-out rows, and on
 rows with missing and unseen values in each column; otherwise the bundle holds the pipeline itself
 in the skops format, which unlike a pickle cannot run code of its own. LightGBM's and XGBoost's
-readers are no such format: their models are served as ONNX or not at all.
+readers are no such format: their models are served as ONNX or not at all. So is
+HistGradientBoosting with native categories.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ import skops.io
 from sklearn.base import is_classifier
 from sklearn.pipeline import Pipeline
 
-from contract.scoring import Predictions, class_labels
+from contract.scoring import TRUSTED_TYPES, Predictions, class_labels
 from runner.errors import RunnerError
 from runner.modelling.fitted_model import calibration_of, threshold_of, uncalibrated
 from runner.packaging.onnx_export import OnnxSession, export_onnx
@@ -116,7 +117,8 @@ def trusted_types(pipeline: Pipeline) -> tuple[bytes, list[str]]:
             hint="simplify estimator.init_args, such as an early-stopping scorer, in the recipe",
         ) from err
     types = skops.io.get_untrusted_types(data=content)
-    safe = (*_SAFE_MODULES, *BOOSTERS, "collections.OrderedDict")
+    # HistGradientBoosting holds a partial of scikit-learn's check_array beside its categories.
+    safe = (*_SAFE_MODULES, *BOOSTERS, "collections.OrderedDict", "functools.partial")
     foreign = [name for name in types if not name.startswith(safe)]
     if foreign:
         raise RunnerError(
@@ -128,10 +130,12 @@ def trusted_types(pipeline: Pipeline) -> tuple[bytes, list[str]]:
 
 def _skops(pipeline: Pipeline, rows: ProofRows, reason: str) -> ServedModel:
     content, types = trusted_types(pipeline)
-    boosters = [name for name in types if name.startswith(BOOSTERS)]
-    if boosters:
+    unread = [name for name in types if name not in TRUSTED_TYPES]
+    if unread:
+        boosters = [name for name in unread if name.startswith(BOOSTERS)]
+        name = boosters[-1] if boosters else type(uncalibrated(pipeline)[-1]).__name__
         raise RunnerError(
-            f"{boosters[-1]} cannot be served: {reason}",
+            f"{name} cannot be served: {reason}",
             hint=f"{_other_booster(pipeline)}; docs/recipe.md says what is served",
         )
 
@@ -156,7 +160,7 @@ def _other_booster(pipeline: Pipeline) -> str:
     if calibration_of(pipeline):
         return "choose `method: sigmoid` in calibration, or delete it"
     if is_classifier(pipeline):
-        return "change estimator.init_args or preprocessing.numeric.scale"
+        return "change estimator.init_args or preprocessing"
     return (
         "let the label's values be of one magnitude, such as by its logarithm in the spine's SQL, "
         "change estimator.init_args, or choose an estimator of scikit-learn"

@@ -10,8 +10,8 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from runner.duration import parse_duration
@@ -27,7 +27,7 @@ from runner.project.manifest_file import (
     models_of,
     read_manifest,
 )
-from runner.project.mart_rules import mart_problems, problems_between, spine_problems
+from runner.project.mart_rules import is_role, mart_problems, problems_between, spine_problems
 from runner.project.node_problem import NodeProblem, node_error
 from runner.project.postgres_names import column_name_problems, model_name_problems
 from runner.project.relations import (
@@ -106,7 +106,11 @@ def load_manifest(path: Path) -> Manifest:
         path=path,
         project_name=content["metadata"]["project_name"],
         marts={name: mart for name, mart in built.items() if name not in errors},
-        spines={name: _spine(node, adapter) for name, node in spines.items() if name not in errors},
+        spines={
+            name: _spine(node, adapter, _entities(marts.values()))
+            for name, node in spines.items()
+            if name not in errors
+        },
         sha256=_digest(meaning),
         digests={key: _digest(value) for key, value in meaning.items()},
         disabled=_disabled(content) - {node["name"] for node in models},
@@ -143,8 +147,9 @@ def _problems(
     """Yield what is wrong with each dbt model by itself, and with their names."""
     for node in marts.values():
         yield from ((node, problem) for problem in mart_problems(node))
+    entities = _entities(marts.values())
     for node in spines.values():
-        yield from ((node, problem) for problem in spine_problems(node))
+        yield from ((node, problem) for problem in spine_problems(node, entities))
     if adapter == "postgres":
         for node in (*marts.values(), *spines.values()):
             yield from ((node, problem) for problem in column_name_problems(node))
@@ -163,10 +168,26 @@ def _mart(node: ManifestNode, adapter: str) -> FeatureMart:
     )
 
 
-def _spine(node: ManifestNode, adapter: str) -> Spine:
+def _entities(marts: Iterable[ManifestNode]) -> frozenset[str]:
+    """Return the entities of feature marts, right or wrong."""
+    declared = (meta_of(node).get("entities") for node in marts)
+    return frozenset(str(name) for names in declared if isinstance(names, dict) for name in names)
+
+
+def _spine(node: ManifestNode, adapter: str, entities: frozenset[str]) -> Spine:
     labels = meta_of(node)["labels"].items()
-    windows = {name: parse_duration(str(window)) for name, window in labels}
-    return Spine(**vars(_relation(node, adapter)), labels=windows)
+    relation = _relation(node, adapter)
+    roles = {
+        key: value
+        for key, value in relation.entities.items()
+        if is_role(key, value, relation.columns, entities)
+    }
+    keys = {key: value for key, value in relation.entities.items() if key not in roles}
+    return Spine(
+        **vars(replace(relation, entities=keys)),
+        labels={name: parse_duration(str(window)) for name, window in labels},
+        roles=roles,
+    )
 
 
 def _relation(node: ManifestNode, adapter: str) -> Relation:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 
 from contract.feast_format import colliding_features
 from runner.duration import parse_duration
@@ -43,9 +43,24 @@ def mart_problems(node: ManifestNode) -> Iterator[NodeProblem]:
         yield NodeProblem((), "has no column that is a feature", hint)
 
 
-def spine_problems(node: ManifestNode) -> Iterator[NodeProblem]:
-    """Yield what is wrong with a spine."""
-    yield from _relation_problems(node, _SPINE_KEYS)
+def is_role(
+    key: object, value: object, columns: Collection[str], entities: Collection[str]
+) -> bool:
+    """Whether `key: value` of a spine's entities is `role: entity`, not `entity: join key`.
+
+    Parameters
+    ----------
+    columns
+        The spine's.
+    entities
+        Those of the feature marts: what one of them calls an entity is no role.
+    """
+    return key in columns and key not in entities and value in entities
+
+
+def spine_problems(node: ManifestNode, entities: Collection[str]) -> Iterator[NodeProblem]:
+    """Yield what is wrong with a spine; `entities` are those of the feature marts."""
+    yield from _relation_problems(node, _SPINE_KEYS, entities)
     yield from _timestamp_problems(node, EVENT_TIMESTAMP, "the spine", ())
     labels = meta_of(node).get("labels")
     if not labels:
@@ -57,7 +72,9 @@ def spine_problems(node: ManifestNode) -> Iterator[NodeProblem]:
         yield from _column_problems(node, label, f"meta.labels.{label}", keys)
 
 
-def _relation_problems(node: ManifestNode, known: tuple[str, ...]) -> Iterator[NodeProblem]:
+def _relation_problems(
+    node: ManifestNode, known: tuple[str, ...], entities: Collection[str] = ()
+) -> Iterator[NodeProblem]:
     if node.get("version") is not None:
         problem = f"has versions (v{node['version']}), and recipes name no version"
         yield NodeProblem(("versions",), problem, "write each version as a dbt model of its own")
@@ -72,32 +89,45 @@ def _relation_problems(node: ManifestNode, known: tuple[str, ...]) -> Iterator[N
         elif key in _EXPECTED and not isinstance(value, _EXPECTED[key][0]):
             problem = f"meta.{key}: expected {_EXPECTED[key][1]}, got {show(value)}"
             yield NodeProblem(keys, problem, "correct it and run `dbt parse`")
-    yield from _entity_problems(node)
+    yield from _entity_problems(node, entities)
     for column in node["columns"].values():
         if dtype_of(column) is None:
+            name, kind = column["name"], declared_type(column)
+            dtypes = f"one of {', '.join(sorted(DTYPES))}"
             yield NodeProblem(
-                ("columns", column["name"], "data_type"),
-                f"column {column['name']} has data_type {declared_type(column)!r}, which Feast "
-                "cannot hold",
-                f"use one of {', '.join(sorted(DTYPES))}",
+                ("columns", name, "data_type"),
+                f"column {name} has data_type {kind!r}, which Feast cannot hold",
+                f"declare {dtypes}"
+                if kind == "missing"
+                else f"write `cast({name} as text)` in the SQL and `data_type: text`, or {known}",
             )
 
 
-def _entity_problems(node: ManifestNode) -> Iterator[NodeProblem]:
+def _entity_problems(node: ManifestNode, known: Collection[str]) -> Iterator[NodeProblem]:
     entities = meta_of(node).get("entities")
     if entities is None:
         hint = "name each Feast entity and its join key, such as `entities: {user: user_id}`"
         yield NodeProblem(("config", "meta"), "meta.entities is missing", hint)
     for entity, key in _lines(entities):
         keys = ("config", "meta", "entities", str(entity))
-        yield from _column_problems(node, key, f"meta.entities.{entity}", keys)
+        columns = list(node["columns"])
+        if entity not in known and key in known and key not in columns:  # `role: entity`
+            yield from _column_problems(node, entity, f"meta.entities.{entity}: {key}", keys)
+            key = entity
+        elif entity in columns and key not in columns and known:
+            meant = did_you_mean(str(key), known)
+            problem = f"meta.entities.{entity}: no feature mart has an entity {show(key)}{meant}"
+            yield NodeProblem(keys, problem, f"entities: {', '.join(sorted(known))}")
+        else:
+            yield from _column_problems(node, key, f"meta.entities.{entity}", keys)
         column = node["columns"].get(key) if isinstance(key, str) else None
         if column and dtype_of(column) not in {None, *KEY_DTYPES}:
             yield NodeProblem(
                 ("columns", column["name"], "data_type"),
                 f"join key {key} is {declared_type(column)}, and a join key is a whole number, "
                 "text or a time",
-                "cast it to bigint or text in the SQL",
+                f"write `cast({key} as bigint)` or `cast({key} as text)` in the SQL, and the same "
+                "as its data_type",
             )
 
 

@@ -12,7 +12,10 @@ EVENT_TIMESTAMP = "event_timestamp"
 
 
 def full_name(view: str, feature: str) -> str:
-    """Return a feature's column in training rows and model inputs, as Feast writes it."""
+    """Return a feature's column in training rows and model inputs, as Feast writes it.
+
+    `view` is the role where the view is joined in one.
+    """
     return f"{view}__{feature}"
 
 
@@ -110,6 +113,15 @@ class Spine(Relation):
     ----------
     labels
         Label column → label window: how long after `event_timestamp` the label is known.
+    roles
+        Key column → its entity, where a spine has an entity more than once: `sender` and `receiver`
+        of `account`. The others are in `entities`.
     """
 
     labels: Mapping[str, timedelta]
+    roles: Mapping[str, str] = field(default_factory=dict, kw_only=True)
+
+    @property
+    def join_keys(self) -> tuple[str, ...]:
+        """The columns that identify a row's entities, those in roles last."""
+        return (*super().join_keys, *self.roles)

@@ -168,6 +168,12 @@ def names_of(
     return [name for name, entry in allowed.items() if task in {None, entry.task}]
 
 
+def is_onnx_or_nothing(class_path: str, encode: str) -> bool:
+    """Return whether the estimator, with text encoded so, is served as ONNX or not at all."""
+    has_categories = encode == "ordinal" and "HistGradientBoosting" in class_path
+    return has_categories or class_path.startswith(BOOSTERS)
+
+
 def wants_scaling(class_path: str) -> bool:
     """Return whether the estimator wants its numeric features scaled."""
     return ESTIMATORS[class_path].scaled

@@ -19,7 +19,7 @@ from pydantic import (
 from runner import duration
 from runner.wording import show
 
-_IDENTIFIER = "^[A-Za-z_][A-Za-z0-9_]*$"
+IDENTIFIER = "^[A-Za-z_][A-Za-z0-9_]*$"
 _NAME = "^[A-Za-z0-9][A-Za-z0-9_.-]{0,99}$"
 
 
@@ -46,8 +46,8 @@ def _matches(pattern: str, expected: str) -> AfterValidator:
 
 Identifier = Annotated[
     str,
-    _matches(_IDENTIFIER, "a name of letters, digits and _"),
-    Field(json_schema_extra={"pattern": _IDENTIFIER}),
+    _matches(IDENTIFIER, "a name of letters, digits and _"),
+    Field(json_schema_extra={"pattern": IDENTIFIER}),
 ]
 Name = Annotated[
     str,

@@ -21,8 +21,11 @@ from pydantic import (
     field_validator,
 )
 
+from contract.missing_views import OnMissing
 from runner.errors import RunnerError
 from runner.recipes.estimators import ESTIMATORS, SCORERS, Task
+from runner.recipes.feature_reference import FeatureReference
+from runner.recipes.missing import MissingRules, OnMissingEntity
 from runner.recipes.part import Duration, Identifier, Name, Part, PositiveDuration
 from runner.recipes.probabilities import Calibration, DecisionThreshold
 from runner.recipes.problems import problems_of, refuse
@@ -32,12 +35,17 @@ from runner.recipes.rules import (
     class_path_problems,
     classification_problems,
     covers,
+    derived_name_problems,
     gate_problems,
+    missing_entity_problems,
+    missing_problems,
     override_problems,
     reference_problems,
+    repeated_problems,
     request_problems,
     scoring_problems,
     slice_problems,
+    time_zone_problems,
     tuned_argument_problems,
 )
 from runner.recipes.tuning import Tuning
@@ -67,8 +75,12 @@ class Split(Part):
 class Numeric(Part):
     """What happens to numbers and flags."""
 
-    impute: Literal["median", "mean", "zero"] = "median"
-    """What a missing value becomes: `median` or `mean` of the training rows, or 0."""
+    impute: Literal["median", "mean", "zero", "none"] = "median"
+    """What a missing value becomes: `median` or `mean` of the training rows, or 0. `none`: it stays
+    missing, for an estimator that takes missing values (docs/recipe.md#missing-values)."""
+    add_indicator: bool = False
+    """Whether each number and flag that is missing in some training row has a second column: 1
+    where it is missing, else 0."""
     scale: Literal["auto", "standard", "none"] = "auto"
     """`standard`: to mean 0 and deviation 1. `auto`: `standard` if the estimator wants it, as
     linear models, neighbours and networks do and trees do not."""
@@ -77,10 +89,13 @@ class Numeric(Part):
 class Categorical(Part):
     """What happens to text."""
 
-    encode: Literal["onehot"] = "onehot"
-    """`onehot`: one column per category; a missing value is a category of its own."""
+    encode: Literal["onehot", "target", "ordinal"] = "onehot"
+    """`onehot`: one column per category. `target`: the label's mean in the category, cross-fitted.
+    `ordinal`: one number per category, for an estimator that takes missing values; boosters take it
+    as a category, not as a number (docs/recipe.md#categories)."""
     min_frequency: Annotated[int, Field(ge=1)] = 20
-    """How many training rows make a category. A rarer or unseen one becomes all zeros."""
+    """How many training rows make a category; a missing value is one, too. A rarer or unseen one
+    becomes all zeros, the label's mean, or a missing value."""
 
 
 class Preprocessing(Part):
@@ -125,7 +140,16 @@ class Recipe(Part):
         Field(strict=False),
     ]
     """Feast references: `view:feature`, or `view:*` for every feature of a feature mart. The mart's
-    join keys must be among the spine's. May be `[]` where there is a `request`."""
+    join keys must be among the spine's; `view[role]:feature` names the role that the spine has its
+    entity in. May be `[]` where there is a `request`."""
+    asked_at: Annotated[tuple[Literal["hour", "weekday"], ...], Field(strict=False)] = ()
+    """Parts of the instant that a row is asked for, as model inputs `asked_at_hour` (0 to 23) and
+    `asked_at_weekday` (Monday is 1): of a spine's row its `event_timestamp`, of a request now."""
+    time_zone: str = "UTC"
+    """The time zone of `asked_at`, such as `Europe/Berlin`."""
+    derived: dict[str, str] = {}  # noqa: RUF012 - likewise
+    """Further model inputs, by name: SQL expressions of features, request inputs and derived values
+    above (docs/recipe.md#derived-values)."""
     split: Split
     """How rows are divided by time. A duration is a whole number and `s`, `m`, `h` or `d`."""
     preprocessing: Preprocessing = Preprocessing()
@@ -166,6 +190,11 @@ class Recipe(Part):
     """Features, as `view:feature` or `view:*`, whose values a prediction request may bring along in
     place of those of the online store (docs/serving.md#values-of-the-moment)."""
 
+    on_missing_entity: OnMissingEntity = "predict"
+    """What is answered where a view has nothing for a row's keys: `predict` as ever, `null`, or
+    `error`. For every view, or by view, such as `{user_activity: error}`
+    (docs/serving.md#keys-that-are-not-there)."""
+
     _source: YamlSource = PrivateAttr()
 
     @property
@@ -186,13 +215,21 @@ class Recipe(Part):
     @property
     def feature_marts(self) -> list[str]:
         """The names of the feature marts that its features are in."""
-        return sorted({reference.partition(":")[0] for reference in self.features})
+        return sorted({FeatureReference.parse(text).view for text in self.features})
 
     @property
     def spine_columns(self) -> tuple[str, ...]:
         """What it takes of the spine beside keys, time and label: slices and request inputs."""
         slices = (name for name in self.slices if ":" not in name)
         return tuple(dict.fromkeys([*slices, *self.request]))
+
+    @property
+    def missing_rules(self) -> dict[str, OnMissing]:
+        """View, or `view[role]` → what is done where it has nothing, if not `predict`."""
+        projections = dict.fromkeys(text.partition(":")[0] for text in self.features)
+        given = self.on_missing_entity
+        rules = given if isinstance(given, dict) else dict.fromkeys(projections, given)
+        return {name: rule for name, rule in rules.items() if rule != "predict"}
 
     def is_overridable(self, reference: str) -> bool:
         """Whether a prediction request may bring its own value for the feature `view:feature`."""
@@ -215,6 +252,11 @@ class Recipe(Part):
         for key in ("tuning", "calibration", "decision_threshold"):
             if dumped[key] is None:
                 del dumped[key]
+        for key in ("asked_at", "derived"):
+            if not dumped[key]:
+                del dumped[key]
+        if not self.asked_at:
+            del dumped["time_zone"]
         return dumped
 
     def with_arguments(self, arguments: Mapping[str, object]) -> Recipe:
@@ -236,10 +278,32 @@ class Recipe(Part):
         refuse(reference_problems(features, may_be_empty=info.data.get("request") != ()))
         return features
 
+    @field_validator("asked_at")
+    @classmethod
+    def _check_asked_at(cls, asked_at: tuple[str, ...]) -> tuple[str, ...]:
+        refuse(repeated_problems(asked_at))
+        return asked_at
+
+    @field_validator("time_zone")
+    @classmethod
+    def _check_time_zone(cls, time_zone: str, info: ValidationInfo) -> str:
+        refuse(time_zone_problems(time_zone, info.data.get("asked_at")))
+        return time_zone
+
+    @field_validator("derived")
+    @classmethod
+    def _check_derived(cls, derived: dict[str, str]) -> dict[str, str]:
+        refuse(derived_name_problems(derived))
+        return derived
+
     @field_validator("estimator")
     @classmethod
     def _check_estimator(cls, estimator: Estimator, info: ValidationInfo) -> Estimator:
         refuse(class_path_problems(estimator.class_path, info.data.get("task")))
+        preprocessing: Preprocessing | None = info.data.get("preprocessing")
+        if preprocessing is not None:
+            numeric, categorical = preprocessing.numeric, preprocessing.categorical
+            refuse(missing_problems(estimator.class_path, numeric.impute, categorical.encode))
         return estimator
 
     @field_validator("tuning")
@@ -280,6 +344,13 @@ class Recipe(Part):
     def _check_overrides(cls, overrides: tuple[str, ...], info: ValidationInfo) -> tuple[str, ...]:
         refuse(override_problems(overrides, info.data.get("features")))
         return overrides
+
+    @field_validator("on_missing_entity")
+    @classmethod
+    def _check_missing(cls, rules: MissingRules, info: ValidationInfo) -> MissingRules:
+        if isinstance(rules, dict):
+            refuse(missing_entity_problems(rules, info.data.get("features")))
+        return rules
 
 
 def load_recipe(path: Path, *, shown_as: Path | None = None) -> Recipe:

@@ -11,9 +11,10 @@ from runner.project.manifest import (
     Manifest,
     MartColumn,
     Spine,
-    full_name,
 )
 from runner.project.yaml_lines import described_at
+from runner.recipes.computed_columns import computed_column_problems
+from runner.recipes.feature_reference import FeatureReference
 from runner.recipes.recipe import Recipe
 from runner.recipes.yaml_source import KeyPath, Problem
 from runner.wording import did_you_mean
@@ -46,6 +47,7 @@ def manifest_problems(recipe: Recipe, manifest: Manifest) -> list[Problem]:
         *_request_problems(recipe, manifest),
         *_feature_problems(recipe, manifest),
         *_full_name_problems(recipe, manifest),
+        *computed_column_problems(recipe, manifest),
         *_slice_problems(recipe, manifest),
         *_override_problems(recipe, manifest),
     ]
@@ -101,63 +103,78 @@ def _request_problems(recipe: Recipe, manifest: Manifest) -> Iterator[Problem]:
             yield Problem(path, f"{name!r} is {taken[name]}", _choose(known))
         elif name not in spine.columns:
             yield _unknown(path, f"{spine.name} has no column {name!r}", name, known)
-        elif spine.columns[name].dtype == "timestamp":
-            yield Problem(
-                path,
-                f"{name!r} is a timestamp, which is no input for a model",
-                f"say how long ago it was in the spine's SQL ({spine.file})",
-            )
 
 
 def _feature_problems(recipe: Recipe, manifest: Manifest) -> Iterator[Problem]:
     spine = manifest.spines.get(recipe.spine)
     seen = set()
-    for i, reference in enumerate(recipe.features):
-        view, _, name = reference.partition(":")
-        mart, path = manifest.marts.get(view), ("features", i)
+    for i, text in enumerate(recipe.features):
+        reference, path = FeatureReference.parse(text), ("features", i)
+        mart = manifest.marts.get(reference.view)
         if mart is None:
-            yield from _not_there(path, view, "feature_mart", manifest)
+            yield from _not_there(path, reference.view, "feature_mart", manifest)
             continue
-        yield from _column_problems(path, mart, name)
+        yield from _column_problems(path, mart, reference.feature)
         if not mart.online:
             yield Problem(
                 path,
-                f"{view} is `online: false`, so a served model would never see it",
+                f"{mart.name} is `online: false`, so a served model would never see it",
                 f"remove `online: false` in {mart.file}, or drop the feature",
             )
-        if spine is not None and view not in seen:
-            yield from _key_problems(path, mart, spine)
-        seen.add(view)
+        if spine is not None and reference.projection not in seen:
+            yield from _join_problems(path, mart, reference.role, spine)
+        seen.add(reference.projection)
 
 
 def _column_problems(path: KeyPath, mart: FeatureMart, name: str) -> Iterator[Problem]:
     features = [feature.name for feature in mart.features]
     if name not in {"*", *features}:
         yield _unknown(path, f"{mart.name} has no feature {name!r}", name, features)
-    for feature in mart.features:
-        if name in {"*", feature.name} and feature.dtype == "timestamp":
-            yield Problem(
-                path,
-                f"{mart.name}:{feature.name} is a timestamp, which is no feature for a model",
-                f"say how long ago it was in the SQL ({mart.file}), or list the other features",
-            )
 
 
-def _key_problems(path: KeyPath, mart: FeatureMart, spine: Spine) -> Iterator[Problem]:
+def _join_problems(path: KeyPath, mart: FeatureMart, role: str, spine: Spine) -> Iterator[Problem]:
+    """Yield why a mart does not join to the spine, in a role or in none."""
+    if role and role not in spine.roles:
+        declare = f"declare it in {spine.file}, such as `entities: {{{role}: {_entity_of(mart)}}}`"
+        hint = f"choose one of {', '.join(spine.roles)}" if spine.roles else declare
+        meant = did_you_mean(role, spine.roles)
+        yield Problem(path, f"the spine {spine.name} has no role {role!r}{meant}", hint)
+        return
+    if role and spine.roles[role] not in mart.entities:
+        by = ", ".join(mart.entities) or "nothing"
+        problem = f"{role!r} is a role of {spine.roles[role]}, and {mart.name} is by {by}"
+        yield Problem(path, problem, f"name a mart by {spine.roles[role]}, or another role")
+        return
     for entity, key in mart.entities.items():
-        if key not in spine.join_keys:
-            yield Problem(
-                path,
-                f"{mart.name} is by {entity} ({key}), which the spine {spine.name} does not have",
-                f"add {key} to the spine and its meta.entities ({spine.file}), or drop the feature",
-            )
-        elif spine.columns[key].dtype != mart.columns[key].dtype:
-            yield Problem(
-                path,
-                f"{key} is {mart.columns[key].dtype} in {mart.name}, but "
-                f"{spine.columns[key].dtype} in the spine {spine.name}",
-                "cast one of them in its SQL",
-            )
+        column = role if role and spine.roles[role] == entity else key
+        yield from _key_problems(path, mart, (entity, key), column, spine)
+
+
+def _key_problems(
+    path: KeyPath, mart: FeatureMart, entity: tuple[str, str], column: str, spine: Spine
+) -> Iterator[Problem]:
+    """Yield why the spine's `column` cannot be the mart's key of an entity, `(name, key)`."""
+    name, key = entity
+    if column not in spine.join_keys:
+        roles = [role for role, of in spine.roles.items() if of == name]
+        problem = f"{mart.name} is by {name} ({key}), which the spine {spine.name} does not have"
+        hint = f"add {key} to the spine and its meta.entities ({spine.file}), or drop the feature"
+        if roles:
+            problem = f"{mart.name} is by {name}, which {spine.name} has as {' and '.join(roles)}"
+            hint = f"say which: {mart.name}[{roles[0]}]:…"
+        yield Problem(path, problem, hint)
+    elif spine.columns[column].dtype != mart.columns[key].dtype:
+        called = key if column == key else f"{key}, in the role {column},"
+        yield Problem(
+            path,
+            f"{called} is {mart.columns[key].dtype} in {mart.name}, but "
+            f"{spine.columns[column].dtype} in the spine {spine.name}",
+            "cast one of them in its SQL",
+        )
+
+
+def _entity_of(mart: FeatureMart) -> str:
+    return next(iter(mart.entities), "account")
 
 
 def _full_name_problems(recipe: Recipe, manifest: Manifest) -> Iterator[Problem]:
@@ -167,22 +184,22 @@ def _full_name_problems(recipe: Recipe, manifest: Manifest) -> Iterator[Problem]
     if spine is not None:
         columns = (*spine.join_keys, EVENT_TIMESTAMP, recipe.label, *recipe.spine_columns)
         taken = {column: f"the column {column} of {spine.name}" for column in columns}
-    for i, reference in enumerate(recipe.features):
-        view, _, wanted = reference.partition(":")
-        mart = manifest.marts.get(view)
+    for i, text in enumerate(recipe.features):
+        reference = FeatureReference.parse(text)
+        mart = manifest.marts.get(reference.view)
         for feature in mart.features if mart else ():
-            if wanted not in {"*", feature.name}:
+            if not reference.names(feature.name):
                 continue
-            feature_reference, name = f"{view}:{feature.name}", full_name(view, feature.name)
-            other = taken.setdefault(name, feature_reference)
-            if other != feature_reference:
-                problem = f"{feature_reference} and {other} would both be {name} in training rows"
+            one = reference._replace(feature=feature.name)
+            other = taken.setdefault(one.column, str(one))
+            if other != str(one):
+                problem = f"{one} and {other} would both be {one.column} in training rows"
                 yield Problem(("features", i), problem, "rename one of them in its dbt model")
 
 
 def _slice_problems(recipe: Recipe, manifest: Manifest) -> Iterator[Problem]:
     for i, name in enumerate(recipe.slices):
-        path, (view, _, feature) = ("slices", i), name.partition(":")
+        path, (view, _, feature) = ("slices", i), FeatureReference.parse(name)
         relation: Spine | FeatureMart | None = manifest.spines.get(recipe.spine)
         columns: Collection[MartColumn] = relation.columns.values() if relation else ()
         if feature:
@@ -209,7 +226,7 @@ def _slice_problems(recipe: Recipe, manifest: Manifest) -> Iterator[Problem]:
 
 def _override_problems(recipe: Recipe, manifest: Manifest) -> Iterator[Problem]:
     for i, reference in enumerate(recipe.feature_overrides):
-        view, _, name = reference.partition(":")
+        view, _, name = FeatureReference.parse(reference)
         mart = manifest.marts.get(view)
         if mart is None or reference in recipe.features:
             continue  # reported where the features name it

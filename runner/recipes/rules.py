@@ -8,21 +8,24 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
+from contract.time_rules import zone_names
 from runner.recipes.estimators import ESTIMATORS, SCORERS, THRESHOLD_SCORERS, names_of
+from runner.recipes.part import IDENTIFIER
 from runner.recipes.yaml_source import Problem
 from runner.wording import did_you_mean, show
 
-REFERENCE = "^[A-Za-z_][A-Za-z0-9_]*:([A-Za-z_][A-Za-z0-9_]*|[*])$"
+_ROLE = r"(\[[A-Za-z_][A-Za-z0-9_]*\])?"
+REFERENCE = f"^[A-Za-z_][A-Za-z0-9_]*{_ROLE}:([A-Za-z_][A-Za-z0-9_]*|[*])$"
 # What may stand beside each kind of distribution in tuning.search_space.
 DISTRIBUTION_KEYS: Mapping[str, tuple[str, ...]] = {
     "int": ("int", "log", "step"),
     "float": ("float", "log"),
     "choice": ("choice",),
 }
-SLICE = "^[A-Za-z_][A-Za-z0-9_]*(:[A-Za-z_][A-Za-z0-9_]*)?$"
+SLICE = f"^[A-Za-z_][A-Za-z0-9_]*({_ROLE}:[A-Za-z_][A-Za-z0-9_]*)?$"
 # Arguments that are not searched for, with the reason.
 _NOT_TUNED: Mapping[str, str] = {
     "n_jobs": "it does not change the model",
@@ -49,10 +52,39 @@ def request_problems(request: Sequence[str]) -> list[Problem]:
     for i, name in enumerate(request):
         if name in request[:i]:
             problems.append(Problem((i,), f"{show(name)} is listed twice", "list it once"))
-        elif name == "prediction" or name.startswith("probability_"):
+        elif name in {"prediction", "missing_views"} or name.startswith("probability_"):
             problem = f"{show(name)} is the name of a column that `runner predict` writes"
             problems.append(Problem((i,), problem, "rename it in the spine"))
     return problems
+
+
+def repeated_problems(names: Sequence[str]) -> list[Problem]:
+    """Return the names that are listed twice."""
+    return [
+        Problem((i,), f"{show(name)} is listed twice", "list it once")
+        for i, name in enumerate(names)
+        if name in names[:i]
+    ]
+
+
+def time_zone_problems(name: str, asked_at: Sequence[str] | None) -> list[Problem]:
+    """Return what is wrong with a time zone, which is for `asked_at` only."""
+    if asked_at == ():
+        hint = "delete it, or list the parts that the model takes, such as `asked_at: [hour]`"
+        return [Problem((), "is only for asked_at", hint)]
+    if name in zone_names():
+        return []
+    hint = "write a name of the IANA database, such as Europe/Berlin"
+    return [Problem((), f"no time zone {show(name)}{did_you_mean(name, zone_names())}", hint)]
+
+
+def derived_name_problems(names: Iterable[str]) -> list[Problem]:
+    """Return the derived values whose names no SQL could use."""
+    return [
+        Problem((name,), "expected a name of letters, digits and _", "rename it")
+        for name in names
+        if re.fullmatch(IDENTIFIER, name) is None
+    ]
 
 
 def reference_problems(features: Sequence[str], *, may_be_empty: bool = False) -> list[Problem]:
@@ -93,6 +125,22 @@ def class_path_problems(class_path: str, task: str | None) -> list[Problem]:
     meant = did_you_mean(class_path, fitting, likeness=0.7)
     hint = "docs/recipe.md lists the estimators"
     return [Problem(("class_path",), f"{show(class_path)} {reason}{meant}", hint)]
+
+
+def missing_problems(class_path: str, impute: str, encode: str) -> list[Problem]:
+    """Return what is wrong if preprocessing leaves missing values to an estimator of the list."""
+    estimator = ESTIMATORS[class_path]
+    key, instead = ("numeric.impute: none", "impute: median")
+    if impute != "none":
+        key, instead = ("categorical.encode: ordinal", "encode: target")
+        if encode != "ordinal":
+            return []
+    if estimator.accepts_nan:
+        return []
+    others = (name for name, e in ESTIMATORS.items() if e.accepts_nan and e.task == estimator.task)
+    problem = f"{estimator.name} takes no missing values, which preprocessing.{key} leaves"
+    hint = f"write {instead}, or choose one of {', '.join(others)}"
+    return [Problem(("class_path",), problem, hint)]
 
 
 def scoring_problems(scoring: Sequence[str], task: str | None) -> list[Problem]:
@@ -217,6 +265,24 @@ def override_problems(overrides: Sequence[str], features: Sequence[str] | None) 
         problem = f"{show(reference)} is not among features{did_you_mean(reference, features)}"
         problems.append(Problem((i,), problem, hint))
     return sorted(problems, key=lambda problem: problem.path)
+
+
+def missing_entity_problems(
+    rules: Collection[str], features: Sequence[str] | None
+) -> list[Problem]:
+    """Return the views of `on_missing_entity` that no feature is of."""
+    if features is None:
+        return []
+    views = list(dict.fromkeys(reference.partition(":")[0] for reference in features))
+    return [
+        Problem(
+            (name,),
+            f"no feature is of {show(name)}{did_you_mean(name, views)}",
+            f"choose one of {', '.join(views)}" if views else "delete it",
+        )
+        for name in rules
+        if name not in views
+    ]
 
 
 def distribution_problems(given: Mapping[str, Any]) -> list[Problem]:

@@ -1,7 +1,8 @@
-"""Arguments of LightGBM and XGBoost whose models `runner.packaging.boosters` writes as ONNX.
+"""Arguments of boosters whose models `runner.packaging` writes as ONNX.
 
 Their models are served as ONNX or not at all, so a recipe with another value is refused by
-`runner check`, not after the join and the fit.
+`runner check`, not after the join and the fit. Categories are named by `encode: ordinal`: a recipe
+does not know the columns that preprocessing makes.
 """
 
 from __future__ import annotations
@@ -15,7 +16,10 @@ _SQUARED = (
     *("regression", "regression_l2", "l2", "mean_squared_error", "mse"),
     *("l2_root", "root_mean_squared_error", "rmse"),
 )
+_CATEGORIES = {"categorical_features": ("from_dtype",)}
 SERVED_VALUES: Mapping[str, Mapping[str, tuple[str, ...]]] = {
+    "HistGradientBoostingClassifier": _CATEGORIES,
+    "HistGradientBoostingRegressor": _CATEGORIES,
     "LGBMClassifier": {"objective": ("binary", "multiclass", "softmax")},
     "LGBMRegressor": {
         "objective": (

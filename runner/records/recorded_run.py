@@ -7,12 +7,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from contract.computed import ComputedColumn
 from runner.errors import CombinedError, RunnerError
+from runner.modelling.model_inputs import ModelColumn, model_columns
 from runner.recipes.recipe import Recipe, load_recipe
 from runner.records.run_artifacts import (
     BUNDLE,
@@ -29,13 +31,6 @@ if TYPE_CHECKING:
     from mlflow.entities import Run
 
 _SERVING = f"{BUNDLE}/serving.json"
-
-
-class RecordedFeature(NamedTuple):
-    """A model input of the recorded rows: its column there and its type."""
-
-    column: str
-    dtype: str
 
 
 @dataclass(frozen=True)
@@ -59,7 +54,7 @@ class RecordedRun:
     tags: Mapping[str, str]
     scores: Mapping[str, float]
     join_keys: tuple[str, ...]
-    inputs: tuple[RecordedFeature, ...]
+    inputs: tuple[ModelColumn, ...]
     rows: pa.Table
     sql_digests: Mapping[str, str] | None
     environment: Mapping[str, str] | None
@@ -109,14 +104,19 @@ def read_run(client: MlflowClient, run: Run) -> RecordedRun:
                 else {}
             ),
             join_keys=tuple(key["name"] for key in serving["entity_keys"]),
-            inputs=tuple(
-                RecordedFeature(one["name"], one["dtype"])
-                for one in (*serving["features"], *serving.get("request", ()))
-            ),
+            inputs=_inputs(serving),
             rows=pq.read_table(read.file(ROWS)),
             sql_digests=read.json(SQL_DIGESTS) if SQL_DIGESTS in there else None,
             environment=read.json(ENVIRONMENT) if ENVIRONMENT in there else None,
         )
+
+
+def _inputs(serving: Mapping[str, Any]) -> tuple[ModelColumn, ...]:
+    """Return the columns of the model that a bundle's `serving.json` describes."""
+    sources = (*serving["features"], *serving.get("request", ()))
+    taken = [ModelColumn(one["name"], one["dtype"]) for one in sources]
+    computed = [ComputedColumn(**column) for column in serving.get("computed", ())]
+    return tuple(model_columns(taken, computed))
 
 
 class _Reader:

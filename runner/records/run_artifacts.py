@@ -66,6 +66,7 @@ def _write_bundle(training: Training, run_id: str, folder: Path) -> str:
         spine=training.prepared.spine,
         features=training.prepared.features,
         request=training.prepared.request,
+        computed=training.prepared.computed,
         classes=class_list(pipeline),
         model=training.model.served,
         examples={

@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 from contract import unknown_model
 from contract.model_registry import local_folder
 from runner.errors import RunnerError
+from runner.failures import explain
 
 CHAMPION = "champion"
 
@@ -128,7 +129,7 @@ def stored_file(run: RunFacts, path: str) -> bytes:
     Raises
     ------
     RunnerError
-        If it is not there.
+        If it is not there, or what reads that store is not installed.
     """
     try:
         if urlsplit(run.artifact_uri).scheme in {"", "file"}:
@@ -141,7 +142,9 @@ def stored_file(run: RunFacts, path: str) -> bytes:
         try:
             uri = f"{run.artifact_uri.rstrip('/')}/{path}"
             return Path(download_artifacts(artifact_uri=uri, dst_path=folder)).read_bytes()
-        except (MlflowException, OSError, ImportError) as err:  # a store whose client is missing
+        except ImportError as err:  # the store's client is missing, not the file
+            raise explain(err) or no_artifact(run, path) from err
+        except (MlflowException, OSError) as err:
             raise no_artifact(run, path) from err
 
 

@@ -16,6 +16,8 @@ from typing import Any
 import pyarrow.compute as pc
 from sklearn.pipeline import Pipeline
 
+from contract.computed import ComputedColumn
+from contract.expressions import columns_in
 from runner.bytes_billed import Billed, as_metrics, read_bill
 from runner.feature_store.recipe_features import RecipeFeature, RequestInput
 from runner.lineage.lineage_graph import Lineage, LineageColumn
@@ -24,6 +26,7 @@ from runner.modelling.contender import Comparison
 from runner.modelling.environment import environment, extras
 from runner.modelling.evaluation import Evaluation
 from runner.modelling.fitted_model import threshold_metric, uncalibrated
+from runner.modelling.model_inputs import ModelColumn, model_columns
 from runner.modelling.slices import Slice
 from runner.modelling.training_data import TrainingData
 from runner.modelling.tuning_search import Tuned
@@ -57,6 +60,7 @@ class PreparedRows:
     spine: Spine
     features: list[RecipeFeature]
     request: list[RequestInput]
+    computed: tuple[ComputedColumn, ...]
     data: TrainingData
     dataset_sha256: str
     started_at: datetime
@@ -64,9 +68,9 @@ class PreparedRows:
     billed: Mapping[str, Billed]
 
     @property
-    def inputs(self) -> list[RecipeFeature | RequestInput]:
-        """The columns of the model, in its order: features, then request inputs."""
-        return [*self.features, *self.request]
+    def inputs(self) -> list[ModelColumn]:
+        """The columns of the model, in its order: features, request inputs, computed columns."""
+        return model_columns([*self.features, *self.request], self.computed)
 
 
 @dataclass(frozen=True)
@@ -105,6 +109,11 @@ class Training:
             "spine": f"{self.prepared.spine.schema}.{self.prepared.spine.alias}",
             "features": [feature.reference for feature in self.prepared.features],
             **({"request": list(self.recipe.request)} if self.recipe.request else {}),
+            **(
+                {"computed": {column.name: column.written for column in self.prepared.computed}}
+                if self.prepared.computed
+                else {}
+            ),
             **self._raw_columns,
         }
 
@@ -119,7 +128,20 @@ class Training:
         for column in columns.values():
             gaps |= self.prepared.columns.gaps(column)
         raw = {name: self.prepared.columns.raw_columns(column) for name, column in columns.items()}
+        raw |= self._raw_columns_of_computed(raw)
         return {"raw_columns": raw, **({"raw_columns_unresolved": gaps} if gaps else {})}
+
+    def _raw_columns_of_computed(self, raw: Mapping[str, list[str]]) -> dict[str, list[str]]:
+        """Return computed column → the raw columns of all that it is computed from."""
+        sources: list[RecipeFeature | RequestInput] = [
+            *self.prepared.features,
+            *self.prepared.request,
+        ]
+        found = {one.column: raw[one.reference] for one in sources}
+        for column in self.prepared.computed:
+            used = columns_in(column.expression)
+            found[column.name] = sorted({each for name in used for each in found.get(name, ())})
+        return {column.name: found[column.name] for column in self.prepared.computed}
 
     @property
     def params(self) -> dict[str, Any]:

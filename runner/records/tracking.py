@@ -8,30 +8,24 @@ make the champion.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import mlflow
-import mlflow.sklearn
 from mlflow import MlflowClient
 from mlflow.entities import Dataset, DatasetInput
 from mlflow.exceptions import MlflowException
-from mlflow.models import ModelSignature, infer_signature
-from mlflow.types import ColSpec, DataType, Schema
-from mlflow.types.schema import AnyType
 
 from runner.errors import RunnerError
-from runner.packaging.served_model import trusted_types
 from runner.records.dead_runs import this_process
+from runner.records.logged_model import log_model
 from runner.records.registry import CHALLENGER, CHAMPION, promote, version_with, versions_of
 from runner.records.run_artifacts import write_artifacts
 from runner.records.run_record import Training
 from runner.records.trial_runs import record_trials
 
 if TYPE_CHECKING:
-    from runner.modelling.model_inputs import InputColumn
     from runner.project.manifest import Spine
     from runner.recipes.recipe import Recipe
     from runner.settings import Settings
@@ -85,7 +79,7 @@ def record(client: MlflowClient, training: Training, folder: Path) -> tuple[str,
             client.log_metric(run_id, name, value)
         client.log_inputs(run_id, [DatasetInput(_dataset(training))])
         client.log_artifacts(run_id, str(folder))
-        _log_pipeline(run_id, training)
+        log_model(run_id, training)
         record_trials(client, run.info, training)
     return run_id, bundle_sha256
 
@@ -176,39 +170,3 @@ def _dataset(training: Training) -> Dataset:
         source_type="dbt",
         source=training.lineage["spine"],
     )
-
-
-def _log_pipeline(run_id: str, training: Training) -> None:
-    pipeline, X = training.model.pipeline, training.prepared.data.test.X.head(5)
-    _, trusted = trusted_types(pipeline)
-    predicted = infer_signature(X, pipeline.predict(X))
-    with mlflow.start_run(run_id=run_id):
-        mlflow.sklearn.log_model(
-            pipeline,
-            name="model",
-            serialization_format="skops",
-            skops_trusted_types=trusted,
-            signature=_signature(training.prepared.inputs, predicted.outputs),
-            input_example=X.astype({name: "float64" for name in X if X[name].dtype != object}),
-            pip_requirements=training.pip_requirements,
-        )
-
-
-_SIGNATURE_TYPES = {
-    "string": DataType.string,
-    "float64": DataType.double,
-    "float32": DataType.double,
-}
-
-
-def _signature(inputs: Sequence[InputColumn], outputs: Schema) -> ModelSignature:
-    """Return a signature that takes features as pandas and SQL hand them out, missing or not.
-
-    MLflow converts no int64, Int64 or bool to double, so whole numbers and flags are of any type;
-    the pipeline makes them numbers.
-    """
-    columns = [
-        ColSpec(_SIGNATURE_TYPES.get(column.dtype, AnyType()), column.column, required=False)
-        for column in inputs
-    ]
-    return ModelSignature(Schema(columns), outputs)

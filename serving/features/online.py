@@ -52,26 +52,23 @@ class OnlineRow:
 class OnlineFormat:
     """What one bundle asks the online store for, compiled once.
 
-    Views with equal join keys lie in one hash, so they are read by one command. Equal commands
-    within a request (one user, a hundred categories) are sent once.
+    Views with equal join keys of the same entities lie in one hash, so they are read by one
+    command. Equal commands within a request (one user, a hundred categories) are sent once.
 
     Attributes
     ----------
     views
-        The names of the views, in the order that they are read in.
+        The views in the order that they are read in, each as `view` or `view[role]`.
     """
 
     def __init__(self, bundle: Bundle) -> None:
         self._keys = [(key, _KEY_ENCODERS[key.dtype]) for key in bundle.entity_keys]
         self._names = {key.name for key in bundle.entity_keys}
         self._request = {given.name for given in bundle.request}
-        by_keys: dict[tuple[str, ...], list[int]] = {}
-        for position, feature in enumerate(bundle.features):
-            by_keys.setdefault(feature.join_keys, []).append(position)
-        self._groups = [
-            _Group(bundle, join_keys, [bundle.features[i] for i in positions])
-            for join_keys, positions in by_keys.items()
-        ]
+        by_keys: dict[tuple[tuple[str, ...], tuple[str, ...]], list[BundleFeature]] = {}
+        for feature in bundle.features:
+            by_keys.setdefault((feature.join_keys, feature.keys), []).append(feature)
+        self._groups = [_Group(bundle.feast_project, features) for features in by_keys.values()]
         self.views = [view for group in self._groups for view in group.views]
         # Groups list their features view by view; the model wants the bundle's order.
         order = [feature.name for group in self._groups for feature in group.features]
@@ -157,16 +154,15 @@ def _join(parts: Sequence[OnlineRow]) -> OnlineRow:
 
 
 class _Group:
-    """The views with the same join keys, read by one HMGET."""
+    """The views with the same join keys of the same entities, read by one HMGET."""
 
-    def __init__(
-        self, bundle: Bundle, join_keys: tuple[str, ...], features: list[BundleFeature]
-    ) -> None:
+    def __init__(self, feast_project: str, features: list[BundleFeature]) -> None:
+        join_keys = features[0].join_keys
         by_view: dict[str, list[BundleFeature]] = {}
         for feature in features:
             by_view.setdefault(feature.view, []).append(feature)
         fields: list[bytes] = []
-        self.views = list(by_view)
+        self.views = [members[0].projection for members in by_view.values()]
         self._views: list[tuple[ViewLayout, slice]] = []
         for view, members in by_view.items():
             layout = ViewLayout(
@@ -178,14 +174,14 @@ class _Group:
             self._views.append((layout, slice(len(fields), len(fields) + len(layout.fields))))
             fields += layout.fields
         self.features = [feature for members in by_view.values() for feature in members]
-        self._join_keys = join_keys
+        self._keys = features[0].keys
         self._head = key_prefix(join_keys) + (b"" if join_keys else string_key(""))
-        self._project = bundle.feast_project.encode()
+        self._project = feast_project.encode()
         self._start = b"*%d\r\n$5\r\nHMGET\r\n$" % (len(fields) + 2)
         self._end = b"\r\n" + b"".join(b"$%d\r\n%b\r\n" % (len(name), name) for name in fields)
 
     def command(self, encoded: Mapping[str, bytes]) -> bytes:
-        key = b"".join([self._head, *[encoded[name] for name in self._join_keys], self._project])
+        key = b"".join([self._head, *[encoded[name] for name in self._keys], self._project])
         return b"".join([self._start, b"%d\r\n" % len(key), key, self._end])
 
     def decode(self, reply: Sequence[bytes | None], now: float) -> OnlineRow:

@@ -16,7 +16,7 @@ import hiredis
 
 from contract.redis_address import RedisAddress
 from contract.redis_refusal import hung_up, not_connected, require_login
-from contract.serving_errors import OnlineStoreUnavailableError
+from contract.serving_errors import ConfigurationError, OnlineStoreUnavailableError
 from serving.logs import log
 
 _FIRST_BACKOFF = 0.02
@@ -140,7 +140,8 @@ class RedisClient:
         self.address = address
         self._timeout = timeout
         self._learn = learn
-        self._tls = None if address.tls is None else address.tls.context()
+        if address.tls is not None:
+            address.tls.context()  # refuses at the start what can never work
         self._connection: _Connection | None = None
         self._keeper: asyncio.Task[None] | None = None
         self._first_try = asyncio.Event()
@@ -225,6 +226,8 @@ class RedisClient:
                 connection = await self._open(loop)
         except OSError as err:  # a timeout is one too
             raise not_connected(address, err) from err
+        except ConfigurationError as err:  # certificate and key are being renewed, one by one
+            raise OnlineStoreUnavailableError(err.message, hint=err.hint) from err
         commands = [*address.greeting(), _MAP]
         payload = b"".join(hiredis.pack_command(command) for command in commands)
         try:
@@ -242,8 +245,9 @@ class RedisClient:
         if address.socket is not None:
             _, opened = await loop.create_unix_connection(lambda: _Connection(loop), address.socket)
             return opened
+        tls = None if address.tls is None else address.tls.context()
         _, opened = await loop.create_connection(
-            lambda: _Connection(loop), address.host, address.port, ssl=self._tls
+            lambda: _Connection(loop), address.host, address.port, ssl=tls
         )
         return opened
 

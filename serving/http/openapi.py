@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from contract.bundle import Bundle, BundleFeature, BundleKey, BundleRequestInput
+from contract.bundle import Bundle, BundleFeature, BundleRequestInput
+from contract.computed import COMPUTED, ComputedColumn
 from contract.serving_errors import ServingError
 from contract.view_layout import STATUSES
 from serving.features.online import entity_key_schema
@@ -135,9 +136,8 @@ def _object(properties: Mapping[str, object], required: list[str], **more: objec
 def _entity_row(bundle: Bundle) -> _Part:
     keys = {key.name: entity_key_schema(key) for key in bundle.entity_keys}
     given = {one.name: _request_input(one) for one in bundle.request}
-    every: tuple[BundleKey | BundleRequestInput, ...] = (*bundle.entity_keys, *bundle.request)
-    example = {one.name: one.example for one in every if one.example is not None}
-    more = {"examples": [example]} if len(example) == len(every) else {}
+    example = {one.name: one.example for one in bundle.sent if one.example is not None}
+    more = {"examples": [example]} if len(example) == len(bundle.sent) else {}
     described = "The entity keys of one row"
     if given:
         described += ", and what the model takes from the request; null counts as missing"
@@ -199,16 +199,28 @@ def _response() -> _Part:
 
 def _prediction(bundle: Bundle) -> _Part:
     classes = bundle.label.classes
-    label: _Part = {"type": "number"} if classes is None else {"enum": list(classes)}
+    null = "null" in bundle.on_missing_entity.values()
+    label: _Part = {"type": ["number", "null"] if null else "number"}
+    if classes is not None:
+        label = {"enum": [*classes, *([None] if null else [])]}
     properties: _Part = {"prediction": label | {"description": bundle.label.description}}
-    required = ["prediction"]
+    required = ["prediction", "missing_views"]
     if classes is not None:
         names = [str(name) for name in classes]
-        share = {"type": "number", "minimum": 0, "maximum": 1.000001}
+        kind = ["number", "null"] if null else "number"
+        share = {"type": kind, "minimum": 0, "maximum": 1.000001}
         properties["probabilities"] = _object(dict.fromkeys(names, share), names)
         required.append("probabilities")
+    views = list(bundle.missing_views.positions)
+    view: _Part = {"enum": views} if views else {"type": "string"}
+    properties["missing_views"] = {
+        "type": "array",
+        "items": view,
+        "description": "Views that have no value for the row: an unknown key, or expired values.",
+    }
     features = {feature.name: _feature(feature) for feature in bundle.features}
     features |= {given.name: _given(given) for given in bundle.request}
+    features |= {column.name: _computed(column) for column in bundle.computed}
     properties["features"] = _object(
         features, list(features), description="Only with `include_features`."
     )
@@ -230,12 +242,21 @@ def _feature(feature: BundleFeature) -> _Part:
 
 
 def _given(given: BundleRequestInput) -> _Part:
-    properties: _Part = {
-        "value": _VALUE_TYPES[given.dtype],
-        "status": {"enum": [REQUEST], "description": f"{REQUEST}: it came with the request."},
-        "age_seconds": {"type": "null"},
+    status: _Part = {"enum": [REQUEST], "description": f"{REQUEST}: it came with the request."}
+    return _ageless(_VALUE_TYPES[given.dtype], status, given.description)
+
+
+def _computed(column: ComputedColumn) -> _Part:
+    status: _Part = {
+        "enum": [COMPUTED],
+        "description": f"{COMPUTED}: from other inputs.",
     }
-    return _object(properties, list(properties), description=given.description)
+    return _ageless(_VALUE_TYPES[column.dtype], status, f"Computed: {column.written}")
+
+
+def _ageless(value: _Part, status: _Part, description: str) -> _Part:
+    properties: _Part = {"value": value, "status": status, "age_seconds": {"type": "null"}}
+    return _object(properties, list(properties), description=description)
 
 
 def _error_schema(fields: list[str]) -> _Part:

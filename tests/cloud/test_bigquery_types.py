@@ -1,4 +1,4 @@
-"""Values come out of BigQuery as docs/cloud.md says, and the pulls find the newest rows."""
+"""Values come out of BigQuery as docs/bigquery.md says, and the pulls find the newest rows."""
 
 from __future__ import annotations
 

@@ -1,9 +1,8 @@
-"""The MLflow server as docs/cloud.md deploys it, with Cloud SQL's place taken by PostgreSQL."""
+"""The MLflow server as deploy/ deploys it, with Cloud SQL's place taken by PostgreSQL."""
 
 from __future__ import annotations
 
 import os
-import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -15,11 +14,11 @@ from mlflow.exceptions import MlflowException
 
 from runner.settings import PostgresAddress
 from tests.conftest import free_port
+from tests.deploy.stacks import Stack, declared
 from tests.emulators.processes import answers_http, running
 
 pytestmark = [pytest.mark.cloud, pytest.mark.servers, pytest.mark.timeout(300)]
 
-PAGE = (Path(__file__).resolve().parents[2] / "docs" / "cloud.md").read_text()
 PASSWORD = "a-password-of-this-test"
 
 
@@ -28,24 +27,25 @@ def _url(database: PostgresAddress) -> str:
     return f"postgresql://{login}/{database.database}"
 
 
-def _login_file(database: PostgresAddress) -> str:
-    """Return the file of the page's secret `mlflow-auth`."""
-    found = re.search(r"secret mlflow-auth <<END\n(.*?)\nEND", PAGE, re.DOTALL)
-    assert found
-    text = found[1].replace("$(database mlflow_auth)", _url(database)).replace("$ADMIN", PASSWORD)
-    assert "$" not in text
-    return text
+def _login_file(stack: Stack, database: PostgresAddress) -> str:
+    """Return the file of the deployment's secret `mlflow-auth`, of our database and password."""
+    text = stack.secret("mlflow-auth")
+    [deployed] = [line for line in text.splitlines() if line.startswith("database_uri")]
+    [admin] = [line for line in text.splitlines() if line.startswith("admin_password")]
+    text = text.replace(deployed, f"database_uri = {_url(database)}")
+    return text.replace(admin, f"admin_password = {PASSWORD}")
 
 
 def test_runs_and_users_lie_in_postgresql_behind_a_password(
     new_database: Callable[[], PostgresAddress], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     runs, users = new_database(), new_database()
-    (tmp_path / "basic_auth.ini").write_text(_login_file(users))
-    found = re.search(r"--command=mlflow \\\n\s+--args=(\S+)", PAGE)
-    assert found
+    stack = declared(tmp_path / "stack")
+    (tmp_path / "basic_auth.ini").write_text(_login_file(stack, users))
+    [container] = stack.one("tracking").inputs["template"]["containers"]
     port = free_port()
-    options = found[1].replace("0.0.0.0", "127.0.0.1").replace("8080", str(port)).split(",")
+    here = {"0.0.0.0": "127.0.0.1", "8080": str(port)}
+    options = [here.get(option, option) for option in container["args"]]
     variables = {
         **os.environ,
         "MLFLOW_BACKEND_STORE_URI": _url(runs),

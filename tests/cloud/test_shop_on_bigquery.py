@@ -230,7 +230,7 @@ def test_every_job_of_dbt_says_so_and_for_which_node(built: Built) -> None:
 
 
 def test_a_dataset_that_is_there_is_not_asked_for_again(built: Built) -> None:
-    """Making one is a right of the whole project, which the account of docs/cloud.md lacks."""
+    """Making one is a right of the whole project, which the account of deploy/ lacks."""
     asked = [job.query for job in built.jobs if "create schema" in job.query.lower()]
     made = [re.findall(r"`\w+`(?=\s*$)", query.strip().rstrip(";")) for query in asked]
     assert made

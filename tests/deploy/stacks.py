@@ -53,6 +53,7 @@ class Stack:
 
 def write_stack(folder: Path, changes: Mapping[str, Any], text: str | None = None) -> Path:
     """Write a project whose settings are the shop's but for `changes`; return its deploy folder."""
+    folder.mkdir(exist_ok=True)
     for name in ("recipes", "monitoring"):
         (folder / name).symlink_to(ROOT / name)
     shutil.copy(ROOT / "Dockerfile", folder)

@@ -1,6 +1,6 @@
 """Materialization: after every run the whole store equals the oracle's, byte for byte.
 
-Set RUNNER_EXAMPLES for a longer run of the random histories (default 20).
+Set RUNNER_EXAMPLES for a longer run of the random histories (default 15).
 """
 
 from __future__ import annotations
@@ -502,7 +502,7 @@ _VALUES: dict[str, st.SearchStrategy[Any]] = {
     "timestamp": st.integers(0, 2**31).map(lambda n: datetime.fromtimestamp(n, UTC)),
 }
 _counter = iter(range(10_000))
-EXAMPLES = int(os.environ.get("RUNNER_EXAMPLES", "20"))
+EXAMPLES = int(os.environ.get("RUNNER_EXAMPLES", "15"))
 
 
 @settings(

@@ -6,13 +6,15 @@ import re
 from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
+from uuid import UUID
 
 import pytest
 
 from runner.errors import RunnerError
 from runner.settings import PostgresAddress
 from tests.instants import at
-from tests.online_project import OnlineProject
+from tests.online_project import OnlineProject, redis_key, serialized
 
 NO_TIME = "infinite or outside the years 1 to 9999"
 
@@ -91,3 +93,49 @@ def test_rows_of_an_inheriting_table_are_compared_although_its_parent_has_a_uniq
     )
     project.materialize()
     assert project.online() == project.expected()
+
+
+@pytest.mark.parametrize(
+    ("kind", "dtype", "keys"),
+    [
+        ("smallint", "int32", [-5, 7]),
+        ("feature_mart.mood", "string", ["glad", "sad"]),
+        ("uuid", "string", [str(UUID(int=1)), str(UUID(int=2))]),
+        ("date", "string", ["2024-05-01", "1969-12-31"]),
+        ("boolean", "string", ["true", "false"]),
+    ],
+)
+def test_a_key_is_stored_as_what_it_is_declared(
+    project: OnlineProject, kind: str, dtype: str, keys: list[Any]
+) -> None:
+    """And found again, so that the entity which left is removed and the other one stays."""
+    mart = project.mart("v", {"id": dtype}, {"x": "int64"}, created=False)
+    project.sql.execute("create type feature_mart.mood as enum ('sad', 'glad')")
+    project.sql.execute(f"alter table feature_mart.v alter id type {kind} using id::text::{kind}")
+    project.insert(mart, *[[key, at(-1), 7] for key in keys])
+    row = serialized(mart, {"event_timestamp": at(-1), "x": 7})
+    for left in (keys, keys[1:]):
+        project.delete(mart, f"not id::text = any(array{[str(key) for key in left]})")
+        project.materialize()
+        assert project.online() == {redis_key(mart, {"id": key}): row for key in left}
+
+
+@pytest.mark.parametrize(
+    ("kind", "dtype", "cast"),
+    [
+        ("boolean", "int64", "bigint"),
+        ("uuid", "int32", "integer"),
+        ("date", "int64", "bigint"),
+        ("feature_mart.mood", "int64", "bigint"),
+        ("bigint", "int32", "integer"),
+    ],
+)
+def test_a_key_that_is_not_what_it_is_declared_is_refused_with_the_cast(
+    project: OnlineProject, kind: str, dtype: str, cast: str
+) -> None:
+    project.mart("v", {"id": dtype}, {"x": "int64"}, created=False)
+    project.sql.execute("create type feature_mart.mood as enum ('sad', 'glad')")
+    project.sql.execute(f"alter table feature_mart.v alter id type {kind} using null")
+    with pytest.raises(RunnerError, match="join key id is declared") as refused:
+        project.materialize()
+    assert refused.value.hint.startswith(f"write `cast(id as {cast})` in the SQL of its dbt model")

@@ -26,7 +26,7 @@ class _Answers(BaseHTTPRequestHandler):
         server: Any = self.server
         server.heard.append(self.headers.get("Authorization"))
         location = server.locations.pop(0) if server.locations else None
-        self.send_response(200 if location is None else 302)
+        self.send_response(server.status if location is None else 302)
         if location is not None:
             self.send_header("Location", location)
         self.send_header("Content-Length", "2")
@@ -40,7 +40,7 @@ class _Answers(BaseHTTPRequestHandler):
 @contextmanager
 def _server(tls: ssl.SSLContext | None = None) -> Iterator[Any]:
     server: Any = ThreadingHTTPServer(("127.0.0.1", 0), _Answers)
-    server.heard, server.locations = [], []
+    server.heard, server.locations, server.status = [], [], 200
     server.url = f"http{'s' if tls else ''}://127.0.0.1:{server.server_port}"
     if tls is not None:
         server.socket = tls.wrap_socket(server.socket, server_side=True)
@@ -68,6 +68,25 @@ def test_a_token_follows_within_the_origin() -> None:
         mlflow.locations.append("/moved")
         assert MlflowServer(mlflow.url, _LOGIN).get("experiments/search") == {}
     assert mlflow.heard == ["Bearer s3cret"] * 2
+
+
+def test_a_redirection_that_the_login_does_not_follow_is_named(certificate: Certificate) -> None:
+    env = {**_LOGIN, "MLFLOW_TRACKING_SERVER_CERT_PATH": str(certificate.authority)}
+    with _server() as plain, _server(_tls(certificate)) as secure:
+        plain.locations.append(f"{secure.url}/api")
+        secure.status = 401
+        with pytest.raises(RegistryError, match="redirects to another one, which") as refused:
+            MlflowServer(plain.url, env).get("experiments/search")
+    assert secure.heard == [None]
+    assert refused.value.hint.endswith(f"set MLFLOW_TRACKING_URI={secure.url}")
+
+
+def test_a_renewed_certificate_is_trusted_without_a_restart(tmp_path: Path) -> None:
+    for _ in range(2):  # the second is signed by another authority, and in the same files
+        certificate = make_certificate(tmp_path)
+        env = {"MLFLOW_TRACKING_SERVER_CERT_PATH": str(certificate.authority)}
+        with _server(_tls(certificate)) as mlflow:
+            assert MlflowServer(mlflow.url, env).get("experiments/search") == {}
 
 
 def test_a_redirection_away_from_http_is_refused() -> None:

@@ -280,6 +280,7 @@ KEYS: dict[str, tuple[str, list[Any], list[Any]]] = {
     "uuid": (f"'{ID}'::uuid", [str(ID), None], [7, None]),
     "date": (f"date '{DAY}'", [DAY, None], [7, None]),
     "char": ("'a'::char(3)", ["a", "b"], [7, None]),
+    "bool": ("true", [True, None], [7, None]),
     "timestamp": ("timestamp '2024-05-01'", list(pd.to_datetime(["2024-05-01", None])), [7, None]),
 }
 
@@ -299,8 +300,8 @@ def test_a_frames_keys_find_what_is_equal(retrieve: Retrieve, kind: str, indexed
         (f"'{ID}'::uuid", [ID], r"astype\(str\)"),
         (f"'{ID}'::uuid", [1], r"astype\(str\)"),
         (f"date '{DAY}'", ["2024-05-01"], r"dt\.date"),
-        ("1.5::numeric", [1], "cast id to bigint or text in the SQL of its dbt model"),
-        ("1.5::float", [1.5], "cast id to bigint or text in the SQL of its dbt model"),
+        ("1.5::numeric", [1], r"`cast\(id as bigint\)` or `cast\(id as text\)` in the SQL"),
+        ("1.5::float", [1.5], r"`cast\(id as bigint\)` or `cast\(id as text\)` in the SQL"),
         ("1", ["1"], r"astype\('Int64'\)"),
     ],
 )
@@ -323,6 +324,11 @@ def test_a_frames_keys_of_another_kind_are_refused_with_the_cast(
         ("'glad'::mood", "'glad'::mood"),
         ("1::numeric", "1::bigint"),
         ("date '2024-05-01'", "timestamp '2024-05-01'"),
+        ("date '2024-05-01'", "date '2024-05-01'"),
+        ("1::bigint", "1::smallint"),
+        ("1::smallint", "1::smallint"),
+        (f"'{ID}'::uuid", f"'{ID}'::uuid"),
+        ("true", "true"),
     ],
 )
 def test_a_spines_keys_find_what_is_equal(
@@ -334,15 +340,32 @@ def test_a_spines_keys_find_what_is_equal(
 
 
 @pytest.mark.parametrize(
-    ("spine_key", "table_key"),
-    [("'a'", f"'{ID}'::uuid"), ("1", "date '2024-05-01'"), ("true", "1")],
+    ("value", "given", "table_key", "column"),
+    [
+        ("'a'", ["a"], "true", "bool"),
+        ("1", [1], f"'{ID}'::uuid", "uuid"),
+        ("1", [1], "date '2024-05-01'", "date"),
+        ("1", [1], "'glad'::mood", "mood"),
+        ("true", [True], "'a'::text", "text"),
+        ("'1'", ["1"], "1::smallint", "int2"),
+    ],
 )
-def test_a_spines_keys_of_another_kind_are_refused(
-    retrieve: Retrieve, spine_key: str, table_key: str
+def test_keys_of_another_kind_are_refused_with_the_cast_in_sql_and_in_a_frame(
+    retrieve: Retrieve, value: str, given: list[Any], table_key: str, column: str
 ) -> None:
     facts = f"select {table_key} as id, timestamptz '2024-05-01' as event_timestamp, 7 as x"
-    with _refused("join key id is .* in the spine but .* in feature view facts"):
-        retrieve(facts, f"select {spine_key} as id, now() as event_timestamp")
+    hints = set()
+    for spine in (
+        f"select {value} as id, now() as event_timestamp",
+        pd.DataFrame({"id": given, "event_timestamp": NOON}),
+    ):
+        with pytest.raises(RunnerError) as refused:
+            retrieve(facts, spine, table=f"t{type(spine).__name__}")
+        told = rf"join key id is \w+ in the spine but {column} in feature view \w+"
+        assert re.fullmatch(told, refused.value.message)
+        hints.add(refused.value.hint)
+    [hint] = hints
+    assert hint.startswith(f"write `cast(id as {column})` in the spine's SQL; in a DataFrame: ")
 
 
 @INDEXED

@@ -129,3 +129,27 @@ def test_a_missing_client_certificate_is_named(mutual: RedisServers) -> None:
 
 async def _connect(url: str) -> None:
     await RedisClient(RedisAddress.from_url(url), 5.0, lambda _client, _slots: None)._connect()
+
+
+def test_a_renewed_certificate_is_trusted_without_a_restart(tmp_path: Path) -> None:
+    certificate = make_certificate(tmp_path / "tls")
+    with one_redis(tmp_path, certificate) as servers, servers.client() as operator:
+        operator.ping()
+        asyncio.run(_reads_on_after(servers, operator))
+
+
+async def _reads_on_after(servers: RedisServers, operator: redis.Redis) -> None:
+    address = RedisAddress.from_url(servers.url)
+    client = RedisClient(address, 5.0, lambda _client, _slots: None)
+    await client.start()
+    assert await client.ping()
+    renewed = make_certificate(servers.certificate.certificate.parent)  # by another authority
+    names = ("tls-cert-file", "tls-key-file", "tls-ca-cert-file")
+    files = (renewed.certificate, renewed.key, renewed.authority)
+    pairs = [str(part) for pair in zip(names, files, strict=True) for part in pair]
+    operator.execute_command("CONFIG SET", *pairs)
+    operator.client_kill_filter(_type="normal", skipme=True)
+    async with asyncio.timeout(30):
+        while not await client.ping():
+            await asyncio.sleep(0.01)
+    await client.stop()

@@ -191,12 +191,16 @@ def test_the_registered_model_takes_what_pandas_and_sql_hand_out(world):
     assert loaded.predict(ordinary).tolist() == expected.tolist()
     orders = X["activity__orders_7d"]
     assert orders.isna().any()
-    for numbers in (orders.astype("float32"), orders.astype(object).where(orders.notna(), None)):
+    for dtype in ("float32", "Int64", "Float64", object):
+        numbers = orders.astype(dtype).where(orders.notna(), None)
         frame = ordinary.assign(activity__orders_7d=numbers)
         assert loaded.predict(frame).tolist() == expected.tolist()
-    member = X["activity__is_member"].map({0.0: False, 1.0: True}).astype(object)
-    flags = ordinary.assign(activity__is_member=member, activity__value=X["activity__value"])
-    assert loaded.predict(flags).tolist() == expected.tolist()
+    member = X["activity__is_member"].map({0.0: False, 1.0: True})
+    for dtype in ("boolean", object):
+        flags = ordinary.assign(
+            activity__is_member=member.astype(dtype), activity__value=X["activity__value"]
+        )
+        assert loaded.predict(flags).tolist() == expected.tolist()
     for dtype in ("int64", "Int64"):
         whole = ordinary.assign(activity__orders_7d=orders.fillna(0).astype(dtype))
         assert len(loaded.predict(whole)) == len(X)

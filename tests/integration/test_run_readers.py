@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -108,6 +110,16 @@ def test_an_artifact_is_read_and_a_missing_one_is_named(store: Store) -> None:
     for path in ("none.json", "notes.txt"):
         with pytest.raises(RunnerError, match=f"has no artifact {path}"):
             read_json(store.reader, run, path)
+
+
+@pytest.mark.skipif(find_spec("boto3") is not None, reason="boto3 is installed here")
+def test_a_bucket_that_cannot_be_read_here_is_no_missing_artifact(store: Store) -> None:
+    run = store.reader.run(store.run.info.run_id)
+    assert run is not None
+    elsewhere = dataclasses.replace(run, artifact_uri="s3://bucket/1/artifacts")
+    with pytest.raises(RunnerError, match="S3") as refused:
+        store.reader.artifact(elsewhere, "recipe.yaml")
+    assert "pip install boto3" in refused.value.hint
 
 
 @pytest.mark.parametrize("reference", ["purchase@champion", "purchase/11", "models:/purchase/2"])

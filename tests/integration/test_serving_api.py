@@ -164,7 +164,7 @@ def test_a_value_beyond_float32_fails_its_row_only(
         "message": "the online store's user_category_affinity:views_30d: inf is not between "
         "-3.4e+38 and 3.4e+38",
     }
-    assert answers[1] == {"prediction": 2.5}
+    assert answers[1] == {"prediction": 2.5, "missing_views": []}
     assert 'serving_prediction_value_bucket{le="10.0"} 1.0' in text
 
 

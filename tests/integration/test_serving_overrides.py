@@ -126,7 +126,7 @@ def test_an_override_that_does_not_fit_fails_its_row_only(
     bad, good = _answers(client, [KNOWN, KNOWN], [override, {ORDERS: 5}])
     assert bad["error"]["code"] == "invalid_feature_override"
     assert bad["error"]["message"].startswith(message)
-    assert good == {"prediction": -3.5}
+    assert good == {"prediction": -3.5, "missing_views": []}
     strict = predict(client, KNOWN, feature_overrides=[override], strict=True)
     assert strict.status_code == 422
     assert strict.json()["error"]["message"].startswith(f"entity_rows[0]: {message}")

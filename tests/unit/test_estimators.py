@@ -22,7 +22,7 @@ from sklearn.utils import get_tags
 from contract.scoring import TRUSTED_TYPES
 from runner.errors import RunnerError
 from runner.modelling.pipeline import fit_pipeline
-from runner.packaging.boosters import teach_skl2onnx
+from runner.packaging.boosters import teach_boosters
 from runner.recipes.arguments import argument_problems, build_estimator
 from runner.recipes.estimators import ESTIMATORS, SCORERS, names_of, wants_scaling
 from runner.recipes.recipe import load_recipe
@@ -91,7 +91,7 @@ class TestEveryEstimator:
     @every_estimator
     def test_converts_to_onnx_as_listed(self, class_path):
         estimator = fitted(class_path)
-        teach_skl2onnx()
+        teach_boosters()
         options = {"zipmap": False} if is_classifier(estimator) else {}
         inputs = [("x", FloatTensorType([None, X.shape[1]]))]
         if not ESTIMATORS[class_path].onnx:

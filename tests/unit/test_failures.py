@@ -25,6 +25,8 @@ from runner.failures import explain
         (psycopg.errors.InvalidSchemaName("none"), "PostgreSQL: none", "on-run-start"),
         (redis.ConnectionError("refused"), "Redis: refused", "runner up"),
         (MlflowException("no such thing"), "MLflow: no such thing", "mlflow ui"),
+        (ModuleNotFoundError("no", name="botocore"), "botocore is not installed", "install boto3"),
+        (ModuleNotFoundError("no", name="azure.storage"), "Azure", "azure-storage-blob"),
         (BundleError("changed", hint="train again"), "changed", "train again"),
         (RunnerError("known", hint="do that"), "known", "do that"),
     ],
@@ -48,6 +50,8 @@ def test_a_full_disk_is_the_cause_whatever_was_made_of_it():
     assert "disk full" in explain(outer).message
 
 
-@pytest.mark.parametrize("error", [ValueError("bug"), OSError(errno.EPERM, "no"), KeyError("x")])
+@pytest.mark.parametrize(
+    "error", [ImportError("bug"), ValueError("bug"), OSError(errno.EPERM, "no"), KeyError("x")]
+)
 def test_an_unknown_error_is_not_explained_away(error):
     assert explain(error) is None

@@ -263,6 +263,7 @@ def written(folder, recipe, served, classes=(0, 1), features=FEATURES):
         spine=SPINE,
         features=features,
         request=[],
+        computed=[],
         classes=classes,
         model=served,
         examples={"user_id": 7},

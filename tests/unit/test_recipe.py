@@ -69,7 +69,7 @@ def test_what_may_be_left_out_has_the_documented_defaults(folder):
     dumped = load(folder, recipe_text(left_out)).dump()
     assert dumped["description"] == ""
     assert dumped["preprocessing"] == {
-        "numeric": {"impute": "median", "scale": "auto"},
+        "numeric": {"impute": "median", "add_indicator": False, "scale": "auto"},
         "categorical": {"encode": "onehot", "min_frequency": 20},
     }
     assert dumped["estimator"]["init_args"] == {}
@@ -279,16 +279,16 @@ WRONG = [
         "9:1: preprocessing: expected `key: value` lines, got nothing",
     ),
     (
-        {10: "  numeric: {impute: mode}"},
-        "10:13: preprocessing.numeric.impute: expected 'median', 'mean' or 'zero', got 'mode'",
+        {10: "  numeric: {impute: 1}"},
+        "10:13: preprocessing.numeric.impute: expected 'median', 'mean', 'zero' or 'none', got 1",
     ),
     (
         {10: "  numeric: {scale: true}"},
         "10:13: preprocessing.numeric.scale: expected 'auto', 'standard' or 'none', got true",
     ),
     (
-        {11: "  categorical: {encode: ordinal}"},
-        "11:17: preprocessing.categorical.encode: expected 'onehot', got 'ordinal'",
+        {11: "  categorical: {encode: 1}"},
+        "11:17: preprocessing.categorical.encode: expected 'onehot', 'target' or 'ordinal', got 1",
     ),
     (
         {11: "  categorical: {min_frequency: 0}"},

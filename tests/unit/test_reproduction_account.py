@@ -15,9 +15,10 @@ from runner.commands.reproduction_account import (
     score_lines,
 )
 from runner.modelling.environment import environment
+from runner.modelling.model_inputs import ModelColumn
 from runner.modelling.training_data import table_digest
 from runner.project.manifest import Manifest
-from runner.records.recorded_run import RecordedFeature, RecordedRun
+from runner.records.recorded_run import RecordedRun
 from tests.modelling import make_recipe
 from tests.unit.test_table_comparison import THEN, table
 
@@ -37,7 +38,7 @@ def recorded(tmp_path):
         },
         scores={"train_roc_auc": 0.9, "test_roc_auc": 0.8},
         join_keys=("user_id",),
-        inputs=(RecordedFeature("v__x", "float64"),),
+        inputs=(ModelColumn("v__x", "float64"),),
         rows=THEN,
         sql_digests={MODEL: "a", "macro.dbt.x": "b"},
         environment=environment(),

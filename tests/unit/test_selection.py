@@ -44,7 +44,9 @@ def test_a_wrong_mart_that_is_named_or_the_only_one_is_refused_with_the_reason(p
     settings = project(OTHER)
     with pytest.raises(RunnerError, match=r"other: join key user_id is numeric") as refused:
         select_marts(settings, chosen)
-    assert refused.value.hint.startswith("cast it to bigint or text in the SQL")
+    assert refused.value.hint.startswith(
+        "write `cast(user_id as bigint)` or `cast(user_id as text)`"
+    )
 
 
 def test_doctor_names_what_is_wrong_with_dbt_models(project):

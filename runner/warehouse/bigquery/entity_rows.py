@@ -13,9 +13,9 @@ from runner.warehouse.bigquery.session import BigQuerySession
 from runner.warehouse.bigquery.types import TIMES, comparison, family, literal, utc
 from runner.warehouse.join.entity_frame import free_name, split_frame
 from runner.warehouse.join.join_parts import EntityRows, JoinColumn, JoinSpine, JoinView
+from runner.warehouse.join.key_types import check_key_types
 from runner.warehouse.join.view_plan import (
     EVENT_TIMESTAMP,
-    check_key_types,
     check_names,
     common_keys,
     event_timestamp_of,
@@ -36,7 +36,7 @@ def query_rows(session: BigQuerySession, query: str, views: Sequence[JoinView]) 
     timestamp = event_timestamp_of(columns, TIMES)
     names = tuple(column.name for column in columns)
     check_names(names, views)
-    check_key_types({column.name: column for column in columns}, views, comparison)
+    check_key_types({column.name: column for column in columns}, views, comparison, family)
     ordered, order = with_order(query, names)
     spine = JoinSpine(ordered, columns, timestamp, free_name(names, views), order=order)
     return EntityRows(spine, list(views), names, returned=columns)

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from runner.errors import RunnerError
 from runner.sql import quote_bigquery as quote
 from runner.warehouse.bigquery.merge import merge_ctes
 from runner.warehouse.bigquery.types import spine_output, utc, whole_second
 from runner.warehouse.join.join_parts import JoinColumn, JoinSpine, JoinView, listed
 from runner.warehouse.join.sql_names import alias_suffix
+
+_MOST_COLUMNS = 10_000
 
 
 def point_in_time_query(
@@ -17,6 +20,11 @@ def point_in_time_query(
     """Return the SQL that joins `views` to `spine`: its row number, if any, `columns`, features.
 
     Inside, columns go by number (`given_1`, `v1_feature_1`): names of any kind cannot clash.
+
+    Raises
+    ------
+    RunnerError
+        If these are more columns than BigQuery returns.
     """
     names = _given_names(spine)
     given = {name: f"given_{number}" for number, name in enumerate(names, start=1)}
@@ -35,6 +43,12 @@ def point_in_time_query(
             for name, feature in zip(found, view.features, strict=True)
         ]
         carried, last = carried + found, f"{alias}_found"
+    if len(outputs) > _MOST_COLUMNS:
+        raise RunnerError(
+            f"BigQuery returns at most {_MOST_COLUMNS:,} columns; the spine and the features are "
+            f"{len(outputs):,}",
+            hint="list fewer features in the recipe",
+        )
     lines = ["with " + ",\n".join(ctes), "select", listed(outputs), f"from {last}"]
     if spine.order:
         lines.append("order by " + ", ".join(f"{given[name]} {how}" for name, how in spine.order))

@@ -32,6 +32,7 @@ from runner.warehouse.bigquery.types import column_of, exported
 from runner.warehouse.mart_snapshot import FEAST_TYPES, missing_table
 
 _EPOCH = datetime.fromtimestamp(0, UTC)
+_LEAST_TIME_TRAVEL = 48 * 3_600_000  # milliseconds; a dataset may be set to more, never to less
 _KEY_TYPES = {"string": pa.string()}
 
 
@@ -63,8 +64,12 @@ class BigQueryMart:
         self._has_days = _is_partitioned_by_day(table, mart)
 
     def knows_changes_since(self, horizon: int) -> bool:
-        """Tell whether `horizon` is not later than this one."""
-        return horizon <= self.horizon
+        """Tell whether no column can have been dropped and added again since `horizon`.
+
+        That changes no partition's time and, for the last column, not the schema. But BigQuery
+        keeps the name of a dropped column reserved for as long as its time travel reaches.
+        """
+        return 0 <= self.horizon - horizon < _LEAST_TIME_TRAVEL
 
     def newest_rows(
         self, as_of: datetime, changed_since: tuple[int, datetime] | None
@@ -151,7 +156,7 @@ def _footing(table: bigquery.Table, path: tuple[str, str, str]) -> dict[str, str
     """Return what a comparison of partitions rests on: the table's creation, and its columns.
 
     A column that is renamed, added or dropped changes no partition's time, but names, or their
-    order.
+    order; `knows_changes_since` sees to the one that is dropped and added again as the last.
     """
     columns = [(c.name, c.field_type, c.mode, c.default_value_expression) for c in table.schema]
     schema = hashlib.sha256(json.dumps(columns).encode()).hexdigest()[:16]

@@ -13,7 +13,8 @@ from pandas.api.types import infer_dtype
 
 from runner.errors import RunnerError
 from runner.warehouse.join.join_parts import JoinColumn, JoinView
-from runner.warehouse.join.view_plan import EVENT_TIMESTAMP, KindOf, check_names
+from runner.warehouse.join.key_types import KindOf, unfit_key
+from runner.warehouse.join.view_plan import EVENT_TIMESTAMP, check_names
 
 _ROW = "spine_row"
 _UTC = pa.timestamp("us", tz="UTC")
@@ -33,15 +34,6 @@ _TARGETS = {
     "BOOL": pa.bool_(),
 }
 _NO_KEYS = {"float4", "float8", "numeric", "FLOAT64", "NUMERIC", "BIGNUMERIC"}
-_CASTS = {
-    "integer": "frame[{0!r}].astype('Int64')",
-    "date": "pd.to_datetime(frame[{0!r}]).dt.date",
-    "timestamp": "pd.to_datetime(frame[{0!r}], utc=True)",
-    "timestamptz": "pd.to_datetime(frame[{0!r}], utc=True)",
-    "DATE": "pd.to_datetime(frame[{0!r}]).dt.date",
-    "DATETIME": "pd.to_datetime(frame[{0!r}], utc=True)",
-    "TIMESTAMP": "pd.to_datetime(frame[{0!r}], utc=True)",
-}
 
 
 @dataclass(frozen=True)
@@ -83,13 +75,13 @@ def split_frame(frame: pd.DataFrame, views: Sequence[JoinView], kind_of: KindOf)
     check_names(names, views)
     own = _arrow(frame.assign(**{timestamp: _in_utc(frame[timestamp])}))
     keys: dict[str, JoinColumn] = {}
-    for view in views:
-        for key, column in view.keys:
-            keys.setdefault(key, replace(column, name=key))
     row = free_name(names, views)
     uploaded = {row: pa.array(range(len(frame)), pa.int64())}
-    for key, column in keys.items():
-        uploaded[key] = _key(own.column(key), column, kind_of(column))
+    for view in views:
+        for key, found in view.keys:
+            if key not in keys:
+                keys[key] = column = replace(found, name=key)
+                uploaded[key] = _key(own.column(key), column, kind_of(column), view.name)
     uploaded[timestamp] = _microseconds(own.column(timestamp))
     return FrameParts(own, names, tuple(keys.values()), timestamp, row, pa.table(uploaded))
 
@@ -145,37 +137,28 @@ def _microseconds(times: pa.ChunkedArray) -> pa.ChunkedArray:
     return pc.cast(pc.floor_temporal(times, unit="microsecond"), _UTC, safe=False)
 
 
-def _key(values: pa.ChunkedArray, column: JoinColumn, kind: str) -> pa.ChunkedArray:
+def _key(values: pa.ChunkedArray, column: JoinColumn, kind: str, view: str) -> pa.ChunkedArray:
     """Return `values` in the type of the feature table's key, without loss."""
     if pa.types.is_dictionary(values.type):
         values = values.cast(values.type.value_type)
     if pa.types.is_null(values.type):
         return values.cast(pa.string())
     if pa.types.is_nested(values.type):
-        raise _unfit(column, kind, f"it holds {values.type}")
+        raise unfit_key(column.name, str(values.type), view, column, kind)
     if kind in _NO_KEYS:
         raise RunnerError(
             f"join key {column.name} is {column.type} in its feature table; a join key is an "
             "integer, text, boolean or time",
-            hint=f"cast {column.name} to bigint or text in the SQL of its dbt model",
+            hint=f"write `cast({column.name} as bigint)` or `cast({column.name} as text)` in the "
+            "SQL of its dbt model",
         )
     is_text = pa.types.is_string(values.type) or pa.types.is_large_string(values.type)
     if is_text != (kind not in _TARGETS or kind == "text"):
-        raise _unfit(column, kind, f"it holds {values.type}")
+        raise unfit_key(column.name, str(values.type), view, column, kind)
     try:
         return values.cast(_TARGETS.get(kind, pa.string()))
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as err:
-        raise _unfit(column, kind, str(err)) from err
-
-
-def _unfit(column: JoinColumn, kind: str, reason: str) -> RunnerError:
-    name = column.name
-    return RunnerError(
-        f"join key {name} of the entity DataFrame does not fit the feature table's "
-        f"{column.type}: {reason}",
-        hint=f"convert it first: frame[{name!r}] = "
-        + _CASTS.get(kind, "frame[{0!r}].astype(str)").format(name),
-    )
+        raise unfit_key(column.name, str(values.type), view, column, kind) from err
 
 
 def free_name(names: Sequence[str], views: Sequence[JoinView]) -> str:

@@ -6,8 +6,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from textwrap import indent
+from typing import NamedTuple
 
 import pyarrow as pa
+
+from runner.project.relations import FeatureMart
 
 
 @dataclass(frozen=True)
@@ -106,6 +109,22 @@ class JoinView:
     knowledge_time: bool
     is_indexed: bool
     text_keys: frozenset[str] = frozenset()
+
+
+class MartFeatures(NamedTuple):
+    """What to join of a feature mart.
+
+    Attributes
+    ----------
+    features
+        Pairs (name in the mart, name in the answer).
+    keys
+        Pairs (join key of the mart, column of the spine).
+    """
+
+    mart: FeatureMart
+    features: list[tuple[str, str]]
+    keys: Sequence[tuple[str, str]]
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from datetime import timedelta
 
 from contract.feast_format import DUMMY_KEY
@@ -12,8 +12,6 @@ from runner.warehouse.join.feast_protocols import FeastField, FeastView, NamedSo
 from runner.warehouse.join.join_parts import JoinColumn, JoinFeature, JoinView
 
 EVENT_TIMESTAMP = "event_timestamp"
-# Names the kind of a column's type: `integer`, `text`, or the type itself.
-KindOf = Callable[[JoinColumn], str]
 
 
 def event_timestamp_of(columns: Sequence[JoinColumn], types: Sequence[str]) -> str:
@@ -152,33 +150,6 @@ def check_names(names: Sequence[str], views: Sequence[JoinView]) -> None:
                 ),
                 hint="rename one of them, or pass full_feature_names=True",
             )
-
-
-def check_key_types(
-    types: Mapping[str, JoinColumn],
-    views: Sequence[JoinView],
-    comparison: Callable[[JoinColumn, JoinColumn], str],
-) -> None:
-    """Check that each join key can be compared with the spine's.
-
-    Parameters
-    ----------
-    comparison
-        Names how the warehouse compares two columns; empty where it cannot.
-
-    Raises
-    ------
-    RunnerError
-        Naming the first key that cannot.
-    """
-    for view in views:
-        for key, column in view.keys:
-            if not comparison(types[key], column):
-                raise RunnerError(
-                    f"join key {key} is {types[key].type} in the spine "
-                    f"but {column.type} in feature view {view.name}",
-                    hint=f"cast {key} to {column.type} in the spine",
-                )
 
 
 def common_keys(views: Sequence[JoinView]) -> tuple[str, ...]:

@@ -13,9 +13,9 @@ from psycopg import sql
 from runner.sql import quote
 from runner.warehouse.join.entity_frame import free_name, split_frame
 from runner.warehouse.join.join_parts import EntityRows, JoinColumn, JoinSpine, JoinView
+from runner.warehouse.join.key_types import check_key_types
 from runner.warehouse.join.view_plan import (
     EVENT_TIMESTAMP,
-    check_key_types,
     check_names,
     common_keys,
     event_timestamp_of,
@@ -41,7 +41,7 @@ def query_rows(connection: psycopg.Connection, query: str, views: Sequence[JoinV
     names = tuple(column.name for column in columns)
     check_names(names, views)
     types = {column.name: column for column in columns}
-    check_key_types(types, views, comparison)
+    check_key_types(types, views, comparison, family)
     spine = JoinSpine(query, columns, timestamp, free_name(names, views))
     served = [_compared(view, types) for view in views]
     return EntityRows(spine, served, names, returned=columns)

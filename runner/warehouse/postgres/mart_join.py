@@ -14,10 +14,10 @@ import pandas as pd
 import psycopg
 import pyarrow as pa
 
-from runner.project.manifest import EVENT_TIMESTAMP, FeatureMart, Relation, Spine
+from runner.project.manifest import EVENT_TIMESTAMP, Relation, Spine
 from runner.sql import quote_table
 from runner.warehouse.join.arrow_order import BLOCK_ROWS
-from runner.warehouse.join.join_parts import JoinFeature, JoinView
+from runner.warehouse.join.join_parts import JoinFeature, JoinView, MartFeatures
 from runner.warehouse.join.join_request import Request, answer_columns
 from runner.warehouse.join.packing import after
 from runner.warehouse.join.view_plan import SourceColumns
@@ -29,17 +29,11 @@ from runner.warehouse.postgres.join_sql import packed_features, point_in_time_qu
 from runner.warehouse.postgres.pull import all_query
 from runner.warehouse.postgres.store_config import PostgresStoreConfig
 
-MartFeatures = Sequence[tuple[FeatureMart, Sequence[str]]]
-"""Feature marts, and the names of the features to join of each."""
-
 
 def join_frame(
-    config: PostgresStoreConfig, frame: pd.DataFrame, requested: MartFeatures
+    config: PostgresStoreConfig, frame: pd.DataFrame, requested: Sequence[MartFeatures]
 ) -> pa.Table:
-    """Return the features as of each row's `event_timestamp`, in the frame's order.
-
-    Each column is named `view__feature`.
-    """
+    """Return the features as of each row's `event_timestamp`, in the frame's order."""
     with planning(config) as connection:
         rows = frame_rows(frame, _views(connection, config, requested))
     packs = packed_features(rows.views, rows.returned)
@@ -54,7 +48,9 @@ def join_frame(
         return reader.read_all()
 
 
-def join_query(config: PostgresStoreConfig, spine_query: str, requested: MartFeatures) -> str:
+def join_query(
+    config: PostgresStoreConfig, spine_query: str, requested: Sequence[MartFeatures]
+) -> str:
     """Return the SQL of the join to the spine that `spine_query` selects; its tables must exist."""
     with planning(config) as connection:
         rows = query_rows(connection, spine_query, _views(connection, config, requested))
@@ -72,17 +68,15 @@ def labels_query(config: PostgresStoreConfig, spine: Spine, label: str) -> str:
 
 
 def _views(
-    connection: psycopg.Connection, config: PostgresStoreConfig, requested: MartFeatures
+    connection: psycopg.Connection, config: PostgresStoreConfig, requested: Sequence[MartFeatures]
 ) -> list[JoinView]:
-    return [_view(connection, config, mart, names) for mart, names in requested]
+    return [_view(connection, config, each) for each in requested]
 
 
 def _view(
-    connection: psycopg.Connection,
-    config: PostgresStoreConfig,
-    mart: FeatureMart,
-    names: Sequence[str],
+    connection: psycopg.Connection, config: PostgresStoreConfig, requested: MartFeatures
 ) -> JoinView:
+    mart = requested.mart
     source = _source(mart)
     columns = _columns(connection, mart, source)
     created = mart.created_timestamp_column
@@ -90,11 +84,12 @@ def _view(
     planned = JoinView(
         name=mart.name,
         source=source,
-        keys=tuple((key, columns.at(key)) for key in mart.join_keys),
+        keys=tuple((column, columns.at(key)) for key, column in requested.keys),
         timestamp=columns.at(mart.timestamp_field),
         created=columns.at(created) if created else None,
         features=tuple(
-            JoinFeature(columns.at(name), declared[name], f"{mart.name}__{name}") for name in names
+            JoinFeature(columns.at(name), declared[name], output)
+            for name, output in requested.features
         ),
         tie_break=tuple(columns.at(name) for name in declared),
         ttl=mart.ttl,

@@ -159,5 +159,5 @@ def _failures(what: str) -> Iterator[None]:
             raise refused from err
         raise RunnerError(
             f"{what}: {str(err).partition('Query was:')[0].strip()}",
-            hint="run `runner status` to see the servers, `job.to_sql()` to see the query",
+            hint="`runner status` shows the servers, `runner plan RECIPE --json` the SQL",
         ) from err

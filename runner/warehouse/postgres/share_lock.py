@@ -12,7 +12,7 @@ from runner.sql import text_postgres
 
 
 def is_lockable_sql(table: str) -> str:
-    """Return the query for whether `table`, as it stands behind `from`, can be locked.
+    """Return the query for whether `table`, as written after `from`, can be locked.
 
     A materialized view and a foreign table cannot; neither is ever truncated.
     """

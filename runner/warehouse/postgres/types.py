@@ -121,11 +121,12 @@ def exported(expression: str, column: JoinColumn, declared: str | None = None) -
     """
     wanted = _DECLARED.get(declared.removesuffix("_LIST")) if declared else None
     if wanted and not _fits(column, wanted, is_list=(declared or "").endswith("_LIST")):
+        sql_name = _SQL_NAMES.get(wanted, wanted)
         raise RunnerError(
             f"feature {column.name} is declared {declared} but its column is "
             f"{column.type}{'[]' if column.is_array else ''}",
-            hint=f"cast {column.name} to {_SQL_NAMES.get(wanted, wanted)} in the SQL of its dbt "
-            "model, or correct its data_type and run `dbt parse`",
+            hint=f"write `cast({column.name} as {sql_name})` in the SQL of its dbt model, or "
+            "correct its data_type and run `dbt parse`",
         )
     target = _target(column.type, wanted)
     value = expression if target == column.type else _cast(expression, column, target)

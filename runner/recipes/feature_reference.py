@@ -1,0 +1,45 @@
+"""How recipes name features: `view:feature`, or `view[role]:feature` of one of several entities."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from runner.project.relations import full_name
+
+
+class FeatureReference(NamedTuple):
+    """A feature, or with `*` every feature, of a view; `role` is empty where there is none."""
+
+    view: str
+    role: str
+    feature: str
+
+    @classmethod
+    def parse(cls, text: str) -> FeatureReference:
+        """Return the parts of a reference that is one.
+
+        Examples
+        --------
+        >>> FeatureReference.parse("account_activity[sender]:payments_7d")
+        FeatureReference(view='account_activity', role='sender', feature='payments_7d')
+        """
+        projection, _, feature = text.partition(":")
+        view, _, role = projection.partition("[")
+        return cls(view, role.removesuffix("]"), feature)
+
+    @property
+    def projection(self) -> str:
+        """The view, with the role that it is joined in: `view` or `view[role]`."""
+        return f"{self.view}[{self.role}]" if self.role else self.view
+
+    @property
+    def column(self) -> str:
+        """The column in training rows and model inputs: `view__feature` or `role__feature`."""
+        return full_name(self.role or self.view, self.feature)
+
+    def __str__(self) -> str:
+        return f"{self.projection}:{self.feature}"
+
+    def names(self, feature: str) -> bool:
+        """Whether it is this feature's, or every feature's."""
+        return self.feature in {"*", feature}
