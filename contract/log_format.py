@@ -11,6 +11,7 @@ row that comes twice is known again, and a gap in the numbers is a row that was 
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
@@ -45,6 +46,8 @@ class LogSchema:
         Names, in the order that a row has their values in; `request` are inputs of the request.
     classes
         The keys of a row's probabilities; empty for a regression.
+    definitions
+        By view, a digest of what the features of it are computed by.
     """
 
     model: str
@@ -72,6 +75,7 @@ class LogSchema:
             views=tuple(views),
             classes=tuple(map(str, label.classes or ())),
             threshold=label.decision_threshold,
+            definitions=_definitions(bundle),
         )
 
     @classmethod
@@ -86,6 +90,20 @@ class LogSchema:
 
 _SCHEMAS = TypeAdapter(LogSchema)
 
+
+def _definitions(bundle: Bundle) -> dict[str, str]:
+    """Return a digest by view of what its features are computed by: each row repeats it."""
+    by_view: dict[str, list[str]] = {}
+    for feature in bundle.features:
+        if feature.definition is not None:
+            known = by_view.setdefault(feature.projection, [])
+            known.append(f"{feature.feature} {feature.definition}")
+    return {
+        view: hashlib.sha256("\n".join(sorted(known)).encode()).hexdigest()[:16]
+        for view, known in by_view.items()
+    }
+
+
 LoggedRow = tuple[int, Sequence[Any], Sequence[Any], str | None, Sequence[float | None], Any, Any]
 """Position in the request, entity keys, features and request inputs, statuses, event times in Unix
 seconds by view, prediction, probabilities. Statuses are a letter per feature; None: all are
@@ -99,6 +117,7 @@ STATUS_LETTERS = {
     "missing": "m",
     "expired": "e",
     "overridden": "o",
+    "changed": "c",
 }
 STATUS_NAMES = {letter: name for name, letter in STATUS_LETTERS.items()}
 

@@ -31,6 +31,7 @@ from contract.log_format import (
 )
 from contract.redis_address import RedisAddress
 from contract.serving_settings import LogSettings
+from contract.view_layout import PRESENT
 from serving.admission import Asked, ScoredRow
 from serving.features.online_client import OnlineStoreClient, hash_slot
 from serving.loaded import Loaded
@@ -222,11 +223,10 @@ class _Stream:
     def rows(self, asked: Asked, scored: Iterable[ScoredRow]) -> list[LoggedRow]:
         """Return what is logged of rows of one request."""
         given = asked.request.entity_rows
-        may_be_overridden = asked.request.feature_overrides is not None
         logged: list[LoggedRow] = []
         for position, used, values, label, shares in scored:
             statuses = None
-            if None in used.values or may_be_overridden:
+            if used.statuses.count(PRESENT) != len(used.statuses):
                 statuses = "".join([STATUS_LETTERS[status] for status in used.statuses])
             if len(values) > self._columns:
                 values = values[: self._columns]  # what is computed follows from the rest

@@ -15,7 +15,8 @@ from runner.collecting.log_stream import LogStream
 from runner.collecting.served_rows import PREDICTIONS, ServedRows
 from runner.duration import parse_duration
 from runner.errors import RunnerError
-from runner.online.connection import OnlineConnection, connect, load_online_config
+from runner.online.connection import OnlineConnection, connect
+from runner.online.online_config import load_online_config
 from runner.online.state import Lease, holding
 from runner.servers.local_servers import require_servers
 from runner.settings import Settings

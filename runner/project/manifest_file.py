@@ -100,6 +100,7 @@ class ManifestMetadata(TypedDict):
 
     project_name: str
     adapter_type: NotRequired[str | None]
+    invocation_id: NotRequired[str]
 
 
 class ManifestFile(TypedDict):
@@ -147,6 +148,22 @@ def is_pii(column: NodeColumn) -> bool:
     """Return whether the column's meta says `pii: true`; dbt keeps it in one place or the other."""
     metas = (column.get("meta"), (column.get("config") or ColumnConfig()).get("meta"))
     return any((meta or ColumnMeta()).get("pii") is True for meta in metas)
+
+
+def view_name(node: ManifestNode) -> str:
+    """Return what the node is called as a feature view, a spine or a table.
+
+    Version 1 of a dbt model keeps the name that it had without versions: `user_activity`, beside
+    `user_activity_v2`.
+    """
+    version = node.get("version")
+    return node["name"] if version in {None, 1, "1"} else f"{node['name']}_v{version}"
+
+
+def selector_of(node: ManifestNode) -> str:
+    """Return what `dbt build --select` calls the node; its name alone would be all versions."""
+    version = node.get("version")
+    return node["name"] if version is None else f"{node['name']}.v{version}"
 
 
 def file_of(node: ManifestNode) -> str:

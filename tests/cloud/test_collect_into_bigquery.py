@@ -14,7 +14,8 @@ from google.cloud import bigquery
 from contract.log_format import FIELD, LogEntry, LogSchema, schemas_key, stream_key
 from runner.collecting.served_rows import PREDICTIONS, ServedRows
 from runner.commands.collection import collect, forget
-from runner.online.connection import connect, load_online_config
+from runner.online.connection import connect
+from runner.online.online_config import load_online_config
 from runner.warehouse.open_collected import open_collected
 from tests.cloud.bigquery_project import BigQueryProject
 from tests.online_project import PROJECT

@@ -12,7 +12,8 @@ import redis
 
 from contract.feast_format import key_prefix
 from contract.log_format import stream_key
-from runner.online.connection import OnlineConfig, connect
+from runner.online.connection import connect
+from runner.online.online_config import OnlineConfig
 from runner.settings import Settings
 from tests.emulators.redis_servers import RedisServers, move_slot, redis_cluster
 from tests.serving_bundles import PROJECT, OnlineStore, entity_key, write_linear_bundle

@@ -105,7 +105,11 @@ def test_each_answered_row_is_recorded_as_the_model_saw_it(
 
 
 def test_the_schema_names_what_the_rows_have_in_order(tmp_path: Path, store: OnlineStore) -> None:
-    digest = write_linear_bundle(tmp_path)
+    features = [
+        feature | {"definition": "d1" if feature["view"] == "user_activity" else None}
+        for feature in manifest()["features"]
+    ]
+    digest = write_linear_bundle(tmp_path, features=features)
     with logging(tmp_path, store) as server, server.client() as client:
         predict(client, row(1))
         await_(lambda: outcomes(server)["recorded"] == 1)
@@ -116,6 +120,7 @@ def test_the_schema_names_what_the_rows_have_in_order(tmp_path: Path, store: Onl
         ("0", "1"),
     )
     assert schema.keys == ("user_id", "category_id")
+    assert schema.definitions.keys() == {"user_activity"}
     assert schema.features == tuple(feature["name"] for feature in manifest()["features"])
     [entry] = entries(store.client)
     [(_, _, [(_, _, _, _, times, _, _)])] = entry.answers

@@ -14,7 +14,8 @@ _UNITS = ((86_400, "d"), (3_600, "h"), (60, "min"))
 def serving_log(settings: Settings) -> str:
     """See what waits: how much, and for how long."""
     from runner.collecting.log_stream import LogStream
-    from runner.online.connection import connect, load_online_config
+    from runner.online.connection import connect
+    from runner.online.online_config import load_online_config
 
     config = load_online_config(settings)
     with connect(settings, config) as connection:
