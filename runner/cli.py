@@ -94,9 +94,11 @@ def down(target: Target = None) -> None:
 def status(target: Target = None) -> None:
     """Show whether PostgreSQL and Redis answer, where, and who started them.
 
-    Exits with 1 unless both answer, so that a health check can use it. A note says if the online
-    store lacks most features of a champion.
+    Exits with 1 unless both answer, so that a health check can use it. Notes say what of the
+    serving log waits for `runner collect`, and if the online store lacks most features of a
+    champion.
     """
+    from runner.commands.checks.log_backlog import waiting_at_hand
     from runner.commands.checks.online_features import HINT, problems_at_hand
     from runner.commands.server_report import show_servers
     from runner.servers import local_servers
@@ -106,6 +108,8 @@ def status(target: Target = None) -> None:
     show_servers(states)
     if any(server.state != "running" for server in states):
         raise typer.Exit(1)
+    if waiting := waiting_at_hand(settings):
+        console.note(f"serving log: {waiting}")
     for problem in problems_at_hand(settings):
         console.note(f"{problem}\nhint: {HINT}")
 
@@ -473,6 +477,52 @@ def serve(
     from runner.commands.serving_launch import serve as serve_model
 
     serve_model(load_settings(target), registered_name(model), host, port)
+
+
+@app.command()
+def collect(
+    keep: Annotated[
+        str | None,
+        typer.Option(
+            "--keep",
+            metavar="DURATION",
+            help="Delete the rows of days before, such as 90d.",
+            show_default="every row is kept",
+        ),
+    ] = None,
+    target: Target = None,
+) -> None:
+    """Move the serving log, every answered row, from Redis to the table `predictions`.
+
+    The table is in the schema `raw_data` (cloud: the dataset `raw_events`), with a partition per
+    day. Each row is there once, however often this is interrupted and repeated. Run it regularly:
+    the log in Redis is bounded, and its oldest rows go first.
+    """
+    from runner.commands.collection import collect as collect_log
+    from runner.commands.collection_report import show_collected
+
+    show_collected(collect_log(load_settings(target), keep))
+
+
+@app.command()
+def forget(
+    entity: Annotated[
+        str,
+        typer.Argument(
+            metavar="KEY=VALUE", help="An entity key, such as user_id=123.", show_default=False
+        ),
+    ],
+    target: Target = None,
+) -> None:
+    """Delete an entity's rows from the serving log, collected or not.
+
+    Collects first, then deletes from the table `predictions`. Feature marts and the online store
+    stay: delete the entity from its source.
+    """
+    from runner.commands.collection import forget as forget_entity
+
+    table, deleted = forget_entity(load_settings(target), entity)
+    console.result(f"{table}: {deleted:,} rows of {entity} deleted")
 
 
 @app.command()
