@@ -167,8 +167,9 @@ def _localized(times: pd.Series[Any], time_zone: str) -> pd.Series[Any]:
             f"--timezone: {err}{did_you_mean(time_zone, zone_names())}",
             hint="name a zone of the IANA database, such as Europe/Berlin",
         ) from err
-    shown = times.dt.tz_localize(None)
-    return shown.dt.tz_localize(zone, ambiguous="NaT", nonexistent="NaT").dt.tz_convert(UTC)
+    shown = times.dt.tz_localize(None).dt.tz_localize(zone, ambiguous="NaT", nonexistent="NaT")
+    instants: pd.Series[Any] = shown.dt.tz_convert(UTC)
+    return instants
 
 
 def _refuse_taken(bundle: Bundle, columns: list[str], path: Path) -> None:
