@@ -28,6 +28,7 @@ from runner.recipes.recipe import Recipe, load_recipe
 from runner.recipes.references import check_references
 from runner.servers.local_servers import require_servers
 from runner.settings import Settings
+from runner.warehouse.duplicate_rows import duplicates_sql
 
 if TYPE_CHECKING:
     from runner.warehouse.bigquery.estimates import BigQueryEstimates
@@ -35,7 +36,7 @@ if TYPE_CHECKING:
 
     Warehouse = BigQueryEstimates | PostgresEstimates
 
-Kind = Literal["dbt model", "dbt tests", "split", "join", "materialize", "sweep"]
+Kind = Literal["dbt model", "dbt tests", "split", "duplicates", "join", "materialize", "sweep"]
 PRICE = "BIGQUERY_PRICE_PER_TIB"
 
 
@@ -194,6 +195,8 @@ class _Planner:
     def feast_steps(self, manifest: Manifest, recipe: Recipe) -> Iterator[PlanStep]:
         marts = [manifest.marts[name] for name in recipe.feature_marts]
         yield self._split(manifest.spines[recipe.spine], recipe.label)
+        if self.settings.target == "cloud":
+            yield from map(self._duplicates, marts)
         yield self._join(manifest, recipe, marts)
         for mart in marts:
             if mart.online:
@@ -219,6 +222,11 @@ class _Planner:
             {spine.path: spine.name},
             lambda: [self.queries.split_query(spine, label)],
             fills=spine.path,
+        )
+
+    def _duplicates(self, mart: FeatureMart) -> PlanStep:
+        return self._step(
+            "duplicates", mart.name, {mart.path: mart.name}, lambda: [duplicates_sql(mart)]
         )
 
     def _join(self, manifest: Manifest, recipe: Recipe, marts: Sequence[FeatureMart]) -> PlanStep:

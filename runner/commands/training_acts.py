@@ -14,6 +14,7 @@ from mlflow import MlflowClient
 from runner import console
 from runner.bytes_billed import Billed, read_bill
 from runner.commands.champion_comparison import compare_with_champion
+from runner.commands.duplicate_keys import refuse_duplicates
 from runner.feature_store.store import (
     apply_recipe,
     open_store,
@@ -86,6 +87,7 @@ def prepare(
         step.update(", ".join(f"{len(y):,} {name}" for name, y in labels.items()))
     for warning in class_warnings(recipe, labels):
         console.warn(warning)
+    billed = refuse_duplicates(settings, [built.manifest.marts[m] for m in recipe.feature_marts])
     with console.step("feast: apply definitions, join features point-in-time") as step:
         apply_recipe(store, built.manifest, recipe)
         data = load_training_data(store, recipe, spine, features, computed)
@@ -107,7 +109,7 @@ def prepare(
         columns=built.columns,
         definitions=built.definitions,
         accepted=built.accepted,
-        billed={**built.billed, **read_bill("split", rows.schema.metadata)},
+        billed={**built.billed, **read_bill("split", rows.schema.metadata), **billed},
     )
     return prepared, store
 

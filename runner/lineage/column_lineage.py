@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import Any, cast
 
 from runner.lineage.lineage_graph import ROWS, Lineage, LineageColumn
-from runner.lineage.query_columns import EPHEMERAL, Origin, Query, Unresolved
+from runner.lineage.query_columns import Origin, Query
+from runner.lineage.query_scopes import EPHEMERAL, Unresolved
 from runner.project.manifest_file import ManifestNode, view_name
 
 _DIALECTS = {"postgres": "postgres", "bigquery": "bigquery"}

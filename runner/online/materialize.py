@@ -20,13 +20,14 @@ from datetime import datetime
 
 from contract.view_state import FeatureDigests
 from runner.errors import RunnerError
-from runner.online.connection import OnlineConfig, OnlineConnection, connect, load_online_config
+from runner.online.connection import OnlineConnection, connect
+from runner.online.online_config import OnlineConfig, load_online_config
 from runner.online.state import Lease, ViewState, holding
 from runner.online.view_copy import Progress, ViewCopy
-from runner.online.view_report import SUPERSEDED, MaterializeError, ViewReport
+from runner.online.view_report import FULL, SUPERSEDED, MaterializeError, ViewReport
 from runner.project.manifest import FeatureMart
 from runner.settings import Settings
-from runner.warehouse.open_mart import open_mart
+from runner.warehouse.open_mart import find_duplicates, open_mart
 
 NO_DIGESTS: Mapping[str, FeatureDigests] = {}
 
@@ -114,7 +115,13 @@ class _MaterializeRun:
             )
             if removed := copy.drop_what_left():
                 note(removed)
-            return copy.run(as_of, progress, full=full)
+            report = copy.run(as_of, progress, full=full)
+            # A view would be computed once more; what an incremental run adds, `train` finds.
+            if report.mode == FULL and snapshot.identity:
+                found = find_duplicates(self.settings, mart)
+                if found.rows:
+                    note(f"{found.problem(mart)}; the greatest values are copied")
+            return report
 
 
 def _check_zone(wanted: datetime | None) -> None:

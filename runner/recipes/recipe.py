@@ -14,6 +14,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import (
     BeforeValidator,
+    ConfigDict,
     Field,
     PrivateAttr,
     ValidationError,
@@ -120,6 +121,13 @@ class Estimator(Part):
 
 class Recipe(Part):
     """What to predict, from which features, with which estimator, and how good it must be."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "if": {"required": ["request"], "properties": {"request": {"minItems": 1}}},
+            "else": {"properties": {"features": {"minItems": 1}}},
+        }
+    )
 
     registered_model_name: Name
     """The model's name in MLflow's registry: up to 100 letters, digits, `_`, `-` and `.`."""

@@ -208,8 +208,9 @@ def _prediction(bundle: Bundle) -> _Part:
     required = ["prediction", "missing_views"]
     if classes is not None:
         names = [str(name) for name in classes]
-        kind = ["number", "null"] if null else "number"
-        share = {"type": kind, "minimum": 0, "maximum": 1.000001}
+        share: _Part = {"type": "number", "minimum": 0, "maximum": 1.000001}
+        if null:
+            share["type"] = ["number", "null"]
         properties["probabilities"] = _object(dict.fromkeys(names, share), names)
         required.append("probabilities")
     views = list(bundle.missing_views.positions)

@@ -146,7 +146,10 @@ def test_a_project_without_recipes_is_told(project):
         (project.root / "elsewhere").rename(project.root / "recipes")
 
 
-@pytest.mark.parametrize("spine", ["spine_category_purchase", "spine_user_spend"])
+SPINES = ["spine_category_purchase", "spine_cross_sell", "spine_user_spend"]
+
+
+@pytest.mark.parametrize("spine", SPINES)
 def test_a_new_recipe_is_right_at_once(project, spine):
     printed = project.runner("new", spine, "--spine", spine)
     assert printed == f"recipes/{spine}.yaml: written\n"
@@ -159,5 +162,5 @@ def test_a_new_recipe_is_right_at_once(project, spine):
 
 def test_a_new_recipe_asks_for_the_spine_by_listing_them(project):
     told = project.refused("new", "x")
-    assert "there are 2 spines: spine_category_purchase, spine_user_spend" in told
+    assert f"there are 3 spines: {', '.join(SPINES)}" in told
     assert not (project.root / "recipes/x.yaml").exists()

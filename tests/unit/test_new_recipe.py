@@ -33,10 +33,10 @@ def test_it_passes_the_check_whatever_the_label_is(tmp_path, label, estimator):
     assert recipe.split.embargo == SPINE.labels[label]
 
 
-def test_it_lists_what_joins_and_no_timestamp(tmp_path):
+def test_it_lists_what_joins(tmp_path):
     (tmp_path / "x.yaml").write_text(recipe_text("x", manifest(), SPINE, "kind"))
     features = load_recipe(tmp_path / "x.yaml").features
-    assert features == ("user_demographics:*", "user_activity:orders_7d", "calendar:*")
+    assert features == ("user_demographics:*", "user_activity:*", "calendar:*")
 
 
 def test_what_is_not_online_is_left_out():

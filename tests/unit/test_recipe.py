@@ -945,6 +945,12 @@ WHOLE = [
     "  period: 14d",
     'slices: [category_id, "user_activity:orders_7d"]',
     'feature_overrides: ["user_activity:orders_7d"]',
+    "request: [channel]",
+    "on_missing_entity: {user_activity: null}",
+    "asked_at: [hour]",
+    "time_zone: Europe/Berlin",
+    "derived:",
+    "  orders_per_day: orders_7d / 7",
 ]
 LINE = st.integers(0, len(WHOLE) - 1)
 VALUE = st.sampled_from(
@@ -1000,6 +1006,10 @@ OF_THE_SCHEMA = [
     {1: None},
     {3: "descripton: x"},
     {7: "features: []"},
+    {7: "features: []", 17: "request: []"},
+    {17: "request: [a b]"},
+    {17: "on_missing_entity: maybe"},
+    {17: "on_missing_entity: {user_activity: maybe}"},
     {7: "features: [user_activity]"},
     {8: "split: {test: 28, embargo: 7d}"},
     {11: "  categorical: {min_frequency: 0}"},

@@ -248,28 +248,6 @@ SPINE = "models/spine_data/spine_category_purchase.yml"
             "choose one of orders_7d, last_order_at",
         ),
         (
-            {7: 'features: ["calendar:*", "user_activity:last_order_at"]'},
-            (
-                "7:26: features[1]: user_activity:last_order_at is a timestamp, which is no "
-                "feature for a model"
-            ),
-            (
-                "say how long ago it was in the SQL (models/feature_mart/user_activity.yml), or "
-                "list the other features"
-            ),
-        ),
-        (
-            {7: 'features: ["user_activity:*"]'},
-            (
-                "7:12: features[0]: user_activity:last_order_at is a timestamp, which is no "
-                "feature for a model"
-            ),
-            (
-                "say how long ago it was in the SQL (models/feature_mart/user_activity.yml), or "
-                "list the other features"
-            ),
-        ),
-        (
             {7: 'features: ["affinity:n"]'},
             (
                 "7:12: features[0]: affinity is by category (category_id), which the spine "
