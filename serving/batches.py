@@ -250,6 +250,7 @@ class Batches:
     ) -> list[_Row]:
         """Return the features of every row whose values can be read; the others are refused."""
         now = time.time()
+        compute = loaded.computation.row if loaded.computation else None
         asked_at = datetime.fromtimestamp(now, UTC)
         cache: dict[int, OnlineRow] = {}
         rows = []
@@ -273,8 +274,8 @@ class Batches:
                     self._refuse(asked, position, MissingEntityError(told))
                     continue
                 values = [*used.values, *inputs] if inputs else used.values
-                if loaded.computation:
-                    values = loaded.computation.row(values, asked_at)
+                if compute:
+                    values = compute(values, asked_at)
                 rows.append(_Row(asked, position, row, used, values, missing))
         return rows
 

@@ -7,8 +7,10 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from contract.expressions import columns_in
 from runner import console
 from runner.errors import RunnerError
+from runner.feature_store.recipe_features import recipe_features
 from runner.lineage.kept_lineage import KeptLineage
 from runner.lineage.lineage_graph import Lineage, LineageColumn
 from runner.project import dbt
@@ -16,16 +18,18 @@ from runner.project.dbt_process import Progress
 from runner.project.freshness import fingerprint
 from runner.project.introspection import asks_warehouse
 from runner.project.manifest import Manifest, load_manifest
+from runner.recipes.computed_columns import computed_columns
 from runner.recipes.feature_reference import FeatureReference
 from runner.recipes.recipe import Recipe, all_recipes, load_recipe
 from runner.recipes.references import check_references
+from runner.recipes.rules import with_view_names
 from runner.records.run_facts import RunReader
 from runner.records.run_reader import open_reader, read_json
 from runner.servers.local_servers import require_servers
 from runner.settings import Settings
 from runner.wording import did_you_mean
 
-_SHOWN = {"feature", "request", "label"}  # of a recipe; keys and times only join
+_SHOWN = {"feature", "request", "computed", "label"}  # of a recipe; keys and times only join
 
 
 @dataclass(frozen=True)
@@ -120,7 +124,11 @@ def ask(settings: Settings, what: str) -> LineageAnswer:
         if _is_recipe(what):
             recipe = load_recipe(Path(what))
             check_references(recipe, manifest)
-            recipes = [_recipe_user(recipe, manifest).named_as_in(lineage)]
+            computed = _computed_parents(recipe, manifest)
+            user = _recipe_user(recipe, manifest).named_as_in(lineage)
+            roles = dict.fromkeys(computed, "computed")
+            recipes = [replace(user, columns=user.columns | roles)]
+            lineage = replace(lineage, parents=lineage.parents | computed)
             starts = tuple(c for c, role in recipes[0].columns.items() if role in _SHOWN)
         else:
             found, broken = _recipes(settings, manifest)
@@ -179,6 +187,23 @@ def recipe_columns(recipe: Recipe, manifest: Manifest) -> dict[LineageColumn, st
     }
 
 
+def _computed_parents(
+    recipe: Recipe, manifest: Manifest
+) -> dict[LineageColumn, tuple[LineageColumn, ...]]:
+    """Return the recipe's computed columns, and what each is computed from."""
+    found = {
+        feature.column: LineageColumn(feature.mart.name, feature.name)
+        for feature in recipe_features(recipe, manifest)
+    }
+    found |= {name: LineageColumn(recipe.spine, name) for name in recipe.request}
+    parents = {}
+    for column in computed_columns(recipe, manifest):
+        used = dict.fromkeys(columns_in(column.expression))
+        found[column.name] = LineageColumn(str(recipe.path), column.name)
+        parents[found[column.name]] = tuple(found[name] for name in used if name in found)
+    return parents
+
+
 def _is_recipe(what: str) -> bool:
     return what.endswith((".yaml", ".yml"))
 
@@ -191,7 +216,7 @@ def find_column(lineage: Lineage, what: str) -> LineageColumn:
     RunnerError
         If there is none, with the nearest name.
     """
-    asked = what.replace(":", ".")
+    asked = with_view_names([what])[0].replace(":", ".")
     relation, _, name = asked.rpartition(".")
     column = lineage.known(LineageColumn(relation, name))
     if column in lineage.parents:

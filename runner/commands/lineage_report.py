@@ -9,6 +9,14 @@ from runner import console
 from runner.commands.lineage import LineageAnswer, User
 from runner.lineage.lineage_graph import Lineage, LineageColumn
 
+_TITLES = {
+    "feature": "features",
+    "request": "request inputs",
+    "computed": "computed from these",
+    "label": "label",
+}
+"""What `runner lineage` shows of a recipe, by role."""
+
 
 def show_lineage(answer: LineageAnswer, form: str, *, as_json: bool) -> None:
     """Print the answer as text, as a Mermaid graph (`form` is `mermaid`) or as JSON."""
@@ -91,11 +99,14 @@ def _column_sections(answer: LineageAnswer) -> dict[str, list[str]]:
 def _recipe_sections(answer: LineageAnswer) -> dict[str, list[str]]:
     [recipe] = answer.recipes
     sections: dict[str, list[str]] = {}
-    for role in ("feature", "label"):
+    for role, title in _TITLES.items():
         columns = [start for start in answer.starts if recipe.columns[start] == role]
+        if not columns:
+            continue
+        nothing = "the asked instant" if role == "computed" else "a constant"
         width = max(len(str(column)) for column in columns)
-        sections[role if role == "label" else "features"] = [
-            f"{column!s:{width}}  {', '.join(_origins(answer.lineage, column)) or 'a constant'}"
+        sections[title] = [
+            f"{column!s:{width}}  {', '.join(_origins(answer.lineage, column)) or nothing}"
             for column in columns
         ]
     sections["model versions"] = [_shown(user) for user in answer.versions] or ["none"]

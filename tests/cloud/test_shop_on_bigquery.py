@@ -53,11 +53,12 @@ TABLES = {
     "feature_mart.user_activity": "user_id, event_timestamp",
     "feature_mart.user_category_affinity": "user_id, category_id, event_timestamp",
     "feature_mart.user_demographics": "user_id, event_timestamp, created_at",
+    "feature_mart.user_sign_up": "user_id, event_timestamp",
     "spine_data.spine_category_purchase": "user_id, category_id, event_timestamp",
     "spine_data.spine_cross_sell": "order_id",
     "spine_data.spine_user_spend": "user_id, event_timestamp",
 }
-MARTS = ["user_activity", "user_category_affinity", "user_demographics"]
+MARTS = ["user_activity", "user_category_affinity", "user_demographics", "user_sign_up"]
 
 
 @dataclass(frozen=True)
@@ -196,6 +197,7 @@ def test_the_second_build_merges_the_new_days_only(built: Built) -> None:
         ("user_activity", ["user_id"]),
         ("user_category_affinity", ["user_id", "category_id"]),
         ("user_demographics", ["user_id"]),
+        ("user_sign_up", ["user_id"]),
     ],
 )
 def test_a_mart_is_partitioned_by_day_and_clustered_by_its_keys(

@@ -1,0 +1,168 @@
+"""What a recipe computes is the same in training, batch and HTTP, and what plain Python says."""
+
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import httpx
+import mlflow
+import psycopg
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from contract.bundle import read_bundle
+from contract.scoring import load_model
+from tests.asked_project import COMPUTED, baskets, expected, users, write_asked_project
+from tests.e2e.conftest import Project, environment, served
+
+RECIPE = "recipes/basket.yaml"
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory, new_database, redis_server):
+    """The project, trained, promoted and materialized."""
+    database = new_database()
+    root = write_asked_project(tmp_path_factory.mktemp("asked"))
+    with psycopg.connect(**database.conninfo, autocommit=True) as connection:
+        connection.execute("create schema raw_data")
+        connection.execute(
+            "create table raw_data.users (user_id bigint, event_timestamp timestamptz, "
+            "mean_usd double precision, orders bigint, last_order_at timestamptz, country text)"
+        )
+        connection.execute(
+            "create table raw_data.baskets (user_id bigint, event_timestamp timestamptz, "
+            "basket_usd double precision, opened_at timestamptz, is_bought boolean)"
+        )
+        for name, rows in (("users", users()), ("baskets", baskets())):
+            with connection.cursor().copy(f"copy raw_data.{name} from stdin") as copy:
+                for row in rows.to_pylist():
+                    copy.write_row(row.values())
+    project = Project(root, environment(database, redis_server))
+    project.runner("check", RECIPE)
+    project.runner("train", RECIPE)
+    project.runner("materialize", RECIPE)
+    return project
+
+
+@pytest.fixture(scope="module")
+def recorded(project):
+    """The champion's bundle, and the rows that its run recorded."""
+    client = mlflow.MlflowClient(project.settings.mlflow_tracking_uri)
+    run = client.get_run(client.get_model_version_by_alias("basket", "champion").run_id)
+    folder = Path(run.info.artifact_uri.removeprefix("file://"))
+    return read_bundle(folder / "serving_bundle"), pq.read_table(
+        folder / "dataset/training_rows.parquet"
+    )
+
+
+@pytest.fixture(scope="module")
+def api(project):
+    with served(project, RECIPE) as api:
+        yield api
+
+
+def test_training_rows_have_what_plain_python_computes(recorded):
+    bundle, table = recorded
+    assert tuple(column.name for column in bundle.computed) == COMPUTED
+    rows = table.to_pylist()
+    assert [{name: row[name] for name in COMPUTED} for row in rows] == list(map(expected, rows))
+    assert all(any(row[name] is not None for row in rows) for name in COMPUTED)
+
+
+def test_times_are_no_model_inputs_but_the_days_since_them_are(recorded):
+    bundle, _ = recorded
+    columns = {name for tensor in bundle.model.inputs for name in tensor.columns}
+    assert columns >= {*COMPUTED}
+    assert not columns & {"user_habits__last_order_at", "opened_at"}
+
+
+def test_lineage_of_a_computed_column_is_that_of_what_it_is_computed_from(recorded):
+    bundle, _ = recorded
+    raw = bundle.lineage["raw_columns"]
+    assert raw["basket_vs_usual"] == ["raw_data.baskets.basket_usd", "raw_data.users.mean_usd"]
+    assert raw["mood"] == ["raw_data.users.country", "raw_data.users.last_order_at"]
+    assert bundle.lineage["computed"]["basket_vs_usual"] == "basket_usd / nullif(mean_usd, 0)"
+
+
+def test_a_batch_of_the_spine_is_scored_as_the_training_rows(project, recorded):
+    bundle, table = recorded
+    output = project.root / "spine.parquet"
+    project.runner("predict", "basket", "spine_basket", "--output", str(output))
+    columns = {name: table[name] for name in (*bundle.row_dtypes, "event_timestamp")}
+    scores = load_model(bundle).score(columns).probabilities
+    order = [(name, "ascending") for name in ("event_timestamp", "user_id")]
+    assert pq.read_table(output).sort_by(order)["probability_1"].to_pylist() == (
+        table.append_column("p", pa.array(scores[:, 1])).sort_by(order)["p"].to_pylist()
+    )
+
+
+def test_http_computes_what_a_batch_of_the_same_instant_does(project, api):
+    rows = baskets().slice(0, 60).to_pylist()
+    sent = [
+        {
+            "user_id": row["user_id"],
+            "basket_usd": row["basket_usd"],
+            "opened_at": row["opened_at"] and row["opened_at"].isoformat(),
+        }
+        for row in rows
+    ]
+    before = datetime.now(UTC)
+    answers = api.post("/predict", {"entity_rows": sent, "include_features": True})["predictions"]
+    after = datetime.now(UTC)
+    shown = [{name: f["value"] for name, f in a["features"].items()} for a in answers]
+    asked = _asked(shown)
+    assert before - timedelta(seconds=1) <= asked <= after
+    path, output = project.root / "now.parquet", project.root / "now_scored.parquet"
+    table = pa.Table.from_pylist(
+        [
+            {**row, "event_timestamp": asked, "opened_at": given["opened_at"]}
+            for row, given in zip(sent, rows, strict=True)
+        ]
+    )
+    pq.write_table(table, path)
+    project.runner("predict", "basket", str(path), "--output", str(output))
+    assert [answer["probabilities"]["1"] for answer in answers] == pytest.approx(
+        pq.read_table(output)["probability_1"].to_pylist(), abs=1e-7
+    )
+    for values in shown:
+        times = ("user_habits__last_order_at", "opened_at")
+        read = {n: values[n] and datetime.fromisoformat(values[n]) for n in times}
+        assert expected({**values, **read, "event_timestamp": asked}) == {
+            name: values[name] for name in COMPUTED
+        }
+    assert answers[0]["features"]["mood"]["status"] == "computed"
+
+
+def _asked(shown):
+    """Return the instant, to the second, that the answers were computed for."""
+    for values in shown:
+        if values["opened_at"] is not None:
+            opened = datetime.fromisoformat(values["opened_at"]).replace(microsecond=0)
+            return opened + timedelta(seconds=round(values["days_since_opened_at"] * 86_400))
+    raise AssertionError("no basket has been opened")
+
+
+def test_the_api_describes_what_it_computes(api):
+    document = httpx.get(f"{api.address}/openapi.json").json()
+    text = str(document)
+    assert "Computed: basket_usd / nullif(mean_usd, 0)" in text
+    model = httpx.get(f"{api.address}/model").json()
+    assert [column["name"] for column in model["computed"]] == list(COMPUTED)
+
+
+def test_audit_finds_the_times_online_as_the_join_gives_them(project):
+    printed = project.runner("audit", RECIPE)
+    [counts] = [line.split()[1:] for line in printed.splitlines() if "last_order_at" in line]
+    assert counts == ["20", "0", "0", "0", "0"]
+
+
+def test_the_run_is_reproduced(project):
+    assert "reproduced" in project.runner("reproduce", "basket@champion")
+
+
+def test_a_second_training_is_compared_with_the_champion_on_computed_columns(project):
+    project.runner("train", RECIPE)
+    client = mlflow.MlflowClient(project.settings.mlflow_tracking_uri)
+    run = client.get_run(client.get_model_version("basket", "2").run_id)
+    assert run.data.metrics["champion_difference"] == 0
+    assert run.data.metrics["n_champion_rows"] > 0
