@@ -78,9 +78,9 @@ def prepare(
     with console.step("feast: apply definitions, join features point-in-time") as step:
         apply_recipe(store, built.manifest, recipe)
         data = load_training_data(store, recipe, spine, features, computed)
-        given = f" and {len(request)} request inputs" if request else ""
-        given += f" and {len(computed)} computed columns" if computed else ""
-        step.update(f"{data.table.num_rows:,} rows × {len(features)} features{given}")
+        kinds = {"features": features, "request inputs": request, "computed columns": computed}
+        joined = ", ".join(f"{len(each)} {name}" for name, each in kinds.items() if each)
+        step.update(f"{data.table.num_rows:,} rows × {joined}")
     prepared = PreparedRows(
         settings=settings,
         manifest=built.manifest,
