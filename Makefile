@@ -8,8 +8,6 @@ DEPLOY := .venv-deploy
 SERVERS ?= embedded
 # A module stays on one worker, which has servers of its own; the long modules are first in order.
 WORKERS ?= -n logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder
-# COVERAGE= measures none.
-COVERAGE ?= --cov --cov-report=
 # The newest Python on PATH that the lock supports.
 PYTHON ?= $(shell for p in python3.13 python3.12 python3.11 python3; do \
 	$$p -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' 2>/dev/null && echo $$p && break; done)
@@ -17,7 +15,7 @@ PYTHON ?= $(shell for p in python3.13 python3.12 python3.11 python3; do \
 # One resolution for both, valid on every platform; uv writes no index address unless asked to.
 UV_COMPILE := uv pip compile pyproject.toml --universal -p 3.11 --generate-hashes --no-header -q
 
-.PHONY: help demo install test cloud-check test-quick lint lock bench-pit bench-materialize bench-serve bench-commands clean
+.PHONY: help demo install test coverage cloud-check test-quick lint lock bench-pit bench-materialize bench-serve bench-commands clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -32,11 +30,12 @@ demo: install ## Servers, data, training, materialization, one HTTP prediction
 install: $(VENV)/.installed ## Create .venv with everything a user needs
 
 test: $(VENV)/.installed-dev $(EMULATORS)/.installed $(DEPLOY)/.installed ## Run every test; SERVERS=debian uses PostgreSQL 15 and Redis 7
-	$(BIN)/python -m pytest --servers $(SERVERS) $(WORKERS) --durations 20 $(COVERAGE) $(TESTS)
-ifneq ($(COVERAGE),)
+	$(BIN)/python -m pytest --servers $(SERVERS) $(WORKERS) --durations 20 $(MEASURED) $(TESTS)
+
+coverage: MEASURED := --cov --cov-report=
+coverage: test ## Run every test, and print the lines that none runs: half as much CPU again
 	$(BIN)/python -m coverage combine --quiet --append 2>/dev/null || true
 	$(BIN)/python -m coverage report
-endif
 
 cloud-check: $(VENV)/.installed-dev ## Check the servers of a real Google Cloud project
 	$(BIN)/python -m pytest --cloud-check tests/cloud_check

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
 
 from contract.certificate_files import Stamp, stamps
+from contract.redis_sentinel import Sentinels, split_sentinels
 from contract.serving_errors import ConfigurationError
 
 if TYPE_CHECKING:
@@ -72,6 +73,9 @@ class RedisAddress:
         nothing.
     tls
         None: plain text.
+    sentinels
+        Of `redis+sentinel://[user:password@]host[:port][,host…]/master[/db]`; `host` and `port` are
+        then the first one's until `resolved`.
     """
 
     url: str = field(repr=False, compare=False)
@@ -82,6 +86,7 @@ class RedisAddress:
     password: str | None = field(default=None, repr=False)
     tls: RedisTls | None = None
     socket: str | None = None
+    sentinels: Sentinels | None = None
 
     @classmethod
     def from_url(cls, url: str) -> RedisAddress:
@@ -92,16 +97,12 @@ class RedisAddress:
         ConfigurationError
             If it is no address, or has an option that is not carried out.
         """
+        plain, sentinels = split_sentinels(url)
         try:
-            parts = urlsplit(url)
+            parts = urlsplit(plain)
             port = _PORT if parts.port is None else parts.port
         except ValueError:  # its text may hold a part of the password
             raise _bad_url() from None
-        if "sentinel" in parts.scheme:
-            raise ConfigurationError(
-                "REDIS_URL: Redis Sentinel is not supported",
-                hint="name the master's own address, or that of a proxy in front of it",
-            )
         is_socket = parts.scheme == "unix"
         if parts.scheme not in _SCHEMES or port == 0 or parts.fragment:
             raise _bad_url()
@@ -117,7 +118,21 @@ class RedisAddress:
             password=options.get("password") or None,
             tls=_tls(options) if parts.scheme == "rediss" else None,
             socket=unquote(parts.path) if is_socket else None,
+            sentinels=sentinels,
         )
+
+    def resolved(self) -> RedisAddress:
+        """Return the address with the host and port of the master, as the Sentinels say now.
+
+        Raises
+        ------
+        OnlineStoreUnavailableError
+            If no Sentinel says.
+        """
+        if self.sentinels is None:
+            return self
+        host, port = self.sentinels.master()
+        return replace(self, host=host, port=port)
 
     @property
     def where(self) -> str:

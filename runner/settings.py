@@ -17,7 +17,7 @@ from urllib.parse import urlsplit
 from dotenv import dotenv_values
 
 from contract.redis_address import RedisAddress
-from contract.serving_errors import ConfigurationError
+from contract.serving_errors import ServingError
 from runner.errors import RunnerError
 
 TARGETS = ("local", "cloud")
@@ -99,16 +99,17 @@ class Settings:
 
     @property
     def redis(self) -> RedisAddress:
-        """The online store.
+        """The online store; behind Sentinels, the server that is the master now.
 
         Raises
         ------
         RunnerError
-            If `REDIS_URL` is no address, or has an option that is not carried out.
+            If `REDIS_URL` is no address, or has an option that is not carried out; if no Sentinel
+            says where the master is.
         """
         try:
-            return RedisAddress.from_url(self.env["REDIS_URL"])
-        except ConfigurationError as err:
+            return RedisAddress.from_url(self.env["REDIS_URL"]).resolved()
+        except ServingError as err:
             raise RunnerError(err.message, hint=err.hint) from err
 
     @property

@@ -43,7 +43,8 @@ models:
 """,
     "models/spine_data/spine_payment.sql": """
 select
-    sender, receiver, event_timestamp, channel, is_gift, items, amount_usd, is_disputed
+    sender, receiver, event_timestamp, channel, is_gift, items, is_disputed,
+    cast(amount_usd as {{ dbt.type_numeric() }}) as amount_usd
 from {{ source('bank', 'payments') }}
 """,
     "models/spine_data/spine_payment.yml": f"""
@@ -65,7 +66,9 @@ models:
       - {{name: is_disputed, data_type: boolean, description: Whether it is disputed.}}
 """,
     "models/spine_data/spine_quote.sql": """
-select event_timestamp, channel, items, amount_usd from {{ source('bank', 'payments') }}
+select
+    event_timestamp, channel, items, cast(amount_usd as {{ dbt.type_numeric() }}) as amount_usd
+from {{ source('bank', 'payments') }}
 """,
     "models/spine_data/spine_quote.yml": f"""
 models:

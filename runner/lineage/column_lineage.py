@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from runner.lineage.lineage_graph import ROWS, Lineage, LineageColumn
-from runner.lineage.query_columns import EPHEMERAL, Origin, Query, Unresolved
+from runner.lineage.query_columns import Origin, Query
+from runner.lineage.query_scopes import EPHEMERAL, Unresolved
 
 _DIALECTS = {"postgres": "postgres", "bigquery": "bigquery"}
 _RAW = ("source", "seed")

@@ -11,7 +11,8 @@ from contract.values import FeatureValue
 from contract.view_layout import PRESENT
 from runner.feature_store.as_of import AsOf, open_as_of
 from runner.feature_store.recipe_features import RecipeFeature, recipe_features
-from runner.online.connection import OnlineConnection, connect, load_online_config
+from runner.online.connection import OnlineConnection, connect
+from runner.online.online_config import load_online_config
 from runner.online.reader import EntityKey, OnlineReader, StoredRow, seen_values
 from runner.online.state import ViewState
 from runner.project.manifest import EVENT_TIMESTAMP, FeatureMart, Manifest

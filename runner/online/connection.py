@@ -1,26 +1,22 @@
 """A connection to the online store that takes many packed commands at once.
 
-Works alike on one Redis-protocol server and on a cluster, with or without TLS and password:
-`REDIS_URL` (`rediss://` for TLS, `?ssl_ca_certs=…` for its authority) says where,
-`online_store.redis_type` in the feature_store yaml says whether it is a cluster, to Feast as to us.
+Works alike on one Redis-protocol server and on a cluster, with or without TLS and password.
 """
 
 from __future__ import annotations
 
-import socket
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from itertools import islice
 from typing import Any, Protocol
 
 import hiredis
 import redis
-import yaml
 from redis.exceptions import AskError, MovedError, ResponseError, TryAgainError
 
 from runner.errors import RunnerError
+from runner.online.online_config import OnlineConfig
 from runner.servers.redis_login import login
 from runner.settings import Settings
 
@@ -55,41 +51,6 @@ class WirePool(Protocol):
 
     def release(self, connection: Wire) -> None:
         """Take one back."""
-
-
-@dataclass(frozen=True)
-class OnlineConfig:
-    """What the feature_store yaml says about the online store.
-
-    Attributes
-    ----------
-    project
-        Feast's project name.
-    key_ttl_seconds
-        How long Redis keeps a key after it was last written or confirmed; None: for ever.
-    is_cluster
-        True for a Redis Cluster.
-    """
-
-    project: str
-    key_ttl_seconds: int | None
-    is_cluster: bool
-
-
-def load_online_config(settings: Settings) -> OnlineConfig:
-    """Return the online store's configuration for the settings' target; Feast is not imported."""
-    path = settings.feature_store_yaml
-    if not path.is_file():
-        raise RunnerError(
-            f"{path}: no such file", hint="copy it from the runner repository's profiles/ folder"
-        )
-    content = yaml.safe_load(path.read_text())
-    store = content.get("online_store") or {}
-    return OnlineConfig(
-        project=content["project"],
-        key_ttl_seconds=store.get("key_ttl_seconds") or None,
-        is_cluster=store.get("redis_type") == "redis_cluster",
-    )
 
 
 class OnlineConnection:
@@ -279,11 +240,6 @@ def pack(*parts: bytes) -> bytes:
     """Return one RESP command."""
     packed: bytes = hiredis.pack_command(parts)
     return packed
-
-
-def host_name() -> str:
-    """Return this machine's name."""
-    return socket.gethostname()
 
 
 def _unpack(command: bytes) -> list[bytes]:

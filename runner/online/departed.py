@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from contract.feast_format import field_hash, time_field
-from runner.online.connection import connect, load_online_config
+from runner.online.connection import connect
+from runner.online.online_config import load_online_config
 from runner.online.state import Lease, ViewState, holding, known_views
 from runner.online.sweep import remove_fields
 from runner.project.manifest import Manifest

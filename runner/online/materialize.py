@@ -19,7 +19,8 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 
 from runner.errors import RunnerError
-from runner.online.connection import OnlineConfig, OnlineConnection, connect, load_online_config
+from runner.online.connection import OnlineConnection, connect
+from runner.online.online_config import OnlineConfig, load_online_config
 from runner.online.state import Lease, ViewState, holding
 from runner.online.view_copy import Progress, ViewCopy
 from runner.online.view_report import SUPERSEDED, MaterializeError, ViewReport

@@ -40,5 +40,5 @@ class EnvRedisOnlineStore(RedisOnlineStore):  # type: ignore[misc]  # Feast is u
             parsed: tuple[list[dict[str, str | int]], dict[str, Any]]
             parsed = RedisOnlineStore._parse_connection_string(connection_string)
             return parsed
-        address = RedisAddress.from_url(connection_string)
+        address = RedisAddress.from_url(connection_string).resolved()
         return [{"host": address.host, "port": address.port}], address.client_options()

@@ -13,7 +13,8 @@ from contract.serving_errors import InvalidOnlineValueError
 from contract.values import FeatureValue
 from contract.view_layout import EXPIRED, StoredView, ViewLayout
 from runner.errors import RunnerError
-from runner.online.connection import OnlineConnection, connect, load_online_config, pack
+from runner.online.connection import OnlineConnection, connect, pack
+from runner.online.online_config import load_online_config
 from runner.online.redis_encoding import KeyFormat
 from runner.project.manifest import FeatureMart
 from runner.settings import Settings

@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import socket
 import threading
 import time
 import uuid
@@ -21,7 +22,7 @@ import redis
 
 from contract.view_state import WATERMARK, state_key
 from runner.errors import RunnerError
-from runner.online.connection import OnlineConnection, host_name
+from runner.online.connection import OnlineConnection
 from runner.online.scripts import RELEASE, RENEW
 from runner.project.manifest import FeatureMart
 
@@ -251,3 +252,8 @@ def _is_dead(holder: bytes) -> bool:
 def _readable(holder: bytes) -> str:
     host, pid, _ = holder.decode().rsplit("/", 2)
     return f"process {pid} on {host}"
+
+
+def host_name() -> str:
+    """Return this machine's name."""
+    return socket.gethostname()

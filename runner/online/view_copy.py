@@ -10,7 +10,8 @@ from datetime import datetime
 import pyarrow as pa
 
 from contract.feast_format import field_hash, time_field
-from runner.online.connection import OnlineConfig, OnlineConnection
+from runner.online.connection import OnlineConnection
+from runner.online.online_config import OnlineConfig
 from runner.online.state import Lease, ViewState, Watermark, definition_digest, key_dtypes
 from runner.online.sweep import remove_fields, sweep
 from runner.online.view_report import FULL, INCREMENTAL, ViewReport

@@ -128,7 +128,7 @@ class OnlineStoreClient:
             name = client.address.host
         node = self._nodes.get((name, port))
         if node is None:
-            address = replace(client.address, host=name, port=port)
+            address = replace(client.address, host=name, port=port, sentinels=None)
             node = self._nodes[name, port] = RedisClient(address, self._timeout, self._learn)
             node.begin()
         return node

@@ -134,6 +134,7 @@ class RedisClient:
         learn: Callable[[RedisClient, list[Any] | None], None],
     ) -> None:
         self.address = address
+        self._wanted = address
         self._timeout = timeout
         self._learn = learn
         if address.tls is not None:
@@ -216,6 +217,8 @@ class RedisClient:
     async def _connect(self) -> _Connection:
         """Return a connection whose greeting was answered; `send` uses it from then on."""
         loop = asyncio.get_running_loop()
+        if self._wanted.sentinels is not None:  # after a failover the master is another one
+            self.address = await asyncio.to_thread(self._wanted.resolved)
         address = self.address
         try:
             async with asyncio.timeout(_CONNECT_TIMEOUT):

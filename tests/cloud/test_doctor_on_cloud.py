@@ -89,7 +89,9 @@ def test_a_cloud_that_is_well_has_no_problems(look: Diagnose) -> None:
     assert found["Storage Read API"].told == "1 row read"
     assert found["dataset feature_mart"].told == "test-project.doctor_feature_mart in US"
     assert found["Redis encryption"].told == "a password, and TLS"
-    assert found["Feast's registry"].told.startswith("gs://ml-artifacts/feast/doctor.db: not there")
+    told = found["Feast's registry"].told
+    assert told.startswith("gs://ml-artifacts/feast/doctor.db: not there")
+    assert told.endswith("a file has no lock: train one model at a time")
 
 
 def test_variables_that_are_not_set_are_named_at_once(look: Diagnose) -> None:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -14,6 +15,7 @@ from urllib.parse import quote
 import pytest
 import redis
 
+from runner.servers.redis_server import embedded_binary
 from tests.conftest import free_port
 from tests.emulators.certificates import Certificate
 from tests.emulators.processes import running
@@ -90,6 +92,65 @@ def redis_cluster(folder: Path, certificate: Certificate | None = None) -> Itera
             stack.enter_context(_node(folder / str(port), servers, port, cluster))
         _join(servers, buses)
         yield servers
+
+
+@dataclass(frozen=True)
+class WatchedRedis:
+    """A master and its replica, and the Sentinel that watches them."""
+
+    ports: tuple[int, int]
+    sentinel: int
+
+    @property
+    def url(self) -> str:
+        """The `REDIS_URL` that works, whichever of the two is the master."""
+        return f"redis+sentinel://127.0.0.1:{self.sentinel}/shop"
+
+    def master(self) -> int:
+        """Return the master's port, as the Sentinel says."""
+        with redis.Redis(port=self.sentinel) as client:
+            return int(client.sentinel_get_master_addr_by_name("shop")[1])
+
+    def fail_over(self) -> None:
+        """Make the replica the master, and wait until it is."""
+        before = self.master()
+        with redis.Redis(port=self.sentinel) as client:
+            client.execute_command("SENTINEL", "FAILOVER", "shop")
+        _wait_for(lambda: self.master() != before)
+
+
+@contextmanager
+def watched_redis(folder: Path) -> Iterator[WatchedRedis]:
+    """Keep a master, its replica and a Sentinel running."""
+    watched = WatchedRedis((free_port(), free_port()), free_port())
+    master, replica = watched.ports
+    replicates = ["--replicaof", "127.0.0.1", str(master)]
+    with ExitStack() as stack:
+        for port, more in ((master, ()), (replica, replicates)):
+            options = ["--port", str(port), "--bind", "127.0.0.1", "--save", "", *more]
+            options += ["--repl-diskless-sync-delay", "0"]
+            client = stack.enter_context(redis.Redis(port=port))
+            where = folder / str(port)
+            stack.enter_context(
+                running([embedded_binary(), *options], where, partial(_answers, client))
+            )
+        _wait_for(lambda: client.info("replication").get("master_link_status") == "up")
+        file = folder / "sentinel.conf"
+        file.write_text(
+            f"port {watched.sentinel}\nbind 127.0.0.1\nsentinel monitor shop 127.0.0.1 {master} 1\n"
+        )
+        sentinel = stack.enter_context(redis.Redis(port=watched.sentinel))
+        command = [embedded_binary(), file, "--sentinel"]
+        stack.enter_context(running(command, folder, partial(_answers, sentinel)))
+        _wait_for(lambda: bool(sentinel.sentinel_slaves("shop")))
+        yield watched
+
+
+def _wait_for(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + _JOINED_WITHIN_SECONDS
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
 
 
 @contextmanager

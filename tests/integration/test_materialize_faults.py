@@ -21,8 +21,9 @@ from google.protobuf.timestamp_pb2 import Timestamp
 
 from runner.errors import RunnerError
 from runner.online import state as online_state
-from runner.online.connection import connect, load_online_config
+from runner.online.connection import connect
 from runner.online.materialize import materialize
+from runner.online.online_config import load_online_config
 from runner.online.state import Lease, holding
 from runner.online.view_report import SUPERSEDED
 from runner.project.manifest import FeatureMart

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -120,6 +122,30 @@ def test_neither_the_environment_nor_the_database_changes_the_answer(
     for name, value in variables.items():
         monkeypatch.setenv(name, value)
     _assert_right(database, tmp_path)
+
+
+@pytest.mark.parametrize("isolation", ["read committed", "repeatable read"])
+def test_a_truncate_that_commits_while_the_join_waits_empties_no_feature(
+    database: PostgresAddress, tmp_path: Path, isolation: str
+) -> None:
+    """The join's query locks the table before its snapshot, whatever isolation is the default."""
+    job = _store(database, tmp_path).get_historical_features(SPINE, ["facts:name"])
+    default = f"alter database {database.database} set default_transaction_isolation ="
+    with (
+        psycopg.connect(**database.conninfo, autocommit=True) as admin,
+        psycopg.connect(**database.conninfo) as writer,
+        ThreadPoolExecutor() as pool,
+    ):
+        admin.execute(f"{default} '{isolation}'")
+        writer.execute("create temporary table old as table facts")
+        writer.execute("truncate facts")
+        writer.execute("insert into facts select * from old")
+        joined = pool.submit(job.to_arrow)
+        waiting = "select count(*) from pg_locks where not granted"
+        while not joined.done() and admin.execute(waiting).fetchone() == (0,):
+            time.sleep(0.01)
+        writer.commit()
+        assert joined.result()["name"].to_pylist() == ["é"]
 
 
 @pytest.mark.parametrize("more", ["", "ignore_startup_parameters = options"])

@@ -13,7 +13,8 @@ import redis
 from contract.redis_address import RedisAddress
 from contract.serving_errors import OnlineStoreUnavailableError
 from runner.errors import RunnerError
-from runner.online.connection import OnlineConfig, connect
+from runner.online.connection import connect
+from runner.online.online_config import OnlineConfig, load_online_config
 from runner.online.online_store import EnvRedisOnlineStore, EnvRedisOnlineStoreConfig
 from runner.servers.redis_server import check, embedded_binary
 from runner.settings import Settings
@@ -21,7 +22,13 @@ from serving.features.online_client import OnlineStoreClient
 from serving.features.redis_client import RedisClient
 from tests.emulators.certificates import make_certificate
 from tests.emulators.processes import running
-from tests.emulators.redis_servers import RedisServers, one_redis, redis_cluster
+from tests.emulators.redis_servers import (
+    RedisServers,
+    WatchedRedis,
+    one_redis,
+    redis_cluster,
+    watched_redis,
+)
 
 pytestmark = pytest.mark.servers
 
@@ -153,3 +160,48 @@ async def _reads_on_after(servers: RedisServers, operator: redis.Redis) -> None:
         while not await client.ping():
             await asyncio.sleep(0.01)
     await client.stop()
+
+
+def test_behind_sentinels_the_master_is_the_same_to_all_and_after_a_failover_too(
+    tmp_path: Path,
+) -> None:
+    with watched_redis(tmp_path) as watched:
+        _write(watched.url, "before")
+        assert _read(watched.url) == ["before"] * 3
+        asyncio.run(_reads_on_after_a_failover(watched))
+        _write(watched.url, "after")
+        assert _read(watched.url) == ["after"] * 3
+        with pytest.raises(RunnerError, match=r"no Sentinel says where the master x is .*no such"):
+            _read(watched.url.replace("/shop", "/x"))
+    with pytest.raises(RunnerError, match=r"no Sentinel says .*Connection refused"):
+        _read(watched.url)
+
+
+def _write(url: str, value: str) -> None:
+    settings = Settings("local", Path(), {"REDIS_URL": url})
+    with connect(settings, OnlineConfig("shop", None, is_cluster=False)) as connection:
+        connection.client.hset(_KEY, _FIELD, value)
+        connection.client.wait(1, 30_000)
+
+
+async def _reads_on_after_a_failover(watched: WatchedRedis) -> None:
+    client = RedisClient(RedisAddress.from_url(watched.url), 5.0, lambda _client, _slots: None)
+    await client.start()
+    former = client.address.port
+    assert await client.ping()
+    await asyncio.to_thread(watched.fail_over)
+    async with asyncio.timeout(60):
+        while client.address.port == former or not await client.ping():
+            await asyncio.sleep(0.01)
+    await client.stop()
+
+
+def test_feasts_own_way_to_name_sentinels_is_refused_with_ours(tmp_path: Path) -> None:
+    (tmp_path / "profiles").mkdir()
+    settings = Settings("local", tmp_path, {})
+    settings.feature_store_yaml.write_text(
+        "project: shop\nonline_store: {redis_type: redis_sentinel, sentinel_master: shop}\n"
+    )
+    with pytest.raises(RunnerError, match="redis_sentinel is Feast's own way") as refused:
+        load_online_config(settings)
+    assert "REDIS_URL=redis+sentinel://" in refused.value.hint

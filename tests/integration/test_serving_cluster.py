@@ -10,7 +10,8 @@ import pytest
 import redis
 
 from contract.feast_format import key_prefix
-from runner.online.connection import OnlineConfig, connect
+from runner.online.connection import connect
+from runner.online.online_config import OnlineConfig
 from runner.settings import Settings
 from tests.emulators.redis_servers import RedisServers, move_slot, redis_cluster
 from tests.serving_bundles import OnlineStore, entity_key, write_linear_bundle

@@ -4,7 +4,8 @@ import pytest
 
 from runner.lineage.column_lineage import column_lineage
 from runner.lineage.lineage_graph import LineageColumn
-from runner.lineage.query_columns import Query, Unresolved
+from runner.lineage.query_columns import Query
+from runner.lineage.query_scopes import Unresolved
 
 KNOWN = {("s", "k"): ["a", "b"]}  # of every other table the columns are not known
 

@@ -5,6 +5,7 @@ import ssl
 import pytest
 
 from contract.redis_address import RedisAddress
+from contract.redis_sentinel import Sentinels
 from contract.serving_errors import ConfigurationError
 
 
@@ -94,7 +95,10 @@ def test_a_malformed_url_is_refused_without_showing_it(url: str) -> None:
         ("redis://s?db=1&db=2", "two values for db"),
         ("redis://s/x", "the database is not a number"),
         ("redis://s/1/2", "the database is not a number"),
-        ("redis+sentinel://s:26379/mymaster", "Sentinel is not supported"),
+        ("redis+sentinel://s:26379", r"not of the form redis\+sentinel://"),
+        ("redis+sentinel://s:x/shop", r"not of the form redis\+sentinel://"),
+        ("redis+sentinel://one,,two/shop", r"not of the form redis\+sentinel://"),
+        ("redis+sentinel:///shop", r"not of the form redis\+sentinel://"),
     ],
 )
 def test_what_is_not_carried_out_is_refused_by_name(url: str, message: str) -> None:
@@ -108,3 +112,22 @@ def test_a_file_that_cannot_be_read_is_named(option: str) -> None:
     assert tls is not None
     with pytest.raises(ConfigurationError, match=rf"{option}=/no/file\.pem .*cannot be read"):
         tls.context()
+
+
+@pytest.mark.parametrize(
+    ("url", "hosts", "rest"),
+    [
+        ("redis+sentinel://one/shop", (("one", 26379),), (0, None, None)),
+        (
+            "redis+sentinel://u:p%2C@one:1,[::1]:2,three/shop/3",
+            (("one", 1), ("::1", 2), ("three", 26379)),
+            (3, "u", "p,"),
+        ),
+        ("rediss+sentinel://:p@one/shop?db=2", (("one", 26379),), (2, None, "p")),
+    ],
+)
+def test_sentinels_are_told_from_the_server_that_they_watch(url, hosts, rest):
+    address = RedisAddress.from_url(url)
+    assert address.sentinels == Sentinels(hosts, "shop")
+    assert (address.database, address.username, address.password) == rest
+    assert (address.tls is not None) == url.startswith("rediss")

@@ -23,6 +23,7 @@ _BUILT = ("staging", "feature_mart", "spine_data")
 _SECONDS = 15.0
 # Their signatures say that there is always a Retry; None is their documented way to have none.
 _ONCE: Any = {"retry": None, "timeout": _SECONDS}
+_UNLOCKED = "a file has no lock: train one model at a time"
 
 
 def credentials(_: Settings) -> str:
@@ -101,11 +102,11 @@ def feast_registry(settings: Settings) -> str:
     """See that Feast can read its registry."""
     path = settings.env["FEAST_REGISTRY"]
     if not _exists(path):
-        return f"{path}: not there yet; the first `runner train` makes it"
+        return f"{path}: not there yet; the first `runner train` makes it; {_UNLOCKED}"
     from runner.feature_store.store import open_store
 
     views = sorted(view.name for view in open_store(settings).list_feature_views())
-    return f"{path}: feature views: {', '.join(views) or 'none'}"
+    return f"{path}: feature views: {', '.join(views) or 'none'}; {_UNLOCKED}"
 
 
 def _exists(path: str) -> bool:

@@ -40,7 +40,8 @@ def problems_at_hand(settings: Settings) -> list[str]:
 
 def look(settings: Settings) -> tuple[list[str], list[str]]:
     """Return what is wrong with the champions' features, and the champions."""
-    from runner.online.connection import connect, load_online_config
+    from runner.online.connection import connect
+    from runner.online.online_config import load_online_config
     from runner.online.stored_features import stored_features
 
     champions = list(_champions(settings))

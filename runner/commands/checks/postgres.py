@@ -10,7 +10,7 @@ from typing import Any
 import psycopg
 
 from runner.errors import RunnerError
-from runner.online.connection import load_online_config
+from runner.online.online_config import load_online_config
 from runner.project.manifest import FeatureMart, load_manifest
 from runner.servers import postgres_server
 from runner.settings import Settings

@@ -19,7 +19,8 @@ _LEAST_REDIS = 6
 
 def redis(settings: Settings) -> str:
     """See that the online store answers, lets us log in, is new enough and of the right kind."""
-    from runner.online.connection import connect, load_online_config
+    from runner.online.connection import connect
+    from runner.online.online_config import load_online_config
 
     address = settings.redis
     where = address.where

@@ -20,8 +20,10 @@ _SETTINGS = {
     "transform_null_equals": "off",
     "jit": "off",  # compiling takes longer than the joins of a few million rows gain
 }
-READ_ONLY = "set transaction read only"
-READ_WRITE = "set transaction read write"
+# Of all isolation levels only this takes its snapshot after the locks of each query: an older one
+# finds a table empty that was truncated and filled meanwhile.
+READ_ONLY = "set transaction isolation level read committed, read only"
+READ_WRITE = "set transaction isolation level read committed, read write"
 
 
 def settings_sql(**more: str) -> str:
