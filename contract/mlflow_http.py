@@ -17,9 +17,10 @@ from urllib.request import Request
 
 from contract.bundle import MANIFEST
 from contract.mlflow_transport import certificate_hint, opener, origin
-from contract.serving_errors import BundleError, RegistryError
+from contract.serving_errors import BundleError, ConfigurationError, RegistryError
 
-_TIMEOUT = 10.0
+_TIMEOUT = "MLFLOW_HTTP_REQUEST_TIMEOUT"
+_SECONDS = 10.0  # unless MLflow's own variable says otherwise
 _REFUSALS = frozenset({HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN})
 
 
@@ -30,6 +31,7 @@ class MlflowServer:
         self._url = url.rstrip("/")
         self._headers = _credentials(env)
         self._opener = opener(env)
+        self._seconds = _seconds(env)
 
     def require(self) -> None:
         """Return if the server answers as MLflow and lets us in.
@@ -116,7 +118,7 @@ class MlflowServer:
 
     def _open(self, path: str) -> HTTPResponse:
         request = Request(self._url + path, headers=self._headers)  # noqa: S310 - http(s) only
-        response: HTTPResponse = self._opener.open(request, timeout=_TIMEOUT)
+        response: HTTPResponse = self._opener.open(request, timeout=self._seconds)
         return response
 
     def _failed(self, err: Exception) -> RegistryError:
@@ -151,6 +153,18 @@ class MlflowServer:
             f"the MLflow server at {self._url} does not answer as expected ({err})",
             hint="check MLFLOW_TRACKING_URI",
         )
+
+
+def _seconds(env: Mapping[str, str]) -> float:
+    """Return how long to wait for an answer: MLflow's own variable is whole seconds above 0."""
+    text = env.get(_TIMEOUT)
+    if not text:
+        return _SECONDS
+    if not text.isdecimal() or int(text) == 0:
+        raise ConfigurationError(
+            f"{_TIMEOUT}={text!r} is not a number of seconds", hint="unset it to use 10"
+        )
+    return float(text)
 
 
 def _credentials(env: Mapping[str, str]) -> dict[str, str]:

@@ -13,7 +13,7 @@ from runner.recipes.schema import recipe_schema
 SKELETON = Path(__file__).parent.parent / "skeleton"
 _TOKEN = "PROJECT_NAME"  # noqa: S105  (no secret)
 # A leading dot would hide it from the build of the package, and make git obey it there.
-_DOTTED = {"gitignore": ".gitignore"}
+_DOTTED = {"dockerignore": ".dockerignore", "gitignore": ".gitignore"}
 # So that a bare `dbt` and `feast -c feature_repo` find them. Packages hold no links.
 _LINKS = {
     "profiles.yml": "profiles/profiles.yml",

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Literal
 from runner import console
 from runner.bytes_billed import LEAST_BILLED, NOTHING_BILLED, Billed, over_limit, query_usd
 from runner.commands.built_sql import require_fit
+from runner.commands.feature_guard import refused_by_build
 from runner.errors import RunnerError
 from runner.feature_store.planned_queries import PlannedQueries, newest_query, open_queries
 from runner.feature_store.recipe_features import recipe_features
@@ -27,6 +28,7 @@ from runner.recipes.recipe import Recipe, load_recipe
 from runner.recipes.references import check_references
 from runner.servers.local_servers import require_servers
 from runner.settings import Settings
+from runner.warehouse.duplicate_rows import duplicates_sql
 
 if TYPE_CHECKING:
     from runner.warehouse.bigquery.estimates import BigQueryEstimates
@@ -34,7 +36,7 @@ if TYPE_CHECKING:
 
     Warehouse = BigQueryEstimates | PostgresEstimates
 
-Kind = Literal["dbt model", "dbt tests", "split", "join", "materialize", "sweep"]
+Kind = Literal["dbt model", "dbt tests", "split", "duplicates", "join", "materialize", "sweep"]
 PRICE = "BIGQUERY_PRICE_PER_TIB"
 
 
@@ -88,12 +90,15 @@ class Plan:
         Most bytes that one query may be billed for; None: any number.
     hint
         How to build what is missing; empty if nothing is.
+    changed
+        Why training would be refused: features that served versions take are others now.
     """
 
     steps: tuple[PlanStep, ...]
     price_per_tib: float | None = None
     limit: int | None = None
     hint: str = ""
+    changed: tuple[RunnerError, ...] = ()
 
     @property
     def usd(self) -> float:
@@ -120,12 +125,13 @@ def plan(settings: Settings, path: Path) -> Plan:
     with console.step("dbt: compile spine and feature marts") as step:
         selected = [recipe.spine, *recipe.feature_marts]
         models = up_to_date_models(settings, selected, step.update)
+        changed = tuple(refused_by_build(settings, selected, step.update))
     manifest = load_manifest(settings.manifest_path)
     check_references(recipe, manifest)
     asking = console.step("ask the warehouse what it expects")
     with asking as step, _planner(settings, manifest) as planner:
         steps = (*planner.dbt_steps(models), *planner.feast_steps(manifest, recipe))
-        planned = Plan(steps, price, planner.warehouse.limit, planner.hint(models))
+        planned = Plan(steps, price, planner.warehouse.limit, planner.hint(models), changed)
         step.update(f"{len(steps)} steps")
     return planned
 
@@ -189,6 +195,8 @@ class _Planner:
     def feast_steps(self, manifest: Manifest, recipe: Recipe) -> Iterator[PlanStep]:
         marts = [manifest.marts[name] for name in recipe.feature_marts]
         yield self._split(manifest.spines[recipe.spine], recipe.label)
+        if self.settings.target == "cloud":
+            yield from map(self._duplicates, marts)
         yield self._join(manifest, recipe, marts)
         for mart in marts:
             if mart.online:
@@ -214,6 +222,11 @@ class _Planner:
             {spine.path: spine.name},
             lambda: [self.queries.split_query(spine, label)],
             fills=spine.path,
+        )
+
+    def _duplicates(self, mart: FeatureMart) -> PlanStep:
+        return self._step(
+            "duplicates", mart.name, {mart.path: mart.name}, lambda: [duplicates_sql(mart)]
         )
 
     def _join(self, manifest: Manifest, recipe: Recipe, marts: Sequence[FeatureMart]) -> PlanStep:

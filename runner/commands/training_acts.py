@@ -14,6 +14,7 @@ from mlflow import MlflowClient
 from runner import console
 from runner.bytes_billed import Billed, read_bill
 from runner.commands.champion_comparison import compare_with_champion
+from runner.commands.duplicate_keys import refuse_duplicates
 from runner.feature_store.store import (
     apply_recipe,
     open_store,
@@ -21,6 +22,7 @@ from runner.feature_store.store import (
     request_inputs,
     spine_job,
 )
+from runner.lineage.feature_definitions import FeatureDefinitions
 from runner.lineage.lineage_graph import Lineage
 from runner.modelling.classes import class_warnings
 from runner.modelling.contender import Contender, score_intervals
@@ -40,11 +42,21 @@ from runner.settings import Settings
 
 
 class BuiltProject(NamedTuple):
-    """What dbt built for a recipe: its manifest, column lineage and what BigQuery billed."""
+    """What dbt built for a recipe.
+
+    Attributes
+    ----------
+    billed
+        By BigQuery.
+    accepted
+        Why features that a served version takes were changed; empty if none was.
+    """
 
     manifest: Manifest
     columns: Lineage
+    definitions: FeatureDefinitions
     billed: Mapping[str, Billed]
+    accepted: str
 
 
 class Registered(NamedTuple):
@@ -75,6 +87,7 @@ def prepare(
         step.update(", ".join(f"{len(y):,} {name}" for name, y in labels.items()))
     for warning in class_warnings(recipe, labels):
         console.warn(warning)
+    billed = refuse_duplicates(settings, [built.manifest.marts[m] for m in recipe.feature_marts])
     with console.step("feast: apply definitions, join features point-in-time") as step:
         apply_recipe(store, built.manifest, recipe)
         data = load_training_data(store, recipe, spine, features, computed)
@@ -94,7 +107,9 @@ def prepare(
         dataset_sha256=table_digest(data.table),
         started_at=now,
         columns=built.columns,
-        billed={**built.billed, **read_bill("split", rows.schema.metadata)},
+        definitions=built.definitions,
+        accepted=built.accepted,
+        billed={**built.billed, **read_bill("split", rows.schema.metadata), **billed},
     )
     return prepared, store
 

@@ -111,7 +111,7 @@ def point_in_time_table(
 ) -> pa.Table:
     """Return `entity_df` (SQL or DataFrame) with `features` joined as of `event_timestamp`."""
     table: pa.Table = _join_job(store, entity_df, features).to_arrow()
-    return table.rename_columns(_renamed(table.schema, features).names)
+    return pa.Table.from_arrays(table.columns, schema=_renamed(table.schema, features))
 
 
 @contextmanager

@@ -88,10 +88,12 @@ def _tallied(
         y, said, n_classes = codes
         right = y == said
 
+        def of_each(codes: Codes, drawn: Numbers) -> Numbers:
+            return np.bincount(codes, drawn, n_classes).astype(np.float64)
+
         def resampled(counts: Numbers) -> float:
-            parts = ((y, counts), (said, counts), (y, counts * right))
-            tallies = (np.bincount(codes, drawn, n_classes) for codes, drawn in parts)
-            return score(_Tally(*(tally.astype(np.float64) for tally in tallies)))
+            both = of_each(y, counts * right)
+            return score(_Tally(of_each(y, counts), of_each(said, counts), both))
 
         return resampled
 

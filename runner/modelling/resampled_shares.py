@@ -36,6 +36,10 @@ class ClassShares(NamedTuple):
         """The number of classes."""
         return int(self.shares.shape[1])
 
+    def drawn(self, counts: Numbers) -> Numbers:
+        """Return how many rows of each class a resample has, shape (n_classes,)."""
+        return np.bincount(self.y, counts, self.n_classes).astype(np.float64)
+
 
 def _mean(values: Numbers) -> Resampled:
     # Not `counts @ values`: BLAS would start threads for each resample.
@@ -46,8 +50,7 @@ def _if_all_drawn(rows: ClassShares, score: Resampled) -> Resampled:
     """Return `score`, NaN where a class was not drawn: scikit-learn refuses those resamples."""
 
     def resampled(counts: Numbers) -> float:
-        drawn = np.bincount(rows.y, counts, rows.n_classes)
-        return score(counts) if drawn.all() else float("nan")
+        return score(counts) if rows.drawn(counts).all() else float("nan")
 
     return resampled
 
@@ -71,7 +74,7 @@ class _Wins:
     Parameters
     ----------
     position
-        The class, among `rows.n_classes`.
+        The class.
     """
 
     def __init__(self, rows: ClassShares, position: int) -> None:
@@ -80,9 +83,9 @@ class _Wins:
             numbers[np.argsort(shares[numbers], kind="stable")]
             for numbers in (np.flatnonzero(own), np.flatnonzero(~own))
         )
-        own_shares, other_shares = shares[self._of_class], shares[self._others]
-        self._below = np.searchsorted(own_shares, other_shares, "left")
-        self._up_to = np.searchsorted(own_shares, other_shares, "right")
+        mine, theirs = shares[self._of_class], shares[self._others]
+        self._below = np.searchsorted(mine, theirs, "left")
+        self._up_to = np.searchsorted(mine, theirs, "right")
         self._codes, self._n_classes = rows.y[self._others], rows.n_classes
 
     def over_each(self, counts: Numbers) -> Numbers:
@@ -97,7 +100,7 @@ def _roc_auc(rows: ClassShares) -> Resampled:
     wins = _Wins(rows, 1)
 
     def resampled(counts: Numbers) -> float:
-        zeros, ones = np.bincount(rows.y, counts, 2)
+        zeros, ones = rows.drawn(counts)
         return float(wins.over_each(counts)[0] / (zeros * ones))
 
     return _if_all_drawn(rows, resampled)
@@ -122,8 +125,7 @@ def _of_several(
 
         def resampled(counts: Numbers) -> float:
             won = np.array([each.over_each(counts) for each in wins])
-            rows_of = np.bincount(rows.y, counts, rows.n_classes).astype(np.float64)
-            return average(won, rows_of)
+            return average(won, rows.drawn(counts))
 
         return _if_all_drawn(rows, resampled)
 

@@ -148,7 +148,7 @@ def _without_categories(
     )
     if not splits:
         return numbers, forest
-    parts = [numbers]
+    parts: list[str] = [numbers]
     columns: dict[_CategorySplit, int] = {}
     for feature in sorted({split.feature for split in splits}):
         own = [split for split in splits if split.feature == feature]

@@ -1,4 +1,4 @@
-"""The warehouse of a target, opened for one feature mart."""
+"""The warehouse of a target, asked about one feature mart."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from runner.errors import RunnerError
 from runner.project.manifest import FeatureMart
 from runner.settings import Settings
+from runner.warehouse.duplicate_rows import DuplicateRows
 from runner.warehouse.mart_snapshot import MartSnapshot
 
 
@@ -38,3 +39,23 @@ def open_mart(settings: Settings, mart: FeatureMart) -> Iterator[MartSnapshot]:
 
         with open_postgres_mart(settings.postgres, mart) as found:
             yield found
+
+
+def find_duplicates(settings: Settings, mart: FeatureMart) -> DuplicateRows:
+    """Return the duplicate rows of a mart: at once where a unique index rules them out.
+
+    On BigQuery a table without duplicates is not read again until it changes.
+
+    Raises
+    ------
+    RunnerError
+        If the warehouse refuses the query.
+    """
+    # Only one of them is imported: each takes its client library along.
+    if mart.adapter_type == "bigquery":
+        from runner.warehouse.bigquery.duplicates import bigquery_duplicates
+
+        return bigquery_duplicates(settings, mart)
+    from runner.warehouse.postgres.duplicates import postgres_duplicates
+
+    return postgres_duplicates(settings.postgres, mart)

@@ -19,7 +19,7 @@ from runner.online.view_report import FULL, INCREMENTAL, SUPERSEDED
 from runner.project.manifest import FeatureMart
 from runner.warehouse.bigquery.estimates import BigQueryEstimates
 from runner.warehouse.bigquery.mart import _is_partitioned_by_day, planned_look_up
-from runner.warehouse.open_mart import open_mart
+from runner.warehouse.open_mart import find_duplicates, open_mart
 from tests.cloud.bigquery_project import BigQueryProject
 from tests.instants import NOW, at
 from tests.online_project import redis_key
@@ -281,6 +281,21 @@ def test_a_sweep_is_billed_for_what_a_plan_expects(project: BigQueryProject) -> 
     assert expected is not None
     keys = 10 * 2**20  # those looked for, in a table of their own
     assert [job.total_bytes_billed for job in swept] == [expected.bytes_billed + keys]
+
+
+def test_duplicate_rows_are_counted_and_a_clean_table_is_read_once(
+    project: BigQueryProject, users: FeatureMart, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    project.insert(users, _row(1, -3, 1), _row(2, -3, 1))
+    found = find_duplicates(project.settings, users)
+    assert found.rows == 0
+    assert found.billed is not None
+    assert find_duplicates(project.settings, users).billed is None
+    project.insert(users, _row(1, -3, 7), _row(1, -3, 8), _row(2, -1, 1))
+    found = find_duplicates(project.settings, users)
+    assert (found.rows, len(found.first)) == (3, 1)
+    assert found.first[0].startswith("user_id 1, ")
+    assert found.first[0].endswith(" (3 rows)")
 
 
 def test_a_mart_without_a_table_is_named(project: BigQueryProject, users: FeatureMart) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
@@ -33,6 +34,7 @@ pytestmark = [pytest.mark.cloud, pytest.mark.timeout(900)]
 
 # 600 rows: user_id, event_timestamp and amount of 8 bytes, is_high of 1, a text of 10.
 ROWS, NUMBER, FLAG = 600, 8, 1
+SHIPPED = Path(__file__).resolve().parents[2] / "deploy"
 LEAST = 10 * 2**20  # what each table that a query reads is billed for at least
 
 
@@ -100,6 +102,7 @@ def test_what_reads_an_unbuilt_table_is_not_guessed(unbuilt: Plan) -> None:
         ("dbt model", "reading"): ((), "not built yet: stg_readings"),
         ("dbt tests", "reading"): ((), "not built yet: reading"),
         ("split", "spine_high"): ((), "not built yet: spine_high"),
+        ("duplicates", "reading"): ((), "not built yet: reading"),
         ("join", "spine_high"): ((), "not built yet: spine_high, reading"),
         ("materialize", "reading"): ((), "not built yet: reading"),
         ("sweep", "reading"): ((), "not built yet: reading"),
@@ -112,7 +115,7 @@ def test_a_budget_is_not_granted_to_what_is_not_known(unbuilt: Plan) -> None:
     with pytest.raises(RunnerError) as refused:
         require_affordable(unbuilt, 1000)
     assert refused.value.message == (
-        "7 of 8 steps cannot be estimated, so nobody can say that they cost no more than "
+        "8 of 9 steps cannot be estimated, so nobody can say that they cost no more than "
         "--max-cost 1000; the first is dbt model spine_high: not built yet: stg_readings"
     )
     assert refused.value.hint == unbuilt.hint
@@ -131,6 +134,7 @@ def test_every_step_has_its_bytes_once_all_is_built(built: Plan) -> None:
     assert merge == Billed(mart, LEAST)
     assert told["dbt tests", "reading"][1] == (Billed(ROWS * NUMBER, LEAST),)
     assert told["split", "spine_high"] == (ROWS, (Billed(ROWS * (NUMBER + FLAG), LEAST),))
+    assert told["duplicates", "reading"][1] == (Billed(ROWS * 2 * NUMBER, LEAST),)
     assert told["join", "spine_high"] == (ROWS, (Billed(mart + spine, 2 * LEAST),))
     assert told["materialize", "reading"][1] == (Billed(mart, LEAST),)
     # Keys and timestamps, and the table of keys that are looked for.
@@ -149,7 +153,7 @@ def test_no_query_is_billed_for_more_than_what_is_planned(
                 asked += 1
                 uploaded = LEAST if step.kind == "sweep" else 0
                 assert demanded_limit(client, sql) == bill.bytes_billed - uploaded
-    assert asked == 8  # the merge of an incremental dbt model is one of its own
+    assert asked == 9  # the merge of an incremental dbt model is one of its own
 
 
 def test_a_sweep_is_planned_as_if_each_row_of_the_mart_were_stored(
@@ -253,9 +257,10 @@ def test_a_run_records_what_was_billed(run_id: str, settings: Settings) -> None:
         "bytes_billed.dbt.reading": LEAST,
         "bytes_billed.dbt.spine_high": LEAST,
         "bytes_billed.split": LEAST,
+        "bytes_billed.duplicates.reading": LEAST,
         "bytes_billed.join": 2 * LEAST,
         "bytes_billed.dbt_tests": LEAST,
-        "bytes_billed.total": 6 * LEAST,
+        "bytes_billed.total": 7 * LEAST,
     }
     read = ROWS * (3 * NUMBER + 2 * NUMBER + FLAG)
     assert metrics["bytes_processed.join"] == read
@@ -268,3 +273,31 @@ def test_a_price_must_be_a_number(
     monkeypatch.setenv("BIGQUERY_PRICE_PER_TIB", "cheap")
     with pytest.raises(RunnerError, match="BIGQUERY_PRICE_PER_TIB='cheap' is not a price"):
         plan(load_settings("cloud", project), recipe)
+
+
+def test_a_month_costs_what_the_plan_says_times_the_schedules(
+    built: Plan, project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shipped = (SHIPPED / "Pulumi.prod.yaml").read_text()
+    (project / "deploy").mkdir()
+    settings = shipped.replace("recipes/rf.yaml", "recipes/small.yaml")
+    (project / "deploy" / "Pulumi.prod.yaml").write_text(settings)
+    monkeypatch.chdir(project)
+    command = ["cost", "--target", "cloud", "--predictions-per-month", "1000"]
+    done = CliRunner().invoke(cli.app, [*command, "--json"])
+    assert done.exit_code == 0, done.output
+    month = json.loads(done.stdout)
+    billed: Counter[str] = Counter()
+    for step in built.steps:
+        billed[step.kind] += step.bill.bytes_billed
+    hourly = billed.total() - billed["split"] - billed["join"] + LEAST  # one mart is asked
+    weekly = billed.total() - billed["materialize"] - billed["sweep"]
+    total = 730 * hourly + 365 / 84 * weekly + 365 / 12 * billed["join"]
+    [bigquery] = [part for part in month["parts"] if part["name"] == "BigQuery"]
+    assert bigquery["how"].startswith(f"{total / 2**40:.3f} TiB queried")
+    assert month["complete"] is True
+    assert month["total_usd"] == pytest.approx(sum(part["usd"] for part in month["parts"]))
+    table = CliRunner().invoke(cli.app, [*command, "--max-cost", "1"])
+    assert table.exit_code == 1
+    assert "Memorystore BASIC, 1 GB" in table.stdout
+    assert "70.00" in table.stdout  # the reference design's

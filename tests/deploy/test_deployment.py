@@ -39,7 +39,10 @@ def _stack(tmp_path_factory: pytest.TempPathFactory) -> Stack:
         recipes=["recipes/rf.yaml", "recipes/hgb.yaml"],
         callers=[CALLER],
         budget={"billing_account": "012345-6789AB-CDEF01", "usd": 100},
-        releases={"rf": {"stable": "api-rf-00001-abc", "share": 10}},
+        releases={
+            "rf": {"stable": "api-rf-00001-abc", "share": 10},
+            "hgb": {"stable": "api-hgb-00001-abc", "share": 0},
+        },
     )
 
 
@@ -401,8 +404,8 @@ def test_traffic_is_shared_as_the_settings_say(stack: Stack) -> None:
     stable, newest = stack.one("api-rf").inputs["traffics"]
     assert (stable["revision"], stable["percent"]) == ("api-rf-00001-abc", 90)
     assert (newest["percent"], newest["tag"]) == (10, "newest")
-    [only] = stack.one("api-hgb").inputs["traffics"]
-    assert only["percent"] == 100
+    stable, newest = stack.one("api-hgb").inputs["traffics"]
+    assert (stable["percent"], newest["percent"]) == (100, 0)
 
 
 def test_everything_runs_the_image_by_its_digest(stack: Stack) -> None:

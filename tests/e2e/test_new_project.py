@@ -5,7 +5,6 @@ import re
 import shutil
 import subprocess
 import sys
-import zipfile
 from pathlib import Path
 
 import mlflow
@@ -22,18 +21,22 @@ RECIPE = "recipes/reorder.yaml"
 
 @pytest.fixture(scope="module")
 def package(tmp_path_factory):
-    """The package as a wheel holds it, unpacked."""
+    """The package, by the image's own command installed from a wheel into an empty folder."""
     folder = tmp_path_factory.mktemp("package")
     for name in ("contract", "runner", "serving"):
         copy_folder(REPOSITORY / name, folder / "source" / name)
-    for name in ("pyproject.toml", "README.md", "LICENSE"):
+    for name in ("pyproject.toml", "README.md", "LICENSE", "requirements.lock"):
         shutil.copy(REPOSITORY / name, folder / "source")
     wheel = [sys.executable, "-m", "pip", "wheel", "--no-deps", "--no-build-isolation", "-q"]
     subprocess.run([*wheel, "-w", folder, folder / "source"], check=True, timeout=300)
     [built] = folder.glob("*.whl")
-    with zipfile.ZipFile(built) as file:
-        file.extractall(folder / "unpacked")
-    return folder / "unpacked"
+    dockerfile = (REPOSITORY / "runner" / "skeleton" / "Dockerfile").read_text()
+    [arguments] = re.findall(
+        r"^RUN pip (install .*) /tmp/wheels/\*\.whl$", dockerfile, re.MULTILINE
+    )
+    pip = [sys.executable, "-m", "pip", *arguments.split(), "--quiet"]
+    subprocess.run([*pip, "--target", folder / "prefix", built], check=True, timeout=300)
+    return folder / "prefix"
 
 
 @pytest.fixture(scope="module")
@@ -80,7 +83,8 @@ def test_git_sees_nothing_that_the_commands_made(project):
     tops = {line.partition("/")[0] for line in listed.stdout.split()}
     written = {path.name for path in (REPOSITORY / "runner" / "skeleton").iterdir()}
     links_and_schema = {"profiles.yml", "schemas"}
-    assert tops == written - {"gitignore"} | {".gitignore"} | links_and_schema
+    dotted = {"dockerignore", "gitignore"}
+    assert tops == written - dotted | {f".{name}" for name in dotted} | links_and_schema
 
 
 @pytest.mark.parametrize("class_path", ["lightgbm.LGBMClassifier", "xgboost.XGBClassifier"])

@@ -223,7 +223,7 @@ def test_a_worse_model_with_other_features_does_not_replace_the_champion(shop):
     done = shop.run("runner", "train", "recipes/worse.yaml")
     (shop.root / "recipes/worse.yaml").unlink()
     assert done.returncode == 0, done.stderr
-    assert "not better by more than noise" in done.stderr
+    assert "worse by more than noise" in done.stderr
     assert "runner compare category_purchase_rf@champion" in done.stderr
 
 

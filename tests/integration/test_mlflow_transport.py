@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import socket
 import ssl
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -170,3 +172,19 @@ def test_a_client_certificate_is_shown(certificate: Certificate, tmp_path: Path)
 def test_what_the_variables_cannot_mean_is_told(env: dict[str, str], message: str) -> None:
     with pytest.raises(ConfigurationError, match=message):
         MlflowServer("https://127.0.0.1:1", env).require()
+
+
+def test_a_server_that_sleeps_is_waited_for_as_long_as_mlflows_own_variable_says() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        url = f"http://127.0.0.1:{silent.getsockname()[1]}"
+        server = MlflowServer(url, {"MLFLOW_HTTP_REQUEST_TIMEOUT": "1"})
+        began = time.monotonic()
+        with pytest.raises(RegistryError, match="timed out"):
+            server.require()
+    assert 1 <= time.monotonic() - began < 8  # by itself it waits for 10 s
+
+
+@pytest.mark.parametrize("text", ["0", "soon", "-1", "1.5"])
+def test_a_timeout_that_is_none_is_refused(text: str) -> None:
+    with pytest.raises(ConfigurationError, match="MLFLOW_HTTP_REQUEST_TIMEOUT"):
+        MlflowServer("http://127.0.0.1:1", {"MLFLOW_HTTP_REQUEST_TIMEOUT": text})

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -16,7 +17,7 @@ from contract.bundle import read_bundle
 from contract.model_registry import FolderSource, Source, local_folder, open_source
 from contract.serving_errors import BundleError, ConfigurationError, RegistryError
 from runner.errors import RunnerError
-from runner.records.tracking import require_model
+from runner.records.registry import require_model
 from serving.loaded import load
 from tests.conftest import free_port
 from tests.emulators.mlflow_server import mlflow_server
@@ -66,6 +67,21 @@ def test_the_champion_is_found_and_loaded(registry: tuple[str, list[str]]) -> No
     assert (version.name, version.version) == ("purchase", versions[1])
     loaded = load(source, version)
     assert loaded.model.score_rows([[None] * 5]).labels.tolist() == [0]
+
+
+def test_a_copy_of_mlruns_put_back_in_its_place_serves_the_champion_again(
+    database: tuple[str, list[str]], tmp_path: Path
+) -> None:
+    root = Path(database[0].removeprefix("sqlite:///")).parent
+    shutil.copytree(root, tmp_path / "copy")
+    shutil.rmtree(root)
+    with pytest.raises(RegistryError):
+        open_source("models:/purchase@champion", database[0], {}).resolve()
+    shutil.copytree(tmp_path / "copy", root)
+    source = open_source("models:/purchase@champion", database[0], {})
+    version = source.resolve()
+    assert version.version == database[1][1]
+    assert load(source, version).version == version
 
 
 def test_moving_the_alias_back_is_seen(registry: tuple[str, list[str]]) -> None:

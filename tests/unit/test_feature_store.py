@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+import yaml
 
 from runner.errors import RunnerError
 from runner.feature_store.store import open_store
@@ -27,3 +28,20 @@ def test_a_type_that_this_version_does_not_have_is_told_of_the_profile(
     assert str(path) in refused.value.message
     assert "runner.features.gone" in refused.value.message
     assert "runner init" in refused.value.hint
+
+
+PROJECTS = [Path("profiles"), Path("runner/skeleton/profiles"), Path("examples/movielens/profiles")]
+
+
+@pytest.mark.parametrize("profiles", PROJECTS, ids=str)
+def test_a_bare_feast_in_the_cloud_environment_does_not_talk_to_the_local_target(
+    profiles: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from feast.repo_config import RepoConfig
+
+    root = Path(__file__).resolve().parents[2]
+    content = yaml.safe_load((root / profiles / "feature_store.local.yaml").read_text())
+    monkeypatch.setenv("APP_ENV", "cloud")
+    with pytest.raises(RunnerError) as refused:
+        RepoConfig(**content)
+    assert "feast -f profiles/feature_store.cloud.yaml -c feature_repo" in refused.value.message

@@ -142,6 +142,47 @@ def test_what_every_project_has_is_that_of_the_shop(ours, theirs):
     assert lines(text) == lines(path.read_text())
 
 
+def instructions(text):
+    """Return the instructions of a Dockerfile, continued lines joined."""
+    return [line for line in text.replace("\\\n", "").splitlines() if line and line[0] != "#"]
+
+
+def test_its_image_is_the_shops_but_for_where_runner_comes_from(project):
+    ours = instructions((project / "Dockerfile").read_text())
+    shop = instructions((REPOSITORY / "Dockerfile").read_text())
+    here = {"requirements.lock": "requirements.txt", "dbt_project/models": "models"}
+    for theirs, mine in here.items():
+        shop = [line.replace(theirs, mine) for line in shop]
+    assert [line for line in ours if line not in shop] == [
+        "COPY wheels/*.whl /tmp/wheels/",
+        "RUN pip install --no-deps --no-index /tmp/wheels/*.whl",
+    ]
+    assert [line.split()[0] for line in shop if line not in ours] == ["ENV", "RUN"]
+    assert (project / "requirements.txt").read_text() == (
+        REPOSITORY / "requirements.lock"
+    ).read_text()
+
+
+def test_its_containers_are_those_of_the_shop(project):
+    ours, shop = (
+        yaml.safe_load((root / "docker-compose.local.yml").read_text())["services"]
+        for root in (project, REPOSITORY)
+    )
+    assert ours["pipeline"].pop("volumes") == ["mlruns:/app/mlruns"]
+    assert ours["pipeline"].pop("image") == "my_shop_2:local"
+    for name in ("volumes", "image", "tmpfs"):
+        del shop["pipeline"][name]
+    assert str(ours).replace("my_shop_2", "shop") == str(shop)
+
+
+def test_what_pulumi_keeps_is_the_projects_own(project):
+    assert yaml.safe_load((project / "deploy" / "Pulumi.yaml").read_text())["name"] == "my_shop_2"
+    config = yaml.safe_load((project / "deploy" / "Pulumi.prod.yaml").read_text())["config"]
+    assert {key.partition(":")[0] for key in config} == {"gcp", "my_shop_2"}
+    assert config["my_shop_2:recipes"] == ["recipes/reorder.yaml"]
+    assert not (project / "deploy" / "cloud").is_symlink()
+
+
 def lines(text):
     """Return the lines of a file that are not comments."""
     return [line for line in text.splitlines() if not line.startswith("#")]

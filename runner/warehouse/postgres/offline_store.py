@@ -82,6 +82,7 @@ class PointInTimePostgreSQLOfflineStoreConfig(PostgreSQLOfflineStoreConfig):  # 
     @model_validator(mode="before")
     @classmethod
     def _fill_from_environment(cls, values: Mapping[str, object]) -> dict[str, object]:
+        _require_local()
         missing = {key: name for key, name in _VARIABLES.items() if key not in values}
         if any(name not in os.environ for name in missing.values()):
             _load_project_environment()
@@ -89,6 +90,16 @@ class PointInTimePostgreSQLOfflineStoreConfig(PostgreSQLOfflineStoreConfig):  # 
         if "PGSSLMODE" in os.environ:
             found["sslmode"] = os.environ["PGSSLMODE"]
         return {**found, **values}
+
+
+def _require_local() -> None:
+    """Raise RunnerError where the environment is the cloud: a bare `feast` reads the local file."""
+    if os.environ.get("APP_ENV") == "cloud":
+        raise RunnerError(
+            "APP_ENV=cloud, but Feast was given the configuration of the local target; run "
+            "`feast -f profiles/feature_store.cloud.yaml -c feature_repo …`, or unset APP_ENV",
+            hint="`set -a; . profiles/cloud.env; set +a` gives Feast the connections",
+        )
 
 
 def _load_project_environment() -> None:
