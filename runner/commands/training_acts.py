@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sized
 from datetime import datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -91,7 +91,11 @@ def prepare(
     with console.step("feast: apply definitions, join features point-in-time") as step:
         apply_recipe(store, built.manifest, recipe)
         data = load_training_data(store, recipe, spine, features, computed)
-        kinds = {"features": features, "request inputs": request, "computed columns": computed}
+        kinds: dict[str, Sized] = {
+            "features": features,
+            "request inputs": request,
+            "computed columns": computed,
+        }
         joined = ", ".join(f"{len(each)} {name}" for name, each in kinds.items() if each)
         step.update(f"{data.table.num_rows:,} rows × {joined}")
     prepared = PreparedRows(
