@@ -91,13 +91,8 @@ def prepare(
     with console.step("feast: apply definitions, join features point-in-time") as step:
         apply_recipe(store, built.manifest, recipe)
         data = load_training_data(store, recipe, spine, features, computed)
-        kinds: dict[str, Sized] = {
-            "features": features,
-            "request inputs": request,
-            "computed columns": computed,
-        }
-        joined = ", ".join(f"{len(each)} {name}" for name, each in kinds.items() if each)
-        step.update(f"{data.table.num_rows:,} rows × {joined}")
+        joined = {"features": features, "request inputs": request, "computed columns": computed}
+        step.update(f"{data.table.num_rows:,} rows × {_counted(joined)}")
     prepared = PreparedRows(
         settings=settings,
         manifest=built.manifest,
@@ -116,6 +111,10 @@ def prepare(
         billed={**built.billed, **read_bill("split", rows.schema.metadata), **billed},
     )
     return prepared, store
+
+
+def _counted(joined: Mapping[str, Sized]) -> str:
+    return ", ".join(f"{len(each)} {name}" for name, each in joined.items() if each)
 
 
 def fit_and_judge(prepared: PreparedRows, client: MlflowClient, store: FeatureStore) -> JudgedModel:
