@@ -429,6 +429,12 @@ def predict(
         Path,
         typer.Option("--output", "-o", help="Where to write: a .parquet or .csv file."),
     ] = Path("predictions.parquet"),
+    timezone: Annotated[
+        str | None,
+        typer.Option(
+            metavar="ZONE", help="Zone of a file's times without one: UTC, or Europe/Berlin."
+        ),
+    ] = None,
     target: Target = None,
 ) -> None:
     """Score a file or a spine with the champion; join its features point-in-time.
@@ -442,7 +448,7 @@ def predict(
     from runner.commands.prediction import predict as predict_rows
     from runner.commands.prediction import show_predictions
 
-    written = predict_rows(load_settings(target), registered_name(model), source, output)
+    written = predict_rows(load_settings(target), registered_name(model), source, output, timezone)
     show_predictions(written, output)
 
 
@@ -549,6 +555,9 @@ def lineage(
 @app.command()
 def docs(
     port: Annotated[int, typer.Option(help="TCP port, on loopback.", min=1, max=65535)] = 8080,
+    serve: Annotated[
+        bool, typer.Option("--serve/--no-serve", help="Serve them, or only write target/docs.")
+    ] = True,
     target: Target = None,
 ) -> None:
     """Generate dbt's docs with the lineage from raw column to recipe and endpoint; serve them.
@@ -556,9 +565,10 @@ def docs(
     Recipes and endpoints appear as dbt exposures. Every column of a dbt model lists the raw columns
     that it comes from.
     """
-    from runner.commands.docs import serve_docs
+    from runner.commands.docs import serve_docs, write_docs
 
-    serve_docs(load_settings(target), port)
+    settings = load_settings(target)
+    serve_docs(settings, port) if serve else write_docs(settings)
 
 
 online = typer.Typer(no_args_is_help=True, help="Look into the online store.")
