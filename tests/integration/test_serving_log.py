@@ -95,7 +95,7 @@ def test_each_answered_row_is_recorded_as_the_model_saw_it(
     assert (request_id, abs(time.time() - moment) < TIMEOUT) == ("abc", True)
     assert [logged[0] for logged in rows] == [0, 1, 3]  # the third was refused
     assert [logged[1] for logged in rows] == [[1, "toys"], [2, "toys"], [99, "toys"]]
-    assert [logged[3] for logged in rows] == ["ppppp", "npopp", "mmmmm"]
+    assert [logged[3] for logged in rows] == [None, "npopp", "mmmmm"]
     for position, _, values, _, times, label, shares in rows:
         told = answer["predictions"][position]
         assert values == [feature["value"] for feature in told["features"].values()]
