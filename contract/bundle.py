@@ -25,6 +25,8 @@ from contract.serving_errors import BundleError
 # pass over.
 FORMAT_VERSIONS = (1, 2, 3)
 MANIFEST = "serving.json"
+DEFINITIONS = "definitions.json"
+"""The file of what the features are computed by; bundles of earlier releases have none."""
 
 EntityDtype = Literal["int64", "int32", "string", "timestamp"]
 FeatureDtype = Literal["int64", "int32", "float64", "float32", "bool", "string", "timestamp"]
@@ -65,6 +67,8 @@ class BundleFeature:
         Feast's 4-byte hash of `<view>:<feature>`.
     overridable
         Whether a request may bring its own value.
+    definition
+        Digest of what it is computed by; None: not recorded.
     role, key_columns
         Which of several entities of one kind it is of, such as `sender`, and the entity keys that
         stand in for `join_keys`, one each; empty: no role, and the join keys themselves.
@@ -79,6 +83,7 @@ class BundleFeature:
     ttl_seconds: Annotated[float, Field(gt=0)] | None = None
     description: str = ""
     overridable: bool = False
+    definition: str | None = None
     role: str = ""
     key_columns: tuple[str, ...] = ()
 

@@ -23,6 +23,8 @@ PRESENT = "present"
 NULL = "null"
 MISSING = "missing"
 EXPIRED = "expired"
+CHANGED = "changed"
+"""Present, and of another definition than the model was trained on."""
 STATUSES = (PRESENT, NULL, MISSING, EXPIRED)
 
 StoredView = Sequence[bytes | None]

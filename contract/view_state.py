@@ -1,15 +1,21 @@
 """What a materialization leaves in Redis about itself, besides the features.
 
 A hash per feature view. Its field `watermark` is the JSON of the last complete run, with `as_of`,
-the instant that was materialized.
+the instant that was materialized. Its field `digests` says which definitions the values have: of
+each feature one digest or several, for the same SQL has another one by another version of sqlglot.
 """
 
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 
 WATERMARK = "watermark"
+DIGESTS = "digests"
+
+FeatureDigests = Mapping[str, Sequence[str]]
+"""By feature: the digests of the definition that its values have."""
 
 
 def state_key(project: str, view: str) -> str:
@@ -25,3 +31,22 @@ def materialized_at(watermark: object) -> float | None:
         return datetime.fromisoformat(json.loads(watermark)["as_of"]).timestamp()
     except (ValueError, KeyError, TypeError):
         return None
+
+
+def stored_digests(content: object) -> FeatureDigests | None:
+    """Return what `DIGESTS` holds; None where nothing is known."""
+    if not isinstance(content, bytes):
+        return None
+    try:
+        found = json.loads(content)
+    except ValueError:
+        return None
+    return found if isinstance(found, dict) else None
+
+
+def is_changed(known: FeatureDigests | None, feature: str, digest: str | None) -> bool:
+    """Return whether a feature's stored values are of another definition than `digest`.
+
+    What is not known, of the values or of the model, is no change.
+    """
+    return known is not None and digest is not None and digest not in known.get(feature, (digest,))

@@ -12,7 +12,7 @@ from typing import Annotated
 import typer
 
 from runner import __version__, console
-from runner.command_line import AsJson, Commands, Model, Recipe, Target, Trained, run_app
+from runner.command_line import Accepted, AsJson, Commands, Model, Recipe, Target, Trained, run_app
 from runner.settings import load_settings, read_settings
 
 app = typer.Typer(
@@ -175,19 +175,41 @@ def new(
     console.note(f"next: read it, then runner check {path} and runner train {path}")
 
 
+@app.command("new-version")
+def new_version(
+    mart: Annotated[
+        str, typer.Argument(help="A feature mart, such as user_activity.", show_default=False)
+    ],
+    target: Target = None,
+) -> None:
+    """Copy a feature mart as its next version, so that served models keep the one they read.
+
+    Writes `MART_v2.sql` and declares the version in the mart's YAML, by dbt's model versions.
+    Version 1 keeps its table and its name. Change the copy, and name it in a recipe:
+    `MART.v2:feature`.
+    """
+    from runner.commands.new_version import write_version
+
+    written = write_version(load_settings(target), mart)
+    console.result(f"{written.sql}: written; {written.yaml}: version declared")
+    console.note(f"next: change {written.sql}, and write {written.reference}:… in a recipe")
+
+
 @app.command()
-def train(recipe: Recipe, target: Target = None) -> None:
+def train(recipe: Recipe, accepted: Accepted = "", target: Target = None) -> None:
     """Train the recipe's ML model and register it.
 
     Builds the spine and feature marts with dbt, joins features point-in-time through Feast, fits
     with scikit-learn, records everything in MLflow and registers a version. It becomes the
     `champion` if it passes the recipe's gate and beats the present champion on the same test rows
     by more than noise. If not, it becomes the `challenger`, and the reason is printed.
+
+    Refuses, before dbt builds anything, to change a feature that a served version takes.
     """
     from runner.commands.training import train as train_recipe
     from runner.commands.training_report import show_training
 
-    show_training(train_recipe(load_settings(target), recipe), recipe)
+    show_training(train_recipe(load_settings(target), recipe, accepted), recipe)
 
 
 @app.command()
@@ -339,6 +361,7 @@ def materialize(
     full: Annotated[
         bool, typer.Option("--full", help="Write and check every entity, changed or not.")
     ] = False,
+    accepted: Accepted = "",
     target: Target = None,
 ) -> None:
     """Copy the newest feature values from the feature marts to Redis.
@@ -347,12 +370,15 @@ def materialize(
     Removes entities that are no longer in the mart, and those whose newest row is older than the
     view's ttl. Without arguments, also removes views that are no longer in dbt. Safe to repeat, to
     interrupt and to run twice at once. Feast and `feast serve` read the result.
+
+    Refuses a view whose features are no longer what a served version was trained on.
     """
     from runner.commands.online_report import show_materialized
     from runner.commands.online_values import materialize as copy_marts
     from runner.errors import CombinedError
 
-    reports, errors = copy_marts(load_settings(target), chosen or [], full=full)
+    settings = load_settings(target)
+    reports, errors = copy_marts(settings, chosen or [], full=full, accepted=accepted)
     show_materialized(reports)
     if errors:
         raise CombinedError(errors, hint=errors[0].hint)
@@ -371,13 +397,16 @@ def audit(
 
     Counts per feature: *mismatch* (the values differ), *missing* (only the warehouse has one),
     *extra* (only Redis has one), *stale* (right when it was materialized). Exits with 1 if
-    anything differs.
+    anything differs, or if a feature is no longer what the champion was trained on.
     """
     from runner.commands.online_report import show_audit
     from runner.commands.online_values import audit as audit_recipe
+    from runner.errors import CombinedError
 
-    found = audit_recipe(load_settings(target), recipe, entities)
+    found, changed = audit_recipe(load_settings(target), recipe, entities)
     show_audit(found, as_json=as_json)
+    if changed:
+        raise CombinedError(changed, hint=changed[0].hint)
     if any(feature.has_skew for feature in found):
         raise typer.Exit(1)
 

@@ -36,6 +36,15 @@ Model = Annotated[
 Trained = Annotated[
     str, typer.Argument(help="NAME@ALIAS, NAME/VERSION or a run's id.", show_default=False)
 ]
+Accepted = Annotated[
+    str,
+    typer.Option(
+        "--accept-changed-features",
+        metavar="REASON",
+        help="Change features that served versions take, and retire those versions.",
+        show_default=False,
+    ),
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 

@@ -20,6 +20,7 @@ from contract.model_registry import open_source
 from contract.redis_address import RedisAddress
 from contract.serving_settings import Limits, ServingSettings
 from serving.champion_watch import ChampionWatch
+from serving.definition_watch import DefinitionWatch
 from serving.features.materialization import materialized_ages
 from serving.features.online_client import OnlineStoreClient
 from serving.http import docs_page
@@ -52,13 +53,15 @@ class Health(BaseModel):
 class Readiness(BaseModel):
     """Whether requests should be sent here, and what is in the way.
 
-    `features_stale`: most features of the recent rows are missing or expired.
+    `features_stale`: most features of the recent rows are missing or expired. `features_changed`:
+    some are of another definition than the model was trained on.
     """
 
     ready: bool
     model: bool
     online_store: bool
     features_stale: bool
+    features_changed: bool
     draining: bool
 
 
@@ -97,11 +100,13 @@ def create_app(
 ) -> RequestGuard:
     """Return the app; its lifespan connects to the online store and watches the registry."""
     access_log = AccessLog()
+    definitions = DefinitionWatch(champion, online_store, metrics)
 
     @asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[State]:
         await online_store.start()
         champion.start()
+        await definitions.start()
         yield State(
             champion=champion,
             online_store=online_store,
@@ -109,6 +114,7 @@ def create_app(
             lifecycle=lifecycle,
             ready_needs_features=ready_needs_features,
         )
+        await definitions.stop()
         await champion.stop()
         await online_store.stop()
         access_log.flush()
@@ -208,14 +214,16 @@ async def ready(request: Request) -> JSONResponse:
     """
     state = request.state
     recent = state.metrics.recent
-    empty = state.ready_needs_features and recent.keeps_away
+    changed = state.metrics.changed_features > 0
+    unfit = state.ready_needs_features and (recent.keeps_away or changed)
     draining = state.lifecycle.draining
     model_ready, store_ready = state.champion.ready, await state.online_store.ping()
     readiness = Readiness(
-        ready=model_ready and store_ready and not draining and not empty,
+        ready=model_ready and store_ready and not draining and not unfit,
         model=model_ready,
         online_store=store_ready,
         features_stale=recent.stale,
+        features_changed=changed,
         draining=draining,
     )
     return JSONResponse(readiness.model_dump(), 200 if readiness.ready else 503)

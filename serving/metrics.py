@@ -79,8 +79,8 @@ class _ModelMetrics:
         self.probabilities = [(name, Histogram(_SHARE)) for name in loaded.class_names]
         self.values = Histogram(_VALUE)
 
-    def count_read(self, read: OnlineRow) -> None:
-        if None in read.values:
+    def count_read(self, read: OnlineRow, *, is_marked: bool) -> None:
+        if is_marked or None in read.values:
             for position, status in enumerate(read.statuses):
                 if status is not PRESENT:
                     self.absent[position][status] += 1
@@ -109,6 +109,7 @@ class Metrics:
         self.connections = 0
         self.connections_closed: Counter[str] = Counter()
         self.recent = RecentRows()
+        self.changed_features = 0
         self.materialized_ages: Mapping[str, float] = {}
         """Seconds by view, as of the scrape under way."""
         self._model: _ModelMetrics | None = None
@@ -149,7 +150,7 @@ class Metrics:
         if model is None or model.version != loaded.version.version:
             return
         model.rows += 1
-        model.count_read(read)
+        model.count_read(read, is_marked=self.changed_features > 0)
         self.recent.note(used)
         if used is not read:
             model.count_overrides(used)
@@ -198,6 +199,11 @@ class Metrics:
             "Share of features missing or expired in the last 100 rows.",
             self.recent.absent_share,
         )
+        yield GaugeMetricFamily(
+            "serving_changed_features",
+            "Features whose values are of another definition than the model was trained on.",
+            self.changed_features,
+        )
         yield GaugeMetricFamily("serving_in_flight", "Predictions under way.", self.in_flight)
         yield GaugeMetricFamily("serving_connections", "Open connections.", self.connections)
         yield GaugeMetricFamily(
@@ -227,7 +233,7 @@ def _model_families(model: _ModelMetrics) -> Iterator[Metric]:
     yield _counter("serving_rows", "Rows predicted by this model version.", model.rows)
     features = CounterMetricFamily(
         "serving_feature_values",
-        "Feature values read, by status: present, null, missing, expired.",
+        "Feature values read, by status: present, null, missing, expired, changed.",
         labels=["feature", "status"],
     )
     for feature, absent in zip(model.features, model.absent, strict=True):

@@ -5,6 +5,7 @@ from datetime import UTC, datetime, timedelta
 
 import pyarrow as pa
 
+from runner.lineage.feature_definitions import Definitions, FeatureDefinitions
 from runner.lineage.lineage_graph import Lineage, LineageColumn
 from runner.modelling.bootstrap import Interval
 from runner.modelling.contender import NO_CHAMPION, Contender
@@ -54,6 +55,9 @@ def training_data(seed=0):
     return TrainingData(table, train, test, split)
 
 
+NO_DEFINITIONS = FeatureDefinitions(Definitions("postgres", {}, {}), {})
+
+
 def train(folder, recipe):
     """Return a finished training of the recipe on the made-up rows."""
     started_at, settings = datetime.now(UTC), project(folder)
@@ -77,6 +81,7 @@ def train(folder, recipe):
         dataset_sha256=table_digest(data.table),
         started_at=started_at,
         columns=COLUMNS,
+        definitions=NO_DEFINITIONS,
         billed={},
     )
     model = JudgedModel(

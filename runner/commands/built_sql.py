@@ -3,15 +3,33 @@
 from __future__ import annotations
 
 from contextlib import suppress
+from typing import NamedTuple
 
 from runner import console
 from runner.bytes_billed import Billed
+from runner.commands.feature_guard import ChangedFeature, require_unchanged
 from runner.errors import RunnerError
 from runner.project import dbt, freshness
 from runner.project.manifest import Manifest, load_manifest
 from runner.recipes.recipe import Recipe
 from runner.recipes.references import check_references
 from runner.settings import Settings
+
+
+class BuiltSql(NamedTuple):
+    """What dbt built.
+
+    Attributes
+    ----------
+    billed
+        As `dbt.build` returns it.
+    changed
+        The features that versions with an alias take, and that are others now.
+    """
+
+    manifest: Manifest
+    billed: dict[str, Billed]
+    changed: list[ChangedFeature]
 
 
 def require_fit(settings: Settings, recipe: Recipe) -> None:
@@ -31,17 +49,29 @@ def require_fit(settings: Settings, recipe: Recipe) -> None:
     check_references(recipe, load_manifest(settings.manifest_path))
 
 
-def build_sql(settings: Settings, recipe: Recipe) -> tuple[Manifest, dict[str, Billed]]:
-    """Run `dbt build` for the recipe's spine and feature marts; return what dbt then knows.
+def build_sql(settings: Settings, recipe: Recipe, accepted: str = "") -> BuiltSql:
+    """Run `dbt build` for the recipe's spine and feature marts.
 
-    And what it was billed, as `dbt.build` returns it.
+    A name that dbt does not know would select nothing and pass: `require_fit` comes before. An
+    incremental mart that changed is built from nothing: its old rows have the old meaning.
 
-    A name that dbt does not know would select nothing and pass: `require_fit` comes before.
+    Parameters
+    ----------
+    accepted
+        Why features may change under a served version; empty: they may not.
+
+    Raises
+    ------
+    RunnerError
+        If dbt would change a feature that a served version takes; nothing is built then.
     """
     with console.step("dbt: build spine and feature marts") as step:
         marts = recipe.feature_marts
-        billed = dbt.build(settings, [recipe.spine, *marts], step.update)
+        changed = require_unchanged(settings, [recipe.spine, *marts], accepted, step.update)
+        manifest = load_manifest(settings.manifest_path)
+        selected = [recipe.spine, *(manifest.marts[name].selector or name for name in marts)]
+        billed = dbt.build(settings, selected, step.update, full_refresh=bool(changed))
         step.update(f"{recipe.spine}, {', '.join(marts)}")
     manifest = load_manifest(settings.manifest_path)
     check_references(recipe, manifest)
-    return manifest, billed
+    return BuiltSql(manifest, billed, changed)

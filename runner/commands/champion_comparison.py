@@ -7,6 +7,7 @@ against the digests in the registry first, and read as ONNX or as a closed list 
 
 from __future__ import annotations
 
+import json
 from datetime import datetime
 from typing import TYPE_CHECKING
 
@@ -17,12 +18,14 @@ import pyarrow.compute as pc
 from feast import FeatureStore
 from mlflow import MlflowClient
 
-from contract.bundle import Bundle, BundleFeature
+from contract.bundle import DEFINITIONS, Bundle, BundleFeature
 from contract.scoring import Predictions
 from contract.serving_errors import ServingError
 from runner.errors import RunnerError
 from runner.feature_store.recipe_features import bundle_features
 from runner.feature_store.store import NULLABLE, point_in_time_table
+from runner.lineage.feature_definitions import Definitions
+from runner.lineage.kept_definitions import current_definitions
 from runner.modelling.bootstrap import (
     Interval,
     RowNumbers,
@@ -35,6 +38,7 @@ from runner.packaging.served_version import load_version
 from runner.project import dbt
 from runner.project.manifest import EVENT_TIMESTAMP, Manifest, Spine
 from runner.records.registry import CHAMPION, run_of, version_with
+from runner.records.run_facts import RETIRED
 
 if TYPE_CHECKING:
     from runner.settings import Settings
@@ -52,20 +56,25 @@ def compare_with_champion(
     """Return whether the contender beats the present champion on the same test rows.
 
     Rows up to the champion's own `test_from` are left out: it may have seen them in training.
-    A champion that cannot be scored (a feature is gone or of another type, dbt fails for its marts,
+    A champion that cannot be scored (a feature is gone or another one now, dbt fails for its marts,
     its files changed) is not beaten either; the refusal says why, and `runner promote` is left to
-    decide.
+    decide. One that was retired, because its features were changed on purpose, is not compared.
     """
     champion = version_with(client, contender.name, CHAMPION)
     if champion is None:
         return NO_CHAMPION
+    if RETIRED in champion.tags:
+        return Comparison(str(champion.version), is_retired=True)
     try:
         model, _ = load_version(settings, f"models:/{contender.name}/{champion.version}")
         test_from = run_of(client, champion).data.params["test_from"]
         table, unseen = _unseen(contender.data, datetime.fromisoformat(test_from))
         missing = _missing(manifest, table, model.bundle)
+        _require_same(settings, model.bundle)
         if missing:  # their marts are not among those that were built for the contender
-            dbt.build(settings, sorted({feature.view for feature in missing}), lambda _: None)
+            views = {feature.view for feature in missing}
+            selected = sorted(manifest.marts[view].selector or view for view in views)
+            dbt.build(settings, selected, lambda _: None)
         columns = _columns(store, contender.spine, table, model.bundle, missing)
         old = predicted(model.score(columns), _classes(model.bundle))
         return _judge(contender, str(champion.version), old, table, unseen)
@@ -114,6 +123,22 @@ def _missing(manifest: Manifest, table: pa.Table, bundle: Bundle) -> list[Bundle
         if given.name not in table.column_names:
             raise _NotComparableError(f"the spine's {given.name} is not among the rows")
     return [feature for feature in bundle.features if feature.name not in table.column_names]
+
+
+def _require_same(settings: Settings, bundle: Bundle) -> None:
+    """Raise _NotComparableError if a feature is computed by other SQL than the champion's was."""
+    if DEFINITIONS not in bundle.files:
+        return
+    known = Definitions.load(json.loads(bundle.read_file(DEFINITIONS)))
+    if known is None:
+        return
+    current = current_definitions(settings, known.views.keys(), lambda _: None)
+    for feature in bundle.features:
+        if feature.view not in known.views:
+            continue
+        if lines := known.changes(current, feature.view, feature.feature):
+            name = f"{feature.view}:{feature.feature}"
+            raise _NotComparableError(f"{name} is computed in another way now: {'; '.join(lines)}")
 
 
 def _columns(

@@ -11,6 +11,7 @@ from pydantic import ValidationError
 
 from runner import console
 from runner.commands.argument_verdicts import ArgumentVerdicts
+from runner.commands.unneeded_versions import unneeded_versions
 from runner.errors import CombinedError, RunnerError
 from runner.project import dbt
 from runner.project.manifest import Manifest
@@ -78,6 +79,8 @@ def check(settings: Settings, paths: Sequence[Path]) -> dict[Path, tuple[RunnerE
         manifest = dbt.up_to_date(settings, step.update)
     judge = ArgumentVerdicts(settings)
     checked = {path: recipe_errors(path, manifest, judge.problems) for path in recipes}
+    for view in () if paths else unneeded_versions(settings, manifest):
+        console.note(f"nobody reads {view}: delete that version from dbt, then runner materialize")
     if paths or not manifest.errors:
         return checked
     return {manifest.path: tuple(chain.from_iterable(manifest.errors.values())), **checked}

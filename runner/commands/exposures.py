@@ -23,7 +23,7 @@ from runner import console
 from runner.errors import RunnerError
 from runner.project.freshness import GENERATED, GENERATED_MARK
 from runner.project.manifest import load_manifest
-from runner.project.manifest_file import ManifestNode, NodeDependencies
+from runner.project.manifest_file import ManifestNode, NodeDependencies, view_name
 from runner.recipes.recipe import Recipe, all_recipes, load_recipe
 from runner.records.run_facts import CHAMPION, with_alias
 from runner.records.run_reader import open_reader
@@ -90,7 +90,7 @@ def write_exposures(settings: Settings) -> None:
 def connect_exposures(manifest: ManifestGraph) -> None:
     """Have the generated exposures in dbt's manifest depend on the dbt models that they read."""
     models = {
-        node["name"]: key
+        view_name(node): key
         for key, node in manifest["nodes"].items()
         if node["resource_type"] == "model"
     }

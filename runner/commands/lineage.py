@@ -22,6 +22,7 @@ from runner.recipes.computed_columns import computed_columns
 from runner.recipes.feature_reference import FeatureReference
 from runner.recipes.recipe import Recipe, all_recipes, load_recipe
 from runner.recipes.references import check_references
+from runner.recipes.rules import with_view_names
 from runner.records.run_facts import RunReader
 from runner.records.run_reader import open_reader, read_json
 from runner.servers.local_servers import require_servers
@@ -215,7 +216,7 @@ def find_column(lineage: Lineage, what: str) -> LineageColumn:
     RunnerError
         If there is none, with the nearest name.
     """
-    asked = what.replace(":", ".")
+    asked = with_view_names([what])[0].replace(":", ".")
     relation, _, name = asked.rpartition(".")
     column = lineage.known(LineageColumn(relation, name))
     if column in lineage.parents:

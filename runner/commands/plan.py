@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Literal
 from runner import console
 from runner.bytes_billed import LEAST_BILLED, NOTHING_BILLED, Billed, over_limit, query_usd
 from runner.commands.built_sql import require_fit
+from runner.commands.feature_guard import refused_by_build
 from runner.errors import RunnerError
 from runner.feature_store.planned_queries import PlannedQueries, newest_query, open_queries
 from runner.feature_store.recipe_features import recipe_features
@@ -89,12 +90,15 @@ class Plan:
         Most bytes that one query may be billed for; None: any number.
     hint
         How to build what is missing; empty if nothing is.
+    changed
+        Why training would be refused: features that served versions take are others now.
     """
 
     steps: tuple[PlanStep, ...]
     price_per_tib: float | None = None
     limit: int | None = None
     hint: str = ""
+    changed: tuple[RunnerError, ...] = ()
 
     @property
     def usd(self) -> float:
@@ -121,12 +125,13 @@ def plan(settings: Settings, path: Path) -> Plan:
     with console.step("dbt: compile spine and feature marts") as step:
         selected = [recipe.spine, *recipe.feature_marts]
         models = up_to_date_models(settings, selected, step.update)
+        changed = tuple(refused_by_build(settings, selected, step.update))
     manifest = load_manifest(settings.manifest_path)
     check_references(recipe, manifest)
     asking = console.step("ask the warehouse what it expects")
     with asking as step, _planner(settings, manifest) as planner:
         steps = (*planner.dbt_steps(models), *planner.feast_steps(manifest, recipe))
-        planned = Plan(steps, price, planner.warehouse.limit, planner.hint(models))
+        planned = Plan(steps, price, planner.warehouse.limit, planner.hint(models), changed)
         step.update(f"{len(steps)} steps")
     return planned
 

@@ -14,6 +14,8 @@ def show_plan(plan: Plan, *, as_json: bool) -> None:
         console.result_json(plan_json(plan))
     else:
         console.result_table("", plan_columns(plan), plan_rows(plan))
+    for error in plan.changed:
+        console.warn(f"training would be refused: {error.message}\nhint: {error.hint}")
 
 
 def plan_columns(plan: Plan) -> list[str]:
@@ -43,6 +45,7 @@ def plan_json(plan: Plan) -> dict[str, Any]:
         "total_usd": plan.usd if priced else None,
         "complete": not any(step.problem for step in plan.steps),
         "hint": plan.hint,
+        "changed_features": [error.message for error in plan.changed],
         "steps": [
             {
                 "kind": step.kind,

@@ -13,6 +13,7 @@ from runner.errors import RunnerError
 from runner.packaging.served_version import load_version
 from runner.records import registry
 from runner.records.registry import CHALLENGER, CHAMPION, CHAMPION_UNTIL, version_with
+from runner.records.run_facts import RETIRED
 
 if TYPE_CHECKING:
     from runner.settings import Settings
@@ -77,11 +78,14 @@ def rollback(settings: Settings, name: str) -> tuple[str, str]:
     earlier = [
         version
         for version in registry.versions_of(client, name)
-        if version.version != present.version and CHAMPION_UNTIL in version.tags
+        if version.version != present.version
+        and CHAMPION_UNTIL in version.tags
+        and RETIRED not in version.tags
     ]
     if not earlier:
         raise RunnerError(
-            f"{name} had no champion before version {present.version}",
+            f"{name} had no champion before version {present.version} whose features are still "
+            "what it was trained on",
             hint=f"choose a version yourself: runner promote {name} VERSION",
         )
     before = str(max(earlier, key=lambda version: version.tags[CHAMPION_UNTIL]).version)

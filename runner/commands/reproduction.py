@@ -107,7 +107,7 @@ def _join_again(settings: Settings, recorded: RecordedRun) -> tuple[pa.Table | N
     recipe = recorded.recipe
     try:
         require_fit(settings, recipe)
-        manifest, _ = build_sql(settings, recipe)
+        manifest = build_sql(settings, recipe).manifest
         features = recipe_features(recipe, manifest)
         with console.step("feast: join features point-in-time") as step:
             store = open_store(settings)

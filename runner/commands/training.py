@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from runner.commands.background_imports import importing
 from runner.commands.built_sql import build_sql, require_fit
 from runner.commands.exposures import write_exposures
+from runner.commands.feature_guard import recorded_definitions, retire
 from runner.lineage.column_lineage import load_column_lineage
 from runner.recipes.recipe import load_recipe
 from runner.servers.local_servers import require_servers
@@ -58,8 +59,13 @@ class TrainingResult:
     champion: str
 
 
-def train(settings: Settings, path: Path) -> TrainingResult:
+def train(settings: Settings, path: Path, accepted: str = "") -> TrainingResult:
     """Build the SQL, join features point-in-time, tune, fit, evaluate, record, register.
+
+    Parameters
+    ----------
+    accepted
+        Why features may change under a served version, which is retired then; empty: they may not.
 
     Raises
     ------
@@ -72,8 +78,9 @@ def train(settings: Settings, path: Path) -> TrainingResult:
         require_fit(settings, recipe)
         require_servers(settings)
         require_tracking_server(settings)
-        manifest, billed = build_sql(settings, recipe)
-        columns = load_column_lineage(manifest.path)  # now: another dbt may write it later
+        built = build_sql(settings, recipe, accepted)
+        columns = load_column_lineage(built.manifest.path)  # now: another dbt may write it later
+        definitions = recorded_definitions(settings, built.manifest, recipe)
 
     from runner.commands.training_acts import BuiltProject, fit_and_judge, prepare, record
     from runner.records import registry
@@ -82,8 +89,9 @@ def train(settings: Settings, path: Path) -> TrainingResult:
 
     client = registry.connect(settings)
     end_dead_runs(client)
-    built = BuiltProject(manifest, columns, billed)
-    prepared, store = prepare(settings, recipe, built, client, now)
+    reason = accepted if retire(client, built.changed, accepted) else ""
+    project = BuiltProject(built.manifest, columns, definitions, built.billed, reason)
+    prepared, store = prepare(settings, recipe, project, client, now)
     model = fit_and_judge(prepared, client, store)
     registered = record(client, Training(prepared, model))
     write_exposures(settings)

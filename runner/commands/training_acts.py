@@ -22,6 +22,7 @@ from runner.feature_store.store import (
     request_inputs,
     spine_job,
 )
+from runner.lineage.feature_definitions import FeatureDefinitions
 from runner.lineage.lineage_graph import Lineage
 from runner.modelling.classes import class_warnings
 from runner.modelling.contender import Contender, score_intervals
@@ -41,11 +42,21 @@ from runner.settings import Settings
 
 
 class BuiltProject(NamedTuple):
-    """What dbt built for a recipe: its manifest, column lineage and what BigQuery billed."""
+    """What dbt built for a recipe.
+
+    Attributes
+    ----------
+    billed
+        By BigQuery.
+    accepted
+        Why features that a served version takes were changed; empty if none was.
+    """
 
     manifest: Manifest
     columns: Lineage
+    definitions: FeatureDefinitions
     billed: Mapping[str, Billed]
+    accepted: str
 
 
 class Registered(NamedTuple):
@@ -96,6 +107,8 @@ def prepare(
         dataset_sha256=table_digest(data.table),
         started_at=now,
         columns=built.columns,
+        definitions=built.definitions,
+        accepted=built.accepted,
         billed={**built.billed, **read_bill("split", rows.schema.metadata), **billed},
     )
     return prepared, store

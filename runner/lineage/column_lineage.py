@@ -11,11 +11,12 @@ from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from runner.lineage.lineage_graph import ROWS, Lineage, LineageColumn
 from runner.lineage.query_columns import Origin, Query
 from runner.lineage.query_scopes import EPHEMERAL, Unresolved
+from runner.project.manifest_file import ManifestNode, view_name
 
 _DIALECTS = {"postgres": "postgres", "bigquery": "bigquery"}
 _RAW = ("source", "seed")
@@ -167,8 +168,7 @@ def relation_of(node: Node) -> str:
     """Return what a column's name is written after, where nothing else has that name."""
     if node["resource_type"] in _RAW:
         return f"{node['schema']}.{node.get('identifier') or node['alias']}"
-    version = node.get("version")
-    return f"{node['name']}.v{version}" if version else str(node["name"])
+    return view_name(cast("ManifestNode", node))
 
 
 def described_columns(node: Node) -> dict[str, str]:

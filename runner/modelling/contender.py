@@ -41,12 +41,15 @@ class Comparison:
         The champion's score and the difference with its interval; empty if there is none.
     verdict
         What the new model is beside the champion; None where they could not be compared.
+    is_retired
+        Whether the champion's features were changed on purpose: there is nothing to beat then.
     """
 
     version: str
     refusal: str = ""
     metrics: Mapping[str, float] | None = None
     verdict: Verdict | None = None
+    is_retired: bool = False
 
     @property
     def params(self) -> dict[str, str]:
@@ -64,6 +67,8 @@ class Comparison:
         """The outcome in a few words."""
         if not self.version:
             return "there is none yet"
+        if self.is_retired:
+            return f"version {self.version} is retired: its features changed"
         return f"version {self.version}: {self.verdict or 'not comparable'}"
 
     @property

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Iterable
 
 from contract.feast_format import field_hash, time_field
 from runner.online.connection import connect
@@ -13,24 +13,36 @@ from runner.project.manifest import Manifest
 from runner.settings import Settings
 
 
+def departed_views(manifest: Manifest, views: Iterable[str]) -> list[str]:
+    """Return those of `views` that dbt deleted, renamed, disabled or took offline.
+
+    A mart that breaks a rule is still in dbt.
+    """
+    staying = {mart.name for mart in manifest.marts.values() if mart.online} | {*manifest.left_out}
+    return [view for view in views if view not in staying]
+
+
 def remove_departed_views(
-    settings: Settings, manifest: Manifest, note: Callable[[str], None]
-) -> list[str]:
-    """Remove from the online store the views that dbt deleted, renamed, disabled or took offline.
+    settings: Settings,
+    manifest: Manifest,
+    needed: Collection[str],
+    note: Callable[[str], None],
+) -> tuple[list[str], list[str]]:
+    """Remove departed views from the online store; those of other projects stay.
 
-    Returns their names.
-
-    A mart that breaks a rule is still in dbt, and its values stay; so do those of other projects.
+    Returns the names of those removed, and of those that stay because they are needed.
 
     Parameters
     ----------
+    needed
+        Views that served model versions read.
     note
         Called with a line per view removed.
     """
     config = load_online_config(settings)
-    staying = {mart.name for mart in manifest.marts.values() if mart.online} | {*manifest.left_out}
     with connect(settings, config) as connection:
-        gone = [v for v in known_views(connection, config.project) if v not in staying]
+        departed = departed_views(manifest, known_views(connection, config.project))
+        gone = [view for view in departed if view not in needed]
         for view in gone:
             with holding(Lease(connection, config.project, view), note) as lease:
                 state = ViewState(connection, config.project, view)
@@ -39,4 +51,4 @@ def remove_departed_views(
                 state.forget()
             entities = "1 entity" if removed == 1 else f"{removed:,} entities"
             note(f"{view}: removed from {entities}; it is no longer online in dbt")
-    return gone
+    return gone, [view for view in departed if view in needed]

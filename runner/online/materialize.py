@@ -14,10 +14,11 @@ say; where it cannot know, every row counts as changed). It also renews the keys
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 
+from contract.view_state import FeatureDigests
 from runner.errors import RunnerError
 from runner.online.connection import OnlineConnection, connect
 from runner.online.online_config import OnlineConfig, load_online_config
@@ -28,6 +29,8 @@ from runner.project.manifest import FeatureMart
 from runner.settings import Settings
 from runner.warehouse.open_mart import find_duplicates, open_mart
 
+NO_DIGESTS: Mapping[str, FeatureDigests] = {}
+
 
 def materialize(
     settings: Settings,
@@ -36,6 +39,7 @@ def materialize(
     feast_project: str | None = None,
     full: bool = False,
     as_of: datetime | None = None,
+    digests: Mapping[str, FeatureDigests] = NO_DIGESTS,
     progress: Progress = lambda _view, _rows: None,
     note: Callable[[str], None] = lambda _text: None,
 ) -> list[ViewReport]:
@@ -54,6 +58,8 @@ def materialize(
         Write every entity and check every stored one, whatever the watermark says.
     as_of
         With time zone, not in the future; None: now, by the warehouse's clock.
+    digests
+        By view, then by feature: of the definitions that the marts have now, as far as known.
     note
         Called with a line worth showing, such as what is being waited for.
 
@@ -71,7 +77,7 @@ def materialize(
     reports: list[ViewReport] = []
     errors: list[RunnerError] = []
     with connect(settings, config) as connection:
-        run = _MaterializeRun(settings, config, connection, as_of)
+        run = _MaterializeRun(settings, config, connection, as_of, digests)
         for mart in marts:
             if not mart.online:
                 continue
@@ -92,6 +98,7 @@ class _MaterializeRun:
     config: OnlineConfig
     connection: OnlineConnection
     as_of: datetime | None
+    digests: Mapping[str, FeatureDigests]
 
     def view(
         self, mart: FeatureMart, full: bool, progress: Progress, note: Callable[[str], None]
@@ -103,7 +110,9 @@ class _MaterializeRun:
             newest = state.newest_instant()
             if newest is not None and as_of < newest:
                 return ViewReport(mart.name, SUPERSEDED, newest)
-            copy = ViewCopy(self.connection, self.config, lease, snapshot, state)
+            copy = ViewCopy(
+                self.connection, self.config, lease, snapshot, state, self.digests.get(mart.name)
+            )
             if removed := copy.drop_what_left():
                 note(removed)
             report = copy.run(as_of, progress, full=full)

@@ -20,7 +20,13 @@ from typing import Any
 
 import redis
 
-from contract.view_state import WATERMARK, state_key
+from contract.view_state import (
+    DIGESTS,
+    WATERMARK,
+    FeatureDigests,
+    state_key,
+    stored_digests,
+)
 from runner.errors import RunnerError
 from runner.online.connection import OnlineConnection
 from runner.online.scripts import RELEASE, RENEW
@@ -77,6 +83,7 @@ class ViewState:
         self.watermark = _parse(watermark) if watermark else None
         self.started = datetime.fromisoformat(started.decode()) if started else None
         self.features: set[str] = set(json.loads(raw.get(b"features", "[]")))
+        self._digests = stored_digests(raw.get(DIGESTS.encode()))
         self.join_keys: dict[str, str] | None = json.loads(raw.get(b"join_keys", "null"))
 
     @property
@@ -89,8 +96,23 @@ class ViewState:
         known = [self.started, self.watermark.as_of if self.watermark else None]
         return max(filter(None, known), default=None)
 
-    def begin(self, as_of: datetime, mart: FeatureMart) -> None:
-        """Note that contents may from now on be of `as_of`, and of these features and join keys."""
+    def begin(self, as_of: datetime, mart: FeatureMart, digests: FeatureDigests | None) -> None:
+        """Note that contents may from now on be of `as_of`, and of these features and join keys.
+
+        And of another definition, until the run is complete: of a feature that is another one, no
+        reader takes its values for those that it knows.
+
+        Parameters
+        ----------
+        digests
+            By feature: of the definitions that its values have; None: not known.
+        """
+        if self._digests is not None and digests is not None:
+            common = {
+                name: [each for each in known if each in digests.get(name, ())]
+                for name, known in self._digests.items()
+            }
+            self._client.hset(self._key, DIGESTS, json.dumps(common))
         content = {
             "started": as_of.isoformat(),
             "features": json.dumps([column.name for column in mart.features]),
@@ -106,12 +128,18 @@ class ViewState:
         """Delete all that is known; the data must be gone."""
         self._client.delete(self._key)
 
-    def complete(self, watermark: Watermark, ttl: int | None) -> None:
+    def complete(
+        self, watermark: Watermark, ttl: int | None, digests: FeatureDigests | None
+    ) -> None:
         """Move the watermark; the data must be in."""
         content = json.dumps({**asdict(watermark), "as_of": watermark.as_of.isoformat()})
         with self._client.pipeline(transaction=True) as pipe:
             pipe.hdel(self._key, "started")
             pipe.hset(self._key, WATERMARK, content)
+            if digests is None:
+                pipe.hdel(self._key, DIGESTS)
+            else:
+                pipe.hset(self._key, DIGESTS, json.dumps(digests))
             if ttl is not None:
                 pipe.expire(self._key, ttl)
             pipe.execute()

@@ -9,6 +9,7 @@ from datetime import datetime
 from contract.bundle import Bundle, BundleFeature
 from contract.feast_format import key_prefix
 from contract.view_layout import EXPIRED, MISSING, ViewLayout
+from contract.view_state import DIGESTS, is_changed, state_key, stored_digests
 from runner.online.connection import OnlineConnection, pack
 
 _ENTITIES = 100
@@ -64,6 +65,19 @@ def stored_features(connection: OnlineConnection, bundle: Bundle, now: datetime)
         if sample is not None:
             absent[view] = _absent_share(connection, features, sample, now.timestamp())
     return StoredFeatures(absent, {view: len(features) for view, features in views.items()})
+
+
+def changed_online(connection: OnlineConnection, bundle: Bundle) -> list[str]:
+    """Return the bundle's features whose stored values are of another definition."""
+    known = {
+        view: stored_digests(connection.client.hget(state_key(bundle.feast_project, view), DIGESTS))
+        for view in {feature.view for feature in bundle.features}
+    }
+    return [
+        f"{feature.view}:{feature.feature}"
+        for feature in bundle.features
+        if is_changed(known[feature.view], feature.feature, feature.definition)
+    ]
 
 
 def _sample(

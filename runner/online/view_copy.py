@@ -10,6 +10,7 @@ from datetime import datetime
 import pyarrow as pa
 
 from contract.feast_format import field_hash, time_field
+from contract.view_state import FeatureDigests
 from runner.online.connection import OnlineConnection
 from runner.online.online_config import OnlineConfig
 from runner.online.state import Lease, ViewState, Watermark, definition_digest, key_dtypes
@@ -42,6 +43,7 @@ class ViewCopy:
         lease: Lease,
         snapshot: MartSnapshot,
         state: ViewState,
+        digests: FeatureDigests | None,
     ) -> None:
         self._connection = connection
         self._project = config.project
@@ -50,6 +52,7 @@ class ViewCopy:
         self._snapshot = snapshot
         self._state = state
         self._mart = snapshot.mart
+        self._digests = digests
         self._definition = definition_digest(snapshot.mart)
         self._writer = ViewWriter(
             connection,
@@ -81,7 +84,7 @@ class ViewCopy:
         reason = "" if full or last is None else self._doubt(last)
         since = None if full or reason else last
         was_dirty = self._state.is_dirty
-        self._state.begin(as_of, self._mart)
+        self._state.begin(as_of, self._mart, self._digests)
         removed = 0
         if since is None:
             removed = self._sweep(as_of)
@@ -114,7 +117,7 @@ class ViewCopy:
             kept_newer=self._writer.tally.kept,
             definition=self._definition,
         )
-        self._state.complete(watermark, self._ttl)
+        self._state.complete(watermark, self._ttl, self._digests)
 
     def _doubt(self, last: Watermark) -> str:
         """Return why what changed since `last` cannot be known; empty where it can."""

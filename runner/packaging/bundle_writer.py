@@ -14,9 +14,11 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from contract.bundle import DEFINITIONS
 from contract.computed import ComputedColumn
 from contract.feast_format import field_hash
 from runner.feature_store.recipe_features import RecipeFeature, RequestInput
+from runner.lineage.feature_definitions import FeatureDefinitions
 from runner.modelling.model_inputs import InputColumn, model_columns
 from runner.packaging.served_model import ServedModel
 from runner.project.manifest import Spine
@@ -35,6 +37,7 @@ def write_bundle(
     computed: Sequence[ComputedColumn],
     classes: list[Any] | None,
     model: ServedModel,
+    definitions: FeatureDefinitions,
     examples: dict[str, Any],
     run: dict[str, Any],
 ) -> str:
@@ -42,6 +45,8 @@ def write_bundle(
 
     Parameters
     ----------
+    definitions
+        What the features are computed by.
     classes
         The labels the model tells apart, in the order of its probabilities; None for regression.
     examples
@@ -49,7 +54,9 @@ def write_bundle(
     run
         `feast_project`, `run_id`, `created_at`, `metrics` and `lineage`.
     """
-    (folder / model.file).write_bytes(model.content)
+    files = {model.file: model.content, DEFINITIONS: definitions.content}
+    for name, data in files.items():
+        (folder / name).write_bytes(data)
     content = {
         "format_version": _format_version(model, features, recipe, computed),
         **run,
@@ -62,7 +69,7 @@ def write_bundle(
             "decision_threshold": model.threshold,
         },
         "entity_keys": _entity_keys(spine, examples),
-        "features": [_feature(feature, recipe) for feature in features],
+        "features": [_feature(feature, recipe, definitions) for feature in features],
         **({"request": [_given(given, examples) for given in request]} if request else {}),
         **({"on_missing_entity": recipe.missing_rules} if recipe.missing_rules else {}),
         **({"computed": [asdict(column) for column in computed]} if computed else {}),
@@ -72,7 +79,7 @@ def write_bundle(
             "inputs": _inputs(model_columns([*features, *request], computed)),
             "proof": model.proof,
         },
-        "files": {model.file: hashlib.sha256(model.content).hexdigest()},
+        "files": {name: hashlib.sha256(data).hexdigest() for name, data in files.items()},
         "recipe": recipe.dump(),
         "versions": {
             name: version(name) for name in ("scikit-learn", "skl2onnx", "onnxruntime", "feast")
@@ -119,7 +126,9 @@ def _entity_keys(spine: Spine, examples: dict[str, Any]) -> list[dict[str, Any]]
     ]
 
 
-def _feature(feature: RecipeFeature, recipe: Recipe) -> dict[str, Any]:
+def _feature(
+    feature: RecipeFeature, recipe: Recipe, definitions: FeatureDefinitions
+) -> dict[str, Any]:
     mart, role = feature.mart, {}
     if feature.role:
         role = {"role": feature.role, "key_columns": [column for _, column in feature.keys]}
@@ -133,6 +142,7 @@ def _feature(feature: RecipeFeature, recipe: Recipe) -> dict[str, Any]:
         "redis_field": field_hash(mart.name, feature.name).hex(),
         "description": feature.description,
         "overridable": recipe.is_overridable(feature.reference),
+        "definition": definitions.digests.get(f"{mart.name}:{feature.name}"),
         **role,
     }
 

@@ -7,7 +7,13 @@ from dataclasses import asdict, dataclass
 
 from runner.project import dbt, freshness
 from runner.project.introspection import asks_warehouse
-from runner.project.manifest_file import ManifestFile, ManifestNode, parents_of, read_manifest
+from runner.project.manifest_file import (
+    ManifestFile,
+    ManifestNode,
+    parents_of,
+    read_manifest,
+    view_name,
+)
 from runner.settings import Settings
 
 _NAME = "compiled"
@@ -82,7 +88,7 @@ def compiled_models(content: ManifestFile, selected: Sequence[str]) -> list[Comp
     tests = _tests(nodes, order)
     return [
         CompiledModel(
-            name=nodes[key]["name"],
+            name=view_name(nodes[key]),
             materialized=nodes[key]["config"]["materialized"],
             relation=nodes[key]["relation_name"] or "",
             sql=nodes[key].get("compiled_code") or "",
@@ -110,7 +116,7 @@ def _order(nodes: Mapping[str, ManifestNode], selected: Sequence[str]) -> list[s
     starts = [
         key
         for key, node in nodes.items()
-        if node["resource_type"] == "model" and node["name"] in selected
+        if node["resource_type"] == "model" and view_name(node) in selected
     ]
     return _upstream_first(nodes, starts)
 
@@ -135,7 +141,7 @@ def _parents(nodes: Mapping[str, ManifestNode], key: str) -> Iterable[tuple[str,
         if node is None:
             continue
         if node["relation_name"]:
-            yield node["relation_name"], node["name"]
+            yield node["relation_name"], view_name(node)
         else:  # an ephemeral dbt model is a part of the query: what it reads, the query reads
             yield from _parents(nodes, parent)
 

@@ -33,7 +33,9 @@ if TYPE_CHECKING:
 _GENERATED = re.compile(r"[^\s('\"]+/_generated/exposures\.yml")
 
 
-def build(settings: Settings, select: list[str], progress: Progress) -> dict[str, Billed]:
+def build(
+    settings: Settings, select: list[str], progress: Progress, *, full_refresh: bool = False
+) -> dict[str, Billed]:
     """Run `dbt build` for `select` and everything upstream of it, tests included.
 
     Parameters
@@ -42,6 +44,8 @@ def build(settings: Settings, select: list[str], progress: Progress) -> dict[str
         Names of dbt models; `+` is put before each. Empty: the whole project.
     progress
         Called with a short line such as `3/12 user_activity` while dbt works.
+    full_refresh
+        Build incremental dbt models from nothing.
 
     Waits while another build is at work; see `runner.project.build_lock`.
 
@@ -57,6 +61,7 @@ def build(settings: Settings, select: list[str], progress: Progress) -> dict[str
         If a dbt model does not compile or run, or a test fails: names it, its file and the cause.
     """
     arguments = ["build", *(upstream_of(select) if select else [])]
+    arguments += ["--full-refresh"] if full_refresh else []
     with build_lock(settings) as lock:
         return _billed(run(settings, arguments, progress, inherited=(lock,)))
 

@@ -22,6 +22,7 @@ _ASKS = re.compile(
       | \b(store|context|builtins)\b""",
     re.VERBOSE,
 )
+_DBT_PACKAGES = ("dbt", "dbt_postgres", "dbt_bigquery")
 # It asks whether the table exists, unless dbt rebuilds it: then the answer is no.
 _INCREMENTAL = "is_incremental"
 _FULL_REFRESH = "should_full_refresh"  # a project may have its own
@@ -74,19 +75,30 @@ def _obeys_full_refresh(
     )
 
 
+def macros_called(manifest: Mapping[str, Any], key: str) -> list[str]:
+    """Return every macro, but dbt's own, that the SQL of the node `key` may call."""
+    macros = list(manifest["macros"].values())
+    own = {macro["macro_sql"] for macro in macros if macro["package_name"] not in _DBT_PACKAGES}
+    return sorted(own & _reachable(list(_texts(manifest["nodes"][key])), macros))
+
+
 def _any_asks(texts: Iterable[str], macros: Iterable[Mapping[str, Any]]) -> bool:
+    reached = {*texts, *_reachable(texts, macros)}
+    return any(_ASKS.search(jinja) for text in reached for jinja in _JINJA.findall(text))
+
+
+def _reachable(texts: Iterable[str], macros: Iterable[Mapping[str, Any]]) -> set[str]:
+    """Return the macros that the texts name, those that these name, and so on."""
     named: dict[str, list[str]] = defaultdict(list)
     for macro in macros:
         named[macro["name"]].append(macro["macro_sql"])
         if "__" in macro["name"]:  # what `adapter.dispatch` may choose
             named[macro["name"].partition("__")[2]].append(macro["macro_sql"])
-    waiting, seen = list(texts), set(texts)
+    waiting, seen = list(texts), set[str]()
     while waiting:
         for jinja in _JINJA.findall(waiting.pop()):
-            if _ASKS.search(jinja):
-                return True
             for word in _WORD.findall(jinja):
                 new = set(named.pop(word, ())) - seen
                 seen |= new
                 waiting += new
-    return False
+    return seen

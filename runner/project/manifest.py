@@ -25,6 +25,8 @@ from runner.project.manifest_file import (
     meta_of,
     models_of,
     read_manifest,
+    selector_of,
+    view_name,
 )
 from runner.project.mart_rules import is_role, mart_problems, problems_between, spine_problems
 from runner.project.node_problem import NodeProblem, node_error
@@ -68,6 +70,8 @@ class Manifest:
         The same for each of them, by dbt's unique id such as `model.shop.user_activity`.
     disabled
         Names of the dbt models that dbt has disabled.
+    adapter_type
+        The warehouse that dbt compiles for: `postgres` or `bigquery`.
     """
 
     path: Path
@@ -77,6 +81,7 @@ class Manifest:
     sha256: str
     digests: Mapping[str, str] = field(default_factory=dict)
     disabled: frozenset[str] = frozenset()
+    adapter_type: str = "postgres"
     errors: Mapping[str, tuple[RunnerError, ...]] = field(default_factory=dict)
     left_out: tuple[str, ...] = ()
 
@@ -92,11 +97,11 @@ def load_manifest(path: Path) -> Manifest:
     content = read_manifest(path)
     adapter = content["metadata"].get("adapter_type") or "postgres"
     models = list(models_of(content))
-    marts = {node["name"]: node for node in models if "feature_mart" in node["fqn"][:-1]}
-    spines = {node["name"]: node for node in models if "spine_data" in node["fqn"][:-1]}
+    marts = {view_name(node): node for node in models if "feature_mart" in node["fqn"][:-1]}
+    spines = {view_name(node): node for node in models if "spine_data" in node["fqn"][:-1]}
     errors: dict[str, list[RunnerError]] = defaultdict(list)
     for node, problem in _problems(models, marts, spines, adapter):
-        errors[node["name"]].append(node_error(path.parent.parent, node, problem))
+        errors[view_name(node)].append(node_error(path.parent.parent, node, problem))
     built = {name: _mart(node, adapter) for name, node in marts.items() if name not in errors}
     for name, problem in problems_between(built):
         errors[name].append(node_error(path.parent.parent, marts[name], problem))
@@ -112,7 +117,8 @@ def load_manifest(path: Path) -> Manifest:
         },
         sha256=_digest(meaning),
         digests={key: _digest(value) for key, value in meaning.items()},
-        disabled=_disabled(content) - {node["name"] for node in models},
+        disabled=_disabled(content) - {view_name(node) for node in models},
+        adapter_type=adapter,
         errors={name: tuple(found) for name, found in errors.items()},
         left_out=tuple(name for name in marts if name in errors),
     )
@@ -120,7 +126,7 @@ def load_manifest(path: Path) -> Manifest:
 
 def _disabled(content: ManifestFile) -> frozenset[str]:
     nodes = (node for nodes in (content.get("disabled") or {}).values() for node in nodes)
-    return frozenset(node["name"] for node in nodes if node["resource_type"] == "model")
+    return frozenset(view_name(node) for node in nodes if node["resource_type"] == "model")
 
 
 def _meaning(content: ManifestFile) -> dict[str, object]:
@@ -192,7 +198,8 @@ def _spine(node: ManifestNode, adapter: str, entities: frozenset[str]) -> Spine:
 def _relation(node: ManifestNode, adapter: str) -> Relation:
     meta = meta_of(node)
     return Relation(
-        name=node["name"],
+        name=view_name(node),
+        selector=selector_of(node),
         database=node["database"],
         schema=node["schema"],
         alias=node["alias"],

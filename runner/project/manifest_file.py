@@ -86,6 +86,7 @@ class ManifestMetadata(TypedDict):
 
     project_name: str
     adapter_type: NotRequired[str | None]
+    invocation_id: NotRequired[str]
 
 
 class ManifestFile(TypedDict):
@@ -127,6 +128,22 @@ def meta_of(node: ManifestNode) -> NodeMeta:
     """Return the node's meta, without what is null there."""
     meta = node["config"].get("meta") or NodeMeta()
     return cast("NodeMeta", {key: value for key, value in meta.items() if value is not None})
+
+
+def view_name(node: ManifestNode) -> str:
+    """Return what the node is called as a feature view, a spine or a table.
+
+    Version 1 of a dbt model keeps the name that it had without versions: `user_activity`, beside
+    `user_activity_v2`.
+    """
+    version = node.get("version")
+    return node["name"] if version in {None, 1, "1"} else f"{node['name']}_v{version}"
+
+
+def selector_of(node: ManifestNode) -> str:
+    """Return what `dbt build --select` calls the node; its name alone would be all versions."""
+    version = node.get("version")
+    return node["name"] if version is None else f"{node['name']}.v{version}"
 
 
 def file_of(node: ManifestNode) -> str:

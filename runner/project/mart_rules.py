@@ -8,7 +8,7 @@ from collections.abc import Collection, Iterator, Mapping
 from contract.feast_format import colliding_features
 from runner.duration import parse_duration
 from runner.project.column_types import DTYPES, KEY_DTYPES, declared_type, dtype_of
-from runner.project.manifest_file import ManifestNode, meta_of
+from runner.project.manifest_file import ManifestNode, meta_of, view_name
 from runner.project.node_problem import NodeProblem
 from runner.project.relations import EVENT_TIMESTAMP, FeatureMart
 from runner.wording import did_you_mean, show
@@ -27,6 +27,7 @@ _SPINE_KEYS = ("entities", "labels", "owner")
 
 def mart_problems(node: ManifestNode) -> Iterator[NodeProblem]:
     """Yield what is wrong with a feature mart."""
+    yield from _version_problems(node)
     yield from _relation_problems(node, _MART_KEYS)
     meta = meta_of(node)
     if "ttl" in meta:
@@ -60,6 +61,9 @@ def is_role(
 
 def spine_problems(node: ManifestNode, entities: Collection[str]) -> Iterator[NodeProblem]:
     """Yield what is wrong with a spine; `entities` are those of the feature marts."""
+    if node.get("version") is not None:
+        problem = f"has versions (v{node['version']}), and recipes name no version of a spine"
+        yield NodeProblem(("versions",), problem, "write each version as a dbt model of its own")
     yield from _relation_problems(node, _SPINE_KEYS, entities)
     yield from _timestamp_problems(node, EVENT_TIMESTAMP, "the spine", ())
     labels = meta_of(node).get("labels")
@@ -72,12 +76,17 @@ def spine_problems(node: ManifestNode, entities: Collection[str]) -> Iterator[No
         yield from _column_problems(node, label, f"meta.labels.{label}", keys)
 
 
+def _version_problems(node: ManifestNode) -> Iterator[NodeProblem]:
+    """Yield what would take the table away from those who read a mart without its version."""
+    if node.get("version") is not None and node["alias"] != view_name(node):
+        problem = f"version {node['version']} has the table {node['alias']}, not {view_name(node)}"
+        hint = f"add `config: {{alias: {view_name(node)}}}` to the version, as `runner new-version`"
+        yield NodeProblem(("versions",), problem, f"{hint} does")
+
+
 def _relation_problems(
     node: ManifestNode, known: tuple[str, ...], entities: Collection[str] = ()
 ) -> Iterator[NodeProblem]:
-    if node.get("version") is not None:
-        problem = f"has versions (v{node['version']}), and recipes name no version"
-        yield NodeProblem(("versions",), problem, "write each version as a dbt model of its own")
     if node["config"].get("materialized") == "ephemeral":
         problem = "is ephemeral, so there is no table to read"
         yield NodeProblem((), problem, "materialize it as a view or table")

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from runner.errors import RunnerError
-from runner.project.manifest_file import ManifestNode, file_of
+from runner.project.manifest_file import ManifestNode, file_of, view_name
 from runner.project.yaml_lines import place_of
 
 
@@ -21,4 +21,4 @@ class NodeProblem(NamedTuple):
 def node_error(root: Path, node: ManifestNode, problem: NodeProblem) -> RunnerError:
     """Return the error that says `file:line: dbt model: message`."""
     place = place_of(root, file_of(node), node["name"], problem.keys)
-    return RunnerError(f"{place}: {node['name']}: {problem.message}", hint=problem.hint)
+    return RunnerError(f"{place}: {view_name(node)}: {problem.message}", hint=problem.hint)

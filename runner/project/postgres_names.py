@@ -6,7 +6,7 @@ import re
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
 
-from runner.project.manifest_file import ManifestNode, NodeColumn
+from runner.project.manifest_file import ManifestNode, NodeColumn, view_name
 from runner.project.node_problem import NodeProblem
 
 MOST_BYTES = 63
@@ -74,7 +74,7 @@ def model_name_problems(
         alike[node["database"], node["schema"], kept].append(node)
     for (_, _, kept), nodes in alike.items():
         for node in nodes if len(nodes) > 1 else ():
-            others = ", ".join(other["name"] for other in nodes if other is not node)
+            others = ", ".join(view_name(other) for other in nodes if other is not node)
             problem = (
                 f"its name begins with the same {len(kept)} bytes as {others}, so dbt gives their "
                 f"temporary tables one name, {kept.decode(errors='replace')}{_BACKUP}"

@@ -44,6 +44,8 @@ class Relation:
         Its SQL as dbt last compiled it; None if dbt only parsed.
     adapter_type
         The warehouse dbt compiled for: `postgres` or `bigquery`.
+    selector
+        What `dbt build --select` calls it, where that is another name.
     """
 
     name: str
@@ -58,6 +60,7 @@ class Relation:
     columns: Mapping[str, MartColumn]
     compiled_code: str | None
     adapter_type: str = field(default="postgres", kw_only=True)
+    selector: str = field(default="", kw_only=True)
 
     @property
     def join_keys(self) -> tuple[str, ...]:

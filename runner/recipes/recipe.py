@@ -48,6 +48,7 @@ from runner.recipes.rules import (
     slice_problems,
     time_zone_problems,
     tuned_argument_problems,
+    with_view_names,
 )
 from runner.recipes.tuning import Tuning
 from runner.recipes.yaml_source import KeyPath, YamlSource, load_yaml
@@ -147,9 +148,10 @@ class Recipe(Part):
         tuple[Annotated[str, Field(json_schema_extra={"pattern": REFERENCE})], ...],
         Field(strict=False),
     ]
-    """Feast references: `view:feature`, or `view:*` for every feature of a feature mart. The mart's
-    join keys must be among the spine's; `view[role]:feature` names the role that the spine has its
-    entity in. May be `[]` where there is a `request`."""
+    """Feast references: `view:feature`, or `view:*` for every feature of a feature mart; of the
+    mart's version 2 `view.v2:feature`. The mart's join keys must be among the spine's;
+    `view[role]:feature` names the role that the spine has its entity in. May be `[]` where there is
+    a `request`."""
     asked_at: Annotated[tuple[Literal["hour", "weekday"], ...], Field(strict=False)] = ()
     """Parts of the instant that a row is asked for, as model inputs `asked_at_hour` (0 to 23) and
     `asked_at_weekday` (Monday is 1): of a spine's row its `event_timestamp`, of a request now."""
@@ -284,6 +286,8 @@ class Recipe(Part):
     def _check_features(cls, features: tuple[str, ...], info: ValidationInfo) -> tuple[str, ...]:
         # Without features a model must at least have request inputs; None: those are wrong.
         refuse(reference_problems(features, may_be_empty=info.data.get("request") != ()))
+        features = with_view_names(features)
+        refuse(reference_problems(features, may_be_empty=True))
         return features
 
     @field_validator("asked_at")
@@ -344,12 +348,14 @@ class Recipe(Part):
     @field_validator("slices")
     @classmethod
     def _check_slices(cls, slices: tuple[str, ...], info: ValidationInfo) -> tuple[str, ...]:
+        slices = with_view_names(slices)
         refuse(slice_problems(slices, info.data.get("features")))
         return slices
 
     @field_validator("feature_overrides")
     @classmethod
     def _check_overrides(cls, overrides: tuple[str, ...], info: ValidationInfo) -> tuple[str, ...]:
+        overrides = with_view_names(overrides)
         refuse(override_problems(overrides, info.data.get("features")))
         return overrides
 

@@ -17,15 +17,15 @@ from runner.recipes.part import IDENTIFIER
 from runner.recipes.yaml_source import Problem
 from runner.wording import did_you_mean, show
 
-_ROLE = r"(\[[A-Za-z_][A-Za-z0-9_]*\])?"
-REFERENCE = f"^[A-Za-z_][A-Za-z0-9_]*{_ROLE}:([A-Za-z_][A-Za-z0-9_]*|[*])$"
+_PROJECTION = r"([.]v[0-9]+)?(\[[A-Za-z_][A-Za-z0-9_]*\])?"  # the version, the role
+REFERENCE = f"^[A-Za-z_][A-Za-z0-9_]*{_PROJECTION}:([A-Za-z_][A-Za-z0-9_]*|[*])$"
 # What may stand beside each kind of distribution in tuning.search_space.
 DISTRIBUTION_KEYS: Mapping[str, tuple[str, ...]] = {
     "int": ("int", "log", "step"),
     "float": ("float", "log"),
     "choice": ("choice",),
 }
-SLICE = f"^[A-Za-z_][A-Za-z0-9_]*({_ROLE}:[A-Za-z_][A-Za-z0-9_]*)?$"
+SLICE = f"^[A-Za-z_][A-Za-z0-9_]*({_PROJECTION}:[A-Za-z_][A-Za-z0-9_]*)?$"
 # Arguments that are not searched for, with the reason.
 _NOT_TUNED: Mapping[str, str] = {
     "n_jobs": "it does not change the model",
@@ -108,6 +108,17 @@ def reference_problems(features: Sequence[str], *, may_be_empty: bool = False) -
             continue
         problems.append(Problem((i,), problem, hint))
     return problems
+
+
+def with_view_names(references: Sequence[str]) -> tuple[str, ...]:
+    """Return the references with dbt's versions as feature views are called.
+
+    `user_activity.v2:*` is in view `user_activity_v2`, and version 1 in `user_activity`.
+    """
+    return tuple(
+        re.sub(r"[.]v([0-9]+)(?=[.:[])", lambda v: f"_v{v[1]}" if v[1] != "1" else "", each)
+        for each in references
+    )
 
 
 def covers(references: Collection[str], reference: str) -> bool:

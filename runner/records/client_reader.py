@@ -59,6 +59,7 @@ class ClientReader:
                 str(each.version),
                 each.run_id or "",
                 tuple(sorted(a for a, to in aliases.items() if str(to) == str(each.version))),
+                dict(each.tags),
             )
             for each in registry.versions_of(self._client, name)
         ]

@@ -61,6 +61,7 @@ class HttpReader:
                 str(each["version"]),
                 each.get("run_id", ""),
                 tuple(alias for alias, to in aliases if to == str(each["version"])),
+                _pairs(each.get("tags")),
             )
             for each in sorted(found, key=lambda each: -int(each["version"]))
         ]

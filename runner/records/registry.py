@@ -18,7 +18,9 @@ from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 
 from runner.records.run_facts import (
+    CHALLENGER,
     CHAMPION,
+    RETIRED,
     not_registered,
     run_deleted,
     run_missing,
@@ -31,7 +33,6 @@ if TYPE_CHECKING:
 
 __all__ = ["CHALLENGER", "CHAMPION", "CHAMPION_UNTIL"]
 
-CHALLENGER = "challenger"
 CHAMPION_UNTIL = "champion_until"
 
 
@@ -121,6 +122,8 @@ def promote(client: MlflowClient, name: str, version: str) -> None:
         now = datetime.now(UTC).isoformat()
         client.set_model_version_tag(name, str(present.version), CHAMPION_UNTIL, now)
     client.set_registered_model_alias(name, CHAMPION, version)
+    if RETIRED in client.get_model_version(name, version).tags:
+        client.delete_model_version_tag(name, version, RETIRED)  # it is protected again
     challenger = version_with(client, name, CHALLENGER)
     if challenger is not None and str(challenger.version) == version:
         client.delete_registered_model_alias(name, CHALLENGER)

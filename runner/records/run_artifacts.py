@@ -69,6 +69,7 @@ def _write_bundle(training: Training, run_id: str, folder: Path) -> str:
         computed=training.prepared.computed,
         classes=class_list(pipeline),
         model=training.model.served,
+        definitions=training.prepared.definitions,
         examples={
             name: _example(table[name])
             for name in (*training.prepared.spine.join_keys, *training.recipe.request)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Protocol
@@ -15,6 +15,9 @@ from runner.errors import RunnerError
 from runner.failures import explain
 
 CHAMPION = "champion"
+CHALLENGER = "challenger"
+RETIRED = "retired"
+"""Tag of a model version whose features changed on purpose; its value is the reason."""
 
 
 @dataclass(frozen=True)
@@ -49,6 +52,7 @@ class VersionFacts:
     version: str
     run_id: str
     aliases: tuple[str, ...]
+    tags: Mapping[str, str] = field(default_factory=dict)
 
 
 class RunReader(Protocol):

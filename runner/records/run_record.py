@@ -20,6 +20,7 @@ from contract.computed import ComputedColumn
 from contract.expressions import columns_in
 from runner.bytes_billed import Billed, as_metrics, read_bill
 from runner.feature_store.recipe_features import RecipeFeature, RequestInput
+from runner.lineage.feature_definitions import FeatureDefinitions
 from runner.lineage.lineage_graph import Lineage, LineageColumn
 from runner.modelling.bootstrap import Interval
 from runner.modelling.contender import Comparison
@@ -38,6 +39,7 @@ from runner.settings import Settings
 
 SCORED, AS_SERVED = "scored", "as served"
 """A tag of the run; older runs, without it, scored the pipeline itself."""
+ACCEPTED = "accepted_changed_features"
 _LIBRARIES = ("scikit-learn", "numpy", "pandas", "scipy", "skops", "mlflow")
 
 
@@ -49,8 +51,12 @@ class PreparedRows:
     ----------
     dataset_sha256
         The digest of `data.table`.
+    definitions
+        What the features are computed by.
     billed
         What BigQuery billed for each step before the join; empty where there is no BigQuery.
+    accepted
+        Why features that a served version takes were changed; empty if none was.
     """
 
     settings: Settings
@@ -65,7 +71,9 @@ class PreparedRows:
     dataset_sha256: str
     started_at: datetime
     columns: Lineage
+    definitions: FeatureDefinitions
     billed: Mapping[str, Billed]
+    accepted: str = ""
 
     @property
     def inputs(self) -> list[ModelColumn]:
@@ -212,6 +220,7 @@ class Training:
             "serving_format": self.model.served.format,
             "serving_proof": self.model.served.proof,
             SCORED: AS_SERVED,
+            **({ACCEPTED: self.prepared.accepted} if self.prepared.accepted else {}),
             **self.verdict,
         }
 

@@ -57,8 +57,13 @@ class SqliteReader:
             name,
         )
         named = {number: tuple(a for to, a in aliases if to == number) for number, _ in versions}
+        tags: dict[int, dict[str, str]] = {number: {} for number, _ in versions}
+        for number, key, value in self._rows(
+            "select version, key, value from model_version_tags where name = ?", name
+        ):
+            tags.setdefault(number, {})[key] = value
         return [
-            VersionFacts(name, str(number), run_id or "", named[number])
+            VersionFacts(name, str(number), run_id or "", named[number], tags[number])
             for number, run_id in versions
         ]
 

@@ -9,7 +9,7 @@ from operator import itemgetter
 from contract.bundle import Bundle, BundleFeature, BundleKey
 from contract.feast_format import key_prefix, number_head, string_key
 from contract.values import FeatureValue
-from contract.view_layout import ViewLayout
+from contract.view_layout import CHANGED, PRESENT, ViewLayout
 from serving.http_errors import InvalidEntityRowError
 
 INT32_RANGE = range(-(2**31), 2**31)
@@ -47,9 +47,16 @@ class OnlineFormat:
 
     Views with equal join keys of the same entities lie in one hash, so they are read by one
     command. Equal commands within a request (one user, a hundred categories) are sent once.
+
+    Attributes
+    ----------
+    changed
+        Positions of the features whose stored values are of another definition than the model was
+        trained on.
     """
 
     def __init__(self, bundle: Bundle) -> None:
+        self.changed: frozenset[int] = frozenset()
         self._keys = [(key, _KEY_ENCODERS[key.dtype]) for key in bundle.entity_keys]
         self._names = {key.name for key in bundle.entity_keys}
         self._request = {given.name for given in bundle.request}
@@ -123,11 +130,21 @@ class OnlineFormat:
                 part = cache[id(reply)] = group.decode(reply, now)
             parts.append(part)
         whole = parts[0] if len(parts) == 1 else _join(parts)
-        if self._reorder is None:
-            return whole
-        return OnlineRow(
-            self._reorder(whole.values), self._reorder(whole.statuses), self._reorder(whole.ages)
-        )
+        if self._reorder is not None:
+            whole = OnlineRow(
+                self._reorder(whole.values),
+                self._reorder(whole.statuses),
+                self._reorder(whole.ages),
+            )
+        return _marked(whole, self.changed) if self.changed else whole
+
+
+def _marked(row: OnlineRow, changed: frozenset[int]) -> OnlineRow:
+    statuses = [
+        CHANGED if status is PRESENT and position in changed else status
+        for position, status in enumerate(row.statuses)
+    ]
+    return OnlineRow(row.values, statuses, row.ages)
 
 
 def _join(parts: Sequence[OnlineRow]) -> OnlineRow:

@@ -8,7 +8,7 @@ from typing import Any
 from contract.bundle import Bundle, BundleFeature, BundleRequestInput
 from contract.computed import COMPUTED, ComputedColumn
 from contract.serving_errors import ServingError
-from contract.view_layout import STATUSES
+from contract.view_layout import CHANGED, STATUSES
 from serving.features.online import entity_key_schema
 from serving.features.overrides import OVERRIDDEN
 from serving.features.request_inputs import REQUEST
@@ -29,7 +29,8 @@ _VALUE_TYPES: dict[str, _Part] = {
 }
 _STATUS_DOCS = (
     "present; null: stored as NULL; missing: never stored; expired: older than its ttl. "
-    "All but present count as missing for the model."
+    "All of these but present count as missing for the model. changed: present, but not computed "
+    "as the feature that the model was trained on."
 )
 
 
@@ -230,7 +231,7 @@ def _prediction(bundle: Bundle) -> _Part:
 
 def _feature(feature: BundleFeature) -> _Part:
     ttl = "" if feature.ttl_seconds is None else f" Expires after {feature.ttl_seconds:g} s."
-    statuses, docs = list(STATUSES), _STATUS_DOCS
+    statuses, docs = [*STATUSES, CHANGED], _STATUS_DOCS
     if feature.overridable:
         statuses.append(OVERRIDDEN)
         docs += f" {OVERRIDDEN}: its value came with the request."

@@ -171,9 +171,13 @@ def served(project: Project, recipe: str) -> Iterator[Served]:
     """Run the API of the recipe's champion, started with `runner serve`."""
     port = free_port()
     command = [warm.program("runner"), "serve", recipe, "--port", str(port)]
-    with subprocess.Popen(
-        command, cwd=project.root, env=project.env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
-    ) as server:
+    # A pipe that nobody reads is full after a few hundred lines of the access log.
+    with (
+        (project.root / f"serve-{port}.log").open("wb") as log,
+        subprocess.Popen(
+            command, cwd=project.root, env=project.env, stdout=log, stderr=subprocess.STDOUT
+        ) as server,
+    ):
         try:
             wait_for_http(server, f"http://127.0.0.1:{port}/ready")
             yield Served(f"http://127.0.0.1:{port}")

@@ -86,13 +86,20 @@ def lineage(settings):
 
 
 def test_an_ephemeral_dbt_model_and_a_version_are_steps_of_the_way(lineage):
-    assert lineage.parents[LineageColumn("top", "level")] == (LineageColumn("level.v2", "level"),)
-    assert lineage.parents[LineageColumn("level.v2", "level")] == (
+    assert lineage.parents[LineageColumn("top", "level")] == (LineageColumn("level_v2", "level"),)
+    assert lineage.parents[LineageColumn("level_v2", "level")] == (
         LineageColumn("between", "doubled"),
     )
     assert lineage.raw_columns(LineageColumn("top", "level")) == ["raw_data.readings.amount"]
     below = lineage.downstream(LineageColumn("between", "doubled"))
-    assert set(map(str, below[1:])) == {"level.v2.level", "top.level"}
+    assert set(map(str, below[1:])) == {"level_v2.level", "top.level"}
+
+
+@pytest.mark.parametrize(
+    ("asked", "found"), [("level.v1.level", "level.level"), ("level.v2:level", "level_v2.level")]
+)
+def test_a_version_is_asked_for_as_in_dbt(lineage, asked, found):
+    assert str(find_column(lineage, asked)) == found
 
 
 def test_a_snapshot_tells_where_its_times_come_from(lineage):
@@ -129,7 +136,7 @@ def test_a_column_is_described_whichever_version_and_capitals(settings, lineage)
         ("off.x", "off is disabled in dbt"),
         ("off", "off is disabled in dbt"),
         ("top", "top is a table, not a column"),
-        ("level.level", "no column 'level.level' (did you mean 'level.v2.level'?)"),
+        ("levl.v2.level", "no column 'levl.v2.level' (did you mean 'level_v2.level'?)"),
         ("between.double", "between has no column 'double' (did you mean 'doubled'?)"),
         ("kept.amuont", "no dbt model or YAML names a column 'amuont' of kept"),
     ],

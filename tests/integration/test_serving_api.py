@@ -248,6 +248,7 @@ def test_health_readiness_and_model_are_told(client: httpx.Client) -> None:
         "model": True,
         "online_store": True,
         "features_stale": False,
+        "features_changed": False,
         "draining": False,
     }
     model = client.get("/model").json()

@@ -203,8 +203,8 @@ def test_versions_of_a_dbt_model_are_told_apart():
         },
         node("top", "select x from shop.mart.mart_v2"),
     )
-    assert found.raw_columns(LineageColumn("mart.v1", "x")) == ["raw_data.orders.a"]
-    assert found.parents[LineageColumn("top", "x")] == (LineageColumn("mart.v2", "x"),)
+    assert found.raw_columns(LineageColumn("mart", "x")) == ["raw_data.orders.a"]
+    assert found.parents[LineageColumn("top", "x")] == (LineageColumn("mart_v2", "x"),)
 
 
 def test_a_seed_is_raw():

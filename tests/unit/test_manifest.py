@@ -158,7 +158,7 @@ def test_the_digest_is_of_the_manifest_that_was_read(load):
         ({"columns__orders_7d__data_type": "jsonb"}, "column orders_7d has data_type 'jsonb'"),
         ({"columns__orders_7d__data_type": None}, "column orders_7d has data_type 'missing'"),
         ({"columns__orders_7d": None, "columns__value": None}, "has no column that is a feature"),
-        ({"version": 2}, "has versions (v2), and recipes name no version"),
+        ({"version": 1, "alias": "user_activity_v1"}, "version 1 has the table user_activity_v1"),
         ({"config__materialized": "ephemeral"}, "is ephemeral, so there is no table to read"),
         ({"config__meta__entities": ["user_id"]}, "meta.entities: expected `entity: join key`"),
         ({"config__meta__entities": {"user": ["x"]}}, "meta.entities.user needs a column a list"),

@@ -20,6 +20,7 @@ from runner.packaging import bundle_writer as bundle
 from runner.packaging import served_proof
 from runner.packaging.served_model import served_model
 from tests.modelling import CLASSIFIER, FEATURES, REGRESSOR, SPINE, make_recipe, rows
+from tests.trainings import NO_DEFINITIONS
 
 
 @pytest.fixture
@@ -250,6 +251,7 @@ def written(folder, recipe, served, classes=(0, 1)):
         computed=[],
         classes=classes,
         model=served,
+        definitions=NO_DEFINITIONS,
         examples={"user_id": 7},
         run={
             "feast_project": "shop",

@@ -42,7 +42,7 @@ def look(settings: Settings) -> tuple[list[str], list[str]]:
     """Return what is wrong with the champions' features, and the champions."""
     from runner.online.connection import connect
     from runner.online.online_config import load_online_config
-    from runner.online.stored_features import stored_features
+    from runner.online.stored_features import changed_online, stored_features
 
     champions = list(_champions(settings))
     if not champions:
@@ -51,6 +51,8 @@ def look(settings: Settings) -> tuple[list[str], list[str]]:
     now = datetime.now(UTC)
     with connect(settings, load_online_config(settings)) as connection:
         for name, bundle in champions:
+            if changed := changed_online(connection, bundle):
+                problems.append(f"{name} was trained on other features: {', '.join(changed)}")
             if problem := stored_features(connection, bundle, now).problem:
                 problems.append(f"{name}: {problem}")
     return problems, [name for name, _ in champions]
