@@ -58,7 +58,9 @@ class Written:
     missing: Mapping[str, int]
 
 
-def predict(settings: Settings, name: str, source: str, output: Path) -> Written:
+def predict(
+    settings: Settings, name: str, source: str, output: Path, time_zone: str | None = None
+) -> Written:
     """Write one prediction per row of `source` to `output`; nothing is left half-written.
 
     Parameters
@@ -71,6 +73,8 @@ def predict(settings: Settings, name: str, source: str, output: Path) -> Written
         predictions, in its order.
     output
         A .parquet or .csv file; replaced if it exists.
+    time_zone
+        The zone of a file's timestamps without one; None: UTC.
 
     Raises
     ------
@@ -87,7 +91,7 @@ def predict(settings: Settings, name: str, source: str, output: Path) -> Written
     model, version = load_version(settings, f"models:/{name}@champion")
     marts = load_manifest(settings.manifest_path).marts
     require_features(model.bundle, marts, f"{name} version {version}")
-    entity_df = _entities(settings, model.bundle, source)
+    entity_df = _entities(settings, model.bundle, source, time_zone)
     store = open_store(settings)
     rows, missing = 0, Counter[str]()
     with (
@@ -140,9 +144,11 @@ def _scored(model: Model, table: pa.Table, absent: Absent) -> pa.Table:
     return kept.append_column("missing_views", view_names(absent, table.num_rows))
 
 
-def _entities(settings: Settings, bundle: Bundle, source: str) -> pd.DataFrame | str:
+def _entities(
+    settings: Settings, bundle: Bundle, source: str, time_zone: str | None
+) -> pd.DataFrame | str:
     if source.endswith((".parquet", ".csv")):
-        return read_entities(bundle, Path(source))
+        return read_entities(bundle, Path(source), time_zone)
     spines = load_manifest(settings.manifest_path).spines
     if source not in spines:
         close = difflib.get_close_matches(source, spines, n=1)
