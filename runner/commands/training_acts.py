@@ -91,7 +91,11 @@ def prepare(
     with console.step("feast: apply definitions, join features point-in-time") as step:
         apply_recipe(store, built.manifest, recipe)
         data = load_training_data(store, recipe, spine, features, computed)
-        joined = {"features": features, "request inputs": request, "computed columns": computed}
+        joined: dict[str, Sized] = {
+            "features": features,
+            "request inputs": request,
+            "computed columns": computed,
+        }
         step.update(f"{data.table.num_rows:,} rows × {_counted(joined)}")
     prepared = PreparedRows(
         settings=settings,
