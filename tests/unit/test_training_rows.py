@@ -88,7 +88,7 @@ def joined(monkeypatch, **changes):
 def test_a_number_beyond_float32_names_its_feature_and_the_largest(recipe, monkeypatch, value):
     joined(monkeypatch, activity__value=[5.0, value, np.nan, value / 1.0])
     with pytest.raises(RunnerError) as refused:
-        load_training_data(None, recipe(), Y_SPINE, FEATURES)
+        load_training_data(None, recipe(), Y_SPINE, FEATURES, [])
     assert refused.value.message.endswith(
         "features: activity:value is not between -3.4e+38 and 3.4e+38 in 2 of 400 rows, "
         f"the largest is {value:g}"
@@ -98,7 +98,7 @@ def test_a_number_beyond_float32_names_its_feature_and_the_largest(recipe, monke
 
 def test_nan_is_missing_and_float32_s_own_largest_number_is_taken(recipe, monkeypatch):
     joined(monkeypatch, activity__value=[np.nan, float(np.finfo(np.float32).max)])
-    loaded = load_training_data(None, recipe(), Y_SPINE, FEATURES)
+    loaded = load_training_data(None, recipe(), Y_SPINE, FEATURES, [])
     assert np.isnan(loaded.train.X["activity__value"][0])
 
 
@@ -111,7 +111,7 @@ def test_an_infinite_label_names_the_spine(recipe, value):
 
 
 def test_a_batch_of_rows_to_predict_is_held_to_the_same_rule():
-    feature = SimpleNamespace(name="m__f1", view="m", feature="f1", dtype="float64")
+    feature = SimpleNamespace(name="m__f1", projection="m", feature="f1", dtype="float64")
     model = SimpleNamespace(
         bundle=SimpleNamespace(features=[feature], row_dtypes={"m__f1": "float64"})
     )
