@@ -52,10 +52,12 @@ def show_audit(found: Sequence[FeatureAudit], *, as_json: bool) -> None:
     """Print how Redis differs from the point-in-time join, and what to do if it does."""
     if as_json:
         console.result_json(audit_json(found))
-    else:
+    elif found:
         console.result_table("", audit_columns(), audit_rows(found))
         equal = sum(not feature.has_skew for feature in found)
         console.result(f"{equal} of {len(found)} features are equal in Redis and the warehouse")
+    else:
+        console.result("the recipe takes no stored feature: there is nothing to compare")
     if any(feature.has_skew for feature in found):
         console.note("hint: `runner materialize` brings Redis up to date; see --json for examples")
 

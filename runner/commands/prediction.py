@@ -38,6 +38,9 @@ from runner.packaging.served_version import load_version, require_features
 from runner.project.manifest import EVENT_TIMESTAMP, load_manifest
 from runner.servers.local_servers import require_servers
 from runner.settings import Settings
+from runner.warehouse.mart_snapshot import as_number
+
+_NUMBERS = {"int64", "int32", "float64", "float32"}
 
 
 @dataclass(frozen=True)
@@ -130,7 +133,8 @@ def _scored(model: Model, table: pa.Table, absent: Absent) -> pa.Table:
     bundle = model.bundle
     kept = table.drop_columns([feature.name for feature in bundle.features])
     columns = (*bundle.row_dtypes, EVENT_TIMESTAMP)
-    predictions = model.score({name: table[name] for name in columns})
+    given = {one.name: as_number(table[one.name]) for one in bundle.request}
+    predictions = model.score({name: table[name] for name in columns} | given)
     unanswered = null_rows(bundle, absent, table.num_rows)
     kept = kept.append_column("prediction", pa.array(predictions.labels, mask=unanswered))
     if predictions.probabilities is not None:
@@ -154,6 +158,13 @@ def _entities(
         )
     spine = spines[source]
     require_keys(bundle, set(spine.columns), source)
+    for given in bundle.request:
+        dtype = spine.columns[given.name].dtype
+        if dtype != given.dtype and not {dtype, given.dtype} <= _NUMBERS:
+            raise RunnerError(
+                f"{source}: {given.name} is {dtype}, and the model takes {given.dtype}",
+                hint=f"cast it in the spine's SQL ({spine.file}), or train on this spine",
+            )
     return spine_query(spine, list(spine.columns))
 
 

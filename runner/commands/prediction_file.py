@@ -19,15 +19,9 @@ from runner import console
 from runner.errors import RunnerError
 from runner.feature_store.store import NULLABLE
 from runner.project.manifest import EVENT_TIMESTAMP
-from runner.warehouse.mart_snapshot import KEY_TYPES
+from runner.warehouse.mart_snapshot import COLUMN_TYPES, KEY_TYPES
 from runner.wording import did_you_mean, show
 
-_REQUEST_TYPES = KEY_TYPES | {
-    "float64": pa.float64(),
-    "float32": pa.float32(),
-    "bool": pa.bool_(),
-}
-"""Arrow's type of each dtype that a request input may have."""
 _ZONE = r"[T ][0-9:.]+\s*(?:Z|z|[+-][0-9]{2}:?[0-9]{0,2})$"
 
 
@@ -49,7 +43,7 @@ def read_entities(bundle: Bundle, path: Path, time_zone: str | None = None) -> p
         Naming the file and, where one is wrong, the column, its first wrong row and value.
     """
     keys = {key.name: KEY_TYPES[key.dtype] for key in bundle.entity_keys}
-    given = {one.name: _REQUEST_TYPES[one.dtype] for one in bundle.request}
+    given = {one.name: COLUMN_TYPES[one.dtype] for one in bundle.request}
     try:
         table = _read(path, [*keys, *given])
     except OSError as err:
@@ -167,8 +161,9 @@ def _localized(times: pd.Series[Any], time_zone: str) -> pd.Series[Any]:
             f"--timezone: {err}{did_you_mean(time_zone, zone_names())}",
             hint="name a zone of the IANA database, such as Europe/Berlin",
         ) from err
-    shown = times.dt.tz_localize(None)
-    return shown.dt.tz_localize(zone, ambiguous="NaT", nonexistent="NaT").dt.tz_convert(UTC)
+    shown = times.dt.tz_localize(None).dt.tz_localize(zone, ambiguous="NaT", nonexistent="NaT")
+    instants: pd.Series[Any] = shown.dt.tz_convert(UTC)
+    return instants
 
 
 def _refuse_taken(bundle: Bundle, columns: list[str], path: Path) -> None:
