@@ -14,8 +14,8 @@ def show_collected(done: Collected) -> None:
         console.result(f"{done.table}: {done.deleted:,} rows of earlier days deleted")
     if done.lost:
         console.warn(
-            f"{done.lost:,} answered rows are lost: Redis did not confirm them, or had no room to keep "
-            "them; collect more often, or raise SERVING_LOG_MAX_BYTES"
+            f"{done.lost:,} answered rows are lost: Redis did not confirm them, or had no room "
+            "to keep them; collect more often, or raise SERVING_LOG_MAX_BYTES"
         )
     if done.foreign:
         console.warn(
