@@ -571,6 +571,19 @@ def docs(
     serve_docs(settings, port) if serve else write_docs(settings)
 
 
+@app.command("help")
+def help_(
+    topic: Annotated[str | None, typer.Argument(help="Such as recipe.", show_default=False)] = None,
+) -> None:
+    """Show a page of the documentation, or list them."""
+    from runner.commands.pages import page, topics
+
+    if topic is None:
+        console.result_table("", ["topic", "page"], [[*each] for each in topics().items()])
+    else:
+        console.result_markdown(page(topic))
+
+
 online = typer.Typer(no_args_is_help=True, help="Look into the online store.")
 app.add_typer(online, name="online")
 

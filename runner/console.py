@@ -41,6 +41,16 @@ def result_json(value: Any) -> None:
     sys.stdout.write(json.dumps(value, indent=2, default=str) + "\n")
 
 
+def result_markdown(text: str) -> None:
+    """Print Markdown to stdout: laid out on a terminal, as it is elsewhere."""
+    if _stdout.is_terminal:
+        from rich.markdown import Markdown
+
+        _stdout.print(Markdown(text))
+    else:
+        sys.stdout.write(text)
+
+
 def result_table(title: str, columns: list[str], rows: list[list[str]]) -> None:
     """Print a table to stdout."""
     table = Table(title=title or None, title_justify="left", box=None, pad_edge=False)

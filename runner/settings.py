@@ -87,7 +87,7 @@ class Settings:
         if self.target == "cloud":
             raise RunnerError(
                 "target cloud has no PostgreSQL",
-                hint="run this command with --target local; docs/bigquery.md lists what runs where",
+                hint="run it with --target local; `runner help bigquery` lists what runs where",
             )
         return PostgresAddress(
             host=self.env["PGHOST"],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import time
 from collections.abc import AsyncIterator, Sequence
@@ -33,6 +34,8 @@ from serving.http_errors import HttpError
 from serving.logs import AccessLog
 from serving.metrics import Metrics
 from serving.serving_log import ServingLog
+
+_AGES_WITHIN_SECONDS = 0.5
 
 
 class State(TypedDict):
@@ -271,7 +274,11 @@ async def prometheus(request: Request) -> Response:
     state = request.state
     if state.champion.ready:
         bundle = state.champion.current.bundle
-        ages = await materialized_ages(state.online_store, bundle, time.time())
+        try:  # the other metrics matter most while the online store hangs
+            async with asyncio.timeout(_AGES_WITHIN_SECONDS):
+                ages = await materialized_ages(state.online_store, bundle, time.time())
+        except TimeoutError:
+            ages = {}
         state.metrics.materialized_ages = ages
     return Response(state.metrics.exposition(), media_type="text/plain; version=0.0.4")
 

@@ -1,8 +1,9 @@
 """The serving log: each answered row is written to a Redis Stream, after its answer.
 
 A prediction neither waits for the log nor fails because of it. Rows of answers that are already
-on their way are gathered for 50 ms and written as one entry, on a connection of their own. A row is recorded once Redis has confirmed it. One that Redis
-refuses, or does not confirm in time, is dropped and counted, never sent again.
+on their way are gathered for 50 ms and written as one entry, on a connection of their own. A row
+is recorded once Redis has confirmed it. One that Redis refuses, or does not confirm in time, is
+dropped and counted, never sent again.
 """
 
 from __future__ import annotations

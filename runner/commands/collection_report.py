@@ -15,7 +15,7 @@ def show_collected(done: Collected) -> None:
     if done.lost:
         console.warn(
             f"{done.lost:,} answered rows are lost: Redis did not confirm them, or had no room "
-            "until now; collect more often, or raise SERVING_LOG_MAX_BYTES"
+            "to keep them; collect more often, or raise SERVING_LOG_MAX_BYTES"
         )
     if done.foreign:
         console.warn(

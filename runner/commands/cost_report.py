@@ -33,7 +33,7 @@ def show_cost(found: MonthlyCost, *, as_json: bool) -> None:
     console.result_table("", ["part", "USD a month", ""], rows)
     console.note(
         f"list prices of us-central1, read {prices.CPU_IN_REQUESTS.read}, without free tiers; "
-        f"{len(_unseen())} of {len(_all())} are from memory: docs/cloud.md names them"
+        f"{len(_unseen())} of {len(_all())} are from memory: `runner help cloud` names them"
     )
 
 

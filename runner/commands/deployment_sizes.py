@@ -103,7 +103,7 @@ def read_sizes(root: Path, stack: str) -> DeploymentSizes:
         problem = err.errors()[0]
         key = ".".join(str(part) for part in problem["loc"])
         raise RunnerError(
-            f"{path}: {key}: {problem['msg']}", hint="write it as docs/cloud.md shows"
+            f"{path}: {key}: {problem['msg']}", hint="write it as `runner help cloud` shows"
         ) from err
 
 

@@ -133,7 +133,7 @@ def _finding(
         told, hint, is_ok = check.look(settings), "", True
     except Exception as err:  # a check that fails must not keep the others from looking
         known = explain(err) or RunnerError(
-            f"{type(err).__name__}: {err}", hint="see docs/plan-and-doctor.md"
+            f"{type(err).__name__}: {err}", hint="see `runner help plan-and-doctor`"
         )
         told, hint, is_ok = known.message, known.hint, False
     for secret in secrets:

@@ -143,7 +143,7 @@ def recipe_text(name: str, manifest: Manifest, spine: Spine, label: str) -> str:
     if not features:
         raise RunnerError(
             f"no feature mart joins to {spine.name} by {', '.join(spine.join_keys)}",
-            hint="add one to the dbt project; docs/features.md shows how",
+            hint="add one to the dbt project; `runner help features` shows how",
         )
     return _TEMPLATE.format(
         name=name,
@@ -188,7 +188,7 @@ def _choose(kind: str, wanted: str | None, known: Collection[str]) -> str:
     if not known:
         raise RunnerError(
             f"there is no {kind}",
-            hint="add a dbt model in a folder spine_data; see docs/features.md",
+            hint="add a dbt model in a folder spine_data; see `runner help features`",
         )
     if len(known) > 1:
         raise RunnerError(

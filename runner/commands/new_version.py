@@ -127,5 +127,5 @@ def _models(document: yaml.Node | None, name: str) -> Iterator[yaml.MappingNode]
 def _not_block(path: Path, name: str) -> RunnerError:
     return RunnerError(
         f"{path}: {name}: its lines are in braces, or not there",
-        hint="write the dbt model with a line for each key, as docs/changing-a-feature.md shows",
+        hint="write a line for each key, as `runner help changing-a-feature` shows",
     )

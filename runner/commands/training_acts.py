@@ -91,8 +91,12 @@ def prepare(
     with console.step("feast: apply definitions, join features point-in-time") as step:
         apply_recipe(store, built.manifest, recipe)
         data = load_training_data(store, recipe, spine, features, computed)
-        joined = _counted(features=features, request_inputs=request, computed_columns=computed)
-        step.update(f"{data.table.num_rows:,} rows × {joined}")
+        joined: dict[str, Sized] = {
+            "features": features,
+            "request inputs": request,
+            "computed columns": computed,
+        }
+        step.update(f"{data.table.num_rows:,} rows × {_counted(joined)}")
     prepared = PreparedRows(
         settings=settings,
         manifest=built.manifest,
@@ -113,9 +117,8 @@ def prepare(
     return prepared, store
 
 
-def _counted(**joined: Sized) -> str:
-    counts = {name.replace("_", " "): len(each) for name, each in joined.items()}
-    return ", ".join(f"{count} {name}" for name, count in counts.items() if count)
+def _counted(joined: Mapping[str, Sized]) -> str:
+    return ", ".join(f"{len(each)} {name}" for name, each in joined.items() if each)
 
 
 def fit_and_judge(prepared: PreparedRows, client: MlflowClient, store: FeatureStore) -> JudgedModel:

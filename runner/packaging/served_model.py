@@ -123,7 +123,7 @@ def trusted_types(pipeline: Pipeline) -> tuple[bytes, list[str]]:
     if foreign:
         raise RunnerError(
             f"the pipeline holds {foreign[0]}, which is not scikit-learn's own",
-            hint="choose an estimator from docs/recipe.md",
+            hint="choose an estimator from `runner help recipe`",
         )
     return content, types
 
@@ -136,7 +136,7 @@ def _skops(pipeline: Pipeline, rows: ProofRows, reason: str) -> ServedModel:
         name = boosters[-1] if boosters else type(uncalibrated(pipeline)[-1]).__name__
         raise RunnerError(
             f"{name} cannot be served: {reason}",
-            hint=f"{_other_booster(pipeline)}; docs/recipe.md says what is served",
+            hint=f"{_other_booster(pipeline)}; `runner help recipe` says what is served",
         )
 
     def answer(X: pd.DataFrame) -> Predictions:

@@ -26,7 +26,7 @@ _EXPECTED = {
     "string_type": "text",
     "tuple_type": "a list",
 }
-_HINT = "docs/recipe.md describes every key"
+_HINT = "`runner help recipe` describes every key"
 # Where YAML of another kind, or quotes, would have made of a value what was expected.
 _HINTS = {
     "bool_type": "write true or false, without quotes",

@@ -429,5 +429,5 @@ def require_recipes(root: Path) -> list[Path]:
     """
     paths = all_recipes(root)
     if not paths:
-        raise RunnerError(f"{root / 'recipes'}: no recipe", hint="docs/recipe.md shows one")
+        raise RunnerError(f"{root / 'recipes'}: no recipe", hint="`runner help recipe` shows one")
     return paths

@@ -43,7 +43,7 @@ _ALSO_CALLED: Mapping[str, str] = {
     "pr_auc": "average_precision",
     "rmse": "neg_root_mean_squared_error",
 }
-_EMPTY = Problem((), "expected at least one entry", "docs/recipe.md describes every key")
+_EMPTY = Problem((), "expected at least one entry", "`runner help recipe` describes every key")
 
 
 def request_problems(request: Sequence[str]) -> list[Problem]:
@@ -136,7 +136,7 @@ def class_path_problems(class_path: str, task: str | None) -> list[Problem]:
     reason = f"is not for {task}" if class_path in ESTIMATORS else "is not on the list"
     # Half of every path is the same: ask for more likeness than usual.
     meant = did_you_mean(class_path, fitting, likeness=0.7)
-    hint = "docs/recipe.md lists the estimators"
+    hint = "`runner help recipe` lists the estimators"
     return [Problem(("class_path",), f"{show(class_path)} {reason}{meant}", hint)]
 
 
@@ -159,7 +159,7 @@ def missing_problems(class_path: str, impute: str, encode: str) -> list[Problem]
 def scoring_problems(scoring: Sequence[str], task: str | None) -> list[Problem]:
     """Return the scorers that are not on the list, not for the task, or listed twice."""
     fitting = names_of(SCORERS, task)
-    hint = "docs/recipe.md lists the scorers"
+    hint = "`runner help recipe` lists the scorers"
     if not scoring:
         return [_EMPTY]
     problems = []

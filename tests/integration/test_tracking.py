@@ -136,6 +136,13 @@ def test_the_name_of_another_schema_is_refused(client, training, folder, tmp_pat
         tracking.refuse_other_interface(client, other, SPINE)
 
 
+def test_other_request_inputs_are_another_schema(client, training, folder, tmp_path):
+    registered(client, training, folder)
+    other = make_recipe(tmp_path / "other.yaml", more="request: [country]\n")
+    with pytest.raises(RunnerError, match="this recipe is classification of y by user_id int64 w"):
+        tracking.refuse_other_interface(client, other, SPINE)
+
+
 def test_a_run_that_cannot_be_written_is_failed_and_not_a_version(client, training, folder):
     folder.rmdir()
     with pytest.raises(FileNotFoundError):

@@ -190,7 +190,7 @@ def test_what_is_not_converted_is_refused_and_never_served_otherwise(cls, argume
     pipeline = make_pipeline(SimpleImputer(), cls(**QUICK, **arguments)).fit(frame, THREE)
     with pytest.raises(RunnerError, match=f"{cls.__name__} cannot be served: .*{reason}") as err:
         served_model(pipeline, frame)
-    assert "docs/recipe.md" in err.value.hint
+    assert "runner help recipe" in err.value.hint
 
 
 def test_what_does_not_prove_equal_is_refused_too(monkeypatch):

@@ -119,7 +119,7 @@ def test_a_recipe_that_computes_nothing_is_dumped_as_before(read):
         ),
         ("asked_at: [hour]\nderived:\n  asked_at_hour: age", "is also computed: hour", "rename"),
         ("derived:\n  a b: age", "18:3: derived.'a b': expected a name of letters", "rename"),
-        ("derived:\n  x: 3", "derived.x: expected text, got 3", "docs/recipe.md"),
+        ("derived:\n  x: 3", "derived.x: expected text, got 3", "runner help recipe"),
         ("asked_at: [hour, hour]", "asked_at[1]: 'hour' is listed twice", "once"),
         ("asked_at: [minute]", "asked_at[0]: expected 'hour' or 'weekday', got 'minute'", ""),
         ("time_zone: Europe/Berlin", "17:1: time_zone: is only for asked_at", "asked_at: [hour]"),

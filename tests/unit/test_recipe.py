@@ -719,9 +719,9 @@ def test_wrong_scoring_does_not_make_the_gate_wrong(folder):
     ("changes", "hint"),
     [
         ({3: "target: x"}, "known here: registered_model_name, experiment_name, description, task"),
-        ({8: "split: {embargo: 7d}"}, "add `test: …`; docs/recipe.md describes every key"),
-        ({13: "  class_path: a.B"}, "docs/recipe.md lists the estimators"),
-        ({15: "scoring: [auc]"}, "docs/recipe.md lists the scorers"),
+        ({8: "split: {embargo: 7d}"}, "add `test: …`; `runner help recipe` describes every key"),
+        ({13: "  class_path: a.B"}, "`runner help recipe` lists the estimators"),
+        ({15: "scoring: [auc]"}, "`runner help recipe` lists the scorers"),
         ({16: 'gate: {roc_auc: "0.7"}'}, "write digits, without quotes"),
         ({11: "  categorical: {min_frequency: 0x14}"}, "write digits only, without quotes"),
         ({17: f"tuning: {{n_trials: 1e2, {SPACE}}}"}, "write digits only, without quotes"),
