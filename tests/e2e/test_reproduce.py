@@ -147,8 +147,9 @@ def test_a_feature_that_is_gone_does_not_keep_the_recorded_rows_from_being_check
         done = shop.run("runner", "reproduce", "gone/1")
     assert done.returncode == 1
     assert "NOT reproduced" in done.stdout
-    assert "cannot be joined again: user_demographics: country changed, and gone " in done.stdout
-    assert "was trained on what it was: - user_demographics:country" in done.stdout
+    assert "cannot be joined again: user_demographics: country changed, and " in done.stdout
+    assert "gone version 1 (champion)" in done.stdout
+    assert "trained on what it was: - user_demographics:country" in done.stdout
     assert "every score is the same to the last digit" in done.stdout
 
 
