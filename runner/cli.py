@@ -432,7 +432,8 @@ def predict(
     timezone: Annotated[
         str | None,
         typer.Option(
-            metavar="ZONE", help="Zone of a file's times without one: UTC, or Europe/Berlin."
+            metavar="ZONE",
+            help="Zone of times without one, such as Europe/Berlin. Default: UTC.",
         ),
     ] = None,
     target: Target = None,
