@@ -10,9 +10,9 @@ from runner.errors import RunnerError
 
 
 def show_problems(checked: Mapping[Path, Sequence[RunnerError]]) -> None:
-    """Print each recipe's mistakes with their hints, or that it is right."""
+    """Print each recipe's mistakes with their hints, or `OK`."""
     for path, problems in checked.items():
         for problem in problems:
             console.result(f"{problem.message}\n  hint: {problem.hint}")
         if not problems:
-            console.result(f"{path}: right")
+            console.result(f"{path}: OK")
