@@ -31,7 +31,7 @@ _TIE = 1e-6
 """Two classes whose shares of a forest's votes are nearer than this have as many votes.
 
 20 trees that vote 10 to 10 share 0.5 and 0.5 in scikit-learn, which then predicts the first class.
-In float32 ten times 0.05 is not 0.5, and which class is predicted depends on which trees voted for it.
+In float32 ten times 0.05 is not 0.5, and the predicted class depends on which trees voted for it.
 """
 
 

@@ -146,7 +146,7 @@ def test_a_dataset_elsewhere_is_told(look: Diagnose) -> None:
     found = problems(look(BIGQUERY_LOCATION="EU"))
     assert found["dataset raw_events"] == (
         "dataset test-project.raw_events is in US, but BIGQUERY_LOCATION=EU",
-        "set BIGQUERY_LOCATION=US, or create the dataset again in EU",
+        "set BIGQUERY_LOCATION=US, or recreate the dataset in EU",
     )
 
 

@@ -82,7 +82,7 @@ def dataset(settings: Settings, name: str) -> str:
     if found.location.lower() != location.lower():
         raise RunnerError(
             f"dataset {full} is in {found.location}, but BIGQUERY_LOCATION={location}",
-            hint=f"set BIGQUERY_LOCATION={found.location}, or create the dataset again in {location}",
+            hint=f"set BIGQUERY_LOCATION={found.location}, or recreate the dataset in {location}",
         )
     return f"{full} in {found.location}"
 
