@@ -34,6 +34,7 @@ def show_training(trained: TrainingResult, recipe: Path) -> None:
 
 def _show_verdict(trained: TrainingResult, recipe: Path) -> None:
     name = trained.registered_model_name
+    console.note(f"every plot and the data: runner ui {name}/{trained.version}")
     if not trained.refusals:
         console.result("It is the champion now.")
         console.note(f"next: runner materialize {recipe}, then runner serve {recipe}")
