@@ -29,6 +29,7 @@ class MissingViews:
         self._positions: dict[str, list[int]] = {}
         for position, projection in enumerate(projections):
             self._positions.setdefault(projection, []).append(position)
+        self._views = [(name, own[0], own) for name, own in self._positions.items()]
         self._actions = {name: on_missing.get(name, ORDER[0]) for name in self._positions}
 
     @property
@@ -38,12 +39,11 @@ class MissingViews:
 
     def of(self, values: Sequence[object]) -> Sequence[str]:
         """Return the views that have nothing, of a row's values; None is no value."""
-        if None not in values:
-            return ()
         return [
             name
-            for name, positions in self._positions.items()
-            if all(values[position] is None for position in positions)
+            for name, first, positions in self._views
+            # The first look is mostly the only one.
+            if values[first] is None and all(values[position] is None for position in positions)
         ]
 
     def action(self, missing: Sequence[str]) -> OnMissing:

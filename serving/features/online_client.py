@@ -17,7 +17,7 @@ import hiredis
 
 from contract.redis_address import RedisAddress
 from contract.serving_errors import OnlineStoreUnavailableError
-from serving.features.redis_client import RedisClient, unavailable
+from serving.features.redis_client import ONLINE_STORE, RedisClient, unavailable
 from serving.logs import log
 
 _SLOTS = 16_384
@@ -29,9 +29,7 @@ _ASKING = hiredis.pack_command(("ASKING",))
 class OnlineStoreClient:
     """One connection to the server of `REDIS_URL` and, in a cluster, one to each owner of slots."""
 
-    def __init__(
-        self, address: RedisAddress, timeout: float, purpose: str = "online store"
-    ) -> None:
+    def __init__(self, address: RedisAddress, timeout: float, purpose: str = ONLINE_STORE) -> None:
         self._timeout = timeout
         self._purpose = purpose
         self._first = RedisClient(address, timeout, self._learn, purpose)

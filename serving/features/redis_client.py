@@ -19,6 +19,7 @@ from contract.redis_refusal import hung_up, not_connected, require_login
 from contract.serving_errors import ConfigurationError, OnlineStoreUnavailableError
 from serving.logs import log
 
+ONLINE_STORE = "online store"
 _FIRST_BACKOFF = 0.02
 _LAST_BACKOFF = 0.5
 _CONNECT_TIMEOUT = 1.0
@@ -123,7 +124,8 @@ class RedisClient:
     Parameters
     ----------
     purpose
-        What its log lines call it.
+        What its log lines call it. That the online store is away is an error; where the same server
+        is away for another purpose, that is a detail.
     learn
         Called at every connection with this client and the server's `CLUSTER SLOTS`; with None
         where the server is not a node of a cluster.
@@ -134,9 +136,10 @@ class RedisClient:
         address: RedisAddress,
         timeout: float,
         learn: Callable[[RedisClient, list[Any] | None], None],
-        purpose: str = "online store",
+        purpose: str = ONLINE_STORE,
     ) -> None:
         self._purpose = purpose
+        self._away = "error" if purpose == ONLINE_STORE else "info"
         self.address = address
         self._wanted = address
         self._timeout = timeout
@@ -205,14 +208,14 @@ class RedisClient:
             except OnlineStoreUnavailableError as err:
                 if err.message != told:  # once, not twice a second
                     told = err.message
-                    log("error", f"{self._purpose} unavailable", reason=told, hint=err.hint)
+                    log(self._away, f"{self._purpose} unavailable", reason=told, hint=err.hint)
             else:
                 backoff, told = _FIRST_BACKOFF, ""
                 self._first_try.set()
                 log("info", f"{self._purpose} connected", server=self.address.where)
                 await connection.lost
                 self._connection = None
-                log("error", f"{self._purpose} connection lost", server=self.address.where)
+                log(self._away, f"{self._purpose} connection lost", server=self.address.where)
             finally:
                 self._first_try.set()
             await asyncio.sleep(backoff)
