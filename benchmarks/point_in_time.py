@@ -148,7 +148,7 @@ def _conditions(dsn: str, binaries: Path | None) -> None:
 
 
 def _cool(dsn: str, binaries: Path | None) -> None:
-    """Start the server anew, and have the system forget the pages of its files."""
+    """Restart the server, and have the system forget the pages of its files."""
     with psycopg.connect(dsn, autocommit=True) as connection:
         connection.execute("checkpoint")
         row = connection.execute("show data_directory").fetchone()

@@ -103,7 +103,7 @@ SIZES = {
 
 
 def generate(dsn: str, size: Size) -> None:
-    """Make the tables anew; day by day, as a mart that is appended to is laid out."""
+    """Create the tables again; day by day, as a mart that is appended to is laid out."""
     statements = _TABLES.format(
         a=_FEATURES.format("a"),
         c=_FEATURES.format("c"),

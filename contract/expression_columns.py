@@ -1,7 +1,7 @@
 """Expressions of whole columns with NumPy: the same values as those of each row alone.
 
 Numbers and flags are float64 with NaN for null, flags 0 and 1; texts are objects with None for
-null; times are Unix seconds. What NumPy computes in the last digit otherwise than Python does (the
+null; times are Unix seconds. What NumPy and Python compute with different last digits (the
 logarithm, powers) is computed by Python.
 """
 

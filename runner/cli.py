@@ -12,7 +12,17 @@ from typing import Annotated
 import typer
 
 from runner import __version__, console
-from runner.command_line import Accepted, AsJson, Commands, Model, Recipe, Target, Trained, run_app
+from runner.command_line import (
+    Accepted,
+    AsJson,
+    CommandGroup,
+    Commands,
+    Model,
+    Recipe,
+    Target,
+    Trained,
+    run_app,
+)
 from runner.settings import load_settings, read_settings
 
 app = typer.Typer(
@@ -69,7 +79,7 @@ def init(
 
 
 @app.command()
-def up(target: Target = None) -> None:
+def up(as_json: AsJson = False, target: Target = None) -> None:
     """Start PostgreSQL and Redis, unless they already answer at the configured addresses.
 
     Starts real servers from PyPI wheels on loopback, with their data in `data/embedded/`. If your
@@ -78,20 +88,20 @@ def up(target: Target = None) -> None:
     from runner.commands.server_report import show_servers
     from runner.servers import local_servers
 
-    show_servers(local_servers.up(load_settings(target)))
+    show_servers(local_servers.up(load_settings(target)), as_json=as_json)
 
 
 @app.command()
-def down(target: Target = None) -> None:
+def down(as_json: AsJson = False, target: Target = None) -> None:
     """Stop the servers that `runner up` started; their data stays."""
     from runner.commands.server_report import show_servers
     from runner.servers import local_servers
 
-    show_servers(local_servers.down(load_settings(target)))
+    show_servers(local_servers.down(load_settings(target)), as_json=as_json)
 
 
 @app.command()
-def status(target: Target = None) -> None:
+def status(as_json: AsJson = False, target: Target = None) -> None:
     """Show whether PostgreSQL and Redis answer, where, and who started them.
 
     Exits with 1 unless both answer, so that a health check can use it. Notes say what of the
@@ -105,7 +115,7 @@ def status(target: Target = None) -> None:
 
     settings = load_settings(target)
     states = local_servers.status(settings)
-    show_servers(states)
+    show_servers(states, as_json=as_json)
     if any(server.state != "running" for server in states):
         raise typer.Exit(1)
     if waiting := waiting_at_hand(settings):
@@ -138,6 +148,7 @@ def check(
             metavar="RECIPE", help="Recipes. Default: all in recipes/.", show_default=False
         ),
     ] = None,
+    as_json: AsJson = False,
     target: Target = None,
 ) -> None:
     """Check recipes without running them: keys, dbt models, features, arguments, scorers, gate.
@@ -149,7 +160,7 @@ def check(
     from runner.commands.checking_report import show_problems
 
     checked = check_recipes(load_settings(target), recipes or [])
-    show_problems(checked)
+    show_problems(checked, as_json=as_json)
     if any(checked.values()):
         raise typer.Exit(1)
 
@@ -200,7 +211,9 @@ def new_version(
 
 
 @app.command()
-def train(recipe: Recipe, accepted: Accepted = "", target: Target = None) -> None:
+def train(
+    recipe: Recipe, accepted: Accepted = "", as_json: AsJson = False, target: Target = None
+) -> None:
     """Train the recipe's ML model and register it.
 
     Builds the spine and feature marts with dbt, joins features point-in-time through Feast, fits
@@ -213,7 +226,8 @@ def train(recipe: Recipe, accepted: Accepted = "", target: Target = None) -> Non
     from runner.commands.training import train as train_recipe
     from runner.commands.training_report import show_training
 
-    show_training(train_recipe(load_settings(target), recipe, accepted), recipe)
+    trained = train_recipe(load_settings(target), recipe, accepted)
+    show_training(trained, recipe, as_json=as_json)
 
 
 @app.command()
@@ -254,10 +268,11 @@ def plan(
 @app.command()
 def cost(
     predictions: Annotated[
-        int, typer.Option("--predictions-per-month", min=0, help="How many are asked for.")
+        int,
+        typer.Option("--predictions-per-month", metavar="N", min=0, help="How many are asked for."),
     ] = 10_000,
     stack: Annotated[
-        str, typer.Option(help="Which settings: deploy/Pulumi.<stack>.yaml.")
+        str, typer.Option(help="The stack in `deploy/` whose settings count.")
     ] = "prod",
     max_cost: Annotated[
         float | None,
@@ -366,6 +381,7 @@ def materialize(
         bool, typer.Option("--full", help="Write and check every entity, changed or not.")
     ] = False,
     accepted: Accepted = "",
+    as_json: AsJson = False,
     target: Target = None,
 ) -> None:
     """Copy the newest feature values from the feature marts to Redis.
@@ -383,7 +399,7 @@ def materialize(
 
     settings = load_settings(target)
     reports, errors = copy_marts(settings, chosen or [], full=full, accepted=accepted)
-    show_materialized(reports)
+    show_materialized(reports, as_json=as_json)
     if errors:
         raise CombinedError(errors, hint=errors[0].hint)
 
@@ -585,7 +601,7 @@ def help_(
         console.result_markdown(page(topic))
 
 
-online = typer.Typer(no_args_is_help=True, help="Look into the online store.")
+online = typer.Typer(cls=CommandGroup, no_args_is_help=True, help="Look into the online store.")
 app.add_typer(online, name="online")
 
 

@@ -5,17 +5,18 @@ from __future__ import annotations
 import os
 import sys
 import threading
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from typer.core import TyperGroup
+from typer.core import TyperArgument, TyperGroup, TyperOption
 
 from runner import console
 from runner.failures import explain
 
 if TYPE_CHECKING:
-    from typer._click import Context
+    from typer._click import Command, Context, Parameter
 
 Target = Annotated[
     str | None,
@@ -48,7 +49,24 @@ Accepted = Annotated[
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
-class Commands(TyperGroup):
+class CommandGroup(TyperGroup):
+    """Commands whose help names no types of flags and arguments: `--json`, not `--json <bool>`."""
+
+    def get_command(self, ctx: Context, cmd_name: str) -> Command | None:
+        """Return a command of the group."""
+        command = super().get_command(ctx, cmd_name)
+        if command is not None:
+            _hide_types(command.get_params(ctx))
+        return command
+
+    def get_params(self, ctx: Context) -> list[Parameter]:
+        """Return the group's own options."""
+        params = super().get_params(ctx)
+        _hide_types(params)
+        return params
+
+
+class Commands(CommandGroup):
     """Turn expected failures into `error:` and `hint:` lines, and Ctrl-C into exit code 130."""
 
     def invoke(self, ctx: Context) -> object:
@@ -64,6 +82,16 @@ class Commands(TyperGroup):
                 raise
             console.failure(expected)
             raise typer.Exit(1) from err
+
+
+def _hide_types(params: Sequence[Parameter]) -> None:
+    for param in params:
+        if isinstance(param, TyperArgument) or (isinstance(param, TyperOption) and param.is_flag):
+            param.display_type_rich = _no_type  # type: ignore[method-assign]
+
+
+def _no_type(ctx: Context) -> str:  # noqa: ARG001  (typer's signature)
+    return ""
 
 
 def run_app(app: typer.Typer) -> None:

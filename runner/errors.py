@@ -25,12 +25,12 @@ class RunnerError(Exception):
 
 
 class CombinedError(RunnerError):
-    """Several expected failures of one file, told as one.
+    """Several expected failures of one file, reported as one.
 
     Parameters
     ----------
     errors
-        At least one, in the order in which they are told.
+        At least one, in the order in which they are reported.
     hint
         What to do about all of them.
     """

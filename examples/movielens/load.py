@@ -192,7 +192,7 @@ def _copy(connection: psycopg.Connection, name: sql.Identifier, path: Path, prog
 
 
 def _refusal(path: Path, table: Table, error: psycopg.Error) -> RunnerError:
-    """Tell what PostgreSQL refused; its context names the line: `COPY ratings, line 3, …`."""
+    """Return what PostgreSQL refused; its context names the line: `COPY ratings, line 3, …`."""
     line = re.search(r"line (\d+)", error.diag.context or "")
     reason = error.diag.message_detail or ""
     return RunnerError(

@@ -1,1 +1,1 @@
-"""What each command does, told from beginning to end: one module per story."""
+"""What each command does from beginning to end: one module per command."""

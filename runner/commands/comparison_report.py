@@ -22,6 +22,14 @@ def show_comparison(rows: Sequence[ComparedProperty], a: str, b: str, *, as_json
     console.result_table("", ["", "", "", a, b], cells)
     if same:
         console.result(same)
+    console.result(verdict(rows))
+
+
+def verdict(rows: Sequence[ComparedProperty]) -> str:
+    """Return `identical`, or how much differs; two runs of one training have other ids."""
+    compared = [row for row in rows if row.group != "run"]
+    different = sum(row.differs for row in compared)
+    return f"{different} of {len(compared)} properties differ" if different else "identical"
 
 
 def table(rows: Sequence[ComparedProperty]) -> tuple[list[list[str]], str]:

@@ -1,6 +1,6 @@
 """`runner doctor`: whether all that a target needs is there.
 
-A check that fails keeps only those from looking that would tell the same cause again.
+A failing check does not stop the others; only those that would report the same cause are skipped.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class Finding:
 
     Attributes
     ----------
-    told
+    message
         What is there; what is wrong where `is_ok` is False.
     hint
         What to do about it; empty if nothing.
@@ -38,7 +38,7 @@ class Finding:
 
     check: str
     is_ok: bool
-    told: str
+    message: str
     hint: str = ""
 
 
@@ -115,8 +115,8 @@ def diagnose(settings: Settings) -> list[Finding]:
     for check in checks:
         failed = [name for name in check.after if name in findings and not findings[name].is_ok]
         if failed:
-            told = f"not looked at: it needs {failed[0]}"
-            findings[check.name] = Finding(check.name, False, told)
+            message = f"not checked: it needs {failed[0]}"
+            findings[check.name] = Finding(check.name, False, message)
         else:
             findings[check.name] = _finding(check, settings, missing, secrets)
     return list(findings.values())
@@ -130,15 +130,15 @@ def _finding(
         hint = f"set {', '.join(needed)}, then look again"
         return Finding(check.name, False, f"nowhere to look: {', '.join(needed)} not set", hint)
     try:
-        told, hint, is_ok = check.look(settings), "", True
+        message, hint, is_ok = check.look(settings), "", True
     except Exception as err:  # a check that fails must not keep the others from looking
         known = explain(err) or RunnerError(
             f"{type(err).__name__}: {err}", hint="see `runner help plan-and-doctor`"
         )
-        told, hint, is_ok = known.message, known.hint, False
+        message, hint, is_ok = known.message, known.hint, False
     for secret in secrets:
-        told, hint = told.replace(secret, "***"), hint.replace(secret, "***")
-    return Finding(check.name, is_ok, " ".join(told.split()), " ".join(hint.split()))
+        message, hint = message.replace(secret, "***"), hint.replace(secret, "***")
+    return Finding(check.name, is_ok, " ".join(message.split()), " ".join(hint.split()))
 
 
 def _secrets(settings: Settings) -> list[str]:
@@ -154,7 +154,7 @@ def _secrets(settings: Settings) -> list[str]:
             try:
                 parts = urlsplit(value)
                 password = parts.password or ""
-                found |= {told for name, told in parse_qsl(parts.query) if name == "password"}
+                found |= {value for name, value in parse_qsl(parts.query) if name == "password"}
             except ValueError:  # no address: who knows where in it the password stands
                 password = value
             found |= {password, unquote(password)}

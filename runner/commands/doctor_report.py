@@ -16,5 +16,5 @@ def show_findings(findings: Sequence[Finding], *, as_json: bool) -> None:
         return
     for found in findings:
         hint = f"; hint: {found.hint}" if found.hint else ""
-        state = "ok" if found.is_ok else "problem"
-        console.result(f"{state:8}{found.check}: {found.told}{hint}")
+        state = "OK" if found.is_ok else "problem"
+        console.result(f"{state:8}{found.check}: {found.message}{hint}")

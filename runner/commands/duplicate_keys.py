@@ -1,4 +1,4 @@
-"""Training is refused on a feature mart whose rows nothing tells apart."""
+"""Training is refused on a feature mart with rows of equal join keys and event timestamps."""
 
 from __future__ import annotations
 

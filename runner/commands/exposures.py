@@ -142,7 +142,7 @@ def _exposures(
 
 
 def _champions(settings: Settings, recipes: list[Recipe]) -> dict[str, dict[str, object]]:
-    """Return registered model → what to tell of its champion; none where there is no registry."""
+    """Return registered model → what the docs say of its champion; empty without a registry."""
     uri = settings.mlflow_tracking_uri
     reader = open_reader(settings)
     found: dict[str, dict[str, object]] = {}

@@ -98,7 +98,7 @@ class LineageAnswer:
 
     @property
     def unresolved(self) -> dict[str, str]:
-        """What could not be told: column, recipe or version → reason."""
+        """What is not known: column, recipe or version → reason."""
         gaps: dict[str, str] = {}
         for start in self.starts:
             gaps |= self.lineage.gaps(start)

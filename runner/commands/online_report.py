@@ -17,14 +17,25 @@ _KINDS = ("mismatch", "missing", "extra", "stale")
 _UNITS = ((86_400, "d"), (3_600, "h"), (60, "min"))
 
 
-def show_materialized(reports: Sequence[ViewReport]) -> None:
+def show_materialized(reports: Sequence[ViewReport], *, as_json: bool) -> None:
     """Print what was written to Redis of each view."""
-    if reports:
+    if as_json:
+        console.result_json([materialized_json(report) for report in reports])
+    elif reports:
         columns = ["view", "mode", "entities", "written", "removed", "rows/s", "as of"]
         console.result_table("", columns, [_materialized(report) for report in reports])
     for report in reports:
         if report.kept_newer:
             console.warn(f"{report.view}: {report.kept_newer:,} values in Redis are newer; kept")
+
+
+def materialized_json(report: ViewReport) -> dict[str, Any]:
+    """Return what was written of a view; the instant as ISO 8601."""
+    return {
+        **asdict(report),
+        "as_of": report.as_of.isoformat(),
+        "rows_per_second": report.rows_per_second,
+    }
 
 
 def _materialized(report: ViewReport) -> list[str]:
@@ -54,8 +65,7 @@ def show_audit(found: Sequence[FeatureAudit], *, as_json: bool) -> None:
         console.result_json(audit_json(found))
     elif found:
         console.result_table("", audit_columns(), audit_rows(found))
-        equal = sum(not feature.has_skew for feature in found)
-        console.result(f"{equal} of {len(found)} features are equal in Redis and the warehouse")
+        console.result(audit_verdict(found))
     else:
         console.result("the recipe takes no stored feature: there is nothing to compare")
     if any(feature.has_skew for feature in found):
@@ -122,6 +132,14 @@ def audit_json(found: Sequence[FeatureAudit]) -> list[dict[str, Any]]:
         }
         for audited in found
     ]
+
+
+def audit_verdict(found: Sequence[FeatureAudit]) -> str:
+    """Return `23 features equal`, or how many of them are."""
+    equal = sum(not feature.has_skew for feature in found)
+    if equal == len(found):
+        return f"{equal} feature{'s' if equal > 1 else ''} equal"
+    return f"{equal} of {len(found)} features equal"
 
 
 def _first_difference(audited: FeatureAudit) -> str:

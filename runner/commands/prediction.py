@@ -79,8 +79,8 @@ def predict(
     Raises
     ------
     RunnerError
-        If the source is not what is expected, the model has no champion, or dbt has no more a
-        feature that it takes.
+        If the source is not what is expected, the model has no champion, or a feature that it
+        takes is no longer in dbt.
     """
     if output.suffix not in {".parquet", ".csv"} or not output.parent.is_dir():
         raise RunnerError(

@@ -46,7 +46,7 @@ class Reproduction:
 
 
 def reproduce(settings: Settings, reference: str) -> Reproduction:
-    """Join the run's rows anew, fit its recipe on the recorded rows, and compare both.
+    """Join the run's rows again, fit its recipe on the recorded rows, and compare both.
 
     Parameters
     ----------

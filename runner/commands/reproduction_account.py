@@ -81,7 +81,7 @@ def _sql_lines(then: Mapping[str, str] | None, manifest: Manifest) -> Iterator[L
 
 
 def code_account(lines: Sequence[Line]) -> Iterator[str]:
-    """Yield what differs in the SQL, and whether the recorded commit tells the whole code."""
+    """Yield what differs in the SQL, and whether the recorded commit is the whole code."""
     changed = [line.what for line in lines if line.what.startswith("dbt ") and not line.same]
     named = [what for what in changed if what != "dbt project"]
     if named:

@@ -1,8 +1,9 @@
-"""The local servers as a table, and what to do about them."""
+"""The local servers as a table or as JSON, and what to do about them."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import asdict
 
 from runner import console
 from runner.servers.local_servers import ServerStatus
@@ -10,9 +11,13 @@ from runner.servers.local_servers import ServerStatus
 _VARIABLES = {"PostgreSQL": "PGPORT", "Redis": "REDIS_URL"}
 
 
-def show_servers(servers: Sequence[ServerStatus]) -> None:
+def show_servers(servers: Sequence[ServerStatus], *, as_json: bool) -> None:
     """Print each server with its address, its state and who started it."""
-    console.result_table("", ["server", "address", "state", ""], [_row(each) for each in servers])
+    if as_json:
+        console.result_json([asdict(server) for server in servers])
+    else:
+        rows = [_row(server) for server in servers]
+        console.result_table("", ["server", "address", "state", ""], rows)
     for server in servers:
         if server.hint:
             console.note(f"hint: {server.hint}")

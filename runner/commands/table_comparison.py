@@ -83,7 +83,7 @@ class TableComparison:
 def compare_tables(then: pa.Table, now: pa.Table, keys: Sequence[str]) -> TableComparison:
     """Return how `now` differs from `then`; rows belong together by keys and `event_timestamp`.
 
-    Rows that share these are told apart by their order, which is the spine query's. The order of
+    Rows that share these are matched by their order, which is the spine query's. The order of
     all rows, and of columns, makes no difference.
 
     Raises

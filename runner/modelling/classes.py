@@ -1,4 +1,4 @@
-"""The classes of a label: which part of the split has which, told before anything is joined."""
+"""The classes of a label: which part of the split has which, known before anything is joined."""
 
 from __future__ import annotations
 
@@ -131,18 +131,18 @@ def _refuse_single_class(recipe: Recipe, spine: Spine, parts: Mapping[str, Label
             raise recipe.error(
                 PERIODS[name],
                 f"label {recipe.label} of {spine.name} is {classes[0]!s} in all {len(y)} {name} "
-                "rows: there is nothing to tell apart",
+                "rows: there is nothing to learn",
                 hint="look at the spine's SQL, or change the period so that both classes occur",
             )
 
 
 def _refuse_uncalibrated(recipe: Recipe, parts: Mapping[str, Labels]) -> None:
-    """Raise unless each class has calibration rows, and a threshold has two to tell apart."""
+    """Raise unless each class has calibration rows, and a threshold has two to choose from."""
     classes = np.unique(parts["training"])
     if recipe.decision_threshold and len(classes) > 2:
         raise recipe.error(
             ("decision_threshold",),
-            f"label {recipe.label} has {len(classes)} classes; a threshold tells two apart",
+            f"label {recipe.label} has {len(classes)} classes; a threshold needs two",
             hint="delete decision_threshold, or make a label of two classes in the spine's SQL",
         )
     if "calibration" not in parts:

@@ -49,7 +49,7 @@ def fit_model(recipe: Recipe, data: TrainingData) -> Pipeline:
     Raises
     ------
     RunnerError
-        As `fit_pipeline`; or if no threshold tells the validation rows apart.
+        As `fit_pipeline`; or if no threshold separates the validation rows.
     """
     pipeline = fit_pipeline(recipe, *data.train)
     # In turn, as in the evaluation: a forest's trees must add up in the same order each time.

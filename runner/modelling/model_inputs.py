@@ -48,7 +48,7 @@ def model_columns(
 ) -> list[ModelColumn]:
     """Return the columns of a model: its features and request inputs, then what is computed.
 
-    A time is no number: the days since it, a computed column, stand for it.
+    A time is no number: a computed column, the days since it, replaces it.
     """
     taken = [ModelColumn(one.column, one.dtype) for one in sources if one.dtype != "timestamp"]
     return [*taken, *(ModelColumn(column.name, column.dtype) for column in computed)]

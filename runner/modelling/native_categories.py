@@ -1,6 +1,6 @@
 """Text as boosters take it: a column of numbers of which they know that it is a category.
 
-Each library wants to be told in its own way. Other estimators take the numbers as numbers.
+Each library has its own argument for that. Other estimators take the numbers as numbers.
 """
 
 from __future__ import annotations

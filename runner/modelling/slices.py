@@ -1,7 +1,7 @@
 """How good a model is on parts of the test rows: the scores by each value of a slice.
 
 Every test row is in one part of each slice: nulls are a part of their own, the rarest values one
-together, and a part too small to be scored is told, not left out.
+together, and a part too small to be scored is reported, not left out.
 """
 
 from __future__ import annotations

@@ -170,7 +170,7 @@ def _make_folder(folder: Path) -> None:
 
 
 def _require_url(url: str) -> None:
-    """Raise where a password that is written as it is would be read as host or port, and told."""
+    """Raise where a password that is written as it is would be read as host or port, and shown."""
     try:
         host = make_url(url).host or ""
     except (ArgumentError, ValueError):

@@ -48,7 +48,7 @@ def write_bundle(
     definitions
         What the features are computed by.
     classes
-        The labels the model tells apart, in the order of its probabilities; None for regression.
+        The labels the model predicts, in the order of its probabilities; None for regression.
     examples
         An example value per entity key and request input, for the API's docs.
     run

@@ -26,12 +26,12 @@ from runner.packaging.onnx_calibration import append_calibration
 from runner.packaging.onnx_graph import PROBABILITIES, GraphWriter
 from runner.packaging.onnx_preprocessing import teach_preprocessing
 
-_OPSET = 17  # the last in which Split divides evenly without being told into how many
+_OPSET = 17  # the last in which Split divides evenly without a number of parts
 _TIE = 1e-6
 """Two classes whose shares of a forest's votes are nearer than this have as many votes.
 
 20 trees that vote 10 to 10 share 0.5 and 0.5 in scikit-learn, which then predicts the first class.
-In float32 ten times 0.05 is not 0.5, and which class is told depends on which trees voted for it.
+In float32 ten times 0.05 is not 0.5, and the predicted class depends on which trees voted for it.
 """
 
 

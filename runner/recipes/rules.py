@@ -124,7 +124,7 @@ def view_name(text: str) -> str:
 
 
 def covers(references: Collection[str], reference: str) -> bool:
-    """Tell whether `reference`, or all of its view, is among the references."""
+    """Return whether `reference`, or all of its view, is among the references."""
     return reference in references or reference.partition(":")[0] + ":*" in references
 
 

@@ -1,4 +1,4 @@
-"""Rows of a feature mart that nothing tells apart: equal join keys and equal times.
+"""Duplicate rows of a feature mart: equal join keys and equal times.
 
 The point-in-time join and materialization resolve such ties in the same way each time, by the
 greatest values. Which of the rows is right, neither can know.
@@ -46,7 +46,7 @@ class DuplicateRows:
 
     @staticmethod
     def hint(mart: FeatureMart) -> str:
-        """Return how to tell the rows apart."""
+        """Return how to make the rows distinct."""
         keep = f"keep one of them in the SQL, then `dbt build --select {mart.name}`"
         if mart.created_timestamp_column:
             return keep
@@ -54,7 +54,7 @@ class DuplicateRows:
 
 
 def identifying(mart: FeatureMart) -> list[str]:
-    """Return the columns by which rows are told apart."""
+    """Return the columns that identify a row."""
     times = (mart.timestamp_field, mart.created_timestamp_column)
     return [*mart.join_keys, *filter(None, times)]
 

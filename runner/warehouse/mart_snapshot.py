@@ -71,7 +71,7 @@ class MartSnapshot(Protocol):
     keys_at_once: int
 
     def knows_changes_since(self, horizon: int) -> bool:
-        """Tell whether a snapshot with this earlier `horizon` can be compared with this one."""
+        """Return whether a snapshot with this earlier `horizon` can be compared with this one."""
 
     def newest_rows(
         self, as_of: datetime, changed_since: tuple[int, datetime] | None

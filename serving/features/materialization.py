@@ -12,7 +12,7 @@ from serving.features.online_client import OnlineStoreClient
 async def materialized_ages(
     online_store: OnlineStoreClient, bundle: Bundle, now: float
 ) -> dict[str, float]:
-    """Return seconds by view; without the views that the store does not know or cannot tell."""
+    """Return seconds by view; without the views whose age the store does not have."""
     views = list(dict.fromkeys(feature.view for feature in bundle.features))
     commands = [
         hiredis.pack_command(("HMGET", state_key(bundle.feast_project, view), WATERMARK))

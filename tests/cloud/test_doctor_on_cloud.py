@@ -77,7 +77,7 @@ def look(
 
 def problems(found: dict[str, Finding]) -> dict[str, tuple[str, str]]:
     return {
-        name: (finding.told, finding.hint)
+        name: (finding.message, finding.hint)
         for name, finding in found.items()
         if not finding.is_ok and name != "serving port"
     }
@@ -86,10 +86,10 @@ def problems(found: dict[str, Finding]) -> dict[str, tuple[str, str]]:
 def test_a_cloud_that_is_well_has_no_problems(look: Diagnose) -> None:
     found = look()
     assert problems(found) == {}
-    assert found["Storage Read API"].told == "1 row read"
-    assert found["dataset feature_mart"].told == "test-project.doctor_feature_mart in US"
-    assert found["Redis encryption"].told == "a password, and TLS"
-    told = found["Feast's registry"].told
+    assert found["Storage Read API"].message == "1 row read"
+    assert found["dataset feature_mart"].message == "test-project.doctor_feature_mart in US"
+    assert found["Redis encryption"].message == "a password, and TLS"
+    told = found["Feast's registry"].message
     assert told.startswith("gs://ml-artifacts/feast/doctor.db: not there")
     assert told.endswith("a file has no lock: train one model at a time")
 
@@ -112,8 +112,8 @@ def test_missing_credentials_are_told_with_the_command(
     assert found["credentials"][0] == "no application default credentials: none found"
     assert "gcloud auth application-default login" in found["credentials"][1]
     for check in ("BigQuery", "Feast's registry"):
-        assert found[check] == ("not looked at: it needs credentials", "")
-    assert found["dataset raw_events"] == ("not looked at: it needs BigQuery", "")
+        assert found[check] == ("not checked: it needs credentials", "")
+    assert found["dataset raw_events"] == ("not checked: it needs BigQuery", "")
     assert "Redis" not in found
 
 
@@ -125,9 +125,9 @@ def test_a_bigquery_that_does_not_answer_is_told_once(look: Diagnose) -> None:
     }
     assert "check the network" in found.pop("BigQuery")[1]
     assert found == {
-        **dict.fromkeys({"BigQuery jobs", *datasets}, ("not looked at: it needs BigQuery", "")),
+        **dict.fromkeys({"BigQuery jobs", *datasets}, ("not checked: it needs BigQuery", "")),
         **dict.fromkeys(
-            {"Storage Read API", "champions"}, ("not looked at: it needs BigQuery jobs", "")
+            {"Storage Read API", "champions"}, ("not checked: it needs BigQuery jobs", "")
         ),
     }
 
@@ -146,7 +146,7 @@ def test_a_dataset_elsewhere_is_told(look: Diagnose) -> None:
     found = problems(look(BIGQUERY_LOCATION="EU"))
     assert found["dataset raw_events"] == (
         "dataset test-project.raw_events is in US, but BIGQUERY_LOCATION=EU",
-        "set BIGQUERY_LOCATION=US, or make the dataset anew in EU",
+        "set BIGQUERY_LOCATION=US, or recreate the dataset in EU",
     )
 
 
@@ -156,7 +156,7 @@ def test_a_champion_whose_mart_is_not_in_bigquery_is_a_problem(
     monkeypatch.chdir(tmp_path)  # MLflow writes artifacts below it
     write_bundle_of(tmp_path / "bundle", "reading", "amount")
     register(f"sqlite:///{tmp_path / 'mlflow.db'}", tmp_path / "bundle", "small")
-    assert look()["champions"].told == "intact: small version 1"  # dbt has not compiled
+    assert look()["champions"].message == "intact: small version 1"  # dbt has not compiled
     dbt.run(read_settings("cloud", tmp_path / "small"), ["parse"], lambda _: None)
     told, hint = problems(look())["champions"]
     gone = "no table doctor_feature_mart.reading in test-project"
@@ -192,5 +192,5 @@ def test_a_wrong_password_is_told_and_not_shown(look: Diagnose, tls_redis: Redis
 def test_a_certificate_of_a_stranger_is_told(look: Diagnose, tls_redis: RedisServers) -> None:
     found = problems(look(REDIS_URL=tls_redis.url.partition("?")[0]))
     assert "certificate is refused" in found["Redis"][0]
-    assert found["Redis memory"] == ("not looked at: it needs Redis", "")
+    assert found["Redis memory"] == ("not checked: it needs Redis", "")
     assert "ssl_ca_certs" in found["Redis"][1]

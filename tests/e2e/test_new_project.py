@@ -67,7 +67,7 @@ def test_it_ends_in_a_champion_and_a_prediction(project):
 def test_everything_in_it_builds_and_its_recipe_is_right(project):
     done = project.run("dbt", "build", "--target", "local")
     assert done.returncode == 0, done.stdout
-    assert project.runner("check").strip() == f"{RECIPE}: right"
+    assert project.runner("check").strip() == f"{RECIPE}: OK"
 
 
 def test_its_sql_is_read_for_the_cloud_target_too(project):

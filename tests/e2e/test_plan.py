@@ -32,6 +32,6 @@ def test_a_trained_shop_is_well(shop):
     # Whatever listens at the serving port of the machine that tests is not the tests' business.
     assert [f for f in found.values() if not f["is_ok"] and f["check"] != "serving port"] == []
     # Another module may have trained the other recipe in the same shop.
-    assert found["champions"]["told"].startswith("intact: category_purchase_rf version 1")
-    assert "user_activity" in found["Feast's registry"]["told"]
-    assert re.fullmatch(r"sqlite:.*: [12] registered models", found["MLflow"]["told"])
+    assert found["champions"]["message"].startswith("intact: category_purchase_rf version 1")
+    assert "user_activity" in found["Feast's registry"]["message"]
+    assert re.fullmatch(r"sqlite:.*: [12] registered models", found["MLflow"]["message"])

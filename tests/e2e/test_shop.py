@@ -251,7 +251,7 @@ def tuned_recipe(shop, n_trials):
 
 def test_tuning_that_was_interrupted_goes_on_and_its_best_arguments_are_served(shop):
     tuned_recipe(shop, 1000)
-    assert shop.runner("check", "recipes/tuned.yaml") == "recipes/tuned.yaml: right\n"
+    assert shop.runner("check", "recipes/tuned.yaml") == "recipes/tuned.yaml: OK\n"
     command = [warm.program("runner"), "train", "recipes/tuned.yaml"]
     with subprocess.Popen(command, cwd=shop.root, env=shop.env) as process:
         deadline = time.monotonic() + 300

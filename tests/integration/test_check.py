@@ -43,7 +43,7 @@ def problems(done):
 def test_the_recipes_of_the_project_are_right(project):
     printed = project.runner("check").splitlines()
     names = sorted(path.name for path in (project.root / "recipes").glob("*.yaml"))
-    assert printed == [f"recipes/{name}: right" for name in names]
+    assert printed == [f"recipes/{name}: OK" for name in names]
 
 
 def test_the_page_shows_what_is_said_of_its_recipe_when_a_feature_is_misspelt(project):
@@ -76,7 +76,7 @@ def test_every_mistake_of_every_recipe_is_told_and_the_exit_code_is_1(project):
             "wrong.yaml:10:33: estimator.init_args.max_depth: expected an int in the range "
             "[1, inf) or null, got 'deep'"
         ),
-        "recipes/rf.yaml: right",
+        "recipes/rf.yaml: OK",
         "keys.yaml:3:1: task: expected 'classification' or 'regression', got 'x'",
         "keys.yaml:6:35: features[1]: user_activity has no feature 'orders_7'",
         "no.yaml: no such file",
@@ -116,8 +116,8 @@ def test_a_wrong_mart_is_told_with_its_line_and_recipes_without_it_are_right(pro
     assert done.stdout.startswith(told)
     assert f"recipes/rf.yaml:9:54: features[2]: {told}" in done.stdout
     assert "write views, or quote the column in the SQL and set `quote: true`" in done.stdout
-    assert "recipes/spend.yaml: right\n" in done.stdout
-    assert named.stdout == "recipes/spend.yaml: right\n"
+    assert "recipes/spend.yaml: OK\n" in done.stdout
+    assert named.stdout == "recipes/spend.yaml: OK\n"
 
 
 def test_a_dbt_model_that_recipes_take_from_and_that_is_disabled_is_told(project):
@@ -134,7 +134,7 @@ def test_a_dbt_model_that_recipes_take_from_and_that_is_disabled_is_told(project
     problem = "features[2]: the dbt model 'user_category_affinity' is disabled in dbt\n"
     assert f"recipes/rf.yaml:9:54: {problem}" in first.stdout
     assert "hint: enable it in dbt (`enabled: true`), or take it out of" in first.stdout
-    assert "recipes/spend.yaml: right\n" in first.stdout
+    assert "recipes/spend.yaml: OK\n" in first.stdout
     project.runner("check")  # enabled again
 
 
@@ -154,7 +154,7 @@ def test_a_new_recipe_is_right_at_once(project, spine):
     printed = project.runner("new", spine, "--spine", spine)
     assert printed == f"recipes/{spine}.yaml: written\n"
     try:
-        assert project.runner("check", f"recipes/{spine}.yaml").endswith(": right\n")
+        assert project.runner("check", f"recipes/{spine}.yaml").endswith(": OK\n")
         assert f"recipes/{spine}.yaml exists" in project.refused("new", spine, "--spine", spine)
     finally:
         (project.root / f"recipes/{spine}.yaml").unlink()

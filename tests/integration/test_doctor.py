@@ -90,7 +90,7 @@ def _address(address: PostgresAddress) -> dict[str, str]:
 def problems(found: dict[str, Finding]) -> dict[str, tuple[str, str]]:
     # Whatever listens at the serving port of the machine that tests is not the tests' business.
     return {
-        name: (finding.told, finding.hint)
+        name: (finding.message, finding.hint)
         for name, finding in found.items()
         if not finding.is_ok and name != "serving port"
     }
@@ -99,10 +99,10 @@ def problems(found: dict[str, Finding]) -> dict[str, tuple[str, str]]:
 def test_a_project_that_is_well_has_no_problems(look: Diagnose) -> None:
     found = look()
     assert problems(found) == {}
-    assert found["schemas"].told == "feast_registry, feature_mart, spine_data can be written"
-    assert found["indexes"].told == "as the join needs them: reading"
-    assert found["Feast's registry"].told.startswith("not there yet")
-    assert "not there yet" in found["MLflow"].told
+    assert found["schemas"].message == "feast_registry, feature_mart, spine_data can be written"
+    assert found["indexes"].message == "as the join needs them: reading"
+    assert found["Feast's registry"].message.startswith("not there yet")
+    assert "not there yet" in found["MLflow"].message
 
 
 def test_looking_makes_nothing(look: Diagnose, tmp_path: Path, root: Path) -> None:
@@ -120,9 +120,9 @@ def test_the_command_says_a_line_for_each_check_and_exits_with_1(
     done = CliRunner().invoke(cli.app, ["doctor"])
     assert done.exit_code == 1
     lines = done.stdout.splitlines()
-    assert "problem Redis memory: not looked at: it needs Redis" in lines
+    assert "problem Redis memory: not checked: it needs Redis" in lines
     assert [line for line in lines if line.startswith("problem Redis: nothing listens at")]
-    assert [line for line in lines if line.startswith("ok      PostgreSQL: ")]
+    assert [line for line in lines if line.startswith("OK      PostgreSQL: ")]
     printed = json.loads(CliRunner().invoke(cli.app, ["doctor", "--json"]).stdout)
     assert len(lines) == len(printed)
     [redis] = [found for found in printed if found["check"] == "Redis"]
@@ -151,7 +151,7 @@ def test_a_postgresql_that_does_not_run_is_told_once(look: Diagnose) -> None:
         ),
         **dict.fromkeys(
             ("time zone", "schemas", "indexes", "Feast's registry", "champions"),
-            ("not looked at: it needs PostgreSQL", ""),
+            ("not checked: it needs PostgreSQL", ""),
         ),
     }
 
@@ -180,7 +180,7 @@ def test_a_password_among_the_options_of_an_address_is_a_secret(tmp_path: Path) 
 def test_a_password_that_is_not_encoded_is_told_and_not_shown(look: Diagnose, url: str) -> None:
     found = problems(look(REDIS_URL=url, OTHER_URL="http://[no-address"))
     assert found["Redis"][0].startswith("REDIS_URL is not of the form")
-    assert found["Redis memory"] == ("not looked at: it needs Redis", "")
+    assert found["Redis memory"] == ("not checked: it needs Redis", "")
     assert "Zm9vYmFyc2VjcmV0" not in str(found)
 
 
@@ -252,7 +252,7 @@ def test_an_mlflow_server_that_does_not_answer_is_a_problem(look: Diagnose) -> N
     assert set(found) == {"MLflow", "champions", "online features"}
     assert "127.0.0.1" in found["MLflow"][0]
     assert found["MLflow"][1]
-    assert found["champions"] == ("not looked at: it needs MLflow", "")
+    assert found["champions"] == ("not checked: it needs MLflow", "")
 
 
 @pytest.fixture
@@ -271,7 +271,7 @@ def test_a_champion_whose_features_are_not_online_is_a_problem(
     row = {"_ts:reading": timestamp_proto(time.time())}
     row[redis_field("reading", "amount")] = value_proto("int64", 1)
     store.client.hset(entity_key({"user_id": 1}), mapping=row)
-    assert look()["online features"].told == f"stored for {champion}"
+    assert look()["online features"].message == f"stored for {champion}"
     store.client.flushall()
     told, hint = problems(look())["online features"]
     assert told == f"{champion}: 100% of its features are missing or expired online: see reading"
@@ -285,7 +285,7 @@ def test_a_champion_whose_features_are_not_online_is_a_problem(
 def test_a_champion_whose_feature_dbt_has_no_more_is_a_problem(
     look: Diagnose, champion: str, root: Path
 ) -> None:
-    assert look()["champions"].told == f"intact: {champion}"
+    assert look()["champions"].message == f"intact: {champion}"
     path = root / "target" / "manifest.json"
     before = path.read_text()
     path.write_text(before.replace('"amount"', '"amounts"'))
@@ -317,7 +317,7 @@ def test_a_session_that_is_not_in_utc_is_a_problem(
     with psycopg.connect(**module_database.conninfo, autocommit=True) as connection:
         connection.execute(f"alter database {name} set timezone = 'America/New_York'")
         told, hint = problems(look())["time zone"]
-        assert look(PGTZ="UTC")["time zone"].told == "UTC"
+        assert look(PGTZ="UTC")["time zone"].message == "UTC"
         connection.execute(f"alter database {name} reset timezone")
     assert told.startswith("TimeZone is America/New_York: dbt by itself would compute days of that")
     assert f"""`alter database "{name}" set timezone = 'UTC'`""" in hint

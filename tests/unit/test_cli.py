@@ -96,7 +96,8 @@ def test_servers_are_shown_with_what_is_wrong(capsys):
         [
             ServerStatus("PostgreSQL", "127.0.0.1:1", "running", "18.6", changed=True),
             ServerStatus("Redis", "127.0.0.1:2", "unusable", problem="a stranger", hint="move"),
-        ]
+        ],
+        as_json=False,
     )
     shown = capsys.readouterr().out
     assert "PostgreSQL 18.6" in shown

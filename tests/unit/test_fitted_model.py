@@ -229,7 +229,7 @@ CLASSES = [
     (SIGMOID, "middle", [0] * 4 + [1] * 96, "label y is 0 in 4 of 100 calibration rows"),
     (SIGMOID, "middle", [1] * 100, "is 1 in all 100 calibration rows"),
     (FOR_F1, "middle", [0] * 100, "is 0 in all 100 validation rows"),
-    (FOR_F1, "train", [0, 1, 2] * 100, "label y has 3 classes; a threshold tells two apart"),
+    (FOR_F1, "train", [0, 1, 2] * 100, "label y has 3 classes; a threshold needs two"),
     ("decision_threshold: {value: 0.3}\n", "train", [0, 1, 2] * 100, "label y has 3 classes"),
     (SIGMOID, "middle", [0, 1, 2] * 30, "label y is 2 in calibration rows, but in no train"),
 ]

@@ -82,7 +82,7 @@ def dataset(settings: Settings, name: str) -> str:
     if found.location.lower() != location.lower():
         raise RunnerError(
             f"dataset {full} is in {found.location}, but BIGQUERY_LOCATION={location}",
-            hint=f"set BIGQUERY_LOCATION={found.location}, or make the dataset anew in {location}",
+            hint=f"set BIGQUERY_LOCATION={found.location}, or recreate the dataset in {location}",
         )
     return f"{full} in {found.location}"
 
@@ -110,7 +110,7 @@ def feast_registry(settings: Settings) -> str:
 
 
 def _exists(path: str) -> bool:
-    """Tell whether the registry's file is there: Feast would make it, and a check must not."""
+    """Return whether the registry's file is there: Feast would make it, and a check must not."""
     if not path.startswith("gs://"):
         if not Path(path).parent.is_dir():
             raise RunnerError(

@@ -56,7 +56,7 @@ def packages(_: Settings) -> str:
             wrong.append(f"{requirement.name} {found}, not {requirement.specifier}")
     if wrong:
         raise RunnerError("; ".join(wrong), hint="run `make install`")
-    return f"Python {platform.python_version()} and {len(wanted)} packages as wanted"
+    return f"Python {platform.python_version()} and {len(wanted)} packages as required"
 
 
 def profiles(settings: Settings) -> str:

@@ -115,7 +115,7 @@ def champions(settings: Settings) -> str:
 
 
 def _require_marts(settings: Settings, champion: str, bundle: Bundle) -> None:
-    """Raise RunnerError if dbt or the warehouse has no more what the champion's features are in."""
+    """Raise RunnerError if the champion's features are no longer in dbt or the warehouse."""
     from runner.packaging.served_version import require_features
     from runner.warehouse.open_mart import open_mart
 
@@ -135,7 +135,7 @@ def _require_marts(settings: Settings, champion: str, bundle: Bundle) -> None:
 
 
 def _is_new(uri: str) -> bool:
-    """Tell whether MLflow would make its database now, which a check must not."""
+    """Return whether MLflow would make its database now, which a check must not."""
     return uri.startswith("sqlite:///") and not Path(uri.removeprefix("sqlite:///")).is_file()
 
 

@@ -29,7 +29,7 @@ class BigQueryEstimates:
         self._table = cache(self._look_at)
 
     def exists(self, relation: str) -> bool:
-        """Tell whether there is a table or view `relation`, quoted."""
+        """Return whether there is a table or view `relation`, quoted."""
         return self._table(_path(relation)) is not None
 
     def merge_reads(self, relation: str) -> list[str]:
@@ -51,7 +51,7 @@ class BigQueryEstimates:
         return Expected(rows, Billed(read, expected_bill(read, len(tables))))
 
     def _is_view(self, name: tuple[str, str, str]) -> bool:
-        """Tell whether it is a view: what that reads is billed, and named beside it."""
+        """Return whether it is a view: what that reads is billed, and named beside it."""
         try:
             table = self._table(name)
         except RunnerError as err:

@@ -64,7 +64,7 @@ class BigQueryMart:
         self._has_days = _is_partitioned_by_day(table, mart)
 
     def knows_changes_since(self, horizon: int) -> bool:
-        """Tell whether no column can have been dropped and added again since `horizon`.
+        """Return whether no column can have been dropped and added again since `horizon`.
 
         That changes no partition's time and, for the last column, not the schema. But BigQuery
         keeps the name of a dropped column reserved for as long as its time travel reaches.

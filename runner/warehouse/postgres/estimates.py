@@ -29,7 +29,7 @@ class PostgresEstimates:
         self._connection = connection
 
     def exists(self, relation: str) -> bool:
-        """Tell whether there is a table or view `relation`, quoted."""
+        """Return whether there is a table or view `relation`, quoted."""
         row = self._connection.execute("select to_regclass(%s) is not null", [relation]).fetchone()
         return bool(row and row[0])
 

@@ -64,7 +64,7 @@ class TableIndexes:
         return None
 
     def is_unique(self, columns: Collection[str]) -> bool:
-        """Tell whether no two rows have equal values in `columns`, none of them null."""
+        """Return whether no two rows have equal values in `columns`, none of them null."""
         return any(unique and set(parts) <= set(columns) for unique, parts in self.indexes)
 
 

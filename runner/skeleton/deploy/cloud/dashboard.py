@@ -1,6 +1,6 @@
 """The dashboard in the words of Grafana and of Cloud Monitoring, from one description.
 
-`python -m cloud.dashboard` in deploy/ writes `monitoring/grafana.json` anew.
+`python -m cloud.dashboard` in deploy/ writes `monitoring/grafana.json` again.
 """
 
 from __future__ import annotations
