@@ -115,7 +115,7 @@ def refusal(view: str, changed: Sequence[ChangedFeature]) -> RunnerError:
     features = list(dict.fromkeys(each.feature for each in changed))
     return RunnerError(
         f"{view}: {', '.join(features)} changed, and {', '.join(versions)} "
-        f"{'was' if len(versions) == 1 else 'were'} trained on what it was: "
+        f"{'was' if len(versions) == 1 else 'were'} trained on the earlier definition: "
         f"{'; '.join(changed[0].lines)}",
         hint=ways_on(view),
     )
@@ -124,8 +124,8 @@ def refusal(view: str, changed: Sequence[ChangedFeature]) -> RunnerError:
 def ways_on(view: str) -> str:
     """Return what to do instead of changing a mart under a served model."""
     return (
-        f"undo the change, and make it in a version beside: `runner new-version {view}`; or repeat "
-        'with --accept-changed-features "REASON", which retires these model versions'
+        f"undo the change and make it in a new version of the mart: `runner new-version {view}`; "
+        'or repeat with --accept-changed-features "REASON", which retires these model versions'
     )
 
 
@@ -173,7 +173,7 @@ def recorded_definitions(
     RunnerError
         If dbt cannot compile.
     """
-    with console.step("what the features are computed by") as step:
+    with console.step("read the SQL of the features") as step:
         current = current_definitions(settings, recipe.feature_marts, step.update)
         versions = served_versions(settings, manifest)
         step.update(f"{len(current.queries)} queries")

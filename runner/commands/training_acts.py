@@ -118,7 +118,10 @@ def prepare(
 
 
 def _counted(joined: Mapping[str, Sized]) -> str:
-    return ", ".join(f"{len(each)} {name}" for name, each in joined.items() if each)
+    counts = {name: len(each) for name, each in joined.items() if each}
+    return ", ".join(
+        f"{count} {name if count > 1 else name.removesuffix('s')}" for name, count in counts.items()
+    )
 
 
 def fit_and_judge(prepared: PreparedRows, client: MlflowClient, store: FeatureStore) -> JudgedModel:

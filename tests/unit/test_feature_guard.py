@@ -43,7 +43,7 @@ def test_only_what_a_served_version_takes_is_refused():
     assert [each.version.version for each in changed] == ["1", "3", "4"]
     [error] = refusals(changed)
     assert error.message == (
-        "activity: n changed, and m version 1 (champion) was trained on what it was: "
+        "activity: n changed, and m version 1 (champion) was trained on the earlier definition: "
         "- n; + 1000 * n AS n"
     )
     assert "runner new-version activity" in error.hint
