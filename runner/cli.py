@@ -495,7 +495,8 @@ def predict(
     timezone: Annotated[
         str | None,
         typer.Option(
-            metavar="ZONE", help="Zone of a file's times without one: UTC, or Europe/Berlin."
+            metavar="ZONE",
+            help="Zone of times without one, such as Europe/Berlin. Default: UTC.",
         ),
     ] = None,
     target: Target = None,
@@ -632,6 +633,42 @@ def docs(
 
     settings = load_settings(target)
     serve_docs(settings, port) if serve else write_docs(settings)
+
+
+@app.command()
+def ui(
+    run: Annotated[
+        str | None,
+        typer.Argument(
+            help="NAME@ALIAS, NAME/VERSION or a run's id. Default: all experiments.",
+            show_default=False,
+        ),
+    ] = None,
+    port: Annotated[int, typer.Option(help="TCP port, on loopback.", min=1, max=65535)] = 5000,
+    target: Target = None,
+) -> None:
+    """Open MLflow's page of a run: scores, plots, report, data, parameters.
+
+    Prints the address, and opens it in a browser on a terminal. Serves it until Ctrl-C, unless
+    MLFLOW_TRACKING_URI is already a server's.
+    """
+    from runner.commands.tracking_ui import show_runs
+
+    show_runs(load_settings(target), run, port)
+
+
+@app.command()
+def env(target: Target = None) -> None:
+    """Print the project's variables for a shell: `eval "$(runner env)"`.
+
+    Then bare `mlflow`, `dbt` and `feast` use the project's servers, from any folder. Omits what is
+    already in the environment; the environment overrides the file, so open a new shell after you
+    change `profiles/`.
+    """
+    from runner.commands.shell_environment import exports
+
+    for line in exports(load_settings(target)):
+        console.result(line)
 
 
 @app.command("help")

@@ -98,7 +98,7 @@ def _redis(error: BaseException) -> RunnerError | None:
 def _mlflow(error: BaseException) -> RunnerError | None:
     if _is(error, "mlflow.exceptions", "MlflowException"):
         return RunnerError(
-            f"MLflow: {error}", hint="check MLFLOW_TRACKING_URI, or look with `mlflow ui`"
+            f"MLflow: {error}", hint="check MLFLOW_TRACKING_URI, or look with `runner ui`"
         )
     return None
 

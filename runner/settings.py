@@ -23,7 +23,7 @@ from runner.errors import RunnerError
 TARGETS = ("local", "cloud")
 
 # None of the tools may phone home from a user's machine.
-_NO_TELEMETRY = {
+NO_TELEMETRY = {
     "DO_NOT_TRACK": "1",
     "DBT_SEND_ANONYMOUS_USAGE_STATS": "false",
     "FEAST_USAGE": "False",
@@ -207,7 +207,7 @@ def read_settings(target: str | None = None, start: Path | None = None) -> Setti
         raise RunnerError(
             f"{path}: no such file", hint="copy it from the runner repository's profiles/ folder"
         )
-    env = {**_NO_TELEMETRY, **read_env_file(path), **os.environ, "APP_ENV": chosen}
+    env = {**NO_TELEMETRY, **read_env_file(path), **os.environ, "APP_ENV": chosen}
     return replace(settings, env=env)
 
 

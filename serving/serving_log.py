@@ -108,7 +108,9 @@ class ServingLog:
     def _write(self) -> None:
         """Send one entry; if more waits, the next in a later turn of the event loop."""
         loop = asyncio.get_running_loop()
-        self._timer = None
+        if self._timer is not None:
+            self._timer.cancel()  # `stop` does not wait for it
+            self._timer = None
         loaded = self._waiting[0].loaded
         if self._stream is None or self._stream.loaded is not loaded:
             self._stream = _Stream(loaded, self._settings.max_bytes)

@@ -97,7 +97,7 @@ def changed_features(
     return [
         ChangedFeature(taken.view, taken.feature, version, tuple(lines))
         for version in versions
-        if version.definitions is not None
+        if version.definitions is not None and version.definitions.is_comparable(current)
         for taken in version.features
         if taken.view in views and taken.view in version.definitions.views
         if (lines := version.definitions.changes(current, taken.view, taken.feature))
@@ -205,7 +205,7 @@ def same_digests(current: Definitions, versions: Iterable[ServedVersion]) -> dic
             known, view = version.definitions, taken.view
             if known is None or taken.digest is None or view not in known.views:
                 continue
-            if not known.changes(current, view, taken.feature):
+            if known.is_comparable(current) and not known.changes(current, view, taken.feature):
                 digests = found.setdefault(taken.name, [])
                 if taken.digest not in digests:
                     digests.append(taken.digest)

@@ -11,17 +11,17 @@ from runner import console
 from runner.duration import format_duration
 from runner.errors import CombinedError, RunnerError
 from runner.project import dbt
-from runner.project.manifest import FeatureMart, Manifest, Spine
+from runner.project.manifest import EVENT_TIMESTAMP, FeatureMart, Manifest, Spine
 from runner.settings import Settings
 from runner.wording import did_you_mean
 
 _NAME = "[A-Za-z][A-Za-z0-9_-]{0,99}"
 _CALIBRATION = """\
-# For probabilities that mean what they say: a curve fitted on rows of its own after training.
+# Calibrates the probabilities on rows that the model was not fitted on.
 # calibration: {method: sigmoid, period: 28d}
 """
 _THRESHOLD = """\
-# From which probability on the second class is predicted, chosen on rows before the test period.
+# Predicts the second class from a probability chosen on rows before the test period.
 # decision_threshold: {maximize: f1, period: 28d}
 """
 _TWO_CLASSES = {
@@ -56,7 +56,7 @@ _TEMPLATE = """\
 
 # The model's name in MLflow's registry. Each training registers a version of it.
 registered_model_name: {name}
-# The MLflow experiment that its runs belong to; recipes on one label are best kept in one.
+# The MLflow experiment that its runs belong to; keep recipes on one label in one.
 experiment_name: {label}
 # What the model is for, in a sentence.
 description: Predicts {label} of {spine}.
@@ -68,15 +68,17 @@ spine: {spine}
 # The column of the spine to predict.
 label: {label}
 # view:* is every feature of a feature mart, view:feature a single one. Each is joined as it was
-# knowable at the row's event_timestamp. Delete what the model shall not see.
+# knowable at the row's event_timestamp. Delete what the model must not use.
 features:
 {features}
-# The newest rows test the model, for as long as `test` says. Rows within `embargo` before them are
-# not used, for a label is decided as long after its row: with less, training would see the test.
+# Columns of the spine that are model inputs, sent by the client with each request.
+# request: [{request}]
+# The newest rows, for the duration of `test`, test the model. Rows within `embargo` before them are
+# not used: their labels are decided during the test period.
 split: {{test: 28d, embargo: {window}}}
 
 # What is fitted: any estimator of docs/recipe.md with scikit-learn's own arguments. With a
-# random_state the same rows give the same model, to the last digit.
+# random_state, the same rows give the same model.
 estimator:
   class_path: sklearn.ensemble.{estimator}
   init_args: {{n_estimators: 200, min_samples_leaf: 20, n_jobs: -1, random_state: 0}}
@@ -84,11 +86,11 @@ estimator:
 # Scores on the test rows, all greater-is-better. The first decides whether a new version beats the
 # champion. Those listed in docs/recipe.md are for two classes, more classes, or numbers.
 scoring: [{scoring}]
-# The least score of a champion. A good value lies a little below what the first training reaches.
+# A champion must score at least this. Set it a little below what the first training reaches.
 # gate: {{{gate}}}
-# Columns of the spine, or features, by whose values the test rows are scored apart as well.
+# Columns of the spine, or features: the test rows are also scored for each of their values.
 # slices: []
-# Features whose values a prediction request may bring along, in place of those of the online store.
+# Features whose values a prediction request may replace.
 # feature_overrides: []
 {more}"""
 
@@ -145,8 +147,11 @@ def recipe_text(name: str, manifest: Manifest, spine: Spine, label: str) -> str:
             f"no feature mart joins to {spine.name} by {', '.join(spine.join_keys)}",
             hint="add one to the dbt project; `runner help features` shows how",
         )
+    known = {*spine.join_keys, *spine.labels, EVENT_TIMESTAMP}
+    further = ", ".join(column for column in spine.columns if column not in known)
     return _TEMPLATE.format(
         name=name,
+        request=textwrap.shorten(further, 80, placeholder=" …"),
         spine=spine.name,
         label=label,
         features="\n".join(features),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,7 +17,6 @@ from runner.servers.local_servers import require_servers
 from runner.settings import Settings
 
 if TYPE_CHECKING:
-    from contract.view_state import FeatureDigests
     from runner.commands.view_guard import GuardedViews
     from runner.online.audit import FeatureAudit
     from runner.online.reader import OnlineAnswer
@@ -48,14 +47,14 @@ def materialize(
     guarded = _guarded(settings, manifest, chosen, accepted)
     errors: list[RunnerError] = [*guarded.refusals.values()]
     removed: list[str] = []
-    if not chosen:
+    if not chosen and not guarded.unknown:
         removed, kept = remove_departed_views(settings, manifest, guarded.needed, console.note)
         errors += [guarded.departed(view) for view in kept]
     marts = select_marts(settings, chosen)
     if not marts and not removed and not errors:
         console.note(f"nothing to copy or remove: no feature mart in {manifest.path} is online")
     copied = [mart for mart in marts if mart.name not in guarded.refusals]
-    reports, failed = _copy(settings, copied, guarded.digests, full=full)
+    reports, failed = _copy(settings, copied, guarded, full=full)
     errors += failed
     if not chosen:
         try:
@@ -76,15 +75,17 @@ def _guarded(
     guarded = guarded_views(settings, manifest, select_marts(settings, chosen) if chosen else marts)
     if not accepted:
         return guarded
+    if guarded.unknown:
+        raise guarded.unknown
     departed = [] if chosen else departed_views(manifest, guarded.needed)
-    guarded.retire(settings, [*guarded.refusals, *departed], accepted)
+    guarded.retire(settings, departed, accepted)
     return guarded.accepted()
 
 
 def _copy(
     settings: Settings,
     marts: Sequence[FeatureMart],
-    digests: Mapping[str, FeatureDigests],
+    guarded: GuardedViews,
     *,
     full: bool,
 ) -> tuple[list[ViewReport], Sequence[RunnerError]]:
@@ -99,7 +100,8 @@ def _copy(
                 settings,
                 marts,
                 full=full,
-                digests=digests,
+                digests=guarded.digests,
+                keep_what_left=guarded.unknown is not None,
                 progress=lambda _view, rows: bar.advance(rows),
                 note=console.note,
             )

@@ -28,6 +28,6 @@ def page(topic: str) -> str:
     if topic not in known:
         raise RunnerError(
             f"no page about {topic!r}{did_you_mean(topic, known)}",
-            hint="`runner help` lists the topics",
+            hint="`runner help` lists the topics; for a command, run `runner train --help`",
         )
     return (_FOLDER / f"{topic}.md").read_text(encoding="utf-8")

@@ -183,13 +183,17 @@ def _written(output: Path, schema: pa.Schema) -> Iterator[Callable[[pa.Table], N
 
 def show_predictions(written: Written, output: Path) -> None:
     """Print what was written, and warn of views that have nothing for some rows."""
-    console.result(f"{written.rows:,} predictions of {written.model} in {output}")
+    predictions = "prediction" if written.rows == 1 else "predictions"
+    console.result(f"{written.rows:,} {predictions} of {written.model} in {output}")
     if written.missing:
+        views: dict[int, list[str]] = {}
+        for view, rows in written.missing.items():
+            views.setdefault(rows, []).append(view)
         counts = [
-            f"{rows:,} of {written.rows:,} rows {'has' if rows == 1 else 'have'} nothing in {view}"
-            for view, rows in written.missing.items()
+            f"{rows:,} of {written.rows:,} rows: nothing in {', '.join(names)}"
+            for rows, names in views.items()
         ]
         console.warn(
-            f"{', '.join(counts)}: unknown entities, or event_timestamps before there was data; "
-            "the column missing_views says which"
+            f"{'; '.join(counts)} (unknown entities, or event_timestamps before the first data; "
+            "the column missing_views lists them by row)"
         )

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 import pyarrow as pa
@@ -14,15 +13,15 @@ import pyarrow.csv
 import pyarrow.parquet as pq
 
 from contract.bundle import Bundle
-from contract.time_rules import UnknownZoneError, load_zone, zone_names
-from runner import console
+from runner.commands.prediction_times import instants, times_in_zone, with_zone
 from runner.errors import RunnerError
 from runner.feature_store.store import NULLABLE
 from runner.project.manifest import EVENT_TIMESTAMP
 from runner.warehouse.mart_snapshot import COLUMN_TYPES, KEY_TYPES
-from runner.wording import did_you_mean, show
+from runner.wording import show
 
-_ZONE = r"[T ][0-9:.]+\s*(?:Z|z|[+-][0-9]{2}:?[0-9]{0,2})$"
+_NULLS = pa.array(pyarrow.csv.ConvertOptions().null_values)
+"""How spreadsheets and databases write a missing number, flag or time; of texts only "" is none."""
 
 
 def read_entities(bundle: Bundle, path: Path, time_zone: str | None = None) -> pd.DataFrame:
@@ -45,7 +44,7 @@ def read_entities(bundle: Bundle, path: Path, time_zone: str | None = None) -> p
     keys = {key.name: KEY_TYPES[key.dtype] for key in bundle.entity_keys}
     given = {one.name: COLUMN_TYPES[one.dtype] for one in bundle.request}
     try:
-        table = _read(path, [*keys, *given])
+        table = _read(path, keys | given)
     except OSError as err:
         raise RunnerError(
             f"{path}: cannot be read ({err.strerror or err})", hint="check the path"
@@ -60,13 +59,15 @@ def read_entities(bundle: Bundle, path: Path, time_zone: str | None = None) -> p
         except pa.ArrowException as err:
             problem = f"{path}: {name}{_misfit(table[name], kind)}"
             raise RunnerError(problem, hint=_wanted(bundle)) from err
+        if pa.types.is_timestamp(kind):
+            fitting = times_in_zone(name, table[name], fitting, path, time_zone)
         table = table.set_column(table.column_names.index(name), name, fitting)
     _refuse_taken(bundle, table.column_names, path)
     rows: pd.DataFrame = table.to_pandas(types_mapper=NULLABLE.get)
     if EVENT_TIMESTAMP not in rows:
         rows[EVENT_TIMESTAMP] = pd.Timestamp(datetime.now(UTC))
     else:
-        rows[EVENT_TIMESTAMP] = _instants(rows[EVENT_TIMESTAMP], path, time_zone)
+        rows[EVENT_TIMESTAMP] = instants(rows[EVENT_TIMESTAMP], path, time_zone)
     return rows
 
 
@@ -78,9 +79,14 @@ def _wanted(bundle: Bundle) -> str:
 
 
 def _cast(values: pa.ChunkedArray, kind: pa.DataType) -> pa.ChunkedArray:
+    """Return the values as that type; a time without a zone as of UTC."""
     if pa.types.is_string(values.type) and not pa.types.is_string(kind):
         values = pc.utf8_trim_whitespace(values)
-    return values.cast(kind)
+        if pa.types.is_timestamp(kind):
+            values = with_zone(values)
+    # A whole number beyond 2^53 is rounded, as it is over HTTP.
+    rounds = pa.types.is_integer(values.type) and pa.types.is_floating(kind)
+    return values.cast(kind, safe=not rounds)
 
 
 def _misfit(values: pa.ChunkedArray, kind: pa.DataType) -> str:
@@ -120,52 +126,6 @@ def _refuse_unusable(table: pa.Table, keys: list[str], path: Path) -> None:
             )
 
 
-def _instants(times: pd.Series[Any], path: Path, time_zone: str | None) -> pd.Series[Any]:
-    """Return the times in UTC."""
-    given = times if pd.api.types.is_datetime64_any_dtype(times) else times.astype(str)
-    instants = pd.to_datetime(given, utc=True, format="ISO8601", errors="coerce")
-    bare = _without_zone(given)
-    if time_zone is not None:
-        instants[bare] = _localized(instants[bare], time_zone)
-    elif bare.any():
-        console.note(
-            f"{path}: {EVENT_TIMESTAMP} has no time zone in {bare.sum():,} rows and is read as "
-            "UTC; --timezone names another"
-        )
-    # Beyond these years Feast and pandas, in nanoseconds, would wrap around.
-    wrong = ~instants.dt.year.between(1678, 2261)
-    if wrong.any():
-        position = int(wrong.to_numpy().argmax())
-        raise RunnerError(
-            f"{path}: {EVENT_TIMESTAMP} in row {position + 1} is not a time"
-            f"{f' in {time_zone}' if bare.iloc[position] and time_zone else ''}: "
-            f"{times.iloc[position]}",
-            hint="write times as 2026-01-31T12:00:00Z or with an offset",
-        )
-    return instants
-
-
-def _without_zone(times: pd.Series[Any]) -> pd.Series[bool]:
-    """Return which of the times, texts in ISO 8601 or pandas' own, name no time zone."""
-    if pd.api.types.is_datetime64_any_dtype(times):
-        return pd.Series(times.dt.tz is None, index=times.index)
-    return ~times.str.contains(_ZONE)
-
-
-def _localized(times: pd.Series[Any], time_zone: str) -> pd.Series[Any]:
-    """Return what a clock in the zone shows as UTC; NaT for an hour that it skips or repeats."""
-    try:
-        zone = load_zone(time_zone)
-    except UnknownZoneError as err:
-        raise RunnerError(
-            f"--timezone: {err}{did_you_mean(time_zone, zone_names())}",
-            hint="name a zone of the IANA database, such as Europe/Berlin",
-        ) from err
-    shown = times.dt.tz_localize(None).dt.tz_localize(zone, ambiguous="NaT", nonexistent="NaT")
-    instants: pd.Series[Any] = shown.dt.tz_convert(UTC)
-    return instants
-
-
 def _refuse_taken(bundle: Bundle, columns: list[str], path: Path) -> None:
     """Raise if a column has the name of one that is written: two of a name cannot be read."""
     written = ["prediction", *(f"probability_{label}" for label in bundle.label.classes or ())]
@@ -178,14 +138,21 @@ def _refuse_taken(bundle: Bundle, columns: list[str], path: Path) -> None:
         )
 
 
-def _read(path: Path, typed: Iterable[str]) -> pa.Table:
+def _read(path: Path, kinds: Mapping[str, pa.DataType]) -> pa.Table:
     if path.suffix == ".parquet":
         return pq.read_table(path)
     # As text: pyarrow's own conversion tells neither the column's name nor the row.
     options = pyarrow.csv.ConvertOptions(
-        column_types=dict.fromkeys(typed, pa.string()), strings_can_be_null=True
+        column_types=dict.fromkeys(kinds, pa.string()), strings_can_be_null=True, null_values=[""]
     )
-    return pyarrow.csv.read_csv(path, convert_options=options)
+    table = pyarrow.csv.read_csv(path, convert_options=options)
+    texts = [name for name, kind in kinds.items() if pa.types.is_string(kind)]
+    for at, name in enumerate(table.column_names):
+        values = table[name]
+        if name in {*kinds, EVENT_TIMESTAMP}.difference(texts) and pa.types.is_string(values.type):
+            values = pc.if_else(pc.is_in(values, _NULLS), None, values)
+            table = table.set_column(at, name, values)
+    return table
 
 
 def require_keys(bundle: Bundle, columns: set[str], source: str) -> None:

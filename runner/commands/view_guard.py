@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 from contract.serving_errors import ServingError
 from contract.view_state import FeatureDigests
@@ -25,6 +26,13 @@ from runner.records.served_versions import ServedFeature, ServedVersion, served_
 from runner.settings import Settings
 
 
+class GoneFeatures(NamedTuple):
+    """Features of a view that dbt no longer has: the error, and which served versions read one."""
+
+    error: RunnerError
+    versions: Sequence[ServedVersion]
+
+
 @dataclass(frozen=True)
 class GuardedViews:
     """What materializing feature views would do to served versions.
@@ -39,18 +47,21 @@ class GuardedViews:
         View → why its values must stay: dbt no longer has features that served versions read.
     digests
         View → what is known of its features' definitions.
+    unknown
+        Why nobody knows what served versions read; None where that is known.
     """
 
     needed: Mapping[str, list[ServedVersion]]
     changed: list[ChangedFeature]
-    gone: Mapping[str, RunnerError]
+    gone: Mapping[str, GoneFeatures]
     digests: Mapping[str, FeatureDigests]
+    unknown: ServingError | None = None
 
     @property
     def refusals(self) -> dict[str, RunnerError]:
         """The views that must not be copied, each with the error."""
         changed = {view: refusal(view, found) for view, found in by_view(self.changed).items()}
-        return {**changed, **self.gone}
+        return {**changed, **{view: gone.error for view, gone in self.gone.items()}}
 
     def taken_by(self, model: str) -> list[ServedFeature]:
         """Return the features that the served versions of a registered model take."""
@@ -65,15 +76,28 @@ class GuardedViews:
         """Return the same once no served version reads any of it."""
         return replace(self, needed={}, changed=[], gone={})
 
-    def retire(self, settings: Settings, views: Collection[str], reason: str) -> None:
-        """Retire the served versions that read these views."""
-        versions = {str(v): v for view in views for v in self.needed.get(view, ())}
+    def losers(self, departed: Collection[str]) -> list[ServedVersion]:
+        """Return the served versions that take changed features, or ones that left dbt.
+
+        Parameters
+        ----------
+        departed
+            Views that dbt no longer has.
+        """
+        found = [each.version for each in self.changed if each.version.is_protected]
+        found += [version for gone in self.gone.values() for version in gone.versions]
+        found += [version for view in departed for version in self.needed.get(view, ())]
+        return list({str(version): version for version in found}.values())
+
+    def retire(self, settings: Settings, departed: Collection[str], reason: str) -> None:
+        """Retire the `losers`."""
+        versions = self.losers(departed)
         if not versions:
             return
         from runner.records.registry import connect
 
         client = connect(settings)
-        for version in versions.values():
+        for version in versions:
             client.set_model_version_tag(version.name, version.version, RETIRED, reason)
             console.note(f"{version} is retired: {reason}")
 
@@ -90,14 +114,18 @@ def guarded_views(
     """
     try:
         versions = served_versions(settings, manifest)
+        unknown = None
     except ServingError as err:
-        console.warn(f"not compared with what served models were trained on: {err.message}")
-        versions = []
+        console.warn(
+            f"not compared with what served models were trained on: {err.message}; what left dbt "
+            "stays in Redis"
+        )
+        versions, unknown = [], err
     views = {mart.name for mart in marts}
     taken = {taken.view for v in versions if v.definitions for taken in v.features}
     with console.step("compare features with those of served models") as step:
         current = known_definitions(settings, views)
-        if current is None and views & taken:
+        if current is None and (unknown or views & taken):
             current = current_definitions(settings, views, step.update)
         changed = changed_features(current, versions, views) if current else []
         step.update(f"{len(changed)} changed" if changed else "the same")
@@ -107,6 +135,7 @@ def guarded_views(
             changed,
             dict(_gone_features(marts, needed)),
             _digests(current, versions) if current else {},
+            unknown,
         )
 
 
@@ -121,22 +150,26 @@ def _needed(versions: Iterable[ServedVersion]) -> dict[str, list[ServedVersion]]
 
 def _gone_features(
     marts: Iterable[FeatureMart], needed: Mapping[str, list[ServedVersion]]
-) -> Iterator[tuple[str, RunnerError]]:
+) -> Iterator[tuple[str, GoneFeatures]]:
     for mart in marts:
         there = {feature.name for feature in mart.features}
-        read = [taken for version in needed.get(mart.name, ()) for taken in version.features]
-        gone = [each.feature for each in read if each.view == mart.name]
-        gone = [name for name in dict.fromkeys(gone) if name not in there]
+        read = [(each, v) for v in needed.get(mart.name, ()) for each in v.features]
+        gone = [
+            (f"{mart.name}:{each.feature}", version)
+            for each, version in read
+            if each.view == mart.name and each.feature not in there
+        ]
+        names = list(dict.fromkeys(name for name, _ in gone))
+        versions = list({str(version): version for _, version in gone}.values())
         if gone:
-            names = ", ".join(f"{mart.name}:{name}" for name in gone)
-            is_or_are = f"{names} {'is' if len(gone) == 1 else 'are'}"
-            yield mart.name, _gone(mart.name, is_or_are, needed[mart.name])
+            is_or_are = f"{', '.join(names)} {'is' if len(names) == 1 else 'are'}"
+            yield mart.name, GoneFeatures(_gone(mart.name, is_or_are, versions), versions)
 
 
-def _gone(view: str, what: str, versions: Iterable[ServedVersion]) -> RunnerError:
+def _gone(view: str, what: str, versions: Sequence[ServedVersion]) -> RunnerError:
     return RunnerError(
-        f"{what} no longer in dbt, and {', '.join(map(str, versions))} reads it; the values stay "
-        "in Redis",
+        f"{what} no longer in dbt, and {', '.join(map(str, versions))} "
+        f"{'reads' if len(versions) == 1 else 'read'} it; the values stay in Redis",
         hint=ways_on(view),
     )
 

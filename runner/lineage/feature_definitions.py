@@ -127,6 +127,10 @@ class Definitions:
             for feature in self.views[view].features
         }
 
+    def is_comparable(self, other: Definitions) -> bool:
+        """Return whether both were compiled for one kind of warehouse."""
+        return self.dialect == other.dialect
+
     def changes(self, other: Definitions, view: str, feature: str) -> list[str]:
         """Return how `other` defines the feature differently, as lines of a diff; none if equal.
 

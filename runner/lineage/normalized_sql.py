@@ -33,7 +33,7 @@ class QueryColumn:
     sql
         What computes it.
     mentions
-        Every name in `sql`.
+        Every name in `sql`, in lower case: BigQuery's columns have no case.
     """
 
     place: int
@@ -51,7 +51,7 @@ class NormalizedSql:
     frame
         Its SQL without `columns`.
     mentions
-        Every name in the frame; None: all columns of what it reads count.
+        Every name in the frame, in lower case; None: all columns of what it reads count.
     """
 
     frame: str
@@ -72,9 +72,9 @@ class NormalizedSql:
             live = list(self.columns)
             known = None
         else:
-            known = self.mentions.union(names)
+            known = self.mentions.union(map(str.lower, names))
             live = []
-            while found := [c for c in self.columns if c.name in known and c not in live]:
+            while found := [c for c in self.columns if c.name.lower() in known and c not in live]:
                 live += found
                 known = known.union(*(column.mentions for column in found))
         lines = sorted((column.place, column.sql) for column in live)
@@ -130,6 +130,11 @@ def _is_divisible(tree: exp.Expr) -> bool:
         return False
     if any(not _is_projection(star) for star in tree.find_all(exp.Star)):
         return False
+    # `pivot` groups by every column that it does not name, `ml.predict(table orders)` takes all.
+    if tree.find(exp.Pivot) or any(
+        isinstance(table.parent, exp.Func) for table in tree.find_all(exp.Table)
+    ):
+        return False
     unions = tree.find_all(exp.SetOperation)
     if any(select.is_star for union in unions for select in _branches(union)):  # by position
         return False
@@ -145,6 +150,8 @@ def _is_projection(star: exp.Star) -> bool:
     select = owner.parent
     if not isinstance(select, exp.Select):
         return isinstance(select, exp.Count)
+    if _needs_all(select) or _last_ordinal(select):  # `select distinct *`, `order by 2`
+        return False
     return isinstance(select.parent, exp.Exists) or _is_read_by_name(select)
 
 
@@ -169,7 +176,7 @@ def _divided(tree: exp.Expr, dialect: str) -> NormalizedSql:
 
 def _names(nodes: Iterable[exp.Expr]) -> Iterator[str]:
     for node in nodes:
-        yield from (found.name for found in node.find_all(exp.Identifier))
+        yield from (found.name.lower() for found in node.find_all(exp.Identifier))
 
 
 def _results(tree: exp.Expr) -> Iterator[list[exp.Select]]:
@@ -211,7 +218,7 @@ def _removable(branches: list[exp.Select]) -> Iterator[list[exp.Expr]]:
     plain = all(isinstance(each, exp.Union) and not each.args.get("distinct") for each in unions)
     if len(lengths) != 1 or not plain or any(_needs_all(select) for select in branches):
         return
-    first = max(_last_ordinal(select) for select in branches)
+    first = max(_last_ordinal(query) for query in [*branches, *unions])
     for together in list(zip(*(select.expressions for select in branches), strict=True))[first:]:
         if all(_is_plain(each) for each in together):
             yield list(together)
@@ -244,9 +251,9 @@ def _needs_all(select: exp.Select) -> bool:
     return bool(group.args.get("all"))
 
 
-def _last_ordinal(select: exp.Select) -> int:
+def _last_ordinal(query: exp.Query) -> int:
     """Return the largest number that `group by 1, 2` or `order by 1` names."""
-    clauses = [select.args[name] for name in ("group", "order") if select.args.get(name)]
+    clauses = [query.args[name] for name in ("group", "order") if query.args.get(name)]
     items = [item for clause in clauses for item in clause.expressions]
     items = [item.this if isinstance(item, exp.Ordered) else item for item in items]
     return max((int(each.name) for each in items if each.is_int), default=0)

@@ -40,6 +40,7 @@ def materialize(
     full: bool = False,
     as_of: datetime | None = None,
     digests: Mapping[str, FeatureDigests] = NO_DIGESTS,
+    keep_what_left: bool = False,
     progress: Progress = lambda _view, _rows: None,
     note: Callable[[str], None] = lambda _text: None,
 ) -> list[ViewReport]:
@@ -60,6 +61,9 @@ def materialize(
         With time zone, not in the future; None: now, by the warehouse's clock.
     digests
         By view, then by feature: of the definitions that the marts have now, as far as known.
+    keep_what_left
+        Leave a view as it is if dbt no longer has some of its features or its join keys: a served
+        version may read them.
     note
         Called with a line worth showing, such as what is being waited for.
 
@@ -77,7 +81,7 @@ def materialize(
     reports: list[ViewReport] = []
     errors: list[RunnerError] = []
     with connect(settings, config) as connection:
-        run = _MaterializeRun(settings, config, connection, as_of, digests)
+        run = _MaterializeRun(settings, config, connection, as_of, digests, keep_what_left)
         for mart in marts:
             if not mart.online:
                 continue
@@ -99,6 +103,7 @@ class _MaterializeRun:
     connection: OnlineConnection
     as_of: datetime | None
     digests: Mapping[str, FeatureDigests]
+    keep_what_left: bool
 
     def view(
         self, mart: FeatureMart, full: bool, progress: Progress, note: Callable[[str], None]
@@ -113,7 +118,9 @@ class _MaterializeRun:
             copy = ViewCopy(
                 self.connection, self.config, lease, snapshot, state, self.digests.get(mart.name)
             )
-            if removed := copy.drop_what_left():
+            if self.keep_what_left:
+                copy.require_nothing_left()
+            elif removed := copy.drop_what_left():
                 note(removed)
             report = copy.run(as_of, progress, full=full)
             # A view would be computed once more; what an incremental run adds, `train` finds.

@@ -96,6 +96,16 @@ class ViewState:
         known = [self.started, self.watermark.as_of if self.watermark else None]
         return max(filter(None, known), default=None)
 
+    def with_known_digests(self, digests: FeatureDigests | None) -> FeatureDigests | None:
+        """Return `digests` with those that the store has of the same definitions."""
+        if digests is None or self._digests is None:
+            return digests
+        known = {name: self._digests.get(name, ()) for name in digests}
+        return {
+            name: [*dict.fromkeys([*found, *(known[name] if {*found} & {*known[name]} else ())])]
+            for name, found in digests.items()
+        }
+
     def begin(self, as_of: datetime, mart: FeatureMart, digests: FeatureDigests | None) -> None:
         """Note that contents may from now on be of `as_of`, and of these features and join keys.
 

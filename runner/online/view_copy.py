@@ -11,6 +11,7 @@ import pyarrow as pa
 
 from contract.feast_format import field_hash, time_field
 from contract.view_state import FeatureDigests
+from runner.errors import RunnerError
 from runner.online.connection import OnlineConnection
 from runner.online.online_config import OnlineConfig
 from runner.online.state import Lease, ViewState, Watermark, definition_digest, key_dtypes
@@ -52,7 +53,7 @@ class ViewCopy:
         self._snapshot = snapshot
         self._state = state
         self._mart = snapshot.mart
-        self._digests = digests
+        self._digests = state.with_known_digests(digests)
         self._definition = definition_digest(snapshot.mart)
         self._writer = ViewWriter(
             connection,
@@ -63,15 +64,39 @@ class ViewCopy:
             gives_way_until=_gives_way_until(state),
         )
 
+    def require_nothing_left(self) -> None:
+        """Raise if `drop_what_left` would remove anything.
+
+        Raises
+        ------
+        RunnerError
+            Naming the features.
+        """
+        left = "its former join keys" if self._has_other_keys else ", ".join(self._dropped)
+        if left:
+            raise RunnerError(
+                f"{self._mart.name}: {left}: no longer in dbt, and a served model may read the "
+                "values, which stay in Redis",
+                hint="repeat `runner materialize` once MLflow answers",
+            )
+
+    @property
+    def _has_other_keys(self) -> bool:
+        return self._state.join_keys not in (None, key_dtypes(self._mart))
+
+    @property
+    def _dropped(self) -> list[str]:
+        return sorted(self._state.features - {column.name for column in self._mart.features})
+
     def drop_what_left(self) -> str:
         """Remove features, or entities of other join keys, that dbt no longer has; say which."""
         state, view = self._state, self._mart.name
-        if state.join_keys not in (None, key_dtypes(self._mart)):
+        if self._has_other_keys:
             fields = [time_field(view), *(field_hash(view, name) for name in state.features)]
             self._remove(fields)
             former = ", ".join(state.join_keys or ()) or "none"
             return f"{view}: removed the values of its former join keys ({former})"
-        dropped = sorted(state.features - {column.name for column in self._mart.features})
+        dropped = self._dropped
         if not dropped:
             return ""
         self._remove([field_hash(view, name) for name in dropped])

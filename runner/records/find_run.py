@@ -49,5 +49,5 @@ def _run_of(
 def _instead(versions: list[VersionFacts]) -> str:
     """Return what there is of a registered model."""
     if not versions:
-        return "look with `mlflow ui --backend-store-uri sqlite:///mlruns/mlflow.db`"
+        return "`runner ui` shows every run"
     return f"there is {', '.join(f'{one.name}/{one.version}' for one in versions[:5])}"

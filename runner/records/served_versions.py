@@ -104,8 +104,6 @@ def _read(reader: RunReader, version: VersionFacts, manifest: Manifest) -> Itera
         features = tuple(_feature(each) for each in bundle["features"])
     except (RunnerError, ServingError, KeyError, TypeError, AttributeError):
         return  # another tool's, or its files are gone
-    if definitions is not None and definitions.dialect != manifest.adapter_type:
-        definitions = None  # computed in the other warehouse
     yield ServedVersion(
         version.name,
         version.version,

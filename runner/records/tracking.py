@@ -22,6 +22,7 @@ from runner.records.dead_runs import this_process
 from runner.records.logged_model import log_model
 from runner.records.registry import CHALLENGER, CHAMPION, promote, version_with, versions_of
 from runner.records.run_artifacts import write_artifacts
+from runner.records.run_description import description, shown_tags
 from runner.records.run_record import Training
 from runner.records.trial_runs import record_trials
 
@@ -31,6 +32,8 @@ if TYPE_CHECKING:
     from runner.settings import Settings
 
 _INTERFACE_TAG = "serving_interface"
+# MLflow opens the experiment on its runs, and not on traces of language models.
+_KIND = {"mlflow.experimentKind": "custom_model_development"}
 
 
 def refuse_other_interface(client: MlflowClient, recipe: Recipe, spine: Spine) -> None:
@@ -68,7 +71,7 @@ def record(client: MlflowClient, training: Training, folder: Path) -> tuple[str,
         _experiment(client, training.prepared.settings, training.recipe.experiment_name),
         start_time=int(training.prepared.started_at.timestamp() * 1000),
         run_name=f"{training.recipe.name} {training.prepared.started_at:%Y-%m-%d %H:%M}",
-        tags={**training.tags, **this_process()},
+        tags={**training.tags, **shown_tags(training), **this_process()},
     )
     run_id: str = run.info.run_id
     with _ending(client, run_id):
@@ -98,6 +101,7 @@ def register(client: MlflowClient, run_id: str, bundle_sha256: str, training: Tr
         source=client.get_logged_model(model_id).artifact_location,
         run_id=run_id,
         model_id=model_id,
+        description=description(training),
         tags={
             _INTERFACE_TAG: _interface(training.recipe, training.prepared.spine),
             "serving_bundle_sha256": bundle_sha256,
@@ -143,13 +147,16 @@ def _experiment(client: MlflowClient, settings: Settings, name: str) -> str:
         location = None
         if settings.mlflow_tracking_uri.startswith("sqlite:///"):
             location = (settings.root / "mlruns" / name).as_uri()
-        return str(client.create_experiment(name, artifact_location=location))
+        return str(client.create_experiment(name, location, _KIND))
     if experiment.lifecycle_stage != "active":
         raise RunnerError(
             f"MLflow experiment {name!r} is deleted",
             hint=f"run `mlflow experiments restore -x {experiment.experiment_id}`, or choose "
             "another experiment_name in the recipe",
         )
+    for key, kind in _KIND.items():
+        if key not in experiment.tags:  # an earlier version made it
+            client.set_experiment_tag(experiment.experiment_id, key, kind)
     return str(experiment.experiment_id)
 
 

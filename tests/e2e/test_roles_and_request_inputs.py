@@ -156,7 +156,7 @@ def test_an_account_that_is_not_known_is_named_by_its_role_in_batch_and_http(ban
     pq.write_table(pa.Table.from_pylist(rows, SENT), path)
     done = bank.run("runner", "predict", "dispute", str(path), "--output", str(output))
     told = " ".join(done.stderr.split())
-    assert "2 of 4 rows have nothing in account_activity[sender]" in told
+    assert "2 of 4 rows: nothing in account_activity[sender]" in told
     written = pyarrow.csv.read_csv(output)["missing_views"].to_pylist()
     assert written == [", ".join(names) or "" for names in missing]
     answers = api.post("/predict", {"entity_rows": rows})["predictions"]

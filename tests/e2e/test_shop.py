@@ -129,7 +129,7 @@ def test_an_http_prediction_equals_the_batch_prediction_of_the_same_instant(
         *(str(tmp_path / "keys.csv"), "-o", str(tmp_path / "p.csv")),
     )
     told = " ".join(done.stderr.split())
-    assert f"1 of {len(keys):,} rows has nothing in user_activity" in told
+    assert f"1 of {len(keys):,} rows: nothing in user_demographics, user_activity" in told
     batch = pd.read_csv(tmp_path / "p.csv")
     answer = serving.post("/predict", {"entity_rows": keys.to_dict("records")})
     online = [row["probabilities"]["1"] for row in answer["predictions"]]

@@ -11,7 +11,6 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-import psycopg
 import pytest
 
 from contract.log_format import FIELD, LogEntry, LogSchema, schemas_key, stream_key
@@ -245,8 +244,9 @@ def test_a_warehouse_that_is_away_leaves_the_log_as_it_is(log: Log) -> None:
     log.add(1)
     log.project.sql.execute("create schema raw_data")
     log.project.sql.execute("create view raw_data.predictions as select 1 as x")
-    with pytest.raises(psycopg.Error):
+    with pytest.raises(RunnerError, match=r"PostgreSQL, raw_data\.predictions: ") as caught:
         log.collect()
+    assert "not one that `runner collect` created" in str(caught.value.hint)
     assert log.waiting == 1
     log.project.sql.execute("drop view raw_data.predictions")
     assert log.collect().written == 1

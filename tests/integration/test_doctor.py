@@ -428,4 +428,4 @@ def test_what_the_environment_has_otherwise_than_the_profile_is_named(tmp_path):
     names = ("PGHOST", "PGPORT", "PGUSER", "PGPASSWORD", "PGDATABASE", "REDIS_URL")
     env = dict.fromkeys(names, "x") | {"PGHOST": "here", "MLFLOW_TRACKING_URI": "sqlite:///m.db"}
     told = machine.variables(Settings("local", tmp_path, env))
-    assert told.endswith("; the environment has another PGDATABASE, PGUSER")
+    assert told.endswith("; the environment overrides PGDATABASE, PGUSER")

@@ -9,10 +9,13 @@ from pathlib import Path
 
 import pytest
 
+from contract.serving_errors import ServingError
+from runner.commands import view_guard
 from runner.commands.online_values import materialize
 from runner.errors import RunnerError
+from runner.lineage.feature_definitions import Definitions
 from runner.online.materialize import materialize as copy_marts
-from runner.project.manifest import FeatureMart
+from runner.project.manifest import FeatureMart, MartColumn
 from runner.settings import PostgresAddress
 from tests.instants import at
 from tests.online_project import OnlineProject
@@ -105,6 +108,39 @@ def test_views_that_are_named_leave_the_others_alone(
     project.write_manifest()
     materialize(project.settings, ["w"], full=False)
     assert project.online() == before
+
+
+@pytest.mark.parametrize("departure", ["view", "feature"])
+def test_what_left_dbt_stays_while_mlflow_does_not_say_who_reads_it(
+    project: OnlineProject,
+    views: list[FeatureMart],
+    departure: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    materialize(project.settings, [], full=False)
+    before = project.online()
+    if departure == "view":
+        del views[0]
+    else:
+        columns = {name: c for name, c in views[0].columns.items() if name != "x"}
+        views[0] = dataclasses.replace(
+            views[0], columns=columns | {"y": MartColumn("y", "int64", "")}
+        )
+        project.sql.execute("alter table feature_mart.v rename column x to y")
+    project.write_manifest()
+    nothing = Definitions("postgres", {}, {})
+    monkeypatch.setattr(view_guard, "known_definitions", lambda *_: nothing)
+    away = {**project.settings.env, "MLFLOW_TRACKING_URI": "http://127.0.0.1:1"}
+    settings = dataclasses.replace(project.settings, env=away)
+    _, errors = materialize(settings, [], full=False)
+    assert project.online() == before
+    assert [err.message.partition(",")[0] for err in errors] == (
+        [] if departure == "view" else ["v: x: no longer in dbt"]
+    )
+    with pytest.raises(ServingError, match="MLflow"):
+        materialize(settings, [], full=False, accepted="because")
+    materialize(project.settings, [], full=False)
+    assert project.online() == project.expected()
 
 
 def test_a_view_that_breaks_a_rule_keeps_its_values(

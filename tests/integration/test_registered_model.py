@@ -208,3 +208,18 @@ def test_the_registered_model_takes_what_pandas_and_sql_hand_out(world):
     np.testing.assert_array_equal(loaded.predict(example), expected[: len(example)])
     unknown = pd.DataFrame({name: [None] for name in numeric}).assign(activity__country="")
     assert len(loaded.predict(unknown.astype(dict.fromkeys(numeric, "float64")))) == 1
+
+
+def test_mlflow_shows_who_trained_what_and_how_good_it_is(world):
+    training, client, run_id, _ = world
+    register_and_award(world, named(training, "shown"))
+    run = client.get_run(run_id)
+    assert run.data.tags["mlflow.source.name"] == "recipes/m.yaml"
+    assert run.data.tags["mlflow.user"]
+    note = run.data.tags["mlflow.note.content"]
+    score = training.model.evaluation.test["roc_auc"]
+    assert f"| {score:.4f} | 0.7000 to 0.9000 |" in note
+    assert "| spine | spine\\_data.spine\\_y |" in note
+    assert "| registered model | shown |" in client.get_model_version("shown", "1").description
+    experiment = client.get_experiment(run.info.experiment_id)
+    assert experiment.tags["mlflow.experimentKind"] == "custom_model_development"

@@ -24,7 +24,7 @@ from runner.failures import explain
         (psycopg.errors.UndefinedTable("spine_x"), "PostgreSQL: spine_x", "dbt build"),
         (psycopg.errors.InvalidSchemaName("none"), "PostgreSQL: none", "on-run-start"),
         (redis.ConnectionError("refused"), "Redis: refused", "runner up"),
-        (MlflowException("no such thing"), "MLflow: no such thing", "mlflow ui"),
+        (MlflowException("no such thing"), "MLflow: no such thing", "runner ui"),
         (ModuleNotFoundError("no", name="botocore"), "botocore is not installed", "install boto3"),
         (ModuleNotFoundError("no", name="azure.storage"), "Azure", "azure-storage-blob"),
         (BundleError("changed", hint="train again"), "changed", "train again"),

@@ -1,5 +1,7 @@
 """Which features would be others for which versions, and what keeps its digest."""
 
+from dataclasses import replace
+
 from runner.commands.feature_guard import (
     changed_features,
     marts_upstream,
@@ -70,3 +72,10 @@ def test_a_build_overwrites_the_marts_that_it_needs_by_version():
     }
     assert marts_upstream({"nodes": nodes}, ["high"]) == {"high", "low_v2"}
     assert marts_upstream({"nodes": nodes}, ["spine"]) == {"spine", "low"}
+
+
+def test_what_was_compiled_for_another_warehouse_is_neither_changed_nor_the_same():
+    there = replace(definitions(OTHER), dialect="bigquery")
+    versions = [version("1", ONE, "champion")]
+    assert changed_features(there, versions, ["activity"]) == []
+    assert same_digests(replace(definitions(ONE), dialect="bigquery"), versions) == {}

@@ -39,6 +39,13 @@ def test_it_lists_what_joins(tmp_path):
     assert features == ("user_demographics:*", "user_activity:*", "calendar:*")
 
 
+def test_further_columns_of_the_spine_are_offered_as_request_inputs():
+    columns = {key: SPINE.columns[key] for key in (*SPINE.join_keys, "kind")}
+    columns["basket_usd"] = SPINE.columns["spend_7d"]
+    spine = dataclasses.replace(SPINE, columns=columns)
+    assert "\n# request: [basket_usd]\n" in recipe_text("x", manifest(), spine, "kind")
+
+
 def test_what_is_not_online_is_left_out():
     offline = [dataclasses.replace(mart, online=False) for mart in MARTS]
     with pytest.raises(RunnerError, match="no feature mart joins to spine_category_purchase by"):

@@ -30,6 +30,12 @@ def test_an_unknown_topic_is_refused_with_the_nearest():
         page("recipt")
 
 
+def test_who_asks_for_a_command_is_shown_its_help_option():
+    with pytest.raises(RunnerError) as refused:
+        page("train")
+    assert "`runner train --help`" in refused.value.hint
+
+
 def test_the_topics_that_hints_name_exist():
     sources = "\n".join(path.read_text() for path in (ROOT / "runner").rglob("*.py"))
     named = set(re.findall(r"`runner help ([a-z-]+)`", sources))

@@ -1,12 +1,13 @@
 """A key that does not fit is told by its file, column, row, value and the type that is needed."""
 
+from dataclasses import replace
 from datetime import UTC, datetime
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from contract.bundle import read_bundle
+from contract.bundle import BundleRequestInput, read_bundle
 from runner.commands.prediction_file import read_entities
 from runner.errors import RunnerError
 from tests.serving_bundles import write_linear_bundle
@@ -112,3 +113,89 @@ def test_a_time_that_its_zone_does_not_have_is_refused(bundle, tmp_path, time, z
     with pytest.raises(RunnerError) as refused:
         read_entities(bundle, path, zone)
     assert message in refused.value.message
+
+
+def given(bundle, dtype):
+    return replace(bundle, request=(BundleRequestInput("given", dtype),))
+
+
+def given_values(bundle, path, zone=None):
+    return [
+        None if value != value else value for value in read_entities(bundle, path, zone)["given"]
+    ]
+
+
+def write_given(tmp_path, *values):
+    path = tmp_path / "rows.csv"
+    path.write_text("category_id,user_id,given\n" + "".join(f"7,1,{one}\n" for one in values))
+    return path
+
+
+def test_a_text_is_what_the_file_says_and_null_only_where_it_is_empty(bundle, tmp_path):
+    path = write_given(tmp_path, "NA", "null", "NaN", "")
+    read = read_entities(given(bundle, "string"), path)["given"]
+    assert read.fillna("missing").tolist() == ["NA", "null", "NaN", "missing"]
+    path.write_text("category_id,user_id\nNA,1\n")
+    assert read_entities(bundle, path)["category_id"].tolist() == ["NA"]
+
+
+@pytest.mark.parametrize("dtype", ["float64", "int64", "bool", "timestamp"])
+def test_a_missing_number_flag_or_time_may_be_written_as_null(bundle, tmp_path, dtype):
+    path = write_given(tmp_path, "NULL", "", "n/a")
+    assert read_entities(given(bundle, dtype), path)["given"].isna().all()
+
+
+@pytest.mark.parametrize("word", ["NULL", ""])
+@pytest.mark.parametrize("column", ["user_id", "event_timestamp"])
+def test_a_row_without_key_or_time_is_refused_however_it_is_written(bundle, tmp_path, word, column):
+    path = tmp_path / "rows.csv"
+    row = {"category_id": "7", "user_id": "1", "event_timestamp": "2026-01-31"} | {column: word}
+    path.write_text(f"{','.join(row)}\n{','.join(row.values())}\n")
+    with pytest.raises(RunnerError, match=f"{column} is empty in 1 of 1 rows, first in row 1"):
+        read_entities(bundle, path)
+
+
+_GIVEN_TIMES = ["2026-07-31T12:00:00", "2026-07-31 12:00", "2026-07-31T12:00:00Z", "2026-07-31", ""]
+
+
+@pytest.mark.parametrize(
+    ("zone", "expected"),
+    [
+        (None, ["12:00", "12:00", "12:00", "00:00"]),
+        ("Europe/Berlin", ["10:00", "10:00", "12:00", "22:00"]),
+    ],
+)
+def test_times_that_are_request_inputs_are_of_the_zone_too(bundle, tmp_path, zone, expected):
+    *known, missing = given_values(
+        given(bundle, "timestamp"), write_given(tmp_path, *_GIVEN_TIMES), zone
+    )
+    assert [f"{time:%H:%M}" for time in known] == expected
+    assert missing is None
+
+
+def test_times_of_parquet_that_are_request_inputs_are_of_the_zone_too(bundle, tmp_path):
+    path, noon = tmp_path / "rows.parquet", datetime(2026, 1, 31, 12)  # noqa: DTZ001 - the point
+    for times in (pa.array([noon, None]), pa.array([noon, None], pa.timestamp("ns"))):
+        rows = {"category_id": ["7", "7"], "user_id": [1, 1], "given": times}
+        pq.write_table(pa.table(rows), path)
+        assert given_values(given(bundle, "timestamp"), path, "Europe/Berlin") == [
+            datetime(2026, 1, 31, 11, tzinfo=UTC),
+            None,
+        ]
+
+
+def test_a_request_input_in_an_hour_that_the_clock_skips_is_refused(bundle, tmp_path):
+    path = write_given(tmp_path, "2026-01-31", "2026-03-29 02:30")
+    with pytest.raises(RunnerError, match=r"given in row 2 is not a time in Europe/Berlin: 2026-"):
+        read_entities(given(bundle, "timestamp"), path, "Europe/Berlin")
+
+
+def test_a_time_in_the_far_future_is_a_request_input_as_over_http(bundle, tmp_path):
+    path = write_given(tmp_path, "9999-12-31T12:00:00Z", "9999-12-31")
+    assert [time.year for time in given_values(given(bundle, "timestamp"), path)] == [9999, 9999]
+
+
+def test_a_whole_number_beyond_2_to_the_53_is_rounded_as_over_http(bundle, tmp_path):
+    path = tmp_path / "rows.parquet"
+    pq.write_table(pa.table({"category_id": ["7"], "user_id": [1], "given": [2**53 + 1]}), path)
+    assert given_values(given(bundle, "float64"), path) == [2.0**53]

@@ -34,7 +34,7 @@ def variables(settings: Settings) -> str:
         )
     stated = read_env_file(settings.env_file)
     other = [name for name, value in stated.items() if settings.env.get(name, value) != value]
-    differs = f"; the environment has another {', '.join(other)}" if other else ""
+    differs = f"; the environment overrides {', '.join(other)}" if other else ""
     return f"all set, from {settings.env_file} and the environment{differs}"
 
 
@@ -78,7 +78,7 @@ def profiles(settings: Settings) -> str:
             f"{', '.join(outputs) or 'none'}",
             hint="copy it from the runner repository's profiles/profiles.yml",
         )
-    return f"{path} and {settings.feature_store_yaml.name} have {settings.target}"
+    return f"{path} and {settings.feature_store_yaml.name} define the target {settings.target}"
 
 
 def dbt_models(settings: Settings) -> str:

@@ -9,6 +9,7 @@ from datetime import UTC, date, datetime, timedelta
 import psycopg
 from psycopg.conninfo import make_conninfo
 
+from runner.errors import RunnerError
 from runner.settings import PostgresAddress
 from runner.sql import quote, quote_table, text_postgres
 from runner.warehouse.collected_table import CollectedColumn, CollectedRow, CollectedTable
@@ -130,8 +131,15 @@ def open_postgres_collected(
 ) -> Iterator[PostgresCollected]:
     """Open the table in PostgreSQL."""
     conninfo = make_conninfo("", **address.conninfo, application_name="runner")
-    with psycopg.connect(conninfo, autocommit=True) as connection:
-        yield PostgresCollected(connection, schema, table)
+    try:
+        with psycopg.connect(conninfo, autocommit=True) as connection:
+            yield PostgresCollected(connection, schema, table)
+    except (psycopg.ProgrammingError, psycopg.NotSupportedError) as err:
+        raise RunnerError(
+            f"PostgreSQL, {schema}.{table.name}: {' '.join(str(err).split())}",
+            hint=f"grant {address.user} the right to create and write tables in {schema}; rename "
+            "a table of this name if it is not one that `runner collect` created",
+        ) from err
 
 
 def _declared(column: CollectedColumn) -> str:

@@ -98,7 +98,7 @@ def _require_local() -> None:
         raise RunnerError(
             "APP_ENV=cloud, but Feast was given the configuration of the local target; run "
             "`feast -f profiles/feature_store.cloud.yaml -c feature_repo …`, or unset APP_ENV",
-            hint="`set -a; . profiles/cloud.env; set +a` gives Feast the connections",
+            hint='`eval "$(runner env --target cloud)"` gives Feast the connections',
         )
 
 
