@@ -55,8 +55,21 @@ class MlflowServer:
         RegistryError
             If the server does not answer, or answers otherwise.
         """
+        return self._answer(f"/api/2.0/mlflow/{path}?{urlencode(query)}")
+
+    def search(self, path: str, wanted: Mapping[str, object]) -> dict[str, Any]:
+        """Return the answer of `POST /api/2.0/mlflow/<path>`; empty if there is no such thing.
+
+        Raises
+        ------
+        RegistryError
+            If the server does not answer, or not as MLflow does.
+        """
+        return self._answer(f"/api/2.0/mlflow/{path}", json.dumps(wanted).encode()) or {}
+
+    def _answer(self, path: str, body: bytes | None = None) -> dict[str, Any] | None:
         try:
-            with self._open(f"/api/2.0/mlflow/{path}?{urlencode(query)}") as response:
+            with self._open(path, body) as response:
                 answer: dict[str, Any] = json.load(response)
         except HTTPError as err:
             # An alias that does not exist is INVALID_PARAMETER_VALUE, a model RESOURCE_DOES_NOT_…
@@ -116,8 +129,9 @@ class MlflowServer:
         except (OSError, HTTPException) as err:
             raise self._failed(err) from err
 
-    def _open(self, path: str) -> HTTPResponse:
-        request = Request(self._url + path, headers=self._headers)  # noqa: S310 - http(s) only
+    def _open(self, path: str, body: bytes | None = None) -> HTTPResponse:
+        headers = {**self._headers, **({"Content-Type": "application/json"} if body else {})}
+        request = Request(self._url + path, body, headers)  # noqa: S310 - http(s) only
         response: HTTPResponse = self._opener.open(request, timeout=self._seconds)
         return response
 

@@ -23,6 +23,7 @@ from runner.command_line import (
     Trained,
     run_app,
 )
+from runner.commands import completion
 from runner.settings import load_settings, read_settings
 
 app = typer.Typer(
@@ -69,13 +70,13 @@ def init(
 ) -> None:
     """Write a new project that trains and serves at once, on sample data.
 
-    Its README.md lists the next commands. Refuses a folder that is not empty.
+    Prints the next commands; its README.md explains them. If another program listens at the usual
+    port of PostgreSQL or Redis, the project gets a free one. Refuses a folder that is not empty.
     """
     from runner.commands.new_project import write_project
+    from runner.commands.new_project_report import show_project
 
-    name = write_project(folder)
-    console.result(f"project {name} written to {folder.resolve()}")
-    console.note("next: the commands in its README.md, from that folder")
+    show_project(write_project(folder), folder)
 
 
 @app.command()
@@ -145,7 +146,10 @@ def check(
     recipes: Annotated[
         list[Path] | None,
         typer.Argument(
-            metavar="RECIPE", help="Recipes. Default: all in recipes/.", show_default=False
+            metavar="RECIPE",
+            help="Recipes. Default: all in recipes/.",
+            show_default=False,
+            autocompletion=completion.recipes,
         ),
     ] = None,
     as_json: AsJson = False,
@@ -193,7 +197,12 @@ def new(
 @app.command("new-version")
 def new_version(
     mart: Annotated[
-        str, typer.Argument(help="A feature mart, such as user_activity.", show_default=False)
+        str,
+        typer.Argument(
+            help="A feature mart, such as user_activity.",
+            show_default=False,
+            autocompletion=completion.views,
+        ),
     ],
     target: Target = None,
 ) -> None:
@@ -339,6 +348,43 @@ def rollback(model: Model, target: Target = None) -> None:
 
 
 @app.command()
+def models(
+    model: Annotated[
+        str | None,
+        typer.Argument(
+            help="A recipe, or the name of a registered model. Default: all.",
+            show_default=False,
+            autocompletion=completion.models,
+        ),
+    ] = None,
+    as_json: AsJson = False,
+    target: Target = None,
+) -> None:
+    """List the registered versions: alias, recipe, test scores, and when they were trained."""
+    from runner.commands.model_argument import registered_name
+    from runner.commands.registered import registered_versions
+    from runner.commands.registered_report import show_versions
+
+    name = None if model is None else registered_name(model)
+    show_versions(registered_versions(load_settings(target), name), as_json=as_json)
+
+
+@app.command()
+def runs(
+    limit: Annotated[
+        int, typer.Option("--limit", "-n", metavar="N", min=1, help="How many to list.")
+    ] = 20,
+    as_json: AsJson = False,
+    target: Target = None,
+) -> None:
+    """List the latest training runs: status, recipe, test scores, and when they started."""
+    from runner.commands.registered import latest_runs
+    from runner.commands.registered_report import show_runs
+
+    show_runs(latest_runs(load_settings(target), limit), as_json=as_json)
+
+
+@app.command()
 def compare(a: Trained, b: Trained, as_json: AsJson = False, target: Target = None) -> None:
     """Show two trained models side by side: their metrics, and all that differs.
 
@@ -374,6 +420,7 @@ def materialize(
         typer.Argument(
             metavar="VIEW|RECIPE",
             help="Feature views, or recipes that use them. Default: all views.",
+            autocompletion=completion.views_and_recipes,
             show_default=False,
         ),
     ] = None,
@@ -644,7 +691,12 @@ app.add_typer(online, name="online")
 @online.command("get")
 def online_get(
     view: Annotated[
-        str, typer.Argument(help="The feature view, such as user_activity.", show_default=False)
+        str,
+        typer.Argument(
+            help="The feature view, such as user_activity.",
+            show_default=False,
+            autocompletion=completion.views,
+        ),
     ],
     entity: Annotated[
         list[str] | None,

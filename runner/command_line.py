@@ -13,6 +13,7 @@ import typer
 from typer.core import TyperArgument, TyperGroup, TyperOption
 
 from runner import console
+from runner.commands import completion
 from runner.failures import explain
 
 if TYPE_CHECKING:
@@ -29,13 +30,28 @@ Target = Annotated[
     ),
 ]
 Recipe = Annotated[
-    Path, typer.Argument(help="The recipe, such as recipes/rf.yaml.", show_default=False)
+    Path,
+    typer.Argument(
+        help="The recipe, such as recipes/rf.yaml.",
+        show_default=False,
+        autocompletion=completion.recipes,
+    ),
 ]
 Model = Annotated[
-    str, typer.Argument(help="A recipe, or the name of a registered model.", show_default=False)
+    str,
+    typer.Argument(
+        help="A recipe, or the name of a registered model.",
+        show_default=False,
+        autocompletion=completion.models,
+    ),
 ]
 Trained = Annotated[
-    str, typer.Argument(help="NAME@ALIAS, NAME/VERSION or a run's id.", show_default=False)
+    str,
+    typer.Argument(
+        help="NAME@ALIAS, NAME/VERSION or a run's id.",
+        show_default=False,
+        autocompletion=completion.trained,
+    ),
 ]
 Accepted = Annotated[
     str,

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from rich.cells import cell_len
 from rich.console import Console
 from rich.measure import Measurement
 from rich.progress import (
@@ -29,6 +30,9 @@ from runner.errors import RunnerError
 # What is printed holds names and paths: `[x]` is no markup in them, and `:key:` no emoji.
 _stderr = Console(stderr=True, highlight=False, soft_wrap=True, markup=False, emoji=False)
 _stdout = Console(highlight=False, soft_wrap=True, markup=False, emoji=False)
+
+
+_GAP = 2  # between two columns
 
 
 def result(text: str) -> None:
@@ -54,14 +58,47 @@ def result_markdown(text: str) -> None:
 def result_table(title: str, columns: list[str], rows: list[list[str]]) -> None:
     """Print a table to stdout."""
     table = Table(title=title or None, title_justify="left", box=None, pad_edge=False)
-    for column in columns:
-        table.add_column(column, overflow="fold")
+    widths = _widths(columns, rows) if _stdout.is_terminal else [None] * len(columns)
+    if widths is None:
+        _print_stacked(title, columns, rows)
+        return
+    for column, width in zip(columns, widths, strict=True):
+        table.add_column(column, overflow="fold", width=width)
     for row in rows:
         table.add_row(*row)
     if not _stdout.is_terminal:  # in a file or a pipe there is no edge to fold at
         unbounded = _stdout.options.update(width=100_000)
         table.width = Measurement.get(_stdout, unbounded, table).maximum
     _stdout.print(table)
+
+
+def _widths(columns: list[str], rows: list[list[str]]) -> list[int | None] | None:
+    """Return widths that fit the terminal and break no word; None where there are none."""
+    cells = list(zip(columns, *rows, strict=True))
+    whole = [max(cell_len(text) for text in column) for column in cells]
+    least = [max(cell_len(w) for text in column for w in text.split() or [""]) for column in cells]
+    room = _stdout.width - _GAP * (len(columns) - 1)
+    if sum(whole) <= room:
+        return [None] * len(columns)
+    spare = room - sum(least)
+    if spare < 0:
+        return None
+    widths = list[int | None]()
+    for most, word in zip(whole, least, strict=True):
+        share = spare * (most - word) // max(1, sum(whole) - sum(least))
+        widths.append(word + share)
+    return widths
+
+
+def _print_stacked(title: str, columns: list[str], rows: list[list[str]]) -> None:
+    """Print each row as lines `column: cell`: the terminal is too narrow for a table."""
+    if title:
+        _stdout.print(title)
+    for row in rows:
+        for i, (column, cell) in enumerate(zip(columns, row, strict=True)):
+            if cell:
+                lead = "- " if i == 0 else "  "
+                _stdout.print(f"{lead}{column}: {cell}" if column else f"{lead}{cell}")
 
 
 def note(text: str) -> None:

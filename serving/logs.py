@@ -23,6 +23,15 @@ def log(level: str, message: str, **fields: Any) -> None:
     _write([_line(level, message, fields)])
 
 
+def announce(url: str) -> None:
+    """Say where the server listens: in words on a terminal, as a log line elsewhere."""
+    if sys.stderr.isatty():
+        words = f"listening at {url}, documented at {url}/docs; stop with Ctrl-C\n"
+        _write([words.encode()])
+    else:
+        log("info", "listening", url=url, docs=f"{url}/docs")
+
+
 class AccessLog:
     """Lines about answered requests, written every 0.1 s and when the server stops."""
 

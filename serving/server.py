@@ -19,7 +19,7 @@ from contract.serving_settings import ServingSettings
 from serving.app import build
 from serving.http.guard import Lifecycle
 from serving.http.protocol import ShortWayProtocol
-from serving.logs import log
+from serving.logs import announce, log
 
 _BACKLOG = 2048
 _KEEP_ALIVE_SECONDS = 75  # longer than the usual load balancer's, which then closes first
@@ -62,7 +62,7 @@ def run(settings: ServingSettings) -> None:
     )
     host, port = listener.getsockname()[:2]
     shown = f"[{host}]" if ":" in host else host
-    log("info", "listening", url=f"http://{shown}:{port}", docs=f"http://{shown}:{port}/docs")
+    announce(f"http://{shown}:{port}")
     listeners = [listener, *(listener.dup() for _ in range(_ACCEPTORS - 1))]
     DrainingServer(config, lifecycle, settings.drain_seconds).run(sockets=listeners)
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import re
+import socket
+from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -11,6 +13,10 @@ from runner.errors import RunnerError
 from runner.recipes.schema import recipe_schema
 
 SKELETON = Path(__file__).parent.parent / "skeleton"
+_POSTGRES, _REDIS = 5432, 6379
+_WITH_PORTS = {"profiles", "docker-compose.local.yml"}
+# Those on this machine; inside a container the usual ones stay.
+_PORT = re.compile(r"(?<=['=-])5432|(?<=-)6379|(?<=127\.0\.0\.1:)6379")
 _TOKEN = "PROJECT_NAME"  # noqa: S105  (no secret)
 # A leading dot would hide it from the build of the package, and make git obey it there.
 _DOTTED = {"dockerignore": ".dockerignore", "gitignore": ".gitignore"}
@@ -24,10 +30,31 @@ _NAME = "[a-z][a-z0-9_]{0,62}"
 _PACKAGES = {"dbt", "dbt_postgres", "dbt_bigquery"}
 
 
-def write_project(folder: Path) -> str:
-    """Write a project into `folder`, new or empty, and return the project's name.
+@dataclass(frozen=True)
+class NewProject:
+    """A project that was written: its name, and the ports of its PostgreSQL and Redis."""
 
-    It is the folder's name in lower case, with `_` for what dbt takes in no name.
+    name: str
+    postgres_port: int
+    redis_port: int
+
+    @property
+    def ports(self) -> dict[str, str]:
+        """The usual port → the project's."""
+        return {str(_POSTGRES): str(self.postgres_port), str(_REDIS): str(self.redis_port)}
+
+    @property
+    def moved(self) -> bool:
+        """Whether a usual port was taken, so that `profiles/` names another."""
+        return any(usual != port for usual, port in self.ports.items())
+
+
+def write_project(folder: Path) -> NewProject:
+    """Write a project into `folder`, new or empty.
+
+    Its name is the folder's in lower case, with `_` for what dbt takes in no name. Where a program
+    listens at PostgreSQL's or Redis' usual port, perhaps for another project, the profiles name a
+    free one.
 
     Raises
     ------
@@ -37,12 +64,13 @@ def write_project(folder: Path) -> str:
     """
     name = _project_name(folder)
     _require_empty(folder)
+    project = NewProject(name, _free_port(_POSTGRES), _free_port(_REDIS))
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         # Written beside it and put in place when it is whole.
         with TemporaryDirectory(dir=folder.resolve().parent, prefix=".init-") as beside:
             whole = Path(beside, "project")
-            _write_all(whole, name)
+            _write_all(whole, project)
             folder.mkdir(exist_ok=True)  # not replaced: a shell may stand in it
             for path in whole.iterdir():
                 path.rename(folder / path.name)
@@ -51,14 +79,16 @@ def write_project(folder: Path) -> str:
             f"{folder} cannot be written: {err.strerror}; nothing was written",
             hint="name a folder where you may write",
         ) from err
-    return name
+    return project
 
 
-def _write_all(folder: Path, name: str) -> None:
+def _write_all(folder: Path, project: NewProject) -> None:
     for path in sorted(SKELETON.rglob("*")):
         if path.is_file() and path.suffix != ".pyc":
             relative = path.relative_to(SKELETON)
-            text = path.read_text(encoding="utf-8").replace(_TOKEN, name)
+            text = path.read_text(encoding="utf-8").replace(_TOKEN, project.name)
+            if relative.parts[0] in _WITH_PORTS:
+                text = _PORT.sub(lambda found: project.ports[found[0]], text)
             _write(folder / relative.with_name(_DOTTED.get(path.name, path.name)), text)
     _write(folder / "schemas" / "recipe.schema.json", json.dumps(recipe_schema(), indent=2) + "\n")
     for link, to in _LINKS.items():
@@ -78,6 +108,20 @@ def _project_name(folder: Path) -> str:
             hint="name the folder with up to 63 letters, digits and _, the first a letter",
         )
     return name
+
+
+def _free_port(usual: int) -> int:
+    """Return the usual port or, where it is taken, any free one on this machine."""
+    for wanted in (usual, 0):
+        with socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind(("127.0.0.1", wanted))
+            except OSError:
+                continue
+            port: int = probe.getsockname()[1]
+            return port
+    return usual
 
 
 def _require_empty(folder: Path) -> None:

@@ -7,9 +7,11 @@ from typing import TYPE_CHECKING
 from mlflow.exceptions import MlflowException
 
 from runner.records import registry
-from runner.records.run_facts import RunFacts, VersionFacts, stored_file
+from runner.records.run_facts import PARENT, RunFacts, VersionFacts, instant, stored_file
 
 if TYPE_CHECKING:
+    from mlflow.entities import Run
+
     from runner.settings import Settings
 
 _UNKNOWN = {"RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"}
@@ -29,17 +31,22 @@ class ClientReader:
             if err.error_code not in _UNKNOWN:
                 raise
             return None
-        info, data = run.info, run.data
-        return RunFacts(
-            info.run_id,
-            str(info.experiment_id),
-            info.status,
-            info.artifact_uri,
-            data.tags,
-            data.params,
-            data.metrics,
-            info.lifecycle_stage == "deleted",
-        )
+        return _facts(run)
+
+    def runs(self, limit: int) -> list[RunFacts]:
+        """See `RunReader`."""
+        experiments = [each.experiment_id for each in self._client.search_experiments()]
+        found: list[RunFacts] = []
+        token: str | None = None
+        while experiments and len(found) < limit:
+            page = self._client.search_runs(
+                experiments, order_by=["attributes.start_time DESC"], page_token=token
+            )
+            found += [_facts(run) for run in page if PARENT not in run.data.tags]
+            token = page.token
+            if not token:
+                break
+        return found[:limit]
 
     def models(self) -> list[str]:
         """See `RunReader`."""
@@ -67,3 +74,18 @@ class ClientReader:
     def artifact(self, run: RunFacts, path: str) -> bytes:
         """See `RunReader`."""
         return stored_file(run, path)
+
+
+def _facts(run: Run) -> RunFacts:
+    info, data = run.info, run.data
+    return RunFacts(
+        info.run_id,
+        str(info.experiment_id),
+        info.status,
+        info.artifact_uri,
+        data.tags,
+        data.params,
+        data.metrics,
+        info.lifecycle_stage == "deleted",
+        instant(info.start_time),
+    )

@@ -9,8 +9,10 @@ from urllib.parse import urlsplit
 from contract.mlflow_http import MlflowServer
 from contract.serving_errors import BundleError
 from runner.records.run_facts import (
+    PARENT,
     RunFacts,
     VersionFacts,
+    instant,
     no_artifact,
     stored_file,
     versions_filter,
@@ -28,19 +30,32 @@ class HttpReader:
     def run(self, run_id: str) -> RunFacts | None:
         """See `RunReader`."""
         found = self._server.get("runs/get", run_id=run_id)
-        if found is None:
-            return None
-        info, data = found["run"]["info"], found["run"]["data"]
-        return RunFacts(
-            run_id=info["run_id"],
-            experiment_id=str(info["experiment_id"]),
-            status=info["status"],
-            artifact_uri=info["artifact_uri"],
-            tags=_pairs(data.get("tags")),
-            params=_pairs(data.get("params")),
-            metrics={each["key"]: float(each["value"]) for each in data.get("metrics", ())},
-            is_deleted=info.get("lifecycle_stage") == "deleted",
-        )
+        return None if found is None else _facts(found["run"])
+
+    def runs(self, limit: int) -> list[RunFacts]:
+        """See `RunReader`."""
+        pages = self._pages("experiments/search")
+        experiments = [
+            one["experiment_id"] for page in pages for one in page.get("experiments", ())
+        ]
+        found: list[RunFacts] = []
+        token = ""
+        while experiments and len(found) < limit:
+            page = self._server.search(
+                "runs/search",
+                {
+                    "experiment_ids": experiments,
+                    "order_by": ["attributes.start_time DESC"],
+                    "max_results": int(_PAGE),
+                    **({"page_token": token} if token else {}),
+                },
+            )
+            facts = (_facts(run) for run in page.get("runs", ()))
+            found += [run for run in facts if PARENT not in run.tags]
+            token = page.get("next_page_token", "")
+            if not token:
+                break
+        return found[:limit]
 
     def models(self) -> list[str]:
         """See `RunReader`."""
@@ -89,3 +104,18 @@ class HttpReader:
 
 def _pairs(listed: Iterable[Mapping[str, str]] | None) -> dict[str, str]:
     return {each["key"]: each.get("value", "") for each in listed or ()}
+
+
+def _facts(run: Mapping[str, Any]) -> RunFacts:
+    info, data = run["info"], run["data"]
+    return RunFacts(
+        run_id=info["run_id"],
+        experiment_id=str(info["experiment_id"]),
+        status=info["status"],
+        artifact_uri=info["artifact_uri"],
+        tags=_pairs(data.get("tags")),
+        params=_pairs(data.get("params")),
+        metrics={each["key"]: float(each["value"]) for each in data.get("metrics", ())},
+        is_deleted=info.get("lifecycle_stage") == "deleted",
+        started=instant(info.get("start_time")),
+    )

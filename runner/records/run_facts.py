@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Protocol
@@ -16,6 +17,8 @@ from runner.failures import explain
 
 CHAMPION = "champion"
 CHALLENGER = "challenger"
+PARENT = "mlflow.parentRunId"
+"""MLflow's tag of a run below another, such as a trial of a tuning."""
 RETIRED = "retired"
 """Tag of a model version whose features changed on purpose; its value is the reason."""
 
@@ -32,6 +35,8 @@ class RunFacts:
         Where its artifacts are.
     is_deleted
         Whether it is in MLflow's trash, which `mlflow gc` empties.
+    started
+        When it began, in UTC; None if MLflow does not say.
     """
 
     run_id: str
@@ -42,6 +47,17 @@ class RunFacts:
     params: Mapping[str, str]
     metrics: Mapping[str, float]
     is_deleted: bool = False
+    started: datetime | None = None
+
+    @property
+    def scores(self) -> dict[str, float]:
+        """Scorer → the score on test rows, of the recipe's scorers."""
+        names = (name.removeprefix("train_") for name in self.metrics if name.startswith("train_"))
+        return {
+            name: self.metrics[f"test_{name}"]
+            for name in sorted(names)
+            if f"test_{name}" in self.metrics
+        }
 
 
 @dataclass(frozen=True)
@@ -61,6 +77,9 @@ class RunReader(Protocol):
     def run(self, run_id: str) -> RunFacts | None:
         """Return the run, or None if there is none."""
 
+    def runs(self, limit: int) -> list[RunFacts]:
+        """Return the latest runs, the newest first, without deleted ones and trials of a tuning."""
+
     def models(self) -> list[str]:
         """Return the names of the registered models, sorted."""
 
@@ -75,6 +94,11 @@ class RunReader(Protocol):
         RunnerError
             If it is not there.
         """
+
+
+def instant(milliseconds: int | str | None) -> datetime | None:
+    """Return the time that MLflow writes as milliseconds since 1970."""
+    return datetime.fromtimestamp(int(milliseconds) / 1000, UTC) if milliseconds else None
 
 
 def not_registered(name: str, names: Sequence[str]) -> RunnerError:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from runner.errors import RunnerError
-from runner.records.run_facts import RunFacts, VersionFacts, stored_file
+from runner.records.run_facts import PARENT, RunFacts, VersionFacts, instant, stored_file
 
 
 class SqliteReader:
@@ -20,13 +20,13 @@ class SqliteReader:
     def run(self, run_id: str) -> RunFacts | None:
         """See `RunReader`."""
         found = self._rows(
-            "select run_uuid, experiment_id, status, artifact_uri, lifecycle_stage from runs "
-            "where run_uuid = ?",
+            "select run_uuid, experiment_id, status, artifact_uri, lifecycle_stage, start_time "
+            "from runs where run_uuid = ?",
             run_id,
         )
         if not found:
             return None
-        number, experiment, status, uri, stage = found[0]
+        number, experiment, status, uri, stage, start = found[0]
         metrics = self._rows(
             "select key, value, is_nan from latest_metrics where run_uuid = ?", run_id
         )
@@ -39,7 +39,18 @@ class SqliteReader:
             params=dict(self._rows("select key, value from params where run_uuid = ?", run_id)),
             metrics={key: float("nan") if nan else float(value) for key, value, nan in metrics},
             is_deleted=stage == "deleted",
+            started=instant(start),
         )
+
+    def runs(self, limit: int) -> list[RunFacts]:
+        """See `RunReader`."""
+        found = self._rows(
+            "select run_uuid from runs where lifecycle_stage = 'active' and run_uuid not in "
+            "(select run_uuid from tags where key = ?) order by start_time desc limit ?",
+            PARENT,
+            limit,
+        )
+        return [run for (run_id,) in found if (run := self.run(run_id)) is not None]
 
     def models(self) -> list[str]:
         """See `RunReader`."""
@@ -71,7 +82,7 @@ class SqliteReader:
         """See `RunReader`."""
         return stored_file(run, path)
 
-    def _rows(self, query: str, *values: str) -> list[tuple[Any, ...]]:
+    def _rows(self, query: str, *values: str | int) -> list[tuple[Any, ...]]:
         if not self._path.is_file():
             return []
         try:

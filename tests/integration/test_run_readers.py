@@ -6,6 +6,7 @@ import dataclasses
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -85,6 +86,24 @@ def test_a_run_is_as_mlflow_has_it(store: Store) -> None:
     assert dict(found.tags) == store.run.data.tags
     assert found.metrics["score"] == 0.75
     assert math.isnan(found.metrics["unknown"])
+
+
+def test_the_latest_runs_are_the_newest_that_were_neither_deleted_nor_tried(store: Store) -> None:
+    experiment, first = store.run.info.experiment_id, store.run.info
+    later = first.start_time + 60_000
+    second = store.client.create_run(experiment, start_time=later)
+    trial = store.client.create_run(
+        experiment, start_time=later + 1, tags={"mlflow.parentRunId": second.info.run_id}
+    )
+    deleted = store.client.create_run(experiment, start_time=later + 2)
+    store.client.delete_run(deleted.info.run_id)
+    found = store.reader.runs(5)
+    assert [run.run_id for run in found] == [second.info.run_id, first.run_id]
+    assert found[1].started == datetime.fromtimestamp(first.start_time / 1000, UTC)
+    assert found[1].tags["recipe"] == "rf"
+    assert [run.run_id for run in store.reader.runs(1)] == [second.info.run_id]
+    for run in (second, trial):
+        store.client.delete_run(run.info.run_id)
 
 
 def test_models_and_versions_are_as_mlflow_has_them(store: Store) -> None:

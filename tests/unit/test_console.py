@@ -44,16 +44,29 @@ def test_results_go_to_stdout_as_they_are(capsys):
     assert lines[1:] == [["Versions", "[1]"], ["name", "[b]score[/b]"], ["a:key:b", "[0.5]"]]
 
 
-def test_a_table_folds_at_a_terminals_edge_and_not_in_a_pipe(capsys):
-    console.result_table("", ["path"], [["p" * 150]])
-    assert "p" * 150 in capsys.readouterr().out
+def shown_as_table(columns, row):
     shown, _ = on_a_terminal(
-        "import sys",
-        "sys.stdout = sys.stderr",
-        "console.result_table('', ['path'], [['p' * 150]])",
+        "import sys", "sys.stdout = sys.stderr", f"console.result_table('', {columns}, [{row}])"
     )
-    assert "p" * 100 in shown
-    assert "p" * 101 not in shown
+    return shown.splitlines()
+
+
+def test_a_table_in_a_pipe_has_one_line_a_row(capsys):
+    console.result_table("", ["path"], [["p " * 75]])
+    assert "p " * 75 in capsys.readouterr().out
+
+
+def test_a_table_fits_a_terminal_and_breaks_no_word():
+    words = [("alpha" * 6 + " ") * 3, ("beta" * 6 + " ") * 4, "gamma" * 4]
+    lines = shown_as_table(["", "b", "c"], words)
+    assert max(len(line) for line in lines) <= 100
+    seen = [word for line in lines for word in line.split()]
+    assert sorted(seen) == sorted(["b", "c", *" ".join(words).split()])
+
+
+def test_where_the_words_are_too_long_for_a_table_each_cell_has_a_line():
+    lines = shown_as_table(["path", "", "size"], ["p" * 90, "q" * 90, ""])
+    assert lines == [f"- path: {'p' * 90}", f"  {'q' * 90}"]
 
 
 def test_json_goes_to_stdout_with_times_in_iso_8601(capsys):

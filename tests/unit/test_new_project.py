@@ -2,12 +2,15 @@
 
 import json
 import re
+import socket
 from pathlib import Path
 
 import pytest
 import yaml
 
-from runner.commands.new_project import SKELETON, write_project
+from runner.commands import new_project
+from runner.commands.new_project import SKELETON, NewProject, write_project
+from runner.commands.new_project_report import show_project
 from runner.errors import RunnerError
 from runner.recipes.recipe import load_recipe
 from runner.recipes.schema import recipe_schema
@@ -33,6 +36,38 @@ def test_it_is_named_after_its_folder(project):
     assert load_recipe(project / "recipes" / "reorder.yaml").experiment_name == "my_shop_2"
     for path, content in contents(project).items():
         assert b"PROJECT_NAME" not in content, path
+
+
+def test_where_a_usual_port_is_taken_there_is_a_free_one():
+    with socket.create_server(("127.0.0.1", 0)) as another:
+        taken = another.getsockname()[1]
+        assert new_project._free_port(taken) not in {taken, 0}
+
+
+def test_its_ports_are_in_all_files_of_this_machine(tmp_path, monkeypatch):
+    monkeypatch.setattr(new_project, "_free_port", lambda usual: usual + 40_000)
+    project = write_project(tmp_path / "second")
+    assert (project.postgres_port, project.redis_port, project.moved) == (45_432, 46_379, True)
+    env = (tmp_path / "second/profiles/local.env").read_text()
+    assert "PGPORT=45432\n" in env
+    assert "REDIS_URL=redis://127.0.0.1:46379/0\n" in env
+    assert "'PGPORT', '45432'" in (tmp_path / "second/profiles/profiles.yml").read_text()
+    compose = (tmp_path / "second/docker-compose.local.yml").read_text()
+    assert "${PGPORT:-45432}:5432" in compose
+    assert "${REDIS_PORT:-46379}:6379" in compose
+    assert "redis://redis:6379/0" in compose
+
+
+def test_the_next_commands_are_those_of_its_readme(tmp_path, capsys):
+    show_project(NewProject("shop", 5432, 6379), tmp_path / "my shop")
+    shown = capsys.readouterr().err
+    assert f"  cd '{tmp_path}/my shop'\n" in shown
+    assert "ports" not in shown
+    readme = (SKELETON / "README.md").read_text()
+    commands = [line.strip() for line in shown.splitlines() if line.startswith("  ")][1:]
+    assert len(commands) == 5
+    for command in commands:
+        assert f"$ {command}" in readme
 
 
 def test_it_may_be_the_empty_folder_one_stands_in(tmp_path, monkeypatch):
@@ -114,7 +149,7 @@ def test_what_fails_half_way_leaves_nothing(tmp_path, monkeypatch, existing):
 
 
 def test_a_letter_that_dbt_takes_in_no_name_becomes_an_underscore(tmp_path):
-    assert write_project(tmp_path / "läden") == "l_den"
+    assert write_project(tmp_path / "läden").name == "l_den"
 
 
 @pytest.mark.parametrize("name", ["2shop", "_", "x" * 64, "dbt", "dbt-postgres"])

@@ -13,15 +13,18 @@ from runner.commands.checking_report import show_problems
 from runner.commands.comparison_report import verdict
 from runner.commands.model_comparison import ComparedProperty
 from runner.commands.online_report import show_materialized
+from runner.commands.registered import RegisteredVersion
+from runner.commands.registered_report import show_runs, show_versions
 from runner.commands.server_report import show_servers
 from runner.commands.training import TrainingResult
 from runner.commands.training_report import show_training
 from runner.errors import RunnerError
 from runner.online.view_report import ViewReport
+from runner.records.run_facts import RunFacts, VersionFacts
 from runner.servers.local_servers import ServerStatus
 
 TABLES = ("audit", "check", "compare", "cost", "doctor", "down", "lineage", "materialize", "plan")
-TABLES += ("reproduce", "status", "train", "up")
+TABLES += ("models", "reproduce", "runs", "status", "train", "up")
 
 
 def printed(capsys):
@@ -89,6 +92,36 @@ def test_a_training_as_json_is_nothing_but_json_on_stdout(capsys):
     found = printed(capsys)
     assert found["scores"] == {"r2": {"train": 0.9, "test": 0.5, "test_interval": [0.4, 0.6]}}
     assert (found["version"], found["is_champion"]) == ("3", True)
+
+
+def test_registered_versions_have_their_alias_recipe_time_and_test_scores(capsys):
+    run = RunFacts(
+        "a" * 32,
+        "1",
+        "FINISHED",
+        "",
+        {"recipe": "spend"},
+        {},
+        {"train_r2": 0.9, "test_r2": 0.5, "test_r2_low": 0.4, "n_rows": 7},
+        started=datetime(2026, 1, 31, 12, tzinfo=UTC),
+    )
+    found = [
+        RegisteredVersion(VersionFacts("spend", "2", run.run_id, ("champion",)), run),
+        RegisteredVersion(VersionFacts("spend", "1", "b" * 32, ()), None),
+    ]
+    show_versions(found, as_json=False)
+    shown = capsys.readouterr().out.splitlines()
+    assert shown[1].split()[:5] == ["spend/2", "champion", "2026-01-31", "12:00", "spend"]
+    assert shown[1].rstrip().endswith("r2 0.5000")
+    assert "its run is not in MLflow" in shown[2]
+    show_versions(found, as_json=True)
+    first, second = printed(capsys)
+    assert first["run"]["test_scores"] == {"r2": 0.5}
+    assert first["run"]["started"] == "2026-01-31T12:00:00+00:00"
+    assert (second["version"], second["run"]) == ("1", None)
+    show_runs([run], as_json=False)
+    line = capsys.readouterr().out.splitlines()[1].split()
+    assert line[3:] == ["finished", "spend", "r2", "0.5000"]
 
 
 def test_two_models_are_identical_or_differ_in_so_many_properties():
