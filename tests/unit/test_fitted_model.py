@@ -244,7 +244,9 @@ def test_classes_that_a_part_lacks_are_told_before_anything_is_fitted(recipe, mo
 
 def test_three_calibrated_classes_of_a_booster_are_told_before_anything_is_fitted(recipe):
     three = [0, 1, 2] * 100
-    with pytest.raises(RunnerError, match="of LightGBM, XGBoost and native categories is served for two"):
+    with pytest.raises(
+        RunnerError, match="of LightGBM, XGBoost and native categories is served for two"
+    ):
         split_labels(recipe(XGBOOST, more=SIGMOID), Y_SPINE, spine_rows(three, three))
 
 
