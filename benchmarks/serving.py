@@ -22,7 +22,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -46,6 +46,7 @@ class Contender:
     ready: str
     path: str
     body: str = "rows"
+    env: dict[str, str] = field(default_factory=dict)
 
 
 def contenders(folder: Path) -> dict[str, Contender]:
@@ -57,6 +58,13 @@ def contenders(folder: Path) -> dict[str, Contender]:
     app = "benchmarks.serving_rivals"
     return {
         "ours": Contender("ours", [*python, "serving"], "/ready", "/predict"),
+        "f": Contender(
+            "ours, without the serving log",
+            [*python, "serving"],
+            "/ready",
+            "/predict",
+            env={"SERVING_LOG_SHARE": "0"},
+        ),
         "a": Contender(
             "(a) FastAPI + Feast SDK + scikit-learn",
             [*rival, "{port}", f"{app}:feast_sklearn"],
@@ -226,7 +234,7 @@ def cpu_seconds(process: psutil.Process) -> float:
 
 def measure(contender: Contender, env: dict[str, str], seconds: float) -> None:
     """Print one contender's rows."""
-    with running(contender, env) as (url, startup, process):
+    with running(contender, env | contender.env) as (url, startup, process):
         for rows in ROWS:
             if contender.body == "none" and rows > 1:
                 continue
@@ -254,7 +262,7 @@ def main() -> None:
     """Run what the command line asks for."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--seconds", type=float, default=4.0, help="per cell of the table")
-    parser.add_argument("--only", default="ours,a,b,c,d,e", help="letters of the contenders")
+    parser.add_argument("--only", default="ours,f,a,b,c,d,e", help="letters of the contenders")
     args = parser.parse_args()
     packages = ("fastapi", "uvicorn", "feast", "mlflow", "scikit-learn", "onnxruntime")
     print(

@@ -43,12 +43,19 @@ def _hash_from_hex(value: object) -> bytes:
 
 @dataclass(frozen=True)
 class BundleKey:
-    """One column of the entity key, as clients send it."""
+    """One column of the entity key, as clients send it.
+
+    Attributes
+    ----------
+    pii
+        Whether it is personal data: the serving log has its SHA-256.
+    """
 
     name: Name
     dtype: EntityDtype
     description: str = ""
     example: Any = None
+    pii: bool = False
 
 
 @dataclass(frozen=True)
@@ -67,6 +74,8 @@ class BundleFeature:
         Feast's 4-byte hash of `<view>:<feature>`.
     overridable
         Whether a request may bring its own value.
+    pii
+        Whether it is personal data: the serving log leaves its values out.
     definition
         Digest of what it is computed by; None: not recorded.
     role, key_columns
@@ -83,6 +92,7 @@ class BundleFeature:
     ttl_seconds: Annotated[float, Field(gt=0)] | None = None
     description: str = ""
     overridable: bool = False
+    pii: bool = False
     definition: str | None = None
     role: str = ""
     key_columns: tuple[str, ...] = ()
@@ -104,12 +114,18 @@ class BundleRequestInput:
 
     It has one name everywhere: in the spine, in the request, in a file of `runner predict`, and
     among the model's columns.
+
+    Attributes
+    ----------
+    pii
+        Whether it is personal data: the serving log leaves its values out.
     """
 
     name: Name
     dtype: FeatureDtype
     description: str = ""
     example: Any = None
+    pii: bool = False
 
 
 @dataclass(frozen=True)

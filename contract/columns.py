@@ -17,6 +17,8 @@ _MICROSECONDS = 1_000_000
 def float_column(column: Column) -> npt.NDArray[np.float64]:
     """Return numbers or flags as float64; nulls are NaN."""
     if hasattr(column, "cast"):  # Arrow: int64 beyond 2^53 may round, as everywhere
+        if str(column.type).startswith("decimal"):
+            column = column.cast("string")  # from a decimal it is off by the last bit at times
         column = column.cast("float64", safe=False).to_numpy(zero_copy_only=False)
     elif hasattr(column, "to_numpy"):  # pandas
         column = column.to_numpy(dtype=np.float64, na_value=np.nan)

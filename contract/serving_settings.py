@@ -34,6 +34,22 @@ class Limits:
 
 
 @dataclass(frozen=True)
+class LogSettings:
+    """What is kept of the answers, for `runner collect`.
+
+    Attributes
+    ----------
+    share
+        The share of requests whose rows are logged; 0: none, and nothing is connected.
+    max_bytes
+        How much memory the log may take in Redis until it is collected; beyond, its oldest rows go.
+    """
+
+    share: float = 1.0
+    max_bytes: int = 64 << 20
+
+
+@dataclass(frozen=True)
 class ServingSettings:
     """Everything the server reads from its environment.
 
@@ -56,6 +72,7 @@ class ServingSettings:
     port: int = 8000
     api_keys: tuple[str, ...] = field(default=(), repr=False)
     limits: Limits = Limits()
+    log: LogSettings = LogSettings()
     redis_seconds: float = 0.08
     reload_seconds: float = 5.0
     drain_seconds: float = 1.0
@@ -84,6 +101,10 @@ class ServingSettings:
                 seconds=_seconds(env, "SERVING_TIMEOUT_SECONDS", Limits.seconds),
                 connections=_whole(env, "SERVING_MAX_CONNECTIONS", Limits.connections),
                 buffered_bytes=_whole(env, "SERVING_MAX_BUFFERED_BYTES", Limits.buffered_bytes),
+            ),
+            log=LogSettings(
+                share=_share(env, "SERVING_LOG_SHARE", LogSettings.share),
+                max_bytes=_whole(env, "SERVING_LOG_MAX_BYTES", LogSettings.max_bytes),
             ),
             redis_seconds=_seconds(env, "SERVING_REDIS_TIMEOUT_SECONDS", cls.redis_seconds),
             reload_seconds=_seconds(
@@ -156,6 +177,21 @@ def _seconds(env: Mapping[str, str], name: str, default: float, *, or_zero: bool
         wanted = "of zero or more" if or_zero else "above zero"
         raise ConfigurationError(
             f"{name}={text!r} is not a number {wanted}", hint=f"unset it to use {default}"
+        )
+    return value
+
+
+def _share(env: Mapping[str, str], name: str, default: float) -> float:
+    text = env.get(name)
+    if not text:
+        return default
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0 <= value <= 1:
+        raise ConfigurationError(
+            f"{name}={text!r} is not a number from 0 to 1", hint=f"unset it to use {default:g}"
         )
     return value
 

@@ -94,9 +94,11 @@ def down(target: Target = None) -> None:
 def status(target: Target = None) -> None:
     """Show whether PostgreSQL and Redis answer, where, and who started them.
 
-    Exits with 1 unless both answer, so that a health check can use it. A note says if the online
-    store lacks most features of a champion.
+    Exits with 1 unless both answer, so that a health check can use it. Notes say what of the
+    serving log waits for `runner collect`, and if the online store lacks most features of a
+    champion.
     """
+    from runner.commands.checks.log_backlog import waiting_at_hand
     from runner.commands.checks.online_features import HINT, problems_at_hand
     from runner.commands.server_report import show_servers
     from runner.servers import local_servers
@@ -106,6 +108,8 @@ def status(target: Target = None) -> None:
     show_servers(states)
     if any(server.state != "running" for server in states):
         raise typer.Exit(1)
+    if waiting := waiting_at_hand(settings):
+        console.note(f"serving log: {waiting}")
     for problem in problems_at_hand(settings):
         console.note(f"{problem}\nhint: {HINT}")
 
@@ -425,6 +429,12 @@ def predict(
         Path,
         typer.Option("--output", "-o", help="Where to write: a .parquet or .csv file."),
     ] = Path("predictions.parquet"),
+    timezone: Annotated[
+        str | None,
+        typer.Option(
+            metavar="ZONE", help="Zone of a file's times without one: UTC, or Europe/Berlin."
+        ),
+    ] = None,
     target: Target = None,
 ) -> None:
     """Score a file or a spine with the champion; join its features point-in-time.
@@ -438,7 +448,7 @@ def predict(
     from runner.commands.prediction import predict as predict_rows
     from runner.commands.prediction import show_predictions
 
-    written = predict_rows(load_settings(target), registered_name(model), source, output)
+    written = predict_rows(load_settings(target), registered_name(model), source, output, timezone)
     show_predictions(written, output)
 
 
@@ -467,6 +477,52 @@ def serve(
     from runner.commands.serving_launch import serve as serve_model
 
     serve_model(load_settings(target), registered_name(model), host, port)
+
+
+@app.command()
+def collect(
+    keep: Annotated[
+        str | None,
+        typer.Option(
+            "--keep",
+            metavar="DURATION",
+            help="Delete the rows of days before, such as 90d.",
+            show_default="every row is kept",
+        ),
+    ] = None,
+    target: Target = None,
+) -> None:
+    """Move the serving log, every answered row, from Redis to the table `predictions`.
+
+    The table is in the schema `raw_data` (cloud: the dataset `raw_events`), with a partition per
+    day. Each row is there once, however often this is interrupted and repeated. Run it regularly:
+    the log in Redis is bounded, and its oldest rows go first.
+    """
+    from runner.commands.collection import collect as collect_log
+    from runner.commands.collection_report import show_collected
+
+    show_collected(collect_log(load_settings(target), keep))
+
+
+@app.command()
+def forget(
+    entity: Annotated[
+        str,
+        typer.Argument(
+            metavar="KEY=VALUE", help="An entity key, such as user_id=123.", show_default=False
+        ),
+    ],
+    target: Target = None,
+) -> None:
+    """Delete an entity's rows from the serving log, collected or not.
+
+    Collects first, then deletes from the table `predictions`. Feature marts and the online store
+    stay: delete the entity from its source.
+    """
+    from runner.commands.collection import forget as forget_entity
+
+    table, deleted = forget_entity(load_settings(target), entity)
+    console.result(f"{table}: {deleted:,} rows of {entity} deleted")
 
 
 @app.command()
@@ -499,6 +555,9 @@ def lineage(
 @app.command()
 def docs(
     port: Annotated[int, typer.Option(help="TCP port, on loopback.", min=1, max=65535)] = 8080,
+    serve: Annotated[
+        bool, typer.Option("--serve/--no-serve", help="Serve them, or only write target/docs.")
+    ] = True,
     target: Target = None,
 ) -> None:
     """Generate dbt's docs with the lineage from raw column to recipe and endpoint; serve them.
@@ -506,9 +565,10 @@ def docs(
     Recipes and endpoints appear as dbt exposures. Every column of a dbt model lists the raw columns
     that it comes from.
     """
-    from runner.commands.docs import serve_docs
+    from runner.commands.docs import serve_docs, write_docs
 
-    serve_docs(load_settings(target), port)
+    settings = load_settings(target)
+    serve_docs(settings, port) if serve else write_docs(settings)
 
 
 online = typer.Typer(no_args_is_help=True, help="Look into the online store.")

@@ -10,10 +10,12 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Sequence
 from typing import Any, Protocol
 
 from contract.serving_settings import Limits
 from serving.fair_queue import FairQueue
+from serving.features.online import OnlineRow
 from serving.http_errors import RequestTimeoutError, TooManyRequestsError
 from serving.metrics import Metrics
 from serving.request_body import PredictRequest
@@ -35,14 +37,31 @@ class Client(Protocol):
     def gone(self) -> bool:
         """Whether the client has left."""
 
+    @property
+    def request_id(self) -> bytes:
+        """What its answer's `X-Request-Id` says."""
+
+
+ScoredRow = tuple[int, OnlineRow, Sequence[Any], Any, Any]
+"""A row's position in the request, its features as the model saw them, all values that the model
+was handed, its label, its probabilities. A plain tuple: a named one takes 0.4 µs to make."""
+
 
 class Asked:
     """A request on its way, and the answers of its rows so far.
 
     `request` and `answers` are there once its body has been read.
+
+    Attributes
+    ----------
+    scored
+        The rows that the model has answered.
     """
 
-    __slots__ = ("answers", "body", "caller", "deadline", "future", "large", "request", "size")
+    __slots__ = (
+        *("answers", "body", "caller", "deadline", "future", "large", "request", "scored"),
+        "size",
+    )
 
     request: PredictRequest
 
@@ -54,6 +73,7 @@ class Asked:
         self.deadline = caller.arrived + seconds
         self.future: asyncio.Future[dict[str, Any]] = asyncio.get_running_loop().create_future()
         self.answers: list[Any] = []
+        self.scored: list[ScoredRow] = []
 
     def is_over(self, now: float) -> bool:
         """Return whether nobody waits for the answer any more."""

@@ -32,6 +32,7 @@ from serving.http.predict import PredictEndpoint
 from serving.http_errors import HttpError
 from serving.logs import AccessLog
 from serving.metrics import Metrics
+from serving.serving_log import ServingLog
 
 
 class State(TypedDict):
@@ -94,6 +95,7 @@ def create_app(
     metrics: Metrics,
     *,
     limits: Limits,
+    log: ServingLog | None = None,
     api_keys: Sequence[str] = (),
     lifecycle: Lifecycle,
     ready_needs_features: bool = False,
@@ -105,6 +107,8 @@ def create_app(
     @asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[State]:
         await online_store.start()
+        if log is not None:
+            log.start()
         champion.start()
         await definitions.start()
         yield State(
@@ -116,11 +120,13 @@ def create_app(
         )
         await definitions.stop()
         await champion.stop()
+        if log is not None:
+            await log.stop()
         await online_store.stop()
         access_log.flush()
 
     app = FastAPI(title="Prediction API", lifespan=lifespan, docs_url=None, redoc_url=None)
-    predict = PredictEndpoint(champion, online_store, metrics, limits)
+    predict = PredictEndpoint(champion, online_store, metrics, limits, log)
     app.router.routes.append(Route("/predict", predict, methods=["POST"]))
     _add_endpoints(app)
     app.add_exception_handler(HTTPException, _http_error)
@@ -168,6 +174,7 @@ def build(settings: ServingSettings, lifecycle: Lifecycle) -> RequestGuard:
         online_store,
         metrics,
         limits=settings.limits,
+        log=ServingLog(address, metrics, settings.log) if settings.log.share else None,
         api_keys=settings.api_keys,
         lifecycle=lifecycle,
         ready_needs_features=settings.ready_needs_features,

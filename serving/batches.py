@@ -37,6 +37,7 @@ from serving.http_errors import (
 from serving.loaded import Loaded
 from serving.metrics import Metrics
 from serving.request_body import read_request
+from serving.serving_log import ServingLog
 
 _INLINE_ROWS = 128
 """More rows are scored in a thread, so that one large request does not hold up the others."""
@@ -86,12 +87,18 @@ class Batches:
     """Answers requests, those that are there at the same time together."""
 
     def __init__(
-        self, champion: ChampionWatch, online: OnlineStoreClient, metrics: Metrics, limits: Limits
+        self,
+        champion: ChampionWatch,
+        online: OnlineStoreClient,
+        metrics: Metrics,
+        limits: Limits,
+        log: ServingLog | None = None,
     ) -> None:
         self._champion = champion
         self._online = online
         self._metrics = metrics
         self._limits = limits
+        self._log = log
         self.admission = Admission(limits, metrics)
         self._scheduled = False
         self._turn = asyncio.Lock()
@@ -193,11 +200,14 @@ class Batches:
             async with asyncio.timeout(last - time.monotonic()):
                 wanted = self._look_up(loaded, batch)
                 replies = await self._read(list(wanted.commands))
-                rows = self._read_rows(loaded, wanted.rows, replies)
+                now = time.time()
+                rows = self._read_rows(loaded, wanted.rows, replies, now)
                 long = len(rows) >= _LONG_ROWS and _inline(loaded, len(rows))
                 async with self._turn if long else nullcontext():
                     await self._predict(loaded, rows)
-                    _finish(loaded, batch)
+                    answered = _finish(loaded, batch)
+                    if self._log is not None:
+                        self._log.note(loaded, now, answered)
                     if long:
                         await asyncio.sleep(0)
         except Exception as err:  # each request raises it again, and the guard answers it
@@ -246,10 +256,9 @@ class Batches:
         return wanted
 
     def _read_rows(
-        self, loaded: Loaded, wanted: list[_WantedRow], replies: Sequence[Any]
+        self, loaded: Loaded, wanted: list[_WantedRow], replies: Sequence[Any], now: float
     ) -> list[_Row]:
         """Return the features of every row whose values can be read; the others are refused."""
-        now = time.time()
         compute = loaded.computation.row if loaded.computation else None
         asked_at = datetime.fromtimestamp(now, UTC)
         cache: dict[int, OnlineRow] = {}
@@ -312,6 +321,7 @@ class Batches:
             if asked.request.include_features:
                 answer["features"] = _features(loaded, row.used, row.values)
             asked.answers[position] = answer
+            asked.scored.append((position, row.used, row.values, label, shares))
             self._metrics.row(loaded, row.read, row.used, label, shares)
 
     def _refuse(self, asked: Asked, position: int, err: ServingError) -> None:
@@ -323,8 +333,9 @@ class Batches:
         asked.answers[position] = {"error": {"code": err.code, "message": err.message}}
 
 
-def _finish(loaded: Loaded, batch: list[Asked]) -> None:
-    """Answer every request that has not failed as a whole."""
+def _finish(loaded: Loaded, batch: list[Asked]) -> list[Asked]:
+    """Answer every request that has not failed as a whole; return those."""
+    answered = []
     model = {"name": loaded.name, "version": loaded.version.version}
     now = time.monotonic()
     for asked in batch:
@@ -332,6 +343,8 @@ def _finish(loaded: Loaded, batch: list[Asked]) -> None:
             asked.fail(too_late())
         if not asked.future.done():
             asked.future.set_result({"model": model, "predictions": asked.answers})
+            answered.append(asked)
+    return answered
 
 
 async def _score(loaded: Loaded, rows: list[Sequence[Any]]) -> Predictions:

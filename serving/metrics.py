@@ -104,6 +104,7 @@ class Metrics:
         self.redis_failures = 0
         self.reload_failures = 0
         self.row_errors: Counter[str] = Counter()
+        self.logged_rows = {"recorded": 0, "dropped": 0}
         self.in_flight = 0
         self.buffered_bytes = 0
         self.connections = 0
@@ -194,6 +195,14 @@ class Metrics:
         for code, count in self.row_errors.items():
             errors.add_metric([code], count)
         yield errors
+        logged = CounterMetricFamily(
+            "serving_log_rows",
+            "Rows of the serving log: recorded, which Redis has confirmed, and dropped.",
+            labels=["outcome"],
+        )
+        for outcome, count in self.logged_rows.items():
+            logged.add_metric([outcome], count)
+        yield logged
         yield GaugeMetricFamily(
             "serving_recent_absent_share",
             "Share of features missing or expired in the last 100 rows.",

@@ -92,7 +92,10 @@ def inputs_of(content: Mapping[str, Any]) -> list[dict[str, Any]]:
     for name, kind in (("numeric", "float"), ("text", "string")):
         columns = [
             one["name"]
-            for one in (*content["features"], *content.get("request", ()))
+            for one in (
+                *(*content["features"], *content.get("request", ())),
+                *content.get("computed", ()),
+            )
             if one["dtype"] != "timestamp" and (one["dtype"] == "string") == (kind == "string")
         ]
         if columns:
@@ -233,6 +236,7 @@ def value_proto(dtype: str, value: Any) -> bytes:
         "float32": "float_val",
         "bool": "bool_val",
         "string": "string_val",
+        "timestamp": "unix_timestamp_val",
     }[dtype]
     return bytes(Value(**{field: value}).SerializeToString())
 

@@ -23,6 +23,18 @@ from runner.settings import Settings
 _FILES = ("index.html", "catalog.json")
 
 
+def write_docs(settings: Settings) -> None:
+    """Generate the docs and print where they are.
+
+    Raises
+    ------
+    RunnerError
+        If dbt fails.
+    """
+    generate(settings)
+    console.result(f"{dbt.docs_folder(settings)}: any web server can serve it")
+
+
 def serve_docs(settings: Settings, port: int) -> None:
     """Generate the docs, then serve them on loopback until Ctrl-C.
 

@@ -11,7 +11,14 @@ from functools import partial
 from typing import NamedTuple
 from urllib.parse import parse_qsl, unquote, urlsplit
 
-from runner.commands.checks import bigquery, machine, online_features, postgres, tools
+from runner.commands.checks import (
+    bigquery,
+    log_backlog,
+    machine,
+    online_features,
+    postgres,
+    tools,
+)
 from runner.errors import RunnerError
 from runner.failures import explain
 from runner.settings import Settings, missing_variables, read_env_file
@@ -65,6 +72,7 @@ _END = [
     Check("MLflow", tools.mlflow, ("MLFLOW_TRACKING_URI",)),
     Check("champions", tools.champions, after=("MLflow", "PostgreSQL", "BigQuery jobs")),
     Check("online features", online_features.online_features, after=("Redis", "MLflow")),
+    Check("serving log", log_backlog.serving_log, after=("Redis",)),
     Check("serving port", machine.port),
 ]
 _LOCAL = [

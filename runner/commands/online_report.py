@@ -52,8 +52,12 @@ def show_audit(found: Sequence[FeatureAudit], *, as_json: bool) -> None:
     """Print how Redis differs from the point-in-time join, and what to do if it does."""
     if as_json:
         console.result_json(audit_json(found))
-    else:
+    elif found:
         console.result_table("", audit_columns(), audit_rows(found))
+        equal = sum(not feature.has_skew for feature in found)
+        console.result(f"{equal} of {len(found)} features are equal in Redis and the warehouse")
+    else:
+        console.result("the recipe takes no stored feature: there is nothing to compare")
     if any(feature.has_skew for feature in found):
         console.note("hint: `runner materialize` brings Redis up to date; see --json for examples")
 
@@ -89,15 +93,16 @@ def answer_json(answer: OnlineAnswer) -> dict[str, Any]:
 
 def audit_columns() -> list[str]:
     """Return the titles of `audit_rows`."""
-    return ["feature", "entities", *_KINDS, "first difference"]
+    return ["feature", "compared", "in Redis", *_KINDS, "first difference"]
 
 
 def audit_rows(found: Sequence[FeatureAudit]) -> list[list[str]]:
-    """Return the counts per feature, and the first difference of each."""
+    """Return the counts of entities per feature, and the first difference of each."""
     return [
         [
             audited.feature.reference,
             f"{audited.compared:,}",
+            "" if audited.stored is None else f"{audited.stored:,}",
             *(f"{getattr(audited, kind):,}" for kind in _KINDS),
             _first_difference(audited),
         ]
@@ -111,6 +116,7 @@ def audit_json(found: Sequence[FeatureAudit]) -> list[dict[str, Any]]:
         {
             "feature": audited.feature.reference,
             "entities": audited.compared,
+            "stored": audited.stored,
             **{kind: getattr(audited, kind) for kind in _KINDS},
             "examples": [asdict(example) for example in audited.examples],
         }

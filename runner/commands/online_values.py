@@ -46,23 +46,22 @@ def materialize(
     require_servers(settings)
     manifest = load_manifest(settings.manifest_path)
     guarded = _guarded(settings, manifest, chosen, accepted)
-    reports: list[ViewReport] = []
-    removed: list[str] = []
     errors: list[RunnerError] = [*guarded.refusals.values()]
-    try:
-        if not chosen:
-            removed, kept = remove_departed_views(settings, manifest, guarded.needed, console.note)
-            errors += [guarded.departed(view) for view in kept]
-        marts = select_marts(settings, chosen)
-        if not marts and not removed and not errors:
-            console.note(f"nothing to copy or remove: no feature mart in {manifest.path} is online")
-        copied = [mart for mart in marts if mart.name not in guarded.refusals]
-        reports, failed = _copy(settings, copied, guarded.digests, full=full)
-        errors += failed
-        if not chosen:
+    removed: list[str] = []
+    if not chosen:
+        removed, kept = remove_departed_views(settings, manifest, guarded.needed, console.note)
+        errors += [guarded.departed(view) for view in kept]
+    marts = select_marts(settings, chosen)
+    if not marts and not removed and not errors:
+        console.note(f"nothing to copy or remove: no feature mart in {manifest.path} is online")
+    copied = [mart for mart in marts if mart.name not in guarded.refusals]
+    reports, failed = _copy(settings, copied, guarded.digests, full=full)
+    errors += failed
+    if not chosen:
+        try:
             require_none_left_out(settings)
-    except RunnerError as err:
-        errors.append(err)
+        except RunnerError as err:
+            errors.append(err)
     return reports, errors
 
 

@@ -38,6 +38,9 @@ from runner.packaging.served_version import load_version, require_features
 from runner.project.manifest import EVENT_TIMESTAMP, load_manifest
 from runner.servers.local_servers import require_servers
 from runner.settings import Settings
+from runner.warehouse.mart_snapshot import as_number
+
+_NUMBERS = {"int64", "int32", "float64", "float32"}
 
 
 @dataclass(frozen=True)
@@ -55,7 +58,9 @@ class Written:
     missing: Mapping[str, int]
 
 
-def predict(settings: Settings, name: str, source: str, output: Path) -> Written:
+def predict(
+    settings: Settings, name: str, source: str, output: Path, time_zone: str | None = None
+) -> Written:
     """Write one prediction per row of `source` to `output`; nothing is left half-written.
 
     Parameters
@@ -68,6 +73,8 @@ def predict(settings: Settings, name: str, source: str, output: Path) -> Written
         predictions, in its order.
     output
         A .parquet or .csv file; replaced if it exists.
+    time_zone
+        The zone of a file's timestamps without one; None: UTC.
 
     Raises
     ------
@@ -84,7 +91,7 @@ def predict(settings: Settings, name: str, source: str, output: Path) -> Written
     model, version = load_version(settings, f"models:/{name}@champion")
     marts = load_manifest(settings.manifest_path).marts
     require_features(model.bundle, marts, f"{name} version {version}")
-    entity_df = _entities(settings, model.bundle, source)
+    entity_df = _entities(settings, model.bundle, source, time_zone)
     store = open_store(settings)
     rows, missing = 0, Counter[str]()
     with (
@@ -126,7 +133,8 @@ def _scored(model: Model, table: pa.Table, absent: Absent) -> pa.Table:
     bundle = model.bundle
     kept = table.drop_columns([feature.name for feature in bundle.features])
     columns = (*bundle.row_dtypes, EVENT_TIMESTAMP)
-    predictions = model.score({name: table[name] for name in columns})
+    given = {one.name: as_number(table[one.name]) for one in bundle.request}
+    predictions = model.score({name: table[name] for name in columns} | given)
     unanswered = null_rows(bundle, absent, table.num_rows)
     kept = kept.append_column("prediction", pa.array(predictions.labels, mask=unanswered))
     if predictions.probabilities is not None:
@@ -136,9 +144,11 @@ def _scored(model: Model, table: pa.Table, absent: Absent) -> pa.Table:
     return kept.append_column("missing_views", view_names(absent, table.num_rows))
 
 
-def _entities(settings: Settings, bundle: Bundle, source: str) -> pd.DataFrame | str:
+def _entities(
+    settings: Settings, bundle: Bundle, source: str, time_zone: str | None
+) -> pd.DataFrame | str:
     if source.endswith((".parquet", ".csv")):
-        return read_entities(bundle, Path(source))
+        return read_entities(bundle, Path(source), time_zone)
     spines = load_manifest(settings.manifest_path).spines
     if source not in spines:
         close = difflib.get_close_matches(source, spines, n=1)
@@ -148,6 +158,13 @@ def _entities(settings: Settings, bundle: Bundle, source: str) -> pd.DataFrame |
         )
     spine = spines[source]
     require_keys(bundle, set(spine.columns), source)
+    for given in bundle.request:
+        dtype = spine.columns[given.name].dtype
+        if dtype != given.dtype and not {dtype, given.dtype} <= _NUMBERS:
+            raise RunnerError(
+                f"{source}: {given.name} is {dtype}, and the model takes {given.dtype}",
+                hint=f"cast it in the spine's SQL ({spine.file}), or train on this spine",
+            )
     return spine_query(spine, list(spine.columns))
 
 

@@ -14,26 +14,28 @@ import pyarrow.csv
 import pyarrow.parquet as pq
 
 from contract.bundle import Bundle
+from contract.time_rules import UnknownZoneError, load_zone, zone_names
+from runner import console
 from runner.errors import RunnerError
 from runner.feature_store.store import NULLABLE
 from runner.project.manifest import EVENT_TIMESTAMP
-from runner.warehouse.mart_snapshot import KEY_TYPES
-from runner.wording import show
+from runner.warehouse.mart_snapshot import COLUMN_TYPES, KEY_TYPES
+from runner.wording import did_you_mean, show
 
-_REQUEST_TYPES = KEY_TYPES | {
-    "float64": pa.float64(),
-    "float32": pa.float32(),
-    "bool": pa.bool_(),
-}
-"""Arrow's type of each dtype that a request input may have."""
+_ZONE = r"[T ][0-9:.]+\s*(?:Z|z|[+-][0-9]{2}:?[0-9]{0,2})$"
 
 
-def read_entities(bundle: Bundle, path: Path) -> pd.DataFrame:
+def read_entities(bundle: Bundle, path: Path, time_zone: str | None = None) -> pd.DataFrame:
     """Return the rows of a CSV or Parquet file, its keys and request inputs in the bundle's types.
 
     An entity key has a value in every row; a request input may be empty, which is a missing value.
 
     Every row has an `event_timestamp` in UTC: the file's, or now.
+
+    Parameters
+    ----------
+    time_zone
+        The zone of timestamps without one, such as `Europe/Berlin`; None: UTC, which is noted.
 
     Raises
     ------
@@ -41,7 +43,7 @@ def read_entities(bundle: Bundle, path: Path) -> pd.DataFrame:
         Naming the file and, where one is wrong, the column, its first wrong row and value.
     """
     keys = {key.name: KEY_TYPES[key.dtype] for key in bundle.entity_keys}
-    given = {one.name: _REQUEST_TYPES[one.dtype] for one in bundle.request}
+    given = {one.name: COLUMN_TYPES[one.dtype] for one in bundle.request}
     try:
         table = _read(path, [*keys, *given])
     except OSError as err:
@@ -64,7 +66,7 @@ def read_entities(bundle: Bundle, path: Path) -> pd.DataFrame:
     if EVENT_TIMESTAMP not in rows:
         rows[EVENT_TIMESTAMP] = pd.Timestamp(datetime.now(UTC))
     else:
-        rows[EVENT_TIMESTAMP] = _instants(rows[EVENT_TIMESTAMP], path)
+        rows[EVENT_TIMESTAMP] = _instants(rows[EVENT_TIMESTAMP], path, time_zone)
     return rows
 
 
@@ -118,18 +120,49 @@ def _refuse_unusable(table: pa.Table, keys: list[str], path: Path) -> None:
             )
 
 
-def _instants(times: pd.Series[Any], path: Path) -> pd.Series[Any]:
-    """Return the times in UTC; without a zone they are UTC."""
+def _instants(times: pd.Series[Any], path: Path, time_zone: str | None) -> pd.Series[Any]:
+    """Return the times in UTC."""
     given = times if pd.api.types.is_datetime64_any_dtype(times) else times.astype(str)
     instants = pd.to_datetime(given, utc=True, format="ISO8601", errors="coerce")
+    bare = _without_zone(given)
+    if time_zone is not None:
+        instants[bare] = _localized(instants[bare], time_zone)
+    elif bare.any():
+        console.note(
+            f"{path}: {EVENT_TIMESTAMP} has no time zone in {bare.sum():,} rows and is read as "
+            "UTC; --timezone names another"
+        )
     # Beyond these years Feast and pandas, in nanoseconds, would wrap around.
     wrong = ~instants.dt.year.between(1678, 2261)
     if wrong.any():
         position = int(wrong.to_numpy().argmax())
         raise RunnerError(
-            f"{path}: {EVENT_TIMESTAMP} in row {position + 1} is no time: {times.iloc[position]}",
+            f"{path}: {EVENT_TIMESTAMP} in row {position + 1} is not a time"
+            f"{f' in {time_zone}' if bare.iloc[position] and time_zone else ''}: "
+            f"{times.iloc[position]}",
             hint="write times as 2026-01-31T12:00:00Z or with an offset",
         )
+    return instants
+
+
+def _without_zone(times: pd.Series[Any]) -> pd.Series[bool]:
+    """Return which of the times, texts in ISO 8601 or pandas' own, name no time zone."""
+    if pd.api.types.is_datetime64_any_dtype(times):
+        return pd.Series(times.dt.tz is None, index=times.index)
+    return ~times.str.contains(_ZONE)
+
+
+def _localized(times: pd.Series[Any], time_zone: str) -> pd.Series[Any]:
+    """Return what a clock in the zone shows as UTC; NaT for an hour that it skips or repeats."""
+    try:
+        zone = load_zone(time_zone)
+    except UnknownZoneError as err:
+        raise RunnerError(
+            f"--timezone: {err}{did_you_mean(time_zone, zone_names())}",
+            hint="name a zone of the IANA database, such as Europe/Berlin",
+        ) from err
+    shown = times.dt.tz_localize(None).dt.tz_localize(zone, ambiguous="NaT", nonexistent="NaT")
+    instants: pd.Series[Any] = shown.dt.tz_convert(UTC)
     return instants
 
 

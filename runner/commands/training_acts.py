@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sized
 from datetime import datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -91,9 +91,8 @@ def prepare(
     with console.step("feast: apply definitions, join features point-in-time") as step:
         apply_recipe(store, built.manifest, recipe)
         data = load_training_data(store, recipe, spine, features, computed)
-        given = f" and {len(request)} request inputs" if request else ""
-        given += f" and {len(computed)} computed columns" if computed else ""
-        step.update(f"{data.table.num_rows:,} rows × {len(features)} features{given}")
+        joined = {"features": features, "request inputs": request, "computed columns": computed}
+        step.update(f"{data.table.num_rows:,} rows × {_counted(joined)}")
     prepared = PreparedRows(
         settings=settings,
         manifest=built.manifest,
@@ -112,6 +111,10 @@ def prepare(
         billed={**built.billed, **read_bill("split", rows.schema.metadata), **billed},
     )
     return prepared, store
+
+
+def _counted(joined: Mapping[str, Sized]) -> str:
+    return ", ".join(f"{len(each)} {name}" for name, each in joined.items() if each)
 
 
 def fit_and_judge(prepared: PreparedRows, client: MlflowClient, store: FeatureStore) -> JudgedModel:

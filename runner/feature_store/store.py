@@ -25,6 +25,7 @@ from runner.feature_store.recipe_features import spine_query as spine_query
 from runner.feature_store.registry_bucket import require_bucket
 from runner.feature_store.registry_lock import registry_lock
 from runner.project.manifest import EVENT_TIMESTAMP, Manifest, Spine, full_name
+from runner.warehouse.mart_snapshot import as_number
 
 if TYPE_CHECKING:
     from runner.recipes.recipe import Recipe
@@ -103,6 +104,8 @@ def training_table(
     columns = spine_columns(recipe, spine)
     joined = [feature.joined for feature in features]
     table = point_in_time_table(store, spine_query(spine, columns), joined)
+    for name in recipe.request:
+        table = table.set_column(table.column_names.index(name), name, as_number(table[name]))
     return table.select([*columns, *(feature.column for feature in features)])
 
 

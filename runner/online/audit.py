@@ -14,7 +14,7 @@ from runner.feature_store.recipe_features import RecipeFeature, recipe_features
 from runner.online.connection import OnlineConnection, connect
 from runner.online.online_config import load_online_config
 from runner.online.reader import EntityKey, OnlineReader, StoredRow, seen_values
-from runner.online.state import ViewState
+from runner.online.state import ViewState, Watermark
 from runner.project.manifest import EVENT_TIMESTAMP, FeatureMart, Manifest
 from runner.recipes.recipe import Recipe
 from runner.settings import Settings
@@ -43,6 +43,8 @@ class FeatureAudit:
     ----------
     compared
         Entities compared.
+    stored
+        Entities that the last complete run left in the online store; None: there was none.
     mismatch
         Both stores have a value, and another one.
     missing
@@ -57,6 +59,7 @@ class FeatureAudit:
 
     feature: RecipeFeature
     compared: int = 0
+    stored: int | None = None
     mismatch: int = 0
     missing: int = 0
     extra: int = 0
@@ -132,7 +135,9 @@ class _View:
     def _compare(
         self, known: Sequence[tuple[EntityKey, StoredRow]], now: datetime
     ) -> list[FeatureAudit]:
-        audited = {f.name: FeatureAudit(f, compared=len(known)) for f in self.features}
+        watermark = ViewState(self.connection, self.project, self.mart.name).watermark
+        stored = watermark.entities if watermark else None
+        audited = {f.name: FeatureAudit(f, len(known), stored) for f in self.features}
         if not known:
             return list(audited.values())
         offline = self._offline([entity for entity, _ in known], now)
@@ -143,17 +148,16 @@ class _View:
             pairs += [(name, entity, online, right) for name, online, right in unequal]
             if unequal:
                 different.append((entity, row))
-        was_right = self._right_when_materialized(different)
+        was_right = self._right_when_materialized(different, watermark)
         for name, entity, online, right in pairs:
             kind = STALE if (name, _frozen(entity)) in was_right else _kind(online, right)
             audited[name].add(Difference(kind, entity, online, right))
         return list(audited.values())
 
     def _right_when_materialized(
-        self, different: Sequence[tuple[EntityKey, StoredRow]]
+        self, different: Sequence[tuple[EntityKey, StoredRow]], watermark: Watermark | None
     ) -> set[tuple[str, _Frozen]]:
         """Return (feature, entity) of the values that were right at the view's watermark."""
-        watermark = ViewState(self.connection, self.project, self.mart.name).watermark
         if watermark is None or not different:
             return set()
         then = watermark.as_of.astimezone(UTC)

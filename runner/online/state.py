@@ -183,12 +183,21 @@ def _parse(content: bytes) -> Watermark:
 
 
 class Lease:
-    """The right to write one view, held by one process at a time and kept alive while it works."""
+    """The right to write one view, held by one process at a time and kept alive while it works.
 
-    def __init__(self, connection: OnlineConnection, project: str, view: str) -> None:
+    Parameters
+    ----------
+    work
+        The command that does it.
+    """
+
+    def __init__(
+        self, connection: OnlineConnection, project: str, view: str, work: str = "materialize"
+    ) -> None:
         self._client = connection.client
         self._view = view
-        self.key = f"runner:materialize:lease:{project}:{view}".encode()
+        self._work = work
+        self.key = f"runner:{work}:lease:{project}:{view}".encode()
         self.token = f"{host_name()}/{os.getpid()}/{uuid.uuid4()}".encode()
         self._renewed = 0.0
 
@@ -232,9 +241,9 @@ class Lease:
     def lost(self) -> RunnerError:
         """Return the error for a lease that another run has taken."""
         return RunnerError(
-            f"materializing {self._view} stopped: this process paused for longer than "
+            f"`runner {self._work}` stopped at {self._view}: this process paused for longer than "
             f"{_LEASE_SECONDS:.0f} s, and another run may have taken over",
-            hint="nothing to repair; run `runner materialize` again if that other run fails",
+            hint=f"nothing to repair; run `runner {self._work}` again if that other run fails",
         )
 
     def _extend(self) -> bool:

@@ -68,9 +68,9 @@ def write_bundle(
             "classes": classes,
             "decision_threshold": model.threshold,
         },
-        "entity_keys": _entity_keys(spine, examples),
+        "entity_keys": _entity_keys(spine, features, examples),
         "features": [_feature(feature, recipe, definitions) for feature in features],
-        **({"request": [_given(given, examples) for given in request]} if request else {}),
+        **({"request": [_given(given, spine, examples) for given in request]} if request else {}),
         **({"on_missing_entity": recipe.missing_rules} if recipe.missing_rules else {}),
         **({"computed": [asdict(column) for column in computed]} if computed else {}),
         "model": {
@@ -113,14 +113,20 @@ def _inputs(columns: Sequence[InputColumn]) -> list[dict[str, Any]]:
     return inputs
 
 
-def _entity_keys(spine: Spine, examples: dict[str, Any]) -> list[dict[str, Any]]:
-    # All of the spine's, used by a feature or not: callers need not change with the features.
+def _entity_keys(
+    spine: Spine, features: Sequence[RecipeFeature], examples: dict[str, Any]
+) -> list[dict[str, Any]]:
+    """Return all of the spine's, used or not: callers need not change with the features."""
+    pairs = [(one.mart.columns[key], column) for one in features for key, column in one.keys]
+    personal = {column for key, column in pairs if key.pii}
+    personal |= {column.name for column in spine.columns.values() if column.pii}
     return [
         {
             "name": column.name,
             "dtype": column.dtype,
             "description": column.description,
-            "example": examples[column.name],
+            "example": None if column.name in personal else examples[column.name],
+            "pii": column.name in personal,
         }
         for column in (spine.columns[key] for key in spine.join_keys)
     ]
@@ -142,17 +148,20 @@ def _feature(
         "redis_field": field_hash(mart.name, feature.name).hex(),
         "description": feature.description,
         "overridable": recipe.is_overridable(feature.reference),
+        "pii": mart.columns[feature.name].pii,
         "definition": definitions.digests.get(f"{mart.name}:{feature.name}"),
         **role,
     }
 
 
-def _given(given: RequestInput, examples: dict[str, Any]) -> dict[str, Any]:
+def _given(given: RequestInput, spine: Spine, examples: dict[str, Any]) -> dict[str, Any]:
+    is_personal = spine.columns[given.column].pii
     return {
         "name": given.column,
         "dtype": given.dtype,
         "description": given.description,
-        "example": examples[given.column],
+        "example": None if is_personal else examples[given.column],
+        "pii": is_personal,
     }
 
 

@@ -22,6 +22,7 @@ from runner.project.manifest_file import (
     ManifestNode,
     NodeColumn,
     file_of,
+    is_pii,
     meta_of,
     models_of,
     read_manifest,
@@ -217,4 +218,5 @@ def _relation(node: ManifestNode, adapter: str) -> Relation:
 def _column(column: NodeColumn) -> MartColumn:
     dtype = dtype_of(column)
     assert dtype is not None  # noqa: S101  (the rules have seen to it)
-    return MartColumn(column["name"], dtype, " ".join(column["description"].split()))
+    description = " ".join(column["description"].split())
+    return MartColumn(column["name"], dtype, description, pii=is_pii(column))

@@ -10,6 +10,18 @@ from typing import NotRequired, TypedDict, cast
 from runner.errors import RunnerError
 
 
+class ColumnMeta(TypedDict, total=False):
+    """The `meta` of a column."""
+
+    pii: object
+
+
+class ColumnConfig(TypedDict, total=False):
+    """The `config` of a column."""
+
+    meta: ColumnMeta | None
+
+
 class NodeColumn(TypedDict):
     """A column that the YAML of a dbt model describes."""
 
@@ -17,6 +29,8 @@ class NodeColumn(TypedDict):
     description: str
     data_type: NotRequired[str | None]
     quote: NotRequired[bool | None]
+    meta: NotRequired[ColumnMeta | None]
+    config: NotRequired[ColumnConfig | None]
 
 
 class NodeContract(TypedDict):
@@ -128,6 +142,12 @@ def meta_of(node: ManifestNode) -> NodeMeta:
     """Return the node's meta, without what is null there."""
     meta = node["config"].get("meta") or NodeMeta()
     return cast("NodeMeta", {key: value for key, value in meta.items() if value is not None})
+
+
+def is_pii(column: NodeColumn) -> bool:
+    """Return whether the column's meta says `pii: true`; dbt keeps it in one place or the other."""
+    metas = (column.get("meta"), (column.get("config") or ColumnConfig()).get("meta"))
+    return any((meta or ColumnMeta()).get("pii") is True for meta in metas)
 
 
 def view_name(node: ManifestNode) -> str:

@@ -21,11 +21,18 @@ def full_name(view: str, feature: str) -> str:
 
 @dataclass(frozen=True)
 class MartColumn:
-    """A column of a dbt model: its name, type (`int64`, `float64`, `string` …) and description."""
+    """A column of a dbt model: its name, type (`int64`, `float64`, `string` …) and description.
+
+    Attributes
+    ----------
+    pii
+        Whether its `meta` has `pii: true`: it is personal data.
+    """
 
     name: str
     dtype: str
     description: str
+    pii: bool = False
 
 
 @dataclass(frozen=True)

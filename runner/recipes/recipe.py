@@ -48,6 +48,7 @@ from runner.recipes.rules import (
     slice_problems,
     time_zone_problems,
     tuned_argument_problems,
+    view_name,
     with_view_names,
 )
 from runner.recipes.tuning import Tuning
@@ -362,9 +363,10 @@ class Recipe(Part):
     @field_validator("on_missing_entity")
     @classmethod
     def _check_missing(cls, rules: MissingRules, info: ValidationInfo) -> MissingRules:
-        if isinstance(rules, dict):
-            refuse(missing_entity_problems(rules, info.data.get("features")))
-        return rules
+        if not isinstance(rules, dict):
+            return rules
+        refuse(missing_entity_problems(rules, info.data.get("features")))
+        return {view_name(name): rule for name, rule in rules.items()}
 
 
 def load_recipe(path: Path, *, shown_as: Path | None = None) -> Recipe:

@@ -115,10 +115,12 @@ def with_view_names(references: Sequence[str]) -> tuple[str, ...]:
 
     `user_activity.v2:*` is in view `user_activity_v2`, and version 1 in `user_activity`.
     """
-    return tuple(
-        re.sub(r"[.]v([0-9]+)(?=[.:[])", lambda v: f"_v{v[1]}" if v[1] != "1" else "", each)
-        for each in references
-    )
+    return tuple(map(view_name, references))
+
+
+def view_name(text: str) -> str:
+    """Return a reference, or a view by itself, with dbt's version as the view is called."""
+    return re.sub(r"[.]v([0-9]+)(?=[.:[]|$)", lambda v: f"_v{v[1]}" if v[1] != "1" else "", text)
 
 
 def covers(references: Collection[str], reference: str) -> bool:
@@ -292,7 +294,7 @@ def missing_entity_problems(
             f"choose one of {', '.join(views)}" if views else "delete it",
         )
         for name in rules
-        if name not in views
+        if view_name(name) not in views
     ]
 
 

@@ -24,6 +24,12 @@ KEY_TYPES = {
     "timestamp": pa.timestamp("us", "UTC"),
 }
 """Arrow's type of each dtype that a join key may have."""
+COLUMN_TYPES = KEY_TYPES | {
+    "float64": pa.float64(),
+    "float32": pa.float32(),
+    "bool": pa.bool_(),
+}
+"""Arrow's type of each dtype that a column of a spine may have."""
 FEAST_TYPES = {
     "int64": "INT64",
     "int32": "INT32",
@@ -34,6 +40,11 @@ FEAST_TYPES = {
     "timestamp": "UNIX_TIMESTAMP",
 }
 """Feast's name of each dtype that a feature may have."""
+
+
+def as_number(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    """Return a spine's column with float64 for decimals, which is the dtype of `numeric`."""
+    return column.cast(pa.float64()) if pa.types.is_decimal(column.type) else column
 
 
 class MartSnapshot(Protocol):

@@ -30,16 +30,23 @@ class OnlineRow:
         Those of `contract.view_layout`.
     ages
         Seconds since the row's event time, None where the row is missing.
+    times
+        The event times, in Unix seconds, in the order of `OnlineFormat.views`.
     """
 
-    __slots__ = ("ages", "statuses", "values")
+    __slots__ = ("ages", "statuses", "times", "values")
 
     def __init__(
-        self, values: Sequence[FeatureValue], statuses: Sequence[str], ages: Sequence[float | None]
+        self,
+        values: Sequence[FeatureValue],
+        statuses: Sequence[str],
+        ages: Sequence[float | None],
+        times: Sequence[float | None],
     ) -> None:
         self.values = values
         self.statuses = statuses
         self.ages = ages
+        self.times = times
 
 
 class OnlineFormat:
@@ -50,6 +57,8 @@ class OnlineFormat:
 
     Attributes
     ----------
+    views
+        The views in the order that they are read in, each as `view` or `view[role]`.
     changed
         Positions of the features whose stored values are of another definition than the model was
         trained on.
@@ -64,6 +73,7 @@ class OnlineFormat:
         for feature in bundle.features:
             by_keys.setdefault((feature.join_keys, feature.keys), []).append(feature)
         self._groups = [_Group(bundle.feast_project, features) for features in by_keys.values()]
+        self.views = [view for group in self._groups for view in group.views]
         # Groups list their features view by view; the model wants the bundle's order.
         order = [feature.name for group in self._groups for feature in group.features]
         wanted = [order.index(feature.name) for feature in bundle.features]
@@ -135,6 +145,7 @@ class OnlineFormat:
                 self._reorder(whole.values),
                 self._reorder(whole.statuses),
                 self._reorder(whole.ages),
+                whole.times,
             )
         return _marked(whole, self.changed) if self.changed else whole
 
@@ -144,7 +155,7 @@ def _marked(row: OnlineRow, changed: frozenset[int]) -> OnlineRow:
         CHANGED if status is PRESENT and position in changed else status
         for position, status in enumerate(row.statuses)
     ]
-    return OnlineRow(row.values, statuses, row.ages)
+    return OnlineRow(row.values, statuses, row.ages, row.times)
 
 
 def _join(parts: Sequence[OnlineRow]) -> OnlineRow:
@@ -152,6 +163,7 @@ def _join(parts: Sequence[OnlineRow]) -> OnlineRow:
         [value for part in parts for value in part.values],
         [status for part in parts for status in part.statuses],
         [age for part in parts for age in part.ages],
+        [time for part in parts for time in part.times],
     )
 
 
@@ -164,6 +176,7 @@ class _Group:
         for feature in features:
             by_view.setdefault(feature.view, []).append(feature)
         fields: list[bytes] = []
+        self.views = [members[0].projection for members in by_view.values()]
         self._views: list[tuple[ViewLayout, slice]] = []
         for view, members in by_view.items():
             layout = ViewLayout(
@@ -189,13 +202,15 @@ class _Group:
         values: list[FeatureValue] = []
         statuses: list[str] = []
         ages: list[float | None] = []
+        times: list[float | None] = []
         for layout, part in self._views:
             seen = layout.see(reply[part], now)
             values += seen.values
             statuses += seen.statuses
             age = None if seen.event_time is None else now - seen.event_time
             ages += [age] * len(seen.values)
-        return OnlineRow(values, statuses, ages)
+            times.append(seen.event_time)
+        return OnlineRow(values, statuses, ages, times)
 
 
 def _encode_int64(value: object) -> bytes:

@@ -29,12 +29,19 @@ _ASKING = hiredis.pack_command(("ASKING",))
 class OnlineStoreClient:
     """One connection to the server of `REDIS_URL` and, in a cluster, one to each owner of slots."""
 
-    def __init__(self, address: RedisAddress, timeout: float) -> None:
+    def __init__(
+        self, address: RedisAddress, timeout: float, purpose: str = "online store"
+    ) -> None:
         self._timeout = timeout
-        self._first = RedisClient(address, timeout, self._learn)
+        self._purpose = purpose
+        self._first = RedisClient(address, timeout, self._learn, purpose)
         self._nodes: dict[tuple[str, int], RedisClient] = {}
         self._owners: list[RedisClient | None] | None = None  # by hash slot; None: one server
         self._renewal: asyncio.Task[None] | None = None
+
+    def begin(self) -> None:
+        """Begin to connect."""
+        self._first.begin()
 
     async def start(self) -> None:
         """Begin to connect; return after the first try of each, whether it worked or not."""
@@ -58,8 +65,18 @@ class OnlineStoreClient:
         if self._owners is None:
             replies = await _send(self._first, commands)
         else:
-            replies = await self._read_from_owners(self._owners, commands)
+            slots = [hash_slot(_key(command)) for command in commands]
+            replies = await self._ask_owners(self._owners, commands, slots)
         return [_refused(reply) if isinstance(reply, Exception) else reply for reply in replies]
+
+    async def ask(self, slot: int, commands: Sequence[bytes]) -> list[object]:
+        """Return the reply to each packed command about keys of one hash slot, errors among them.
+
+        `slot` is that of `hash_slot`; it says nothing where there is one server.
+        """
+        if self._owners is None:
+            return await _send(self._first, commands)
+        return await self._ask_owners(self._owners, commands, [slot] * len(commands))
 
     async def ping(self) -> bool:
         """Return whether every server that keys may lie on answers now."""
@@ -72,12 +89,12 @@ class OnlineStoreClient:
             return False
         return True
 
-    async def _read_from_owners(
-        self, owners: Sequence[RedisClient | None], commands: Sequence[bytes]
+    async def _ask_owners(
+        self, owners: Sequence[RedisClient | None], commands: Sequence[bytes], slots: Sequence[int]
     ) -> list[object]:
         shares: dict[RedisClient | None, list[int]] = {}
-        for position, command in enumerate(commands):
-            shares.setdefault(owners[hash_slot(_key(command))], []).append(position)
+        for position, slot in enumerate(slots):
+            shares.setdefault(owners[slot], []).append(position)
         answers = await asyncio.gather(
             *(_send(node, [commands[at] for at in share]) for node, share in shares.items())
         )
@@ -129,7 +146,9 @@ class OnlineStoreClient:
         node = self._nodes.get((name, port))
         if node is None:
             address = replace(client.address, host=name, port=port, sentinels=None)
-            node = self._nodes[name, port] = RedisClient(address, self._timeout, self._learn)
+            node = self._nodes[name, port] = RedisClient(
+                address, self._timeout, self._learn, self._purpose
+            )
             node.begin()
         return node
 

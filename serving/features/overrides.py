@@ -68,4 +68,4 @@ def overridden(row: OnlineRow, values: Mapping[int, FeatureValue]) -> OnlineRow:
     seen, statuses, ages = list(row.values), list(row.statuses), list(row.ages)
     for position, value in values.items():
         seen[position], statuses[position], ages[position] = value, OVERRIDDEN, None
-    return OnlineRow(seen, statuses, ages)
+    return OnlineRow(seen, statuses, ages, row.times)

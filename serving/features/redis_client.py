@@ -122,6 +122,8 @@ class RedisClient:
 
     Parameters
     ----------
+    purpose
+        What its log lines call it.
     learn
         Called at every connection with this client and the server's `CLUSTER SLOTS`; with None
         where the server is not a node of a cluster.
@@ -132,7 +134,9 @@ class RedisClient:
         address: RedisAddress,
         timeout: float,
         learn: Callable[[RedisClient, list[Any] | None], None],
+        purpose: str = "online store",
     ) -> None:
+        self._purpose = purpose
         self.address = address
         self._wanted = address
         self._timeout = timeout
@@ -201,14 +205,14 @@ class RedisClient:
             except OnlineStoreUnavailableError as err:
                 if err.message != told:  # once, not twice a second
                     told = err.message
-                    log("error", "online store unavailable", reason=told, hint=err.hint)
+                    log("error", f"{self._purpose} unavailable", reason=told, hint=err.hint)
             else:
                 backoff, told = _FIRST_BACKOFF, ""
                 self._first_try.set()
-                log("info", "online store connected", server=self.address.where)
+                log("info", f"{self._purpose} connected", server=self.address.where)
                 await connection.lost
                 self._connection = None
-                log("error", "online store connection lost", server=self.address.where)
+                log("error", f"{self._purpose} connection lost", server=self.address.where)
             finally:
                 self._first_try.set()
             await asyncio.sleep(backoff)

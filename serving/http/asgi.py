@@ -38,13 +38,16 @@ class Caller:
         When the request's first byte was read, on the clock of `time.monotonic`.
     fault
         What is wrong with the request's body, found while it came in.
+    request_id
+        What its answer's `X-Request-Id` says.
     """
 
-    __slots__ = ("_transport", "arrived", "fault")
+    __slots__ = ("_transport", "arrived", "fault", "request_id")
 
     def __init__(self, transport: Transport | None = None) -> None:
         self.arrived = time.monotonic()
         self.fault: ServingError | None = None
+        self.request_id = b""
         self._transport = transport
 
     @property

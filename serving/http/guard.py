@@ -172,10 +172,14 @@ class RequestGuard:
         return error_answer(err, request_id)
 
     def _request_id(self, scope: Scope) -> bytes:
+        """Return the request's id, which its caller has from now on."""
+        caller = caller_of(scope)
         for name, value in scope["headers"]:
             if name == b"x-request-id" and _REQUEST_ID.fullmatch(value):
-                return bytes(value)
-        return self._next_id()
+                caller.request_id = bytes(value)
+                return caller.request_id
+        caller.request_id = self._next_id()
+        return caller.request_id
 
     def _next_id(self) -> bytes:
         return b"%s-%x" % (self._prefix.encode(), next(self._numbers))

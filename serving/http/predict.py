@@ -20,6 +20,7 @@ from serving.http.asgi import Caller, Receive, Scope, Send, caller_of, json_answ
 from serving.http.guard import ClientDisconnectedError
 from serving.http_errors import RequestTimeoutError, RequestTooLargeError, UnsupportedMediaTypeError
 from serving.metrics import Metrics
+from serving.serving_log import ServingLog
 
 _CHARSET = re.compile(rb';\s*charset\s*=\s*"?([^\s";]+)', re.IGNORECASE)
 _UTF8 = frozenset({b"utf-8", b"utf8", b"us-ascii"})
@@ -29,9 +30,14 @@ class PredictEndpoint:
     """Answers `POST /predict`."""
 
     def __init__(
-        self, champion: ChampionWatch, online: OnlineStoreClient, metrics: Metrics, limits: Limits
+        self,
+        champion: ChampionWatch,
+        online: OnlineStoreClient,
+        metrics: Metrics,
+        limits: Limits,
+        log: ServingLog | None = None,
     ) -> None:
-        self._batches = Batches(champion, online, metrics, limits)
+        self._batches = Batches(champion, online, metrics, limits, log)
         self._metrics = metrics
         self._limits = limits
 

@@ -280,8 +280,8 @@ def test_predictions_of_wrong_files_are_refused_and_nothing_is_written(shop, tmp
             "predict", "recipes/rf.yaml", str(keys), "-o", out
         )
     for text, told in {
-        "user_id,category_id,event_timestamp\n1,2,yesterday\n": "in row 1 is no time: yesterday",
-        "user_id,category_id,event_timestamp\n1,2,9999-01-01\n": "row 1 is no time: 9999-01-01",
+        "user_id,category_id,event_timestamp\n1,2,yesterday\n": "in row 1 is not a time: yesterday",
+        "user_id,category_id,event_timestamp\n1,2,9999-01-01\n": "row 1 is not a time: 9999-01-01",
         "user_id,category_id,event_timestamp\n1,2,2026-01-01\n1,2,\n": "event_timestamp is empty",
         "user_id,category_id\n1,2\n,2\n": "user_id is empty in 1 of 2 rows, first in row 2",
         "user_id,category_id,user_id\n1,2,3\n": "has two columns 'user_id'",

@@ -149,7 +149,8 @@ def test_online_features_equal_point_in_time_features_of_now(shop, serving):
     body = {"entity_rows": [keys], "include_features": True}
     [answered] = serving.post("/predict", body)["predictions"]
     entity_df = pd.DataFrame([keys | {"event_timestamp": pd.Timestamp.now("UTC")}])
-    offline = point_in_time_table(open_store(shop.settings), entity_df, features).to_pylist()[0]
+    joined = [feature.joined for feature in features]
+    offline = point_in_time_table(open_store(shop.settings), entity_df, joined).to_pylist()[0]
     online = {name: feature["value"] for name, feature in answered["features"].items()}
     assert online == {feature.column: offline[feature.column] for feature in features}
 

@@ -141,7 +141,7 @@ def test_a_training_killed_while_it_records_leaves_no_version(world, monkeypatch
     def killed(*_, **__):
         raise Kill
 
-    monkeypatch.setattr(tracking, "_log_pipeline", killed)
+    monkeypatch.setattr(tracking, "log_model", killed)
     with pytest.raises(Kill):
         record(world[1], training)
     assert registry.versions_of(world[1], "unrecorded") == []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -10,13 +11,14 @@ import pytest
 import redis
 
 from contract.feast_format import key_prefix
+from contract.log_format import stream_key
 from runner.online.connection import connect
 from runner.online.online_config import OnlineConfig
 from runner.settings import Settings
 from tests.emulators.redis_servers import RedisServers, move_slot, redis_cluster
-from tests.serving_bundles import OnlineStore, entity_key, write_linear_bundle
+from tests.serving_bundles import PROJECT, OnlineStore, entity_key, write_linear_bundle
 from tests.serving_load import load
-from tests.serving_process import Serving, predict, serving
+from tests.serving_process import TIMEOUT, Serving, predict, serving
 
 pytestmark = [pytest.mark.servers, pytest.mark.timeout(170)]
 
@@ -108,6 +110,21 @@ def test_a_node_that_is_away_fails_its_rows_requests_only_and_readiness(
         assert predict(client, ROWS[hit]).status_code == 503
         assert orders(predict(client, ROWS[missed], include_features=True)) == [missed]
         assert client.get("/ready").json()["online_store"] is False
+
+
+def test_the_log_goes_on_where_its_slot_has_moved_to(
+    server: Serving, cluster: RedisServers
+) -> None:
+    server.wait_for("serving log connected")
+    with cluster.client() as store, server.client() as client:
+        for moved in (False, True):
+            if moved:
+                move_slot(cluster, stream_key(PROJECT))
+            before = store.xlen(stream_key(PROJECT))
+            assert predict(client, ROWS[7]).status_code == 200
+            deadline = time.monotonic() + TIMEOUT
+            while store.xlen(stream_key(PROJECT)) == before:
+                assert time.monotonic() < deadline
 
 
 def _id(node: redis.Redis) -> str:

@@ -74,14 +74,18 @@ def test_a_copy_of_mlruns_put_back_in_its_place_serves_the_champion_again(
 ) -> None:
     root = Path(database[0].removeprefix("sqlite:///")).parent
     shutil.copytree(root, tmp_path / "copy")
-    shutil.rmtree(root)
-    with pytest.raises(RegistryError):
-        open_source("models:/purchase@champion", database[0], {}).resolve()
-    shutil.copytree(tmp_path / "copy", root)
-    source = open_source("models:/purchase@champion", database[0], {})
-    version = source.resolve()
-    assert version.version == database[1][1]
-    assert load(source, version).version == version
+    lost = root.rename(tmp_path / "lost")  # which the other tests' client has open
+    try:
+        source = open_source("models:/purchase@champion", database[0], {})
+        with pytest.raises(RegistryError):
+            source.resolve()
+        shutil.copytree(tmp_path / "copy", root)
+        version = source.resolve()
+        assert version.version == database[1][1]
+        assert load(source, version).version == version
+    finally:
+        shutil.rmtree(root)
+        lost.rename(root)
 
 
 def test_moving_the_alias_back_is_seen(registry: tuple[str, list[str]]) -> None:

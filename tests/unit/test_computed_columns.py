@@ -6,6 +6,7 @@ import math
 import subprocess
 import sys
 from datetime import UTC, datetime, timedelta, timezone
+from decimal import Decimal
 from zoneinfo import ZoneInfo
 
 import numpy as np
@@ -15,7 +16,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from contract.columns import time_column
+from contract.columns import float_column, time_column
 from contract.computation import Computation
 from contract.computed import ComputedColumn
 from contract.time_rules import load_zone, zone_names
@@ -238,6 +239,13 @@ def test_instants_are_cut_to_whole_seconds_on_both_sides_and_the_future_is_negat
 )
 def test_times_of_any_library_are_whole_seconds_rounded_down(column):
     np.testing.assert_array_equal(time_column(column), [-1, np.nan])
+
+
+def test_a_decimal_is_the_float_that_a_client_would_send():
+    cents = [Decimal(number) / 100 for number in range(0, 1_000_000, 37)]
+    column = pa.chunked_array([pa.array([*cents, None], pa.decimal128(12, 2))])
+    assert float_column(column)[:-1].tolist() == [float(str(number)) for number in cents]
+    assert np.isnan(float_column(column)[-1])
 
 
 def test_zones_come_from_the_package_not_from_the_machine(monkeypatch):

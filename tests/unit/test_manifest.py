@@ -105,6 +105,23 @@ def test_features_are_the_columns_that_are_neither_keys_nor_timestamps(load):
     assert [(f.name, f.dtype) for f in features] == [("orders_7d", "int64"), ("value", "float64")]
 
 
+@pytest.mark.parametrize(
+    ("mark", "pii"),
+    [
+        ({"meta": {"pii": True}}, True),
+        ({"config": {"meta": {"pii": True}}}, True),
+        ({"config": {"meta": {"pii": False}}, "meta": None}, False),
+        ({"config": {"meta": None}}, False),
+        ({"meta": {"pii": "no"}}, False),
+    ],
+)
+def test_a_column_is_personal_data_where_its_meta_says_so(load, mark, pii):
+    node = copy.deepcopy(MART)
+    node["columns"]["value"].update(mark)
+    columns = load(node).marts["user_activity"].columns
+    assert [name for name, column in columns.items() if column.pii] == ["value"] * pii
+
+
 def test_a_spine_names_its_labels_and_their_windows(load):
     assert load(SPINE).spines["spine_purchase"].labels == {"is_purchase_7d": timedelta(days=7)}
 

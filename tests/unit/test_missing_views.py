@@ -76,6 +76,15 @@ def test_a_recipe_has_one_rule_or_one_by_view(tmp_path: Any, written: str, rules
     assert load_recipe(path).missing_rules == rules
 
 
+def test_a_rule_is_of_a_version_or_role_as_features_name_it(tmp_path: Any) -> None:
+    path = tmp_path / "rf.yaml"
+    features = 'features: ["user_activity.v2:*", "user_demographics[giver]:*"]'
+    rules = 'on_missing_entity: {user_activity.v2: error, "user_demographics[giver]": null}'
+    path.write_text(recipe_text({7: features, 17: rules}))
+    expected = {"user_activity_v2": "error", "user_demographics[giver]": "null"}
+    assert load_recipe(path).missing_rules == expected
+
+
 @pytest.mark.parametrize(
     ("written", "told"),
     [

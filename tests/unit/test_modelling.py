@@ -3,6 +3,7 @@
 import functools
 import hashlib
 import json
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -19,7 +20,7 @@ from runner.modelling.plots import draw_plots
 from runner.packaging import bundle_writer as bundle
 from runner.packaging import served_proof
 from runner.packaging.served_model import served_model
-from tests.modelling import CLASSIFIER, FEATURES, REGRESSOR, SPINE, make_recipe, rows
+from tests.modelling import CLASSIFIER, FEATURES, MART, REGRESSOR, SPINE, make_recipe, rows
 from tests.trainings import NO_DEFINITIONS
 
 
@@ -239,14 +240,29 @@ def test_more_than_two_classes_have_a_confusion_matrix_and_no_roc(recipe, tmp_pa
     assert served_model(pipeline, X).format == "onnx"
 
 
-def written(folder, recipe, served, classes=(0, 1)):
+def test_the_bundle_says_what_is_personal_data_and_shows_no_example_of_it(recipe, tmp_path):
+    personal = {**MART.columns, "country": replace(MART.columns["country"], pii=True)}
+    personal["user_id"] = replace(MART.columns["user_id"], pii=True)
+    features = [
+        replace(feature, mart=replace(feature.mart, columns=personal)) for feature in FEATURES
+    ]
+    X, y = rows()
+    served = served_model(build_pipeline(recipe(), X).fit(X, y), X)
+    read = written(tmp_path, recipe(), served, features=features)
+    assert [feature.name for feature in read.features if feature.pii] == ["activity__country"]
+    assert [(key.name, key.pii, key.example) for key in read.entity_keys] == [
+        ("user_id", True, None)
+    ]
+
+
+def written(folder, recipe, served, classes=(0, 1), features=FEATURES):
     """Write a bundle and read it back as serving does."""
     classes = list(classes) if recipe.task == "classification" else None
     digest = bundle.write_bundle(
         folder,
         recipe=recipe,
         spine=SPINE,
-        features=FEATURES,
+        features=features,
         request=[],
         computed=[],
         classes=classes,

@@ -1,5 +1,7 @@
 """A key that does not fit is told by its file, column, row, value and the type that is needed."""
 
+from datetime import UTC, datetime
+
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -51,3 +53,62 @@ def test_keys_have_the_types_of_the_model(bundle, tmp_path):
     path.write_text("category_id,user_id,n\n007, 2 ,1.5\n")
     rows = read_entities(bundle, path).drop(columns="event_timestamp")
     assert rows.to_dict("records") == [{"category_id": "007", "user_id": 2, "n": 1.5}]
+
+
+_HEAD = "category_id,user_id,event_timestamp\n"
+
+
+@pytest.mark.parametrize(
+    ("times", "zone", "expected"),
+    [
+        (["2026-01-31T12:00:00", "2026-07-31 12:00"], None, ["12:00", "12:00"]),
+        (["2026-01-31T12:00:00", "2026-07-31 12:00"], "Europe/Berlin", ["11:00", "10:00"]),
+        (["2026-01-31T12:00:00Z", "2026-07-31 12:00"], "Europe/Berlin", ["12:00", "10:00"]),
+        (["2026-01-31T12:00:00+02:00", "2026-07-31 12:00-03"], "Europe/Berlin", ["10:00", "15:00"]),
+        (["2026-01-31", "2026-07-31"], "Asia/Tokyo", ["15:00", "15:00"]),
+    ],
+)
+def test_times_without_a_zone_are_of_the_zone_that_is_named(
+    bundle, tmp_path, times, zone, expected
+):
+    path = tmp_path / "keys.csv"
+    path.write_text(_HEAD + "".join(f"7,1,{time}\n" for time in times))
+    read = read_entities(bundle, path, zone)["event_timestamp"]
+    assert list(read.dt.strftime("%H:%M")) == expected
+
+
+def test_times_without_a_zone_in_a_parquet_file_are_of_the_zone_too(bundle, tmp_path):
+    path = tmp_path / "keys.parquet"
+    time = pa.array(["2026-07-31 12:00"]).cast(pa.timestamp("us"))
+    pq.write_table(pa.table({"category_id": ["7"], "user_id": [1], "event_timestamp": time}), path)
+    [read] = read_entities(bundle, path, "Europe/Berlin")["event_timestamp"]
+    assert read == datetime(2026, 7, 31, 10, tzinfo=UTC)
+
+
+def test_reading_times_as_utc_is_said_once(bundle, tmp_path, capsys):
+    path = tmp_path / "keys.csv"
+    path.write_text(
+        f"{_HEAD}7,1,2026-01-31 12:00\n7,2,2026-01-31 12:00\n7,3,2026-01-31T12:00:00Z\n"
+    )
+    read_entities(bundle, path)
+    [line] = capsys.readouterr().err.splitlines()
+    assert line.endswith("has no time zone in 2 rows and is read as UTC; --timezone names another")
+    read_entities(bundle, path, "UTC")
+    assert capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize(
+    ("time", "zone", "message"),
+    [
+        ("2026-03-29 02:30", "Europe/Berlin", "row 1 is not a time in Europe/Berlin: 2026-03-29"),
+        ("2026-10-25 02:30", "Europe/Berlin", "row 1 is not a time in Europe/Berlin: 2026-10-25"),
+        ("noon", "Europe/Berlin", "row 1 is not a time in Europe/Berlin: noon"),
+        ("2026-03-29 02:30", "Europe/Berlim", "(did you mean 'Europe/Berlin'?)"),
+    ],
+)
+def test_a_time_that_its_zone_does_not_have_is_refused(bundle, tmp_path, time, zone, message):
+    path = tmp_path / "keys.csv"
+    path.write_text(f"{_HEAD}7,1,{time}\n")
+    with pytest.raises(RunnerError) as refused:
+        read_entities(bundle, path, zone)
+    assert message in refused.value.message

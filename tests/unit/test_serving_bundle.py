@@ -75,6 +75,15 @@ def _model(*columns: str, kind: str = "float", file: str = "model.onnx") -> dict
 
 
 CHANNEL = {"name": "channel", "dtype": "string"}
+TWICE = {
+    "name": "orders_twice",
+    "dtype": "float64",
+    "expression": ["multiply", ["column", "user_activity__orders_7d"], ["literal", 2]],
+}
+
+
+def _computed(**changes: Any) -> dict[str, Any]:
+    return {"computed": [TWICE | changes], "format_version": 3}
 
 
 @pytest.mark.parametrize(
@@ -98,6 +107,11 @@ CHANNEL = {"name": "channel", "dtype": "string"}
             "request.user_id: is an entity key too",
         ),
         ({"request": [CHANNEL, CHANNEL], "format_version": 3}, "channel appears twice"),
+        ({"computed": [TWICE]}, "computed: expected none in format_version 1"),
+        (_computed(name="user_demographics__age"), "age: appears twice"),
+        (_computed(dtype="string"), "computed.orders_twice: is number, not string"),
+        (_computed(expression=["system", ["literal", "x"]]), "there is no operation 'system'"),
+        (_computed(expression=["column", "age"]), "there is no column 'age'"),
         ({"files": {"model.onnx": "0", "../x": "0"}}, r"files: \.\./x is not a plain file name"),
         (
             {"label": {"name": "x", "description": "", "classes": [1]}},
@@ -125,6 +139,13 @@ def test_a_manifest_that_contradicts_itself_is_refused_and_says_where(
         read_bundle(tmp_path)
     assert str(tmp_path / "serving.json") in caught.value.message
     assert caught.value.hint
+
+
+def test_a_computed_column_is_a_model_input_after_the_others(tmp_path: Path) -> None:
+    write_linear_bundle(tmp_path, **_computed())
+    bundle = read_bundle(tmp_path)
+    assert list(bundle.column_dtypes) == [*bundle.row_dtypes, "orders_twice"]
+    assert "orders_twice" not in bundle.row_dtypes
 
 
 def test_fields_that_a_later_release_adds_do_not_matter(tmp_path: Path) -> None:

@@ -34,6 +34,8 @@ def test_every_variable_is_read() -> None:
             "SERVING_REDIS_TIMEOUT_SECONDS": "0.02",
             "SERVING_RELOAD_SECONDS": "0",
             "SERVING_DRAIN_SECONDS": "7",
+            "SERVING_LOG_SHARE": "0.1",
+            "SERVING_LOG_MAX_BYTES": "6",
         }
     )
     assert settings.tracking_uri == "sqlite:////m.db"
@@ -44,6 +46,7 @@ def test_every_variable_is_read() -> None:
     assert (limits.connections, limits.buffered_bytes) == (4, 5)
     assert (settings.redis_seconds, settings.reload_seconds) == (0.02, 0)
     assert settings.drain_seconds == 7
+    assert (settings.log.share, settings.log.max_bytes) == (0.1, 6)
 
 
 @pytest.mark.parametrize(
@@ -51,6 +54,10 @@ def test_every_variable_is_read() -> None:
     [
         ({"SERVING_MODEL": ""}, "SERVING_MODEL is not set"),
         ({"REDIS_URL": ""}, "REDIS_URL is not set"),
+        *(
+            ({"SERVING_LOG_SHARE": share}, f"SERVING_LOG_SHARE='{share}' is not a number from 0 to")
+            for share in ("on", "-0.1", "1.1", "nan")
+        ),
         *(
             ({"SERVING_PORT": port}, f"SERVING_PORT='{port}' is not a whole number from 0 to 65535")
             for port in ("http", "-1", "80.9", "70000")

@@ -39,9 +39,7 @@ def _memorystore(
         transit_encryption_mode="SERVER_AUTHENTICATION",
         # Evicting a feature would be a silent NULL.
         redis_configs={"maxmemory-policy": "noeviction"},
-        persistence_config=gcp.redis.InstancePersistenceConfigArgs(
-            persistence_mode="RDB", rdb_snapshot_period="TWELVE_HOURS"
-        ),
+        persistence_config=_snapshots(size),
     )
     url = pulumi.Output.format(
         "rediss://:{0}@{1}:{2}/0?ssl_ca_certs={3}",
@@ -51,6 +49,18 @@ def _memorystore(
         _CA,
     )
     return url, instance.server_ca_certs.apply(lambda certs: certs[0].cert or "")
+
+
+def _snapshots(size: Memorystore) -> gcp.redis.InstancePersistenceConfigArgs | None:
+    """Return when snapshots are made; what one node keeps is left to Google.
+
+    Google's documentation recommends them for STANDARD_HA alone, and restores from them by itself.
+    """
+    if size.tier == "BASIC":
+        return None
+    return gcp.redis.InstancePersistenceConfigArgs(
+        persistence_mode="RDB", rdb_snapshot_period="TWELVE_HOURS"
+    )
 
 
 def _secret(name: str, value: pulumi.Input[str], identities: Identities) -> StoredSecret:

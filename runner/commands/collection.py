@@ -1,0 +1,108 @@
+"""`runner collect` and `runner forget`: the serving log, from Redis to the warehouse."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, date, datetime
+
+from contract.log_format import stream_key
+from runner import console
+from runner.collecting.drain import drain
+from runner.collecting.log_stream import LogStream
+from runner.collecting.served_rows import PREDICTIONS, ServedRows
+from runner.duration import parse_duration
+from runner.errors import RunnerError
+from runner.online.connection import OnlineConnection, connect
+from runner.online.online_config import load_online_config
+from runner.online.state import Lease, holding
+from runner.servers.local_servers import require_servers
+from runner.settings import Settings
+from runner.warehouse.open_collected import RAW_SCHEMAS, open_collected
+
+
+@dataclass(frozen=True)
+class Collected:
+    """What `runner collect` did.
+
+    Attributes
+    ----------
+    known
+        Rows that an interrupted run had written already.
+    lost
+        Rows that servers had answered and that left Redis before they were collected.
+    foreign
+        Entries of the stream that are not of a serving log; they are dropped.
+    deleted
+        Rows older than `--keep`.
+    """
+
+    table: str
+    written: int
+    known: int
+    lost: int
+    foreign: int
+    deleted: int
+
+
+def collect(settings: Settings, keep: str | None) -> Collected:
+    """Move the serving log to the warehouse.
+
+    Parameters
+    ----------
+    keep
+        How long rows are kept, such as `90d`: those of older days are deleted.
+    """
+    first = None if keep is None else _first_day(keep)
+    require_servers(settings)
+    with _log(settings) as (connection, project), open_collected(settings, PREDICTIONS) as store:
+        reader = ServedRows(connection, project)
+        stream = LogStream(connection, stream_key(project))
+        with console.bar("collect", None) as bar:
+            drained = drain(stream, reader, store, bar.advance)
+        deleted = 0 if first is None else store.delete_before(first)
+    return Collected(
+        _table(settings), drained.written, drained.known, reader.lost, reader.foreign, deleted
+    )
+
+
+def forget(settings: Settings, entity: str) -> tuple[str, int]:
+    """Delete the logged rows of an entity, collected or not; return the table and how many.
+
+    Parameters
+    ----------
+    entity
+        One entity key, as `key=value`. A key that the log has hashed is found too.
+    """
+    name, found, value = entity.partition("=")
+    if not (name and found and value):
+        raise RunnerError(
+            f"{entity!r} is not KEY=VALUE", hint="name one entity key, such as user_id=123"
+        )
+    collect(settings, None)
+    values = [value, hashlib.sha256(value.encode()).hexdigest()]
+    with open_collected(settings, PREDICTIONS) as store:
+        return _table(settings), store.delete_where("entity_keys", name, values)
+
+
+@contextmanager
+def _log(settings: Settings) -> Iterator[tuple[OnlineConnection, str]]:
+    """Open Redis for the one process that may collect now; others wait."""
+    config = load_online_config(settings)
+    with connect(settings, config) as connection:
+        lease = Lease(connection, config.project, "the serving log", work="collect")
+        with holding(lease, console.note):
+            yield connection, config.project
+
+
+def _first_day(keep: str) -> date:
+    try:
+        return (datetime.now(UTC) - parse_duration(keep)).date()
+    except ValueError as err:
+        raise RunnerError(f"--keep {err}", hint="write a duration, such as --keep 90d") from err
+
+
+def _table(settings: Settings) -> str:
+    return f"{RAW_SCHEMAS[settings.target]}.{PREDICTIONS.name}"

@@ -1,0 +1,179 @@
+"""A raw table that `runner collect` fills, in BigQuery: a partition per day, rows by load jobs.
+
+A load job puts the rows into a table of their own, and a MERGE takes those over that are not there
+yet: it can be repeated whenever the process dies. BigQuery allows some 1,500 of them a day.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from datetime import UTC, date, datetime, timedelta
+from tempfile import TemporaryFile
+from typing import Any
+from uuid import uuid4
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from google.api_core.exceptions import GoogleAPIError, NotFound
+from google.auth.exceptions import GoogleAuthError
+from google.cloud import bigquery
+
+from runner.errors import RunnerError
+from runner.settings import Settings
+from runner.sql import quote_bigquery, text_bigquery
+from runner.warehouse.collected_table import CollectedColumn, CollectedRow, CollectedTable
+
+_TYPES = {
+    "text": ("STRING", "STRING", pa.string()),
+    "bigint": ("INT64", "INT64", pa.int64()),
+    "float": ("FLOAT64", "FLOAT64", pa.float64()),
+    "timestamp": ("TIMESTAMP", "TIMESTAMP", pa.timestamp("us", tz="UTC")),
+    "json": ("JSON", "STRING", pa.string()),
+}
+"""By type: BigQuery's in the table, BigQuery's on the way there, Arrow's."""
+_LIFETIME = timedelta(hours=1)
+_LABELS = {"runner": "collect"}
+
+
+class BigQueryCollected:
+    """The table."""
+
+    rows_at_once = 50_000
+
+    def __init__(self, client: bigquery.Client, schema: str, table: CollectedTable) -> None:
+        self._client = client
+        self._schema = schema
+        self._table = table
+        self._name = quote_bigquery(client.project, schema, table.name)
+
+    def append(self, rows: Sequence[CollectedRow]) -> int:
+        """Write the rows that are not there yet; return how many those were."""
+        self._create()
+        arriving = f"{self._client.project}.{self._schema}.arriving_{uuid4().hex}"
+        fields = [_arriving(column) for column in self._table.columns]
+        table = bigquery.Table(arriving, schema=fields)
+        table.expires = datetime.now(tz=UTC) + _LIFETIME  # of a process that was killed
+        self._client.create_table(table)
+        try:
+            self._load(rows, table)
+            instants = [row[self._names.index(self._table.key[0])] for row in rows]
+            return self._run(self._merge_sql(arriving), _span(instants))
+        finally:
+            self._client.delete_table(arriving, not_found_ok=True)
+
+    def delete_before(self, day: date) -> int:
+        """Delete the partitions of the days before, which costs nothing."""
+        if not self._exists():
+            return 0
+        instant = quote_bigquery(self._table.key[0])
+        until = datetime(day.year, day.month, day.day, tzinfo=UTC)
+        parameters = [bigquery.ScalarQueryParameter("until", "TIMESTAMP", until)]
+        return self._run(f"delete from {self._name} where {instant} < @until", parameters)
+
+    def delete_where(self, column: str, name: str, values: Sequence[str]) -> int:
+        """Delete the rows whose JSON `column` has one of `values` as `name`; return how many."""
+        if not self._exists():
+            return 0
+        path = text_bigquery(f"$.{json.dumps(name)}")
+        return self._run(
+            f"delete from {self._name} "
+            f"where json_value({quote_bigquery(column)}, {path}) in unnest(@given)",
+            [bigquery.ArrayQueryParameter("given", "STRING", list(values))],
+        )
+
+    @property
+    def _names(self) -> list[str]:
+        return [column.name for column in self._table.columns]
+
+    def _exists(self) -> bool:
+        try:
+            self._client.get_table(f"{self._client.project}.{self._schema}.{self._table.name}")
+        except NotFound:
+            return False
+        return True
+
+    def _create(self) -> None:
+        if self._exists():
+            return
+        self._client.create_dataset(self._schema, exists_ok=True)
+        declared = ", ".join(_declared(column) for column in self._table.columns)
+        instant, *rest = map(quote_bigquery, self._table.key)
+        self._run(
+            f"create table if not exists {self._name} "
+            f"({declared}, collected_at TIMESTAMP not null default current_timestamp()) "
+            f"partition by timestamp_trunc({instant}, day) cluster by {', '.join(rest)}",
+            [],
+        )
+
+    def _load(self, rows: Sequence[CollectedRow], table: bigquery.Table) -> None:
+        columns = zip(*rows, strict=True)
+        types = [_TYPES[column.type][2] for column in self._table.columns]
+        arrays = [pa.array(list(v), kind) for v, kind in zip(columns, types, strict=True)]
+        options = bigquery.LoadJobConfig(
+            source_format=bigquery.SourceFormat.PARQUET,
+            write_disposition=bigquery.WriteDisposition.WRITE_TRUNCATE,
+            schema=table.schema,
+            labels=_LABELS,
+        )
+        with TemporaryFile() as file:
+            pq.write_table(pa.table(arrays, names=self._names), file, coerce_timestamps="us")
+            file.seek(0)
+            self._client.load_table_from_file(file, table, job_config=options).result()
+
+    def _merge_sql(self, arriving: str) -> str:
+        names = [quote_bigquery(name) for name in self._names]
+        values = [_arrived(column) for column in self._table.columns]
+        key = [quote_bigquery(name) for name in self._table.key]
+        same = " and ".join(f"t.{name} = s.{name}" for name in key)
+        # Without the limits every partition would be read.
+        return (
+            f"merge {self._name} as t using {quote_bigquery(*arriving.split('.'))} as s "
+            f"on {same} and t.{key[0]} between @first and @last "
+            f"when not matched then insert ({', '.join(names)}, collected_at) "
+            f"values ({', '.join(values)}, current_timestamp())"
+        )
+
+    def _run(self, sql: str, parameters: Sequence[Any]) -> int:
+        """Run a statement; return how many rows it wrote or deleted."""
+        options = bigquery.QueryJobConfig(query_parameters=list(parameters), labels=_LABELS)
+        job = self._client.query(sql, job_config=options)
+        job.result()
+        return int(job.num_dml_affected_rows or 0)
+
+
+@contextmanager
+def open_bigquery_collected(
+    settings: Settings, schema: str, table: CollectedTable
+) -> Iterator[BigQueryCollected]:
+    """Open the table in the project of GOOGLE_CLOUD_PROJECT."""
+    project = settings.env["GOOGLE_CLOUD_PROJECT"]
+    try:
+        with bigquery.Client(project, location=settings.env.get("BIGQUERY_LOCATION")) as client:
+            yield BigQueryCollected(client, schema, table)
+    except (GoogleAPIError, GoogleAuthError) as err:
+        raise RunnerError(
+            f"BigQuery, {project}.{schema}.{table.name}: {err}",
+            hint="run `runner doctor --target cloud`",
+        ) from err
+
+
+def _span(instants: Sequence[object]) -> list[bigquery.ScalarQueryParameter]:
+    known = [instant for instant in instants if isinstance(instant, datetime)]
+    limits = {"first": min(known), "last": max(known)}
+    return [bigquery.ScalarQueryParameter(n, "TIMESTAMP", at) for n, at in limits.items()]
+
+
+def _declared(column: CollectedColumn) -> str:
+    null = " not null" if column.required else ""
+    return f"{quote_bigquery(column.name)} {_TYPES[column.type][0]}{null}"
+
+
+def _arrived(column: CollectedColumn) -> str:
+    name = f"s.{quote_bigquery(column.name)}"
+    return f"parse_json({name}, wide_number_mode => 'round')" if column.type == "json" else name
+
+
+def _arriving(column: CollectedColumn) -> bigquery.SchemaField:
+    return bigquery.SchemaField(column.name, _TYPES[column.type][1])

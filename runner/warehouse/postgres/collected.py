@@ -1,0 +1,144 @@
+"""A raw table that `runner collect` fills, in PostgreSQL: a partition per day, rows by COPY."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from datetime import UTC, date, datetime, timedelta
+
+import psycopg
+from psycopg.conninfo import make_conninfo
+
+from runner.settings import PostgresAddress
+from runner.sql import quote, quote_table, text_postgres
+from runner.warehouse.collected_table import CollectedColumn, CollectedRow, CollectedTable
+from runner.warehouse.postgres.session_settings import READ_WRITE, settings_sql
+
+_TYPES = {
+    "text": "text",
+    "bigint": "bigint",
+    "float": "double precision",
+    "timestamp": "timestamptz",
+    "json": "jsonb",
+}
+
+
+class PostgresCollected:
+    """The table; each method is one transaction."""
+
+    rows_at_once = 10_000
+
+    def __init__(self, connection: psycopg.Connection, schema: str, table: CollectedTable) -> None:
+        self._connection = connection
+        self._schema = schema
+        self._table = table
+        self._name = quote_table(schema, table.name)
+
+    def append(self, rows: Sequence[CollectedRow]) -> int:
+        """Write the rows that are not there yet; return how many those were."""
+        names = ", ".join(quote(column.name) for column in self._table.columns)
+        instant = [column.name for column in self._table.columns].index(self._table.key[0])
+        with self._transaction() as cursor:
+            self._create()
+            for day in sorted({_day(row[instant]) for row in rows}):
+                self._create_partition(day)
+            cursor.execute(
+                f"create temp table arriving on commit drop as select {names} from {self._name} "
+                "with no data"
+            )
+            with cursor.copy(f"copy arriving ({names}) from stdin") as copy:
+                for row in rows:
+                    copy.write_row(row)
+            cursor.execute(
+                f"insert into {self._name} ({names}) select {names} from pg_temp.arriving "
+                "on conflict do nothing"
+            )
+            return cursor.rowcount
+
+    def delete_before(self, day: date) -> int:
+        """Drop the partitions of the days before; return how many rows they had."""
+        deleted = 0
+        with self._transaction() as cursor:
+            for partition, of_day in self._partitions():
+                if of_day < day:
+                    name = quote_table(self._schema, partition)
+                    counted = cursor.execute(f"select count(*) from {name}").fetchone()
+                    deleted += counted[0] if counted else 0
+                    cursor.execute(f"drop table {name}")
+        return deleted
+
+    def delete_where(self, column: str, name: str, values: Sequence[str]) -> int:
+        """Delete the rows whose JSON `column` has one of `values` as `name`; return how many."""
+        with self._transaction() as cursor:
+            if not self._exists(self._table.name):
+                return 0
+            cursor.execute(
+                f"delete from {self._name} where {quote(column)} ->> %s = any(%s)",
+                [name, list(values)],
+            )
+            return cursor.rowcount
+
+    @contextmanager
+    def _transaction(self) -> Iterator[psycopg.Cursor]:
+        with self._connection.transaction(), self._connection.cursor() as cursor:
+            cursor.execute(READ_WRITE)
+            cursor.execute(settings_sql())
+            yield cursor
+
+    def _create(self) -> None:
+        if self._exists(self._table.name):
+            return
+        # Looked for first: to create what exists needs the permission to create.
+        found = self._connection.execute("select to_regnamespace(%s)", [quote(self._schema)])
+        if found.fetchone() == (None,):
+            self._connection.execute(f"create schema {quote(self._schema)}")
+        declared = ", ".join(_declared(column) for column in self._table.columns)
+        key = ", ".join(map(quote, self._table.key))
+        self._connection.execute(
+            f"create table {self._name} ({declared}, "
+            f"collected_at timestamptz not null default now(), primary key ({key})) "
+            f"partition by range ({quote(self._table.key[0])})"
+        )
+
+    def _create_partition(self, day: date) -> None:
+        partition = f"{self._table.name}_{day:%Y%m%d}"
+        if self._exists(partition):
+            return
+        begin, end = (text_postgres(f"{at} 00:00+00") for at in (day, day + timedelta(days=1)))
+        self._connection.execute(
+            f"create table {quote_table(self._schema, partition)} partition of {self._name} "
+            f"for values from ({begin}) to ({end})"
+        )
+
+    def _exists(self, table: str) -> bool:
+        name = quote_table(self._schema, table)
+        return self._connection.execute("select to_regclass(%s)", [name]).fetchone() != (None,)
+
+    def _partitions(self) -> list[tuple[str, date]]:
+        found = self._connection.execute(
+            "select relname from pg_inherits join pg_class on pg_class.oid = inhrelid "
+            "where inhparent = to_regclass(%s) order by relname",
+            [self._name],
+        )
+        days = [(str(name), str(name).rpartition("_")[2]) for (name,) in found]
+        return [(name, datetime.strptime(day, "%Y%m%d").date()) for name, day in days]  # noqa: DTZ007 - a day
+
+
+@contextmanager
+def open_postgres_collected(
+    address: PostgresAddress, schema: str, table: CollectedTable
+) -> Iterator[PostgresCollected]:
+    """Open the table in PostgreSQL."""
+    conninfo = make_conninfo("", **address.conninfo, application_name="runner")
+    with psycopg.connect(conninfo, autocommit=True) as connection:
+        yield PostgresCollected(connection, schema, table)
+
+
+def _declared(column: CollectedColumn) -> str:
+    null = " not null" if column.required else ""
+    return f"{quote(column.name)} {_TYPES[column.type]}{null}"
+
+
+def _day(instant: object) -> date:
+    assert isinstance(instant, datetime)  # noqa: S101 - the first column of the key is one
+    return instant.astimezone(UTC).date()
