@@ -148,7 +148,7 @@ def _read(path: Path, kinds: Mapping[str, pa.DataType]) -> pa.Table:
     table = pyarrow.csv.read_csv(path, convert_options=options)
     texts = [name for name, kind in kinds.items() if pa.types.is_string(kind)]
     for at, name in enumerate(table.column_names):
-        values = table[name]
+        values = table.column(at)  # a name may be there twice, which is refused later
         if name in {*kinds, EVENT_TIMESTAMP}.difference(texts) and pa.types.is_string(values.type):
             values = pc.if_else(pc.is_in(values, _NULLS), None, values)
             table = table.set_column(at, name, values)

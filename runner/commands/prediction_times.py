@@ -89,8 +89,6 @@ def instants(times: pd.Series[Any], path: Path, time_zone: str | None) -> pd.Ser
     bare = _without_zone(given)
     if time_zone is not None:
         instants[bare] = _localized(instants[bare], time_zone)
-    elif bare.any():
-        _note(EVENT_TIMESTAMP, int(bare.sum()), path)
     # Beyond these years Feast and pandas, in nanoseconds, would wrap around.
     wrong = ~instants.dt.year.between(1678, 2261)
     if wrong.any():
@@ -101,6 +99,8 @@ def instants(times: pd.Series[Any], path: Path, time_zone: str | None) -> pd.Ser
             f"{times.iloc[position]}",
             hint=_HINT,
         )
+    if time_zone is None and bare.any():
+        _note(EVENT_TIMESTAMP, int(bare.sum()), path)
     return instants
 
 

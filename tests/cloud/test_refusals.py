@@ -33,7 +33,6 @@ from tests.serving_process import Serving, predict
 
 pytestmark = [pytest.mark.cloud, pytest.mark.servers, pytest.mark.timeout(900)]
 
-_ROOT = Path(__file__).resolve().parents[2]
 _WRONG = "wröng-password"
 
 
@@ -374,13 +373,26 @@ def test_what_answers_for_mlflow_and_does_not_let_us_in(gate: tuple[str, int]) -
     assert not {_WRONG, pair} & set(f"{refused.value.message} {refused.value.__cause__}".split())
 
 
+def _fitting_recipe(project: OnlineProject) -> str:
+    """Return a recipe that dbt's models have everything for: so far nothing is refused."""
+    path = project.settings.root / "good.yaml"
+    path.write_text(
+        "registered_model_name: good\nexperiment_name: good\ntask: classification\n"
+        'spine: labels\nlabel: is_good\nfeatures: ["activity:*"]\n'
+        "split: {test: 7d, embargo: 1d}\n"
+        "estimator: {class_path: sklearn.linear_model.LogisticRegression}\nscoring: [roc_auc]\n"
+    )
+    project.write_manifest()
+    return str(path)
+
+
 def test_an_mlflow_server_that_is_down_stops_training_before_anything_is_built(
     project: OnlineProject, plain: RedisServers, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     uri = f"http://127.0.0.1:{free_port()}"
     monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
     monkeypatch.setenv("REDIS_URL", plain.url)
-    done = CliRunner().invoke(app, ["train", str(_ROOT / "recipes" / "rf.yaml")])
+    done = CliRunner().invoke(app, ["train", _fitting_recipe(project)])
     assert done.exit_code == 1
     assert done.stderr.splitlines() == [
         f"error: the MLflow server at {uri} does not answer: Connection refused",
@@ -394,7 +406,7 @@ def test_a_password_in_the_address_of_mlflow_is_refused_unseen(
     uri = "https://me:s3cret@mlflow.example.org"
     monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
     monkeypatch.setenv("REDIS_URL", plain.url)
-    done = CliRunner().invoke(app, ["train", str(_ROOT / "recipes" / "rf.yaml")])
+    done = CliRunner().invoke(app, ["train", _fitting_recipe(project)])
     told = "MLFLOW_TRACKING_URI holds a user name or password"
     hint = "set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD instead"
     assert done.stderr.splitlines() == [f"error: {told}", f"hint: {hint}"]

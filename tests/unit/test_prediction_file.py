@@ -199,3 +199,18 @@ def test_a_whole_number_beyond_2_to_the_53_is_rounded_as_over_http(bundle, tmp_p
     path = tmp_path / "rows.parquet"
     pq.write_table(pa.table({"category_id": ["7"], "user_id": [1], "given": [2**53 + 1]}), path)
     assert given_values(given(bundle, "float64"), path) == [2.0**53]
+
+
+def test_a_column_that_is_there_twice_is_refused(bundle, tmp_path):
+    path = tmp_path / "keys.csv"
+    path.write_text("user_id,category_id,user_id\n1,2,3\n")
+    with pytest.raises(RunnerError, match="has two columns 'user_id'"):
+        read_entities(bundle, path)
+
+
+def test_what_is_no_time_is_refused_without_a_word_on_zones(bundle, tmp_path, capsys):
+    path = tmp_path / "keys.csv"
+    path.write_text(f"{_HEAD}7,1,yesterday\n")
+    with pytest.raises(RunnerError, match="row 1 is not a time: yesterday"):
+        read_entities(bundle, path)
+    assert capsys.readouterr().err == ""
