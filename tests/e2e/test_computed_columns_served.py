@@ -153,7 +153,7 @@ def test_the_api_describes_what_it_computes(api):
 def test_audit_finds_the_times_online_as_the_join_gives_them(project):
     printed = project.runner("audit", RECIPE)
     [counts] = [line.split()[1:] for line in printed.splitlines() if "last_order_at" in line]
-    assert counts == ["20", "0", "0", "0", "0"]
+    assert counts == ["20", "20", "0", "0", "0", "0"]
 
 
 def test_the_run_is_reproduced(project):
