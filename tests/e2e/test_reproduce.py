@@ -149,7 +149,7 @@ def test_a_feature_that_is_gone_does_not_keep_the_recorded_rows_from_being_check
     assert "NOT reproduced" in done.stdout
     assert "cannot be joined again: user_demographics: country changed, and " in done.stdout
     assert "gone version 1 (champion)" in done.stdout
-    assert "trained on what it was: - user_demographics:country" in done.stdout
+    assert "trained on the earlier definition: - user_demographics:country" in done.stdout
     assert "every score is the same to the last digit" in done.stdout
 
 

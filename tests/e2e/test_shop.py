@@ -176,6 +176,8 @@ def test_the_readme_shows_what_the_commands_of_the_demo_print(shop, trained_agai
 
 
 def without_numbers(line):
+    # Whether the first user has looked at the category depends on the day.
+    line = line.replace('["user_category_affinity"]', "[]")
     return re.sub(r"\d[\d.e-]*", "0", line)
 
 

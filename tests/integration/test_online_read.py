@@ -505,7 +505,10 @@ def test_the_join_without_feast_is_feasts_to_the_letter(project: OnlineProject) 
         FeastQueries(project.settings, manifest),
     )
     assert isinstance(ours, MartQueries)
-    assert ours.join_query(spine, chosen, "is_good") == feasts.join_query(spine, chosen, "is_good")
+    path = project.settings.root / "good.yaml"
+    path.write_text(_RECIPE.format(features='"activity:*"'))
+    recipe = load_recipe(path)
+    assert ours.join_query(recipe, spine, chosen) == feasts.join_query(recipe, spine, chosen)
     assert ours.split_query(spine, "is_good") == feasts.split_query(spine, "is_good")
 
 
