@@ -76,7 +76,7 @@ def _views(
 def _view(
     connection: psycopg.Connection, config: PostgresStoreConfig, requested: MartFeatures
 ) -> JoinView:
-    mart = requested.mart
+    mart, spine_columns = requested.mart, dict(requested.keys)
     source = _source(mart)
     columns = _columns(connection, mart, source)
     created = mart.created_timestamp_column
@@ -84,7 +84,7 @@ def _view(
     planned = JoinView(
         name=mart.name,
         source=source,
-        keys=tuple((column, columns.at(key)) for key, column in requested.keys),
+        keys=tuple((spine_columns[key], columns.at(key)) for key in mart.join_keys),
         timestamp=columns.at(mart.timestamp_field),
         created=columns.at(created) if created else None,
         features=tuple(
