@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import Any
 
 import httpx
@@ -173,7 +174,7 @@ def served(project: Project, recipe: str) -> Iterator[Served]:
     command = [warm.program("runner"), "serve", recipe, "--port", str(port)]
     # A pipe that nobody reads is full after a few hundred lines of the access log.
     with (
-        (project.root / f"serve-{port}.log").open("wb") as log,
+        TemporaryFile() as log,
         subprocess.Popen(
             command, cwd=project.root, env=project.env, stdout=log, stderr=subprocess.STDOUT
         ) as server,
