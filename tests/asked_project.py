@@ -1,6 +1,6 @@
 """A project whose model computes columns: days since times, the clock, and derived values.
 
-Small enough to be built on either target; `users` and `baskets` are its raw tables. `expected`
+Small enough to be built on either target; `shoppers` and `baskets` are its raw tables. `expected`
 says what is computed, in plain Python.
 """
 
@@ -30,11 +30,11 @@ _FILES = {
 sources:
   - name: shop
     schema: "{{ 'raw_events' if target.type == 'bigquery' else 'raw_data' }}"
-    tables: [{name: users}, {name: baskets}]
+    tables: [{name: shoppers}, {name: baskets}]
 """,
     "models/feature_mart/user_habits.sql": """
 select user_id, event_timestamp, mean_usd, orders, last_order_at, country
-from {{ source('shop', 'users') }}
+from {{ source('shop', 'shoppers') }}
 """,
     "models/feature_mart/user_habits.yml": f"""
 models:

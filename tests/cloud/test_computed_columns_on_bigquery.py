@@ -24,7 +24,7 @@ def test_training_rows_have_what_plain_python_computes(
 ) -> None:
     root = write_asked_project(tmp_path)
     client.create_dataset("raw_events", exists_ok=True)
-    load_arrow(client, "raw_events.users", users())
+    load_arrow(client, "raw_events.shoppers", users())
     load_arrow(client, "raw_events.baskets", baskets())
     for name, value in emulator.environment.items():
         monkeypatch.setitem(os.environ, name, value)
@@ -40,8 +40,6 @@ def test_training_rows_have_what_plain_python_computes(
     run = MlflowClient(settings.mlflow_tracking_uri).get_run(
         train(settings, root / "recipes" / "basket.yaml").run_id
     )
-    for name in ("users", "baskets"):  # other tests load a table of that name
-        client.delete_table(f"raw_events.{name}")
     folder = Path(run.info.artifact_uri.removeprefix("file://"))
     rows = pq.read_table(folder / "dataset/training_rows.parquet").to_pylist()
     assert len(rows) == baskets().num_rows

@@ -26,14 +26,14 @@ def project(tmp_path_factory, new_database, redis_server):
     with psycopg.connect(**database.conninfo, autocommit=True) as connection:
         connection.execute("create schema raw_data")
         connection.execute(
-            "create table raw_data.users (user_id bigint, event_timestamp timestamptz, "
+            "create table raw_data.shoppers (user_id bigint, event_timestamp timestamptz, "
             "mean_usd double precision, orders bigint, last_order_at timestamptz, country text)"
         )
         connection.execute(
             "create table raw_data.baskets (user_id bigint, event_timestamp timestamptz, "
             "basket_usd double precision, opened_at timestamptz, is_bought boolean)"
         )
-        for name, rows in (("users", users()), ("baskets", baskets())):
+        for name, rows in (("shoppers", users()), ("baskets", baskets())):
             with connection.cursor().copy(f"copy raw_data.{name} from stdin") as copy:
                 for row in rows.to_pylist():
                     copy.write_row(row.values())
@@ -79,8 +79,8 @@ def test_times_are_no_model_inputs_but_the_days_since_them_are(recorded):
 def test_lineage_of_a_computed_column_is_that_of_what_it_is_computed_from(recorded):
     bundle, _ = recorded
     raw = bundle.lineage["raw_columns"]
-    assert raw["basket_vs_usual"] == ["raw_data.baskets.basket_usd", "raw_data.users.mean_usd"]
-    assert raw["mood"] == ["raw_data.users.country", "raw_data.users.last_order_at"]
+    assert raw["basket_vs_usual"] == ["raw_data.baskets.basket_usd", "raw_data.shoppers.mean_usd"]
+    assert raw["mood"] == ["raw_data.shoppers.country", "raw_data.shoppers.last_order_at"]
     assert bundle.lineage["computed"]["basket_vs_usual"] == "basket_usd / nullif(mean_usd, 0)"
 
 
