@@ -374,8 +374,10 @@ def test_an_answer_that_was_awaited_at_sigterm_closes_its_connection(
 def test_more_requests_at_once_than_allowed_are_refused_with_429(
     store: Store, bundle: Path
 ) -> None:
+    # Longer than any machine stands still: the request waits until the store goes on.
+    limits = {"SERVING_REDIS_TIMEOUT_SECONDS": "60", "SERVING_TIMEOUT_SECONDS": "60"}
     with (
-        serving(bundle, store.url, SERVING_MAX_CONCURRENCY="1") as server,
+        serving(bundle, store.url, SERVING_MAX_CONCURRENCY="1", **limits) as server,
         server.client() as client,
         ThreadPoolExecutor(1) as pool,
     ):
