@@ -386,7 +386,6 @@ def test_more_requests_at_once_than_allowed_are_refused_with_429(
         with server.client() as other:
             while "serving_in_flight 1.0" not in other.get("/metrics").text:
                 assert not asked.done(), asked.result().text
-
             refused = predict(other, ROW)
             store.resume()
             assert asked.result().status_code == 200
