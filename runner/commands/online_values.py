@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -35,8 +35,8 @@ def materialize(
     Parameters
     ----------
     chosen
-        Names of feature marts and paths of recipes; empty: all that are online, and views that are
-        no longer online in dbt are removed.
+        Names of feature marts and paths of recipes; empty: all that are online and, unless a served
+        version reads them, built, and views that are no longer online in dbt are removed.
     accepted
         Why features may change under a served version, which is retired then; empty: they may not.
     """
@@ -54,7 +54,9 @@ def materialize(
     if not marts and not removed and not errors:
         console.note(f"nothing to copy or remove: no feature mart in {manifest.path} is online")
     copied = [mart for mart in marts if mart.name not in guarded.refusals]
-    reports, failed = _copy(settings, copied, guarded, full=full)
+    unbuilt = set() if chosen or guarded.unknown else {mart.name for mart in copied}
+    unbuilt -= guarded.needed.keys()
+    reports, failed = _copy(settings, copied, guarded, skip_unbuilt=unbuilt, full=full)
     errors += failed
     if not chosen:
         try:
@@ -87,6 +89,7 @@ def _copy(
     marts: Sequence[FeatureMart],
     guarded: GuardedViews,
     *,
+    skip_unbuilt: Collection[str],
     full: bool,
 ) -> tuple[list[ViewReport], Sequence[RunnerError]]:
     from runner.online.materialize import materialize as copy_marts
@@ -102,6 +105,7 @@ def _copy(
                 full=full,
                 digests=guarded.digests,
                 keep_what_left=guarded.unknown is not None,
+                skip_unbuilt=skip_unbuilt,
                 progress=lambda _view, rows: bar.advance(rows),
                 note=console.note,
             )

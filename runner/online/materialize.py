@@ -14,7 +14,7 @@ say; where it cannot know, every row counts as changed). It also renews the keys
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 
@@ -27,6 +27,7 @@ from runner.online.view_copy import Progress, ViewCopy
 from runner.online.view_report import FULL, SUPERSEDED, MaterializeError, ViewReport
 from runner.project.manifest import FeatureMart
 from runner.settings import Settings
+from runner.warehouse.mart_snapshot import MissingTableError
 from runner.warehouse.open_mart import find_duplicates, open_mart
 
 NO_DIGESTS: Mapping[str, FeatureDigests] = {}
@@ -41,6 +42,7 @@ def materialize(
     as_of: datetime | None = None,
     digests: Mapping[str, FeatureDigests] = NO_DIGESTS,
     keep_what_left: bool = False,
+    skip_unbuilt: Collection[str] = (),
     progress: Progress = lambda _view, _rows: None,
     note: Callable[[str], None] = lambda _text: None,
 ) -> list[ViewReport]:
@@ -64,14 +66,16 @@ def materialize(
     keep_what_left
         Leave a view as it is if dbt no longer has some of its features or its join keys: a served
         version may read them.
+    skip_unbuilt
+        Views that are noted and skipped if they have no table and were never copied.
     note
         Called with a line worth showing, such as what is being waited for.
 
     Raises
     ------
     MaterializeError
-        Once all others are copied, if a mart has no table, holds what the store cannot, or another
-        run took over.
+        Once all others are copied, if a mart has no table and may not be skipped, holds what the
+        store cannot, or another run took over.
     RunnerError
         If `as_of` has no time zone, or the online store is not what the settings say.
     """
@@ -87,6 +91,12 @@ def materialize(
                 continue
             try:
                 reports.append(run.view(mart, full, progress, note))
+            except MissingTableError as err:
+                state = ViewState(connection, config.project, mart.name)
+                if mart.name in skip_unbuilt and state.newest_instant() is None:
+                    note(f"{mart.name}: dbt has not built it, skipped; {err.hint}")
+                else:
+                    errors.append(err)
             except RunnerError as err:
                 errors.append(err)
     if errors:

@@ -104,9 +104,13 @@ class MartSnapshot(Protocol):
         """Stop what the warehouse is doing for us."""
 
 
-def missing_table(mart: FeatureMart) -> RunnerError:
-    """Return the error for a mart that dbt has not built."""
-    return RunnerError(
+class MissingTableError(RunnerError):
+    """A mart has no table: dbt has not built it, or it was dropped."""
+
+
+def missing_table(mart: FeatureMart) -> MissingTableError:
+    """Return the error for a mart without a table."""
+    return MissingTableError(
         f"feature mart {mart.name}: no table {mart.schema}.{mart.alias} in {mart.database}",
         hint=f"run `dbt build --select +{mart.name}`",
     )

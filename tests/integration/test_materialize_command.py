@@ -169,7 +169,7 @@ def test_a_view_that_fails_in_the_warehouse_does_not_stop_the_others(
     missing = dataclasses.replace(views[0], name="u", alias="nothing")
     views.insert(0, missing)
     project.write_manifest()
-    reports, errors = materialize(project.settings, [], full=False)
+    reports, errors = materialize(project.settings, ["u", "v", "w"], full=False)
     assert [report.view for report in reports] == ["w"]
     assert "feature_mart.u" in errors[0].message
     assert "v: PostgreSQL refuses the query" in errors[1].message

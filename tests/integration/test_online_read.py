@@ -394,13 +394,29 @@ def test_materialize_writes_what_it_can_and_names_the_views_that_fail(
     _activity(project)
     for name in ("gone", "lost"):
         project.mart(name, {"user_id": "int64"}, {"orders": "int64"})
-        project.sql.execute(f"drop table feature_mart.{name}".encode())
     project.write_manifest()
+    assert _runner("materialize").exit_code == 0
+    for name in ("gone", "lost"):
+        project.sql.execute(f"drop table feature_mart.{name}".encode())
     done = _runner("materialize")
     assert done.exit_code == 1
     assert "feature mart gone: no table feature_mart.gone" in done.output
     assert "feature mart lost: no table feature_mart.lost" in done.output
     assert len(project.online()) == 7
+
+
+def test_a_mart_that_was_never_built_is_skipped_unless_it_is_named(project: OnlineProject) -> None:
+    _activity(project)
+    project.mart("new", {"user_id": "int64"}, {"orders": "int64"})
+    project.sql.execute(b"drop table feature_mart.new")
+    project.write_manifest()
+    done = _runner("materialize")
+    assert done.exit_code == 0, done.output
+    assert "new: dbt has not built it, skipped; run `dbt build --select +new`" in done.stderr
+    assert len(project.online()) == 7
+    named = _runner("materialize", "new")
+    assert named.exit_code == 1
+    assert "feature mart new: no table feature_mart.new" in named.stderr
 
 
 def test_the_commands_materialize_show_and_audit(project: OnlineProject) -> None:
