@@ -13,7 +13,7 @@ import typer
 from examples.shop.load import Parameters
 from examples.shop.simulation import simulate
 from examples.shop.tables import raw_tables
-from runner.console import failure, note, result, step
+from runner.console import failure, result, step
 from runner.errors import RunnerError
 from runner.settings import Settings, load_settings
 
@@ -62,7 +62,6 @@ def generate(
             result(f"{loader.SCHEMA}: {there}")
             return
         _replace_raw_data(loader, connection, parameters, settings)
-    note(f"next: dbt build --target {settings.target}")
 
 
 def _replace_raw_data(

@@ -26,7 +26,7 @@ That was a recipe, SQL, point-in-time features, a registered model and a predict
   source .venv/bin/activate
   runner serve {recipe}        keep the API running: http://127.0.0.1:8000/docs
   runner docs                         lineage from raw column to feature
-  runner ui                                                     runs, plots, versions
+  runner ui                           runs, plots, versions
   runner train recipes/hgb.yaml       another recipe
   runner down                         stop the servers, keep the data
 """
