@@ -40,16 +40,23 @@ class SeenView:
         When the row became knowable, in Unix seconds; None: the entity is not stored.
     values
         Exact values; None unless the status is `present`.
+    is_complete
+        Whether all of them are present.
     """
 
-    __slots__ = ("event_time", "statuses", "values")
+    __slots__ = ("event_time", "is_complete", "statuses", "values")
 
     def __init__(
-        self, event_time: float | None, values: Sequence[FeatureValue], statuses: Sequence[str]
+        self,
+        event_time: float | None,
+        values: Sequence[FeatureValue],
+        statuses: Sequence[str],
+        is_complete: bool = False,
     ) -> None:
         self.event_time = event_time
         self.values = values
         self.statuses = statuses
+        self.is_complete = is_complete
 
 
 class ViewLayout:
@@ -107,7 +114,7 @@ class ViewLayout:
             return SeenView(time, self._nulls, statuses)
         values = self.values(stored)
         if None not in values:
-            return SeenView(time, values, self._present)
+            return SeenView(time, values, self._present, True)
         pairs = zip(stored[1:], values, strict=True)
         return SeenView(time, values, [_status(data, value) for data, value in pairs])
 

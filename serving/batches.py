@@ -276,7 +276,7 @@ class Batches:
                 self._refuse(asked, position, err)
             else:
                 used = overridden(row, overrides) if overrides else row
-                missing = loaded.missing.of(used.values)
+                missing = () if used.is_complete else loaded.missing.of(used.values)
                 if missing and loaded.missing.action(missing) == "error":
                     self._metrics.recent.note(used)
                     told = f"{' and '.join(missing)}: nothing is stored for these keys"

@@ -79,8 +79,8 @@ class _ModelMetrics:
         self.probabilities = [(name, Histogram(_SHARE)) for name in loaded.class_names]
         self.values = Histogram(_VALUE)
 
-    def count_read(self, read: OnlineRow, *, is_marked: bool) -> None:
-        if is_marked or None in read.values:
+    def count_read(self, read: OnlineRow) -> None:
+        if not read.is_complete:
             for position, status in enumerate(read.statuses):
                 if status is not PRESENT:
                     self.absent[position][status] += 1
@@ -151,7 +151,7 @@ class Metrics:
         if model is None or model.version != loaded.version.version:
             return
         model.rows += 1
-        model.count_read(read, is_marked=self.changed_features > 0)
+        model.count_read(read)
         self.recent.note(used)
         if used is not read:
             model.count_overrides(used)

@@ -31,7 +31,6 @@ from contract.log_format import (
 )
 from contract.redis_address import RedisAddress
 from contract.serving_settings import LogSettings
-from contract.view_layout import PRESENT
 from serving.admission import Asked, ScoredRow
 from serving.features.online_client import OnlineStoreClient, hash_slot
 from serving.loaded import Loaded
@@ -228,7 +227,7 @@ class _Stream:
         logged: list[LoggedRow] = []
         for position, used, values, label, shares in scored:
             statuses = None
-            if used.statuses.count(PRESENT) != len(used.statuses):
+            if not used.is_complete:
                 statuses = "".join([STATUS_LETTERS[status] for status in used.statuses])
             if len(values) > self._columns:
                 values = values[: self._columns]  # what is computed follows from the rest

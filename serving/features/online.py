@@ -32,9 +32,11 @@ class OnlineRow:
         Seconds since the row's event time, None where the row is missing.
     times
         The event times, in Unix seconds, in the order of `OnlineFormat.views`.
+    is_complete
+        Whether every status is `present`: most rows need no second look.
     """
 
-    __slots__ = ("ages", "statuses", "times", "values")
+    __slots__ = ("ages", "is_complete", "statuses", "times", "values")
 
     def __init__(
         self,
@@ -42,11 +44,13 @@ class OnlineRow:
         statuses: Sequence[str],
         ages: Sequence[float | None],
         times: Sequence[float | None],
+        is_complete: bool = False,
     ) -> None:
         self.values = values
         self.statuses = statuses
         self.ages = ages
         self.times = times
+        self.is_complete = is_complete
 
 
 class OnlineFormat:
@@ -146,6 +150,7 @@ class OnlineFormat:
                 self._reorder(whole.statuses),
                 self._reorder(whole.ages),
                 whole.times,
+                whole.is_complete,
             )
         return _marked(whole, self.changed) if self.changed else whole
 
@@ -164,6 +169,7 @@ def _join(parts: Sequence[OnlineRow]) -> OnlineRow:
         [status for part in parts for status in part.statuses],
         [age for part in parts for age in part.ages],
         [time for part in parts for time in part.times],
+        all(part.is_complete for part in parts),
     )
 
 
@@ -203,6 +209,7 @@ class _Group:
         statuses: list[str] = []
         ages: list[float | None] = []
         times: list[float | None] = []
+        is_complete = True
         for layout, part in self._views:
             seen = layout.see(reply[part], now)
             values += seen.values
@@ -210,7 +217,8 @@ class _Group:
             age = None if seen.event_time is None else now - seen.event_time
             ages += [age] * len(seen.values)
             times.append(seen.event_time)
-        return OnlineRow(values, statuses, ages, times)
+            is_complete = is_complete and seen.is_complete
+        return OnlineRow(values, statuses, ages, times, is_complete)
 
 
 def _encode_int64(value: object) -> bytes:

@@ -39,15 +39,17 @@ class RecentRows:
     def note(self, row: OnlineRow) -> None:
         """Count one row, as the model sees it: what a request overrides is not absent."""
         share = 0.0
-        if None in row.values:
+        if not row.is_complete:
             statuses = list(row.statuses)
             absent = statuses.count(MISSING) + statuses.count(EXPIRED)
             share = absent / len(statuses)
+        self._last = time.monotonic()
         if len(self._shares) == _ROWS:
+            if not share and not self._sum and not self.stale:
+                return  # one more like all before it
             self._sum -= self._shares[0]
         self._shares.append(share)
         self._sum += share
-        self._last = time.monotonic()
         if len(self._shares) >= _ENOUGH and self.stale != self._looks_stale():
             self._turn()
 
