@@ -82,7 +82,7 @@ class Numeric(Part):
     """What a missing value becomes: `median` or `mean` of the training rows, or 0. `none`: it stays
     missing, for an estimator that takes missing values (docs/recipe.md#missing-values)."""
     add_indicator: bool = False
-    """Whether each number and flag that is missing in some training row has a second column: 1
+    """Whether to add a column for each number and flag that is missing in some training row: 1
     where it is missing, else 0."""
     scale: Literal["auto", "standard", "none"] = "auto"
     """`standard`: to mean 0 and deviation 1. `auto`: `standard` if the estimator wants it, as
@@ -143,24 +143,24 @@ class Recipe(Part):
     label: Identifier
     """The column of the spine to predict; one of its `meta.labels`."""
     request: Annotated[tuple[Identifier, ...], Field(strict=False)] = ()
-    """Columns of the spine that are model inputs too, and that clients send with each request
+    """Columns of the spine that are model inputs and that clients send with each request
     (docs/serving.md#request-inputs)."""
     features: Annotated[
         tuple[Annotated[str, Field(json_schema_extra={"pattern": REFERENCE})], ...],
         Field(strict=False),
     ]
-    """Feast references: `view:feature`, or `view:*` for every feature of a feature mart; of the
-    mart's version 2 `view.v2:feature`. The mart's join keys must be among the spine's;
-    `view[role]:feature` names the role that the spine has its entity in. May be `[]` where there is
-    a `request`."""
+    """Feast references: `view:feature`, or `view:*` for every feature of a feature mart;
+    `view.v2:feature` for version 2 of the mart. The spine must have the mart's join keys;
+    `view[role]:feature` names the role in which the spine has the entity. May be `[]` if there is a
+    `request`."""
     asked_at: Annotated[tuple[Literal["hour", "weekday"], ...], Field(strict=False)] = ()
-    """Parts of the instant that a row is asked for, as model inputs `asked_at_hour` (0 to 23) and
-    `asked_at_weekday` (Monday is 1): of a spine's row its `event_timestamp`, of a request now."""
+    """Parts of a row's prediction time, as model inputs `asked_at_hour` (0 to 23) and
+    `asked_at_weekday` (Monday is 1). It is `event_timestamp` in a spine, and now in a request."""
     time_zone: str = "UTC"
     """The time zone of `asked_at`, such as `Europe/Berlin`."""
     derived: dict[str, str] = {}  # noqa: RUF012 - likewise
-    """Further model inputs, by name: SQL expressions of features, request inputs and derived values
-    above (docs/recipe.md#derived-values)."""
+    """More model inputs, by name: SQL expressions of features, request inputs and the derived
+    values above them (docs/recipe.md#derived-values)."""
     split: Split
     """How rows are divided by time. A duration is a whole number and `s`, `m`, `h` or `d`."""
     preprocessing: Preprocessing = Preprocessing()
@@ -202,8 +202,8 @@ class Recipe(Part):
     place of those of the online store (docs/serving.md#values-of-the-moment)."""
 
     on_missing_entity: OnMissingEntity = "predict"
-    """What is answered where a view has nothing for a row's keys: `predict` as ever, `null`, or
-    `error`. For every view, or by view, such as `{user_activity: error}`
+    """The answer if a view has no values for a row's keys: `predict` with missing values, `null`,
+    or `error`. For every view, or per view, such as `{user_activity: error}`
     (docs/serving.md#keys-that-are-not-there)."""
 
     _source: YamlSource = PrivateAttr()
@@ -230,13 +230,13 @@ class Recipe(Part):
 
     @property
     def spine_columns(self) -> tuple[str, ...]:
-        """What it takes of the spine beside keys, time and label: slices and request inputs."""
+        """The spine's columns that it uses beside keys, time and label: slices, request inputs."""
         slices = (name for name in self.slices if ":" not in name)
         return tuple(dict.fromkeys([*slices, *self.request]))
 
     @property
     def missing_rules(self) -> dict[str, OnMissing]:
-        """View, or `view[role]` → what is done where it has nothing, if not `predict`."""
+        """View, or `view[role]` → the rule if it has no values, unless that is `predict`."""
         projections = dict.fromkeys(text.partition(":")[0] for text in self.features)
         given = self.on_missing_entity
         rules = given if isinstance(given, dict) else dict.fromkeys(projections, given)
@@ -285,7 +285,7 @@ class Recipe(Part):
     @field_validator("features")
     @classmethod
     def _check_features(cls, features: tuple[str, ...], info: ValidationInfo) -> tuple[str, ...]:
-        # Without features a model must at least have request inputs; None: those are wrong.
+        # A model without features needs request inputs; None: those are invalid.
         refuse(reference_problems(features, may_be_empty=info.data.get("request") != ()))
         features = with_view_names(features)
         refuse(reference_problems(features, may_be_empty=True))

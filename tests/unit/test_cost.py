@@ -54,7 +54,7 @@ def test_the_reference_rows_at_list_prices_are_those_in_the_docs(sizes: Deployme
         shown = re.search(rf"^\| {part} \| (\d+) \|[^|]*\| (\d+) \|", page, re.MULTILINE)
         assert shown is not None, part
         assert (int(shown[1]), int(shown[2])) == (small, rows["shipped"][1][part]), part
-    cheaper = re.search(r"`kind: external` brings it to (\d+) USD", page)
+    cheaper = re.search(r"`kind: external` lowers the total to (\d+) USD", page)
     assert cheaper is not None
     assert int(cheaper[1]) == rows["external"][0]["total"]
     assert f"{REFERENCE[1_000]:.0f}" in page
