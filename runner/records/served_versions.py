@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from contract.bundle import DEFINITIONS
 from contract.serving_errors import ServingError
@@ -14,6 +14,9 @@ from runner.project.manifest import Manifest
 from runner.records.run_facts import CHALLENGER, RETIRED, RunReader, VersionFacts
 from runner.records.run_reader import open_reader, read_json
 from runner.settings import Settings
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
 
 _BUNDLE = "serving_bundle"
 
@@ -88,6 +91,20 @@ def served_versions(settings: Settings, manifest: Manifest) -> list[ServedVersio
         if version.aliases:
             found += _read(reader, version, manifest)
     return found
+
+
+def retire(
+    client: MlflowClient, versions: Iterable[ServedVersion], reason: str
+) -> list[ServedVersion]:
+    """Tag the versions that may be answering as retired; return them, each once.
+
+    They are no longer protected, no new version is compared with them, and no rollback returns to
+    them.
+    """
+    retired = list({str(version): version for version in versions if version.is_protected}.values())
+    for version in retired:
+        client.set_model_version_tag(version.name, version.version, RETIRED, reason)
+    return retired
 
 
 def _read(reader: RunReader, version: VersionFacts, manifest: Manifest) -> Iterator[ServedVersion]:
