@@ -16,8 +16,8 @@ from runner.project.dbt_process import Progress
 from runner.project.manifest import load_manifest
 from runner.project.manifest_file import (
     ManifestFile,
-    parents_of,
     read_manifest,
+    upstream_first,
     view_name,
 )
 from runner.records.served_versions import ServedVersion, served_versions
@@ -134,11 +134,4 @@ def by_view(changed: Iterable[ChangedFeature]) -> Mapping[str, list[ChangedFeatu
 def marts_upstream(content: ManifestFile, names: Collection[str]) -> set[str]:
     """Return the dbt models `names` and all upstream of them, by view name."""
     nodes = {k: node for k, node in content["nodes"].items() if node["resource_type"] == "model"}
-    waiting = [key for key, node in nodes.items() if view_name(node) in names]
-    found: set[str] = set()
-    while waiting:
-        key = waiting.pop()
-        if key in nodes and view_name(nodes[key]) not in found:
-            found.add(view_name(nodes[key]))
-            waiting += parents_of(nodes[key])
-    return found
+    return {view_name(nodes[key]) for key in upstream_first(nodes, names)}
