@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from contract.bundle import DEFINITIONS
+from contract.model_registry import BUNDLE_FOLDER
 from contract.serving_errors import ServingError
 from runner.errors import RunnerError
 from runner.lineage.feature_definitions import Definitions
@@ -17,8 +18,6 @@ from runner.settings import Settings
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
-
-_BUNDLE = "serving_bundle"
 
 
 @dataclass(frozen=True)
@@ -112,12 +111,12 @@ def _read(reader: RunReader, version: VersionFacts, manifest: Manifest) -> Itera
         run = reader.run(version.run_id)
         if run is None:
             return
-        bundle = read_json(reader, run, f"{_BUNDLE}/serving.json")
+        bundle = read_json(reader, run, f"{BUNDLE_FOLDER}/serving.json")
         if bundle["lineage"].get("dbt_project") != manifest.project_name:
             return
         definitions = None
         if DEFINITIONS in bundle["files"]:
-            definitions = Definitions.load(read_json(reader, run, f"{_BUNDLE}/{DEFINITIONS}"))
+            definitions = Definitions.load(read_json(reader, run, f"{BUNDLE_FOLDER}/{DEFINITIONS}"))
         features = tuple(_feature(each) for each in bundle["features"])
     except (RunnerError, ServingError, KeyError, TypeError, AttributeError):
         return  # another tool's, or its files are gone
