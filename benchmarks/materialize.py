@@ -50,7 +50,6 @@ _FEATURES = {
     **{f"label_{n}": "string" for n in range(2)},
     **{f"is_{n}": "bool" for n in range(2)},
 }
-_SQL_TYPES = {"int64": "bigint", "float64": "double precision", "string": "text", "bool": "boolean"}
 _EXPRESSIONS = {
     "int64": "(random() * 1000)::bigint",
     "float64": "case when random() < 0.95 then random() * 100 end",

@@ -166,34 +166,31 @@ def _whole(env: Mapping[str, str], name: str, default: int, allowed: range = _CO
 
 
 def _seconds(env: Mapping[str, str], name: str, default: float, *, or_zero: bool = False) -> float:
-    text = env.get(name)
-    if not text:
-        return default
-    try:
-        value = float(text)
-    except ValueError:
-        value = -1.0
+    value = _number(env, name, default)
     if not 0 <= value < float("inf") or (value == 0 and not or_zero):
         wanted = "of zero or more" if or_zero else "above zero"
         raise ConfigurationError(
-            f"{name}={text!r} is not a number {wanted}", hint=f"unset it to use {default}"
+            f"{name}={env[name]!r} is not a number {wanted}", hint=f"unset it to use {default}"
         )
     return value
 
 
 def _share(env: Mapping[str, str], name: str, default: float) -> float:
-    text = env.get(name)
-    if not text:
-        return default
-    try:
-        value = float(text)
-    except ValueError:
-        value = -1.0
+    value = _number(env, name, default)
     if not 0 <= value <= 1:
         raise ConfigurationError(
-            f"{name}={text!r} is not a number from 0 to 1", hint=f"unset it to use {default:g}"
+            f"{name}={env[name]!r} is not a number from 0 to 1", hint=f"unset it to use {default:g}"
         )
     return value
+
+
+def _number(env: Mapping[str, str], name: str, default: float) -> float:
+    """Return the variable, NaN for what is no number, or the default where it is not set."""
+    text = env.get(name)
+    try:
+        return float(text) if text else default
+    except ValueError:
+        return float("nan")
 
 
 def _flag(env: Mapping[str, str], name: str) -> bool:

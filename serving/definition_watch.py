@@ -7,13 +7,13 @@ are read all the same, for nobody has others; they are marked `changed`, and cou
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
-import hiredis
-
+from contract.bundle import Bundle
 from contract.serving_errors import ServingError
-from contract.view_state import DIGESTS, is_changed, state_key, stored_digests
+from contract.view_state import DIGESTS, is_changed, stored_digests
 from serving.champion_watch import ChampionWatch
+from serving.features.materialization import view_states
 from serving.features.online_client import OnlineStoreClient
 from serving.loaded import Loaded
 from serving.logs import log
@@ -55,12 +55,12 @@ class DefinitionWatch:
         if not self._champion.ready:
             return True
         loaded = self._champion.current
-        views = sorted({f.view for f in loaded.bundle.features if f.definition is not None})
-        commands = [_command(loaded, view) for view in views]
-        replies = await self._online.read(commands) if commands else []
-        if any(isinstance(reply, ServingError) for reply in replies):
+        bundle = loaded.bundle
+        views = (feature.view for feature in bundle.features if feature.definition is not None)
+        states = await view_states(self._online, bundle.feast_project, views, DIGESTS)
+        if any(isinstance(state, ServingError) for state in states.values()):
             return False  # what was known goes on; requests say that the store is away
-        now = _changed(loaded, dict(zip(views, replies, strict=True)))
+        now = _changed(bundle, states)
         before = loaded.online.changed
         loaded.online.changed = now
         self._metrics.changed_features = len(now)
@@ -69,21 +69,12 @@ class DefinitionWatch:
         return True
 
 
-def _command(loaded: Loaded, view: str) -> bytes:
-    key = state_key(loaded.bundle.feast_project, view)
-    packed: bytes = hiredis.pack_command(("HMGET", key, DIGESTS))
-    return packed
-
-
-def _changed(loaded: Loaded, replies: Mapping[str, object]) -> frozenset[int]:
+def _changed(bundle: Bundle, states: Mapping[str, object]) -> frozenset[int]:
     """Return the positions of the features whose values are of another definition."""
-    known = {
-        view: stored_digests(reply[0]) if isinstance(reply, Sequence) else None
-        for view, reply in replies.items()
-    }
+    known = {view: stored_digests(digests) for view, digests in states.items()}
     return frozenset(
         position
-        for position, feature in enumerate(loaded.bundle.features)
+        for position, feature in enumerate(bundle.features)
         if is_changed(known.get(feature.view), feature.feature, feature.definition)
     )
 

@@ -15,7 +15,7 @@ from zoneinfo import ZoneInfo
 
 import pyarrow as pa
 
-from tests.small_project import write_project
+from tests.small_project import write_other_project
 
 START = datetime(2026, 3, 1, tzinfo=UTC)  # the clocks of Berlin change on the 29th
 USERS, DAYS, BASKETS = 20, 40, 600
@@ -93,12 +93,7 @@ scoring: [roc_auc]
 
 def write_asked_project(folder: Path) -> Path:
     """Write the project into `folder`; return `folder`."""
-    write_project(folder)
-    for old in [*folder.glob("models/*/*"), *folder.glob("recipes/*")]:
-        old.unlink()
-    for name, text in _FILES.items():
-        (folder / name).write_text(text)
-    return folder
+    return write_other_project(folder, _FILES)
 
 
 def users() -> pa.Table:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from tests.small_project import write_project
+from tests.small_project import write_other_project
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 ACCOUNTS, DAYS, PAYMENTS = 25, 40, 600
@@ -118,12 +118,7 @@ scoring: [r2]
 
 def write_payments_project(folder: Path) -> Path:
     """Write the project into `folder`; return `folder`."""
-    write_project(folder)
-    for old in [*folder.glob("models/*/*"), *folder.glob("recipes/*")]:
-        old.unlink()
-    for name, text in _FILES.items():
-        (folder / name).write_text(text)
-    return folder
+    return write_other_project(folder, _FILES)
 
 
 def accounts() -> pa.Table:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -106,6 +107,16 @@ def write_project(folder: Path) -> Path:
     profile["shop"]["outputs"]["cloud"] |= {"method": "oauth-secrets", "token": "none"}
     profile["shop"]["outputs"]["cloud"]["job_retries"] = 0
     (folder / "profiles.yml").write_text(yaml.safe_dump(profile))
+    return folder
+
+
+def write_other_project(folder: Path, files: Mapping[str, str]) -> Path:
+    """Write the project with other dbt models and recipes, `files` by path; return `folder`."""
+    write_project(folder)
+    for old in [*folder.glob("models/*/*"), *folder.glob("recipes/*")]:
+        old.unlink()
+    for name, text in files.items():
+        (folder / name).write_text(text)
     return folder
 
 

@@ -17,6 +17,7 @@ from contract.log_format import (
     schemas_key,
     stream_key,
 )
+from contract.view_layout import PRESENT
 from runner.collecting.log_stream import Entry
 from runner.online.connection import OnlineConnection
 from runner.warehouse.collected_table import CollectedColumn, CollectedRow, CollectedTable
@@ -46,7 +47,6 @@ PREDICTIONS = CollectedTable(
     ),
     key=("served_at", "server_id", "server_row"),
 )
-_PRESENT = "present"
 _REQUEST = "request"
 _KNOWN_SECONDS = 90 * 86_400
 
@@ -149,7 +149,7 @@ def _statuses(schema: LogSchema, letters: str | None) -> dict[str, str]:
     """Return the status of each column that is not `present`."""
     names = dict.fromkeys(schema.request, _REQUEST)
     for feature, letter in zip(schema.features, letters or "", strict=False):
-        if STATUS_NAMES[letter] != _PRESENT:
+        if STATUS_NAMES[letter] != PRESENT:
             names[feature] = STATUS_NAMES[letter]
     return names
 

@@ -8,27 +8,20 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
-from runner import console
 from runner.errors import CombinedError, RunnerError
-from runner.lineage.feature_definitions import Definitions, FeatureDefinitions
+from runner.lineage.feature_definitions import Definitions
 from runner.lineage.kept_definitions import current_definitions
 from runner.project.dbt_process import Progress
-from runner.project.manifest import Manifest, load_manifest
+from runner.project.manifest import load_manifest
 from runner.project.manifest_file import (
     ManifestFile,
-    parents_of,
     read_manifest,
+    upstream_first,
     view_name,
 )
-from runner.recipes.recipe import Recipe
-from runner.records.run_facts import RETIRED
 from runner.records.served_versions import ServedVersion, served_versions
 from runner.settings import Settings
-
-if TYPE_CHECKING:
-    from mlflow import MlflowClient
 
 
 @dataclass(frozen=True)
@@ -141,72 +134,4 @@ def by_view(changed: Iterable[ChangedFeature]) -> Mapping[str, list[ChangedFeatu
 def marts_upstream(content: ManifestFile, names: Collection[str]) -> set[str]:
     """Return the dbt models `names` and all upstream of them, by view name."""
     nodes = {k: node for k, node in content["nodes"].items() if node["resource_type"] == "model"}
-    waiting = [key for key, node in nodes.items() if view_name(node) in names]
-    found: set[str] = set()
-    while waiting:
-        key = waiting.pop()
-        if key in nodes and view_name(nodes[key]) not in found:
-            found.add(view_name(nodes[key]))
-            waiting += parents_of(nodes[key])
-    return found
-
-
-def retire(client: MlflowClient, changed: Iterable[ChangedFeature], reason: str) -> list[str]:
-    """Tag the served versions that take a changed feature as retired; return them.
-
-    They are no longer protected, no new version is compared with them, and no rollback returns to
-    them.
-    """
-    versions = {str(each.version): each.version for each in changed if each.version.is_protected}
-    for version in versions.values():
-        client.set_model_version_tag(version.name, version.version, RETIRED, reason)
-    return list(versions)
-
-
-def recorded_definitions(
-    settings: Settings, manifest: Manifest, recipe: Recipe
-) -> FeatureDefinitions:
-    """Return what the recipe's features are computed by, to be kept with its model.
-
-    Raises
-    ------
-    RunnerError
-        If dbt cannot compile.
-    """
-    with console.step("read the SQL of the features") as step:
-        current = current_definitions(settings, recipe.feature_marts, step.update)
-        versions = served_versions(settings, manifest)
-        step.update(f"{len(current.queries)} queries")
-        return with_known_digests(current, versions)
-
-
-def with_known_digests(
-    current: Definitions, versions: Iterable[ServedVersion]
-) -> FeatureDefinitions:
-    """Return the definitions, with the digests that equal ones already have.
-
-    Digests depend on sqlglot's version, and the online store knows features by them: a feature
-    that a version took before keeps the digest that it got then.
-    """
-    digests = {
-        f"{view}:{feature}": digest
-        for view in current.views
-        for feature, digest in current.digests(view).items()
-    }
-    known = {reference: found[0] for reference, found in same_digests(current, versions).items()}
-    return FeatureDefinitions(current, {**digests, **known})
-
-
-def same_digests(current: Definitions, versions: Iterable[ServedVersion]) -> dict[str, list[str]]:
-    """Return, by feature, the digests of versions that define it as `current` does."""
-    found: dict[str, list[str]] = {}
-    for version in versions:
-        for taken in version.features:
-            known, view = version.definitions, taken.view
-            if known is None or taken.digest is None or view not in known.views:
-                continue
-            if known.is_comparable(current) and not known.changes(current, view, taken.feature):
-                digests = found.setdefault(taken.name, [])
-                if taken.digest not in digests:
-                    digests.append(taken.digest)
-    return found
+    return {view_name(nodes[key]) for key in upstream_first(nodes, names)}

@@ -173,8 +173,8 @@ def recipe_columns(recipe: Recipe, manifest: Manifest) -> dict[LineageColumn, st
     for text in recipe.features:
         reference = FeatureReference.parse(text)
         view, mart = reference.view, manifest.marts[reference.view]
-        names = [column.name for column in mart.features if reference.names(column.name)]
-        found |= {LineageColumn(view, each): "feature" for each in names}
+        taken = (column.name for _, column in reference.spelled_out(mart.features))
+        found |= {LineageColumn(view, each): "feature" for each in taken}
         found |= {LineageColumn(view, key): "key" for key in mart.join_keys}
         times = filter(None, (mart.timestamp_field, mart.created_timestamp_column))
         found |= {LineageColumn(view, time): "time" for time in times}

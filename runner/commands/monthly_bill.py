@@ -122,18 +122,12 @@ def _api(api: ApiInstances, services: int, predictions: int) -> tuple[float, str
     most = SECONDS * max(1, ceil(predictions / SECONDS / _PREDICTIONS_PER_SECOND))
     active = min(predictions * _PREDICTION_SECONDS, most)
     kept = api.min_instances * services * SECONDS
-    requests = predictions * prices.REQUEST.usd
     if api.cpu_always:
         seconds = max(kept, active)
         rate = cpu * prices.CPU_ALWAYS.usd + memory * prices.MEMORY_ALWAYS.usd
         return seconds * rate, f"{seconds:,.0f} s of instances that keep their CPU"
-    in_requests = cpu * prices.CPU_IN_REQUESTS.usd + memory * prices.MEMORY_IN_REQUESTS.usd
-    idle = cpu * prices.CPU_IDLE.usd + memory * prices.MEMORY_IDLE.usd
-    waiting = max(kept - active, 0)
-    return (
-        active * in_requests + waiting * idle + requests,
-        f"{active:,.0f} s of requests, {waiting:,.0f} s idle",
-    )
+    usd, how = _in_requests(cpu, memory, active, kept)
+    return usd + predictions * prices.REQUEST.usd, how
 
 
 def _tracking(sizes: DeploymentSizes, predictions: int) -> tuple[float, str]:
@@ -142,15 +136,22 @@ def _tracking(sizes: DeploymentSizes, predictions: int) -> tuple[float, str]:
     trainings = runs_per_month(sizes.schedules.train) * len(sizes.recipes)
     asked = trainings * JOB_MINUTES["train"] * 60 + predictions * _WAKE_SECONDS
     active = min(asked, SECONDS)
-    waiting = max(server.min_instances * SECONDS - active, 0)
-    in_requests = (
-        server.cpu * prices.CPU_IN_REQUESTS.usd + server.memory_gib * prices.MEMORY_IN_REQUESTS.usd
-    )
-    idle = server.cpu * prices.CPU_IDLE.usd + server.memory_gib * prices.MEMORY_IDLE.usd
-    return (
-        active * in_requests + waiting * idle,
-        f"{active:,.0f} s of requests, {waiting:,.0f} s idle",
-    )
+    return _in_requests(server.cpu, server.memory_gib, active, server.min_instances * SECONDS)
+
+
+def _in_requests(cpu: float, memory: float, active: float, kept: float) -> tuple[float, str]:
+    """Return the price of instances that have their CPU only in requests, and why.
+
+    Parameters
+    ----------
+    active, kept
+        Seconds in requests, and for which instances are kept.
+    """
+    waiting = max(kept - active, 0)
+    in_requests = cpu * prices.CPU_IN_REQUESTS.usd + memory * prices.MEMORY_IN_REQUESTS.usd
+    idle = cpu * prices.CPU_IDLE.usd + memory * prices.MEMORY_IDLE.usd
+    usd = active * in_requests + waiting * idle
+    return usd, f"{active:,.0f} s of requests, {waiting:,.0f} s idle"
 
 
 def _jobs(sizes: DeploymentSizes) -> BillPart:

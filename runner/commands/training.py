@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING
 from runner.commands.background_imports import importing
 from runner.commands.built_sql import build_sql, require_fit
 from runner.commands.exposures import write_exposures
-from runner.commands.feature_guard import recorded_definitions, retire
+from runner.commands.recorded_definitions import recorded_definitions
 from runner.lineage.column_lineage import load_column_lineage
 from runner.recipes.recipe import load_recipe
+from runner.records.served_versions import retire
 from runner.servers.local_servers import require_servers
 from runner.servers.tracking_server import require_tracking_server
 from runner.settings import Settings
@@ -89,7 +90,7 @@ def train(settings: Settings, path: Path, accepted: str = "") -> TrainingResult:
 
     client = registry.connect(settings)
     end_dead_runs(client)
-    reason = accepted if retire(client, built.changed, accepted) else ""
+    reason = accepted if retire(client, (one.version for one in built.changed), accepted) else ""
     project = BuiltProject(built.manifest, columns, definitions, built.billed, reason)
     prepared, store = prepare(settings, recipe, project, client, now)
     model = fit_and_judge(prepared, client, store)

@@ -14,15 +14,19 @@ from runner.commands.feature_guard import (
     by_view,
     changed_features,
     refusal,
-    same_digests,
     ways_on,
 )
+from runner.commands.recorded_definitions import same_digests
 from runner.errors import RunnerError
 from runner.lineage.feature_definitions import Definitions
 from runner.lineage.kept_definitions import current_definitions, known_definitions
 from runner.project.manifest import FeatureMart, Manifest
-from runner.records.run_facts import RETIRED
-from runner.records.served_versions import ServedFeature, ServedVersion, served_versions
+from runner.records.served_versions import (
+    ServedFeature,
+    ServedVersion,
+    retire,
+    served_versions,
+)
 from runner.settings import Settings
 
 
@@ -96,9 +100,7 @@ class GuardedViews:
             return
         from runner.records.registry import connect
 
-        client = connect(settings)
-        for version in versions:
-            client.set_model_version_tag(version.name, version.version, RETIRED, reason)
+        for version in retire(connect(settings), versions, reason):
             console.note(f"{version} is retired: {reason}")
 
 

@@ -15,10 +15,11 @@ from feast.infra.registry.registry import Registry
 from feast.repo_config import RegistryConfig, load_repo_config
 
 from runner.feature_store.feast_objects import feast_objects
-from runner.feature_store.recipe_features import RecipeFeature, spine_columns, spine_query
+from runner.feature_store.recipe_features import RecipeFeature, spine_query
 from runner.feature_store.store import join_job, spine_job
 from runner.project.manifest import Manifest, Spine
 from runner.recipes.recipe import Recipe
+from runner.recipes.spine_columns import spine_columns
 from runner.settings import Settings
 
 

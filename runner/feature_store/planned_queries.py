@@ -6,14 +6,10 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Protocol
 
-from runner.feature_store.recipe_features import (
-    RecipeFeature,
-    by_mart,
-    spine_columns,
-    spine_query,
-)
+from runner.feature_store.recipe_features import RecipeFeature, by_mart, spine_query
 from runner.project.manifest import FeatureMart, Manifest, Spine
 from runner.recipes.recipe import Recipe
+from runner.recipes.spine_columns import spine_columns
 from runner.settings import Settings
 from runner.warehouse.postgres import mart_join
 from runner.warehouse.postgres.store_config import PostgresStoreConfig, load_store_config

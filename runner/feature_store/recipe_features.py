@@ -97,12 +97,6 @@ def request_inputs(recipe: Recipe, spine: Spine) -> list[RequestInput]:
     return [RequestInput(column.name, column.dtype, column.description) for column in columns]
 
 
-def spine_columns(recipe: Recipe, spine: Spine) -> list[str]:
-    """Return all that a recipe reads of its spine: keys, time, label, slices, request inputs."""
-    columns = [*spine.join_keys, EVENT_TIMESTAMP, recipe.label, *recipe.spine_columns]
-    return list(dict.fromkeys(columns))
-
-
 def recipe_features(recipe: Recipe, manifest: Manifest) -> list[RecipeFeature]:
     """Return the recipe's features in its own order, `view:*` spelled out, without repetition.
 
@@ -114,11 +108,10 @@ def recipe_features(recipe: Recipe, manifest: Manifest) -> list[RecipeFeature]:
         reference = FeatureReference.parse(text)
         mart, role = manifest.marts[reference.view], reference.role
         role_key = mart.entities[roles[role]] if role else ""
-        for column in mart.features:
-            if reference.names(column.name):
-                described = (column.name, column.dtype, column.description)
-                feature = RecipeFeature(mart, *described, role=role, role_key=role_key)
-                features[feature.reference] = feature
+        for _, column in reference.spelled_out(mart.features):
+            described = (column.name, column.dtype, column.description)
+            feature = RecipeFeature(mart, *described, role=role, role_key=role_key)
+            features[feature.reference] = feature
     return list(features.values())
 
 

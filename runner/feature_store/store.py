@@ -17,7 +17,7 @@ from feast.repo_config import RepoConfig, load_repo_config
 
 from runner.errors import RunnerError
 from runner.feature_store.feast_objects import feast_objects, joined_views, spine_source
-from runner.feature_store.recipe_features import JoinedFeature, spine_columns
+from runner.feature_store.recipe_features import JoinedFeature
 from runner.feature_store.recipe_features import RecipeFeature as RecipeFeature
 from runner.feature_store.recipe_features import recipe_features as recipe_features
 from runner.feature_store.recipe_features import request_inputs as request_inputs
@@ -25,6 +25,7 @@ from runner.feature_store.recipe_features import spine_query as spine_query
 from runner.feature_store.registry_bucket import require_bucket
 from runner.feature_store.registry_lock import registry_lock
 from runner.project.manifest import EVENT_TIMESTAMP, Manifest, Spine, full_name
+from runner.recipes.spine_columns import spine_columns
 from runner.warehouse.mart_snapshot import as_number
 
 if TYPE_CHECKING:

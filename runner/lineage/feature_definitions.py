@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from difflib import unified_diff
 from functools import cached_property
@@ -18,7 +18,13 @@ from typing import TYPE_CHECKING, Any
 
 from runner.project.introspection import asks_warehouse, macros_called
 from runner.project.manifest import FeatureMart
-from runner.project.manifest_file import ManifestFile, ManifestNode, parents_of, view_name
+from runner.project.manifest_file import (
+    ManifestFile,
+    ManifestNode,
+    parents_of,
+    read_by,
+    view_name,
+)
 
 if TYPE_CHECKING:
     from runner.lineage.normalized_sql import NormalizedSql
@@ -232,7 +238,7 @@ def definitions_of(content: ManifestFile, marts: Collection[FeatureMart]) -> Def
         node = nodes.get(key)
         if node is None or _dbt_name(key, node) in queries or not _sql(content, key, node):
             continue
-        reads = dict(_reads(nodes, node))
+        reads = {relation: _dbt_name(k, parent) for relation, k, parent in read_by(nodes, node)}
         queries[_dbt_name(key, node)] = DbtQuery(_sql(content, key, node), reads)
         waiting += parents_of(node)
     return Definitions(
@@ -272,17 +278,6 @@ def _sql(content: ManifestFile, key: str, node: ManifestNode) -> str:
     if asks_warehouse(content, [key], full_refresh=True):
         return "\n".join([node.get("raw_code") or "", *macros_called(content, key)])
     return node.get("compiled_code") or ""
-
-
-def _reads(nodes: Mapping[str, ManifestNode], node: ManifestNode) -> Iterator[tuple[str, str]]:
-    for key in parents_of(node):
-        parent = nodes.get(key)
-        if parent is None:
-            continue
-        if relation := parent.get("relation_name"):
-            yield relation, _dbt_name(key, parent)
-        else:
-            yield from _reads(nodes, parent)
 
 
 def _diff(old: list[str], new: list[str]) -> list[str]:

@@ -15,7 +15,7 @@ from runner.lineage.feature_definitions import Definitions, definitions_of
 from runner.project import dbt, freshness
 from runner.project.dbt_process import Progress
 from runner.project.manifest import FeatureMart, load_manifest
-from runner.project.manifest_file import ManifestFile, parents_of, read_manifest, view_name
+from runner.project.manifest_file import ManifestFile, read_manifest, upstream_first
 from runner.settings import Settings
 
 _NAME = "definitions"
@@ -120,16 +120,7 @@ def _is_incremental(content: ManifestFile, key: str) -> bool:
 
 
 def _upstream(content: ManifestFile, marts: Iterable[FeatureMart]) -> set[str]:
-    """Return the dbt models that the marts are computed by, themselves included."""
+    """Return what the marts are computed by, themselves included, without seeds."""
     nodes = content["nodes"]
-    names = {mart.name for mart in marts}
-    waiting = [
-        key for key, node in nodes.items() if key.startswith("model.") and view_name(node) in names
-    ]
-    found: set[str] = set()
-    while waiting:
-        key = waiting.pop()
-        if key in nodes and key not in found and nodes[key]["resource_type"] != "seed":
-            found.add(key)
-            waiting += parents_of(nodes[key])
-    return found
+    keys = upstream_first(nodes, {mart.name for mart in marts})
+    return {key for key in keys if nodes[key]["resource_type"] != "seed"}

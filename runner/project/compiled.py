@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 
 from runner.project import dbt, freshness
@@ -11,7 +11,9 @@ from runner.project.manifest_file import (
     ManifestFile,
     ManifestNode,
     parents_of,
+    read_by,
     read_manifest,
+    upstream_first,
     view_name,
 )
 from runner.settings import Settings
@@ -84,7 +86,7 @@ def compiled_models(content: ManifestFile, selected: Sequence[str]) -> list[Comp
         Names of dbt models.
     """
     nodes = _nodes(content)
-    order = _order(nodes, selected)
+    order = upstream_first(nodes, selected)
     tests = _tests(nodes, order)
     return [
         CompiledModel(
@@ -92,9 +94,9 @@ def compiled_models(content: ManifestFile, selected: Sequence[str]) -> list[Comp
             materialized=nodes[key]["config"]["materialized"],
             relation=nodes[key]["relation_name"] or "",
             sql=nodes[key].get("compiled_code") or "",
-            parents=dict(_parents(nodes, key)),
+            parents=_parents(nodes, key),
             tests={nodes[t]["name"]: nodes[t].get("compiled_code") or "" for t in tests[key]},
-            tested={k: v for test in tests[key] for k, v in _parents(nodes, test)},
+            tested={k: v for test in tests[key] for k, v in _parents(nodes, test).items()},
         )
         for key in order
         if nodes[key]["resource_type"] == "model" and nodes[key]["relation_name"]
@@ -108,42 +110,12 @@ def _nodes(content: ManifestFile) -> dict[str, ManifestNode]:
 def _compiled(content: ManifestFile, selected: Sequence[str]) -> list[str]:
     """Return the unique ids of all that is compiled for `selected`, tests included."""
     nodes = _nodes(content)
-    order = _order(nodes, selected)
+    order = upstream_first(nodes, selected)
     return [*order, *(test for tests in _tests(nodes, order).values() for test in tests)]
 
 
-def _order(nodes: Mapping[str, ManifestNode], selected: Sequence[str]) -> list[str]:
-    starts = [
-        key
-        for key, node in nodes.items()
-        if node["resource_type"] == "model" and view_name(node) in selected
-    ]
-    return _upstream_first(nodes, starts)
-
-
-def _upstream_first(nodes: Mapping[str, ManifestNode], starts: Iterable[str]) -> list[str]:
-    order: dict[str, None] = {}
-
-    def visit(key: str) -> None:
-        if key in nodes and key not in order:
-            for parent in parents_of(nodes[key]):
-                visit(parent)
-            order[key] = None
-
-    for start in starts:
-        visit(start)
-    return list(order)
-
-
-def _parents(nodes: Mapping[str, ManifestNode], key: str) -> Iterable[tuple[str, str]]:
-    for parent in parents_of(nodes[key]):
-        node = nodes.get(parent)
-        if node is None:
-            continue
-        if node["relation_name"]:
-            yield node["relation_name"], view_name(node)
-        else:  # an ephemeral dbt model is a part of the query: what it reads, the query reads
-            yield from _parents(nodes, parent)
+def _parents(nodes: Mapping[str, ManifestNode], key: str) -> dict[str, str]:
+    return {relation: view_name(node) for relation, _, node in read_by(nodes, nodes[key])}
 
 
 def _tests(nodes: Mapping[str, ManifestNode], order: Sequence[str]) -> dict[str, list[str]]:

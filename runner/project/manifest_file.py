@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import NotRequired, TypedDict, cast
 
@@ -136,6 +136,39 @@ def models_of(content: ManifestFile) -> Iterator[ManifestNode]:
 def parents_of(node: ManifestNode) -> list[str]:
     """Return the unique ids of what the node reads."""
     return (node.get("depends_on") or NodeDependencies()).get("nodes", [])
+
+
+def upstream_first(nodes: Mapping[str, ManifestNode], names: Collection[str]) -> list[str]:
+    """Return the unique ids of the dbt models `names` and of all nodes upstream, those first."""
+    order: dict[str, None] = {}
+
+    def visit(key: str) -> None:
+        if key in nodes and key not in order:
+            for parent in parents_of(nodes[key]):
+                visit(parent)
+            order[key] = None
+
+    for key, node in nodes.items():
+        if node["resource_type"] == "model" and view_name(node) in names:
+            visit(key)
+    return list(order)
+
+
+def read_by(
+    nodes: Mapping[str, ManifestNode], node: ManifestNode
+) -> Iterator[tuple[str, str, ManifestNode]]:
+    """Yield each relation that the node's query reads, its unique id and its node.
+
+    An ephemeral dbt model is a part of the query: what it reads, the query reads.
+    """
+    for key in parents_of(node):
+        parent = nodes.get(key)
+        if parent is None:
+            continue
+        if relation := parent.get("relation_name"):
+            yield relation, key, parent
+        else:
+            yield from read_by(nodes, parent)
 
 
 def meta_of(node: ManifestNode) -> NodeMeta:

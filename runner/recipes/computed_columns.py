@@ -11,9 +11,10 @@ from typing import NamedTuple
 
 from contract.computed import ComputedColumn
 from contract.expressions import ASKED_AT, DTYPES, KINDS, Kind
-from runner.project.manifest import EVENT_TIMESTAMP, Manifest
+from runner.project.manifest import Manifest
 from runner.recipes.feature_reference import FeatureReference
 from runner.recipes.recipe import Recipe
+from runner.recipes.spine_columns import spine_names
 from runner.recipes.yaml_source import KeyPath, Problem
 from runner.wording import did_you_mean
 
@@ -72,10 +73,8 @@ def _sources(recipe: Recipe, manifest: Manifest) -> Iterator[_Source]:
     spine = manifest.spines[recipe.spine]
     for i, text in enumerate(recipe.features):
         reference = FeatureReference.parse(text)
-        for feature in manifest.marts[reference.view].features:
-            if reference.names(feature.name):
-                name = reference._replace(feature=feature.name).column
-                yield _Source(name, feature.name, feature.dtype, ("features", i))
+        for feature, column in reference.spelled_out(manifest.marts[reference.view].features):
+            yield _Source(feature.column, column.name, column.dtype, ("features", i))
     for i, name in enumerate(recipe.request):
         if name in spine.columns:
             yield _Source(name, name, spine.columns[name].dtype, ("request", i))
@@ -103,9 +102,7 @@ class _Columns:
     """Collects computed columns, each by a name that nothing else has."""
 
     def __init__(self, recipe: Recipe, manifest: Manifest, sources: Sequence[_Source]) -> None:
-        spine = manifest.spines[recipe.spine]
-        read = (*spine.join_keys, EVENT_TIMESTAMP, recipe.label, *recipe.spine_columns)
-        self._taken = {name: f"the column {name} of {spine.name}" for name in read}
+        self._taken = spine_names(recipe, manifest.spines[recipe.spine])
         self._taken |= {source.name: f"the feature {source.name}" for source in sources}
         self._recipe = recipe
         self._known = list(sources)

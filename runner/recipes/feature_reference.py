@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
-from runner.project.relations import full_name
+from runner.project.relations import MartColumn, full_name
 
 
 class FeatureReference(NamedTuple):
@@ -40,6 +41,10 @@ class FeatureReference(NamedTuple):
     def __str__(self) -> str:
         return f"{self.projection}:{self.feature}"
 
-    def names(self, feature: str) -> bool:
-        """Whether it is this feature's, or every feature's."""
-        return self.feature in {"*", feature}
+    def spelled_out(
+        self, features: Iterable[MartColumn]
+    ) -> Iterator[tuple[FeatureReference, MartColumn]]:
+        """Yield what it means of a mart's features: one of them, or with `*` each."""
+        for column in features:
+            if self.feature in {"*", column.name}:
+                yield self._replace(feature=column.name), column

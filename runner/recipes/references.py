@@ -16,6 +16,7 @@ from runner.project.yaml_lines import described_at
 from runner.recipes.computed_columns import computed_column_problems
 from runner.recipes.feature_reference import FeatureReference
 from runner.recipes.recipe import Recipe
+from runner.recipes.spine_columns import spine_names
 from runner.recipes.yaml_source import KeyPath, Problem
 from runner.wording import did_you_mean
 
@@ -182,15 +183,11 @@ def _full_name_problems(recipe: Recipe, manifest: Manifest) -> Iterator[Problem]
     spine = manifest.spines.get(recipe.spine)
     taken: dict[str, str] = {}
     if spine is not None:
-        columns = (*spine.join_keys, EVENT_TIMESTAMP, recipe.label, *recipe.spine_columns)
-        taken = {column: f"the column {column} of {spine.name}" for column in columns}
+        taken = spine_names(recipe, spine)
     for i, text in enumerate(recipe.features):
         reference = FeatureReference.parse(text)
         mart = manifest.marts.get(reference.view)
-        for feature in mart.features if mart else ():
-            if not reference.names(feature.name):
-                continue
-            one = reference._replace(feature=feature.name)
+        for one, _ in reference.spelled_out(mart.features) if mart else ():
             other = taken.setdefault(one.column, str(one))
             if other != str(one):
                 problem = f"{one} and {other} would both be {one.column} in training rows"

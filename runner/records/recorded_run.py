@@ -13,11 +13,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from contract.computed import ComputedColumn
+from contract.model_registry import BUNDLE_FOLDER
 from runner.errors import CombinedError, RunnerError
 from runner.modelling.model_inputs import ModelColumn, model_columns
 from runner.recipes.recipe import Recipe, load_recipe
 from runner.records.run_artifacts import (
-    BUNDLE,
     ENVIRONMENT,
     RECIPE,
     ROWS,
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities import Run
 
-_SERVING = f"{BUNDLE}/serving.json"
+_SERVING = f"{BUNDLE_FOLDER}/serving.json"
 
 
 @dataclass(frozen=True)

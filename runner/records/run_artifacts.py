@@ -14,6 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from contract.bundle import read_bundle
+from contract.model_registry import BUNDLE_FOLDER
 from contract.scoring import load_model
 from runner.modelling.environment import environment
 from runner.modelling.plots import draw_plots
@@ -22,7 +23,6 @@ from runner.packaging.bundle_writer import write_bundle
 from runner.packaging.served_model import class_list
 from runner.records.run_record import Training
 
-BUNDLE = "serving_bundle"
 ENVIRONMENT = "environment.json"
 RECIPE = "recipe.yaml"
 ROWS = "dataset/training_rows.parquet"
@@ -53,7 +53,7 @@ def write_artifacts(training: Training, run_id: str, folder: Path) -> str:
         _write_json(folder / SLICES, {"slices": [each.record for each in training.model.slices]})
         text = markdown(training.model.slices, training.recipe.scoring)
         (folder / SLICES).with_suffix(".md").write_text(text, encoding="utf-8")
-    return _write_bundle(training, run_id, folder / BUNDLE)
+    return _write_bundle(training, run_id, folder / BUNDLE_FOLDER)
 
 
 def _write_bundle(training: Training, run_id: str, folder: Path) -> str:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from contract.bundle import DEFINITIONS
+from contract.model_registry import BUNDLE_FOLDER
 from contract.serving_errors import ServingError
 from runner.errors import RunnerError
 from runner.lineage.feature_definitions import Definitions
@@ -15,7 +16,8 @@ from runner.records.run_facts import CHALLENGER, RETIRED, RunReader, VersionFact
 from runner.records.run_reader import open_reader, read_json
 from runner.settings import Settings
 
-_BUNDLE = "serving_bundle"
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
 
 
 @dataclass(frozen=True)
@@ -90,17 +92,31 @@ def served_versions(settings: Settings, manifest: Manifest) -> list[ServedVersio
     return found
 
 
+def retire(
+    client: MlflowClient, versions: Iterable[ServedVersion], reason: str
+) -> list[ServedVersion]:
+    """Tag the versions that may be answering as retired; return them, each once.
+
+    They are no longer protected, no new version is compared with them, and no rollback returns to
+    them.
+    """
+    retired = list({str(version): version for version in versions if version.is_protected}.values())
+    for version in retired:
+        client.set_model_version_tag(version.name, version.version, RETIRED, reason)
+    return retired
+
+
 def _read(reader: RunReader, version: VersionFacts, manifest: Manifest) -> Iterator[ServedVersion]:
     try:
         run = reader.run(version.run_id)
         if run is None:
             return
-        bundle = read_json(reader, run, f"{_BUNDLE}/serving.json")
+        bundle = read_json(reader, run, f"{BUNDLE_FOLDER}/serving.json")
         if bundle["lineage"].get("dbt_project") != manifest.project_name:
             return
         definitions = None
         if DEFINITIONS in bundle["files"]:
-            definitions = Definitions.load(read_json(reader, run, f"{_BUNDLE}/{DEFINITIONS}"))
+            definitions = Definitions.load(read_json(reader, run, f"{BUNDLE_FOLDER}/{DEFINITIONS}"))
         features = tuple(_feature(each) for each in bundle["features"])
     except (RunnerError, ServingError, KeyError, TypeError, AttributeError):
         return  # another tool's, or its files are gone

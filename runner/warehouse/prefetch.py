@@ -27,7 +27,7 @@ def in_thread(work: Callable[[], _Result], cancel: Callable[[], None]) -> _Resul
         future = pool.submit(work)
         try:
             return future.result()
-        except BaseException:
+        except BaseException:  # also Ctrl-C: leaving the pool would wait for the query
             _end(future, cancel)
             raise
 

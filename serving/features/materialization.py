@@ -1,6 +1,8 @@
-"""How long ago each view was materialized, as the online store itself says."""
+"""What the last materialization of each view left about itself in the online store."""
 
 from __future__ import annotations
+
+from collections.abc import Iterable
 
 import hiredis
 
@@ -9,18 +11,22 @@ from contract.view_state import WATERMARK, materialized_at, state_key
 from serving.features.online_client import OnlineStoreClient
 
 
+async def view_states(
+    online_store: OnlineStoreClient, project: str, views: Iterable[str], field: str
+) -> dict[str, object]:
+    """Return one field of each view's state; an error where the online store does not answer."""
+    names = list(dict.fromkeys(views))
+    commands = [hiredis.pack_command(("HMGET", state_key(project, name), field)) for name in names]
+    replies = await online_store.read(commands) if commands else []
+    values = (reply[0] if isinstance(reply, list) else reply for reply in replies)
+    return dict(zip(names, values, strict=True))
+
+
 async def materialized_ages(
     online_store: OnlineStoreClient, bundle: Bundle, now: float
 ) -> dict[str, float]:
     """Return seconds by view; without the views whose age the store does not have."""
-    views = list(dict.fromkeys(feature.view for feature in bundle.features))
-    commands = [
-        hiredis.pack_command(("HMGET", state_key(bundle.feast_project, view), WATERMARK))
-        for view in views
-    ]
-    ages = {}
-    for view, reply in zip(views, await online_store.read(commands), strict=True):
-        at = materialized_at(reply[0]) if isinstance(reply, list) else None
-        if at is not None:
-            ages[view] = max(0.0, now - at)
-    return ages
+    views = (feature.view for feature in bundle.features)
+    states = await view_states(online_store, bundle.feast_project, views, WATERMARK)
+    instants = {view: materialized_at(watermark) for view, watermark in states.items()}
+    return {view: max(0.0, now - at) for view, at in instants.items() if at is not None}

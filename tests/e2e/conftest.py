@@ -15,8 +15,11 @@ from typing import Any
 
 import httpx
 import psycopg
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
+from contract.bundle import Bundle, read_bundle
 from contract.redis_address import RedisAddress
 from runner.settings import PostgresAddress, Settings, load_settings
 from tests import warm
@@ -32,6 +35,14 @@ _PROJECT = (
     "feature_repo",
     "recipes",
 )
+_SQL_TYPES = {
+    "bool": "boolean",
+    "decimal128(12, 2)": "numeric(12, 2)",
+    "double": "double precision",
+    "int64": "bigint",
+    "string": "text",
+    "timestamp[us, tz=UTC]": "timestamptz",
+}
 # The anchor of the demo's calendar is today; the tests' must not move.
 DATA = ["--users", "600", "--days", "150", "--seed", "7"]
 
@@ -87,6 +98,26 @@ class Project:
         with psycopg.connect(**self.settings.postgres.conninfo, autocommit=True) as connection:
             cursor = connection.execute(sql)
             return cursor.fetchall() if cursor.description else []
+
+    def load(self, name: str, rows: pa.Table) -> None:
+        """Create a raw table with these rows."""
+        columns = ", ".join(f"{each.name} {_SQL_TYPES[str(each.type)]}" for each in rows.schema)
+        with psycopg.connect(**self.settings.postgres.conninfo, autocommit=True) as connection:
+            connection.execute("create schema if not exists raw_data")
+            connection.execute(f"create table raw_data.{name} ({columns})")
+            with connection.cursor().copy(f"copy raw_data.{name} from stdin") as copy:
+                for row in rows.to_pylist():
+                    copy.write_row(row.values())
+
+    def trained(self, name: str) -> tuple[Bundle, pa.Table]:
+        """Return the bundle of a registered model's champion, and the rows that it recorded."""
+        from mlflow import MlflowClient  # takes seconds, which most tests need not wait
+
+        client = MlflowClient(self.settings.mlflow_tracking_uri)
+        run = client.get_run(client.get_model_version_by_alias(name, "champion").run_id)
+        folder = Path(run.info.artifact_uri.removeprefix("file://"))
+        rows = pq.read_table(folder / "dataset/training_rows.parquet")
+        return read_bundle(folder / "serving_bundle"), rows
 
     def registered(self, name: str) -> tuple[list[str], list[str]]:
         """Return the versions and the aliases of a registered model."""

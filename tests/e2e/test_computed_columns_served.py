@@ -1,16 +1,13 @@
 """What a recipe computes is the same in training, batch and HTTP, and what plain Python says."""
 
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 
 import httpx
 import mlflow
-import psycopg
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from contract.bundle import read_bundle
 from contract.scoring import load_model
 from tests.asked_project import COMPUTED, baskets, expected, users, write_asked_project
 from tests.e2e.conftest import Project, environment, served
@@ -21,23 +18,10 @@ RECIPE = "recipes/basket.yaml"
 @pytest.fixture(scope="module")
 def project(tmp_path_factory, new_database, redis_server):
     """The project, trained, promoted and materialized."""
-    database = new_database()
     root = write_asked_project(tmp_path_factory.mktemp("asked"))
-    with psycopg.connect(**database.conninfo, autocommit=True) as connection:
-        connection.execute("create schema raw_data")
-        connection.execute(
-            "create table raw_data.shoppers (user_id bigint, event_timestamp timestamptz, "
-            "mean_usd double precision, orders bigint, last_order_at timestamptz, country text)"
-        )
-        connection.execute(
-            "create table raw_data.baskets (user_id bigint, event_timestamp timestamptz, "
-            "basket_usd double precision, opened_at timestamptz, is_bought boolean)"
-        )
-        for name, rows in (("shoppers", users()), ("baskets", baskets())):
-            with connection.cursor().copy(f"copy raw_data.{name} from stdin") as copy:
-                for row in rows.to_pylist():
-                    copy.write_row(row.values())
-    project = Project(root, environment(database, redis_server))
+    project = Project(root, environment(new_database(), redis_server))
+    project.load("shoppers", users())
+    project.load("baskets", baskets())
     project.runner("check", RECIPE)
     project.runner("train", RECIPE)
     project.runner("materialize", RECIPE)
@@ -47,12 +31,7 @@ def project(tmp_path_factory, new_database, redis_server):
 @pytest.fixture(scope="module")
 def recorded(project):
     """The champion's bundle, and the rows that its run recorded."""
-    client = mlflow.MlflowClient(project.settings.mlflow_tracking_uri)
-    run = client.get_run(client.get_model_version_by_alias("basket", "champion").run_id)
-    folder = Path(run.info.artifact_uri.removeprefix("file://"))
-    return read_bundle(folder / "serving_bundle"), pq.read_table(
-        folder / "dataset/training_rows.parquet"
-    )
+    return project.trained("basket")
 
 
 @pytest.fixture(scope="module")

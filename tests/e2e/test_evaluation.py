@@ -10,7 +10,6 @@ from datetime import timedelta
 import mlflow
 import numpy as np
 import pandas as pd
-import psycopg
 import pytest
 from sklearn.metrics import log_loss
 
@@ -139,15 +138,7 @@ def test_a_number_is_sliced_by_the_bands_that_the_page_cuts_it_into(
     tmp_path, database, redis_server
 ):
     project = Project(write_project(tmp_path), environment(database, redis_server))
-    with psycopg.connect(**database.conninfo, autocommit=True) as connection:
-        connection.execute("create schema raw_data")
-        connection.execute(
-            "create table raw_data.readings "
-            "(user_id bigint, event_timestamp timestamptz, amount double precision, text text)"
-        )
-        with connection.cursor().copy("copy raw_data.readings from stdin") as copy:
-            for row in readings().to_pylist():
-                copy.write_row(row.values())
+    project.load("readings", readings())
     [bands] = re.findall(r"```sql\n(.*?)```", PAGE, re.DOTALL)
     [column] = re.findall(r"slices: \[(\w+)\]`", PAGE)
     sql = tmp_path / "models/spine_data/spine_high.sql"

@@ -2,16 +2,12 @@
 
 import csv
 import json
-from pathlib import Path
 
-import mlflow
-import psycopg
 import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet as pq
 import pytest
 
-from contract.bundle import read_bundle
 from contract.scoring import load_model
 from tests.e2e.conftest import Project, environment, served
 from tests.payments_project import accounts, known_at, payments, write_payments_project
@@ -32,24 +28,10 @@ SENT = pa.schema(
 @pytest.fixture(scope="module")
 def bank(tmp_path_factory, new_database, redis_server):
     """The payments project, trained, promoted and materialized."""
-    database = new_database()
     root = write_payments_project(tmp_path_factory.mktemp("bank"))
-    with psycopg.connect(**database.conninfo, autocommit=True) as connection:
-        connection.execute("create schema raw_data")
-        connection.execute(
-            "create table raw_data.accounts (account_id bigint, event_timestamp timestamptz, "
-            "payments_7d bigint, mean_usd double precision, country text)"
-        )
-        connection.execute(
-            "create table raw_data.payments (sender bigint, receiver bigint, event_timestamp "
-            "timestamptz, channel text, is_gift boolean, items bigint, amount_usd numeric(12, 2), "
-            "is_disputed boolean)"
-        )
-        for name, rows in (("accounts", accounts()), ("payments", payments())):
-            with connection.cursor().copy(f"copy raw_data.{name} from stdin") as copy:
-                for row in rows.to_pylist():
-                    copy.write_row(row.values())
-    project = Project(root, environment(database, redis_server))
+    project = Project(root, environment(new_database(), redis_server))
+    project.load("accounts", accounts())
+    project.load("payments", payments())
     project.runner("check", "recipes/dispute.yaml", "recipes/quote.yaml")
     project.runner("train", "recipes/dispute.yaml")
     project.runner("materialize", "recipes/dispute.yaml")
@@ -62,23 +44,13 @@ def api(bank):
         yield api
 
 
-def recorded(bank, name):
-    """The champion's bundle, and the rows that its run recorded."""
-    client = mlflow.MlflowClient(bank.settings.mlflow_tracking_uri)
-    run = client.get_run(client.get_model_version_by_alias(name, "champion").run_id)
-    folder = Path(run.info.artifact_uri.removeprefix("file://"))
-    return read_bundle(folder / "serving_bundle"), pq.read_table(
-        folder / "dataset/training_rows.parquet"
-    )
-
-
 def score(bundle, table):
     columns = {name: table[name] for name in bundle.row_dtypes}
     return load_model(bundle).score(columns)
 
 
 def test_each_role_has_the_values_of_its_own_account(bank):
-    _, table = recorded(bank, "dispute")
+    _, table = bank.trained("dispute")
     assert table.num_rows == len(payments())
     for row in table.slice(0, 60).to_pylist():
         sender, receiver = (known_at(row["event_timestamp"], row[key]) for key in KEYS)
@@ -89,7 +61,7 @@ def test_each_role_has_the_values_of_its_own_account(bank):
 
 
 def test_the_bundle_says_what_clients_send(bank):
-    bundle, _ = recorded(bank, "dispute")
+    bundle, _ = bank.trained("dispute")
     assert bundle.format_version == 3
     assert [key.name for key in bundle.entity_keys] == list(KEYS)
     dtypes = {given.name: given.dtype for given in bundle.request}
@@ -110,7 +82,7 @@ def test_the_bundle_says_what_clients_send(bank):
 
 
 def test_a_batch_of_the_spine_is_scored_as_the_training_rows(bank):
-    bundle, table = recorded(bank, "dispute")
+    bundle, table = bank.trained("dispute")
     output = bank.root / "spine.parquet"
     bank.runner("predict", "dispute", "spine_payment", "--output", str(output))
     written = pq.read_table(output)
@@ -199,7 +171,7 @@ def test_lineage_and_plan_know_roles_and_inputs(bank):
 
 def test_a_model_of_request_inputs_alone_is_trained_predicted_and_served(bank):
     bank.runner("train", "recipes/quote.yaml")
-    bundle, table = recorded(bank, "quote")
+    bundle, table = bank.trained("quote")
     assert bundle.entity_keys == ()
     expected = score(bundle, table).labels.tolist()
     output = bank.root / "quotes.csv"

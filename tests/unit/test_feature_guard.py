@@ -6,9 +6,8 @@ from runner.commands.feature_guard import (
     changed_features,
     marts_upstream,
     refusals,
-    same_digests,
-    with_known_digests,
 )
+from runner.commands.recorded_definitions import same_digests, with_known_digests
 from runner.lineage.feature_definitions import DbtQuery, Definitions, ViewContract
 from runner.records.served_versions import ServedFeature, ServedVersion
 

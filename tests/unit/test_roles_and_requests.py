@@ -8,11 +8,12 @@ import pytest
 
 from runner.errors import RunnerError
 from runner.feature_store.feast_objects import feast_objects
-from runner.feature_store.recipe_features import recipe_features, request_inputs, spine_columns
+from runner.feature_store.recipe_features import recipe_features, request_inputs
 from runner.project.mart_rules import spine_problems
 from runner.recipes.feature_reference import FeatureReference
 from runner.recipes.recipe import load_recipe
 from runner.recipes.references import check_references
+from runner.recipes.spine_columns import spine_columns
 from tests.recipe_files import recipe_text
 from tests.unit.test_recipe_references import MARTS, SPINES, columns, manifest, mart
 
