@@ -51,6 +51,12 @@ _REQUEST = "request"
 _KNOWN_SECONDS = 90 * 86_400
 
 
+def logged_keys(connection: OnlineConnection, project: str) -> list[str]:
+    """Return the entity keys of the models that the project's log has had rows of."""
+    schemas = connection.client.hvals(schemas_key(project))
+    return sorted({key for schema in schemas for key in LogSchema.parse(schema).keys})
+
+
 class ServedRows:
     """Reads the entries of one project's log, and counts the rows that never came.
 

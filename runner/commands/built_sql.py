@@ -68,10 +68,20 @@ def build_sql(settings: Settings, recipe: Recipe, accepted: str = "") -> BuiltSq
     with console.step("dbt: build spine and feature marts") as step:
         marts = recipe.feature_marts
         changed = require_unchanged(settings, [recipe.spine, *marts], accepted, step.update)
-        manifest = load_manifest(settings.manifest_path)
-        selected = [recipe.spine, *(manifest.marts[name].selector or name for name in marts)]
+        selected = [recipe.spine, *_selectors(settings, recipe, step.update)]
         billed = dbt.build(settings, selected, step.update, full_refresh=bool(changed))
         step.update(f"{recipe.spine}, {', '.join(marts)}")
     manifest = load_manifest(settings.manifest_path)
     check_references(recipe, manifest)
     return BuiltSql(manifest, billed, changed)
+
+
+def _selectors(settings: Settings, recipe: Recipe, progress: dbt.Progress) -> list[str]:
+    """Return what dbt calls the recipe's marts now: `reading.v1` needs `versions:` in the YAML."""
+    manifest = load_manifest(settings.manifest_path)
+    check_references(recipe, manifest)
+    marts = [manifest.marts[name] for name in recipe.feature_marts]
+    if any(mart.selector not in {"", mart.name} for mart in marts):
+        manifest = dbt.up_to_date(settings, progress)
+        check_references(recipe, manifest)
+    return [manifest.marts[mart.name].selector or mart.name for mart in marts]

@@ -12,7 +12,7 @@ from contract.log_format import stream_key
 from runner import console
 from runner.collecting.drain import drain
 from runner.collecting.log_stream import LogStream
-from runner.collecting.served_rows import PREDICTIONS, ServedRows
+from runner.collecting.served_rows import PREDICTIONS, ServedRows, logged_keys
 from runner.duration import parse_duration
 from runner.errors import RunnerError
 from runner.online.connection import OnlineConnection, connect
@@ -21,6 +21,7 @@ from runner.online.state import Lease, holding
 from runner.servers.local_servers import require_servers
 from runner.settings import Settings
 from runner.warehouse.open_collected import RAW_SCHEMAS, open_collected
+from runner.wording import did_you_mean
 
 
 @dataclass(frozen=True)
@@ -75,6 +76,11 @@ def forget(settings: Settings, entity: str) -> tuple[str, int]:
     ----------
     entity
         One entity key, as `key=value`. A key that the log has hashed is found too.
+
+    Raises
+    ------
+    RunnerError
+        If nothing was deleted and no logged model has such a key: it is misspelled.
     """
     name, found, value = entity.partition("=")
     if not (name and found and value):
@@ -84,7 +90,21 @@ def forget(settings: Settings, entity: str) -> tuple[str, int]:
     collect(settings, None)
     values = [value, hashlib.sha256(value.encode()).hexdigest()]
     with open_collected(settings, PREDICTIONS) as store:
-        return _table(settings), store.delete_where("entity_keys", name, values)
+        deleted = store.delete_where("entity_keys", name, values)
+    if not deleted:
+        _require_logged_key(settings, name)
+    return _table(settings), deleted
+
+
+def _require_logged_key(settings: Settings, name: str) -> None:
+    config = load_online_config(settings)
+    with connect(settings, config) as connection:
+        known = logged_keys(connection, config.project)
+    if known and name not in known:
+        raise RunnerError(
+            f"no logged model has the entity key {name!r}{did_you_mean(name, known)}",
+            hint=f"entity keys of logged models: {', '.join(known)}",
+        )
 
 
 @contextmanager

@@ -6,6 +6,7 @@ import multiprocessing
 import signal
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from hashlib import sha256
 from pathlib import Path
@@ -169,6 +170,17 @@ def test_who_dies_anywhere_leaves_each_row_once_for_the_next(
     assert (done.known > 0) == (point in {"committed", "counted"})
 
 
+def test_two_at_once_take_turns(log: Log) -> None:
+    for entry in range(900):
+        log.add(1 + entry)
+    with ThreadPoolExecutor(2) as pool:
+        both = [pool.submit(log.collect) for _ in range(2)]
+    done = [each.result() for each in both]
+    assert sum(each.written for each in done) == 900
+    assert [(each.known, each.lost) for each in done] == [(0, 0), (0, 0)]
+    assert log.table("server_row") == [(i,) for i in range(1, 901)]
+
+
 def test_rows_that_were_trimmed_or_dropped_are_counted(
     log: Log, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -201,6 +213,11 @@ def test_rows_whose_schema_is_gone_are_kept_without_names(log: Log) -> None:
     assert log.table("model_name, model_version, entity_keys, features, probabilities") == [
         (None, "3", [1], [1, "NL", "app"], [0.25, 0.75])
     ]
+    assert forget(log.project.settings, "user_id=1")[1] == 0
+    log.project.sql.execute(
+        "delete from raw_data.predictions where model_name is null and entity_keys ->> 0 = '1'"
+    )
+    assert log.table("1") == []
 
 
 def test_rows_of_days_before_are_deleted_when_asked(log: Log) -> None:
@@ -222,7 +239,10 @@ def test_an_entity_is_forgotten_collected_or_not_hashed_or_not(log: Log) -> None
     log.append(LogEntry("s3", 1, "b1", "3", 1.0, [(NOW, "r", [hashed])]).dump())
     assert forget(log.project.settings, "user_id=2") == ("raw_data.predictions", 3)
     assert log.table("entity_keys ->> 'user_id'") == [("1",), ("3",)]
-    assert forget(log.project.settings, "other=2")[1] == 0
+    assert forget(log.project.settings, "user_id=2")[1] == 0
+    with pytest.raises(RunnerError, match="no logged model has the entity key 'usr_id'") as caught:
+        forget(log.project.settings, "usr_id=3")
+    assert caught.value.hint == "entity keys of logged models: user_id"
     with pytest.raises(RunnerError, match="'user_id' is not KEY=VALUE"):
         forget(log.project.settings, "user_id")
 

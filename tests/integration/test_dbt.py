@@ -7,6 +7,7 @@ import subprocess
 
 import pytest
 
+from runner.commands.built_sql import build_sql
 from runner.commands.checking import recipe_errors
 from runner.commands.exposures import write_exposures
 from runner.errors import RunnerError
@@ -14,6 +15,7 @@ from runner.project import dbt
 from runner.project.freshness import GENERATED_MARK
 from runner.project.manifest import load_manifest
 from runner.project.postgres_names import RESERVED
+from runner.recipes.recipe import load_recipe
 from tests.e2e.conftest import Project, environment
 from tests.small_project import REPOSITORY, write_project
 
@@ -263,3 +265,24 @@ def test_yaml_without_its_sql_is_told_as_such(project, unit_test):
     assert told.message.endswith(
         f"features[0]: {MART}:3 describes reading, and there is no reading.sql"
     )
+
+
+VERSIONED = """
+    latest_version: 1
+    versions: [{v: 1, defined_in: reading, config: {alias: reading}}]
+"""
+
+
+def test_a_mart_is_built_whose_versions_left_its_yaml_since_dbt_last_read_it(project):
+    mart, described = (project.root / MART).with_suffix(".sql"), project.root / MART
+    sql, yaml = mart.read_text(), described.read_text()
+    dbt.build(project.settings, [], lambda _: None, full_refresh=True)
+    described.write_text(yaml + VERSIONED)
+    dbt.run(project.settings, ["parse"], lambda _: None)
+    described.write_text(yaml)
+    mart.write_text("select user_id, event_timestamp, 7.0::float as amount from raw_data.readings")
+    try:
+        build_sql(project.settings, load_recipe(project.root / "recipes" / "small.yaml"))
+        assert project.query("select max(amount) from feature_mart.reading") == [(7,)]
+    finally:
+        mart.write_text(sql)

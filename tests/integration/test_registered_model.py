@@ -4,8 +4,12 @@ One recorded run serves all tests: it is registered again under a name for each.
 """
 
 import os
+import signal
 import subprocess
+import sys
+import sysconfig
 
+import httpx
 import mlflow
 import numpy as np
 import pandas as pd
@@ -20,6 +24,8 @@ from runner.packaging.served_version import load_version
 from runner.records import registry, tracking
 from runner.records.dead_runs import PROCESS, end_dead_runs, this_process
 from runner.records.registry import CHAMPION, version_with
+from tests.conftest import free_port
+from tests.http_process import wait_for_http
 from tests.modelling import make_recipe
 from tests.trainings import changed, train
 
@@ -208,6 +214,41 @@ def test_the_registered_model_takes_what_pandas_and_sql_hand_out(world):
     np.testing.assert_array_equal(loaded.predict(example), expected[: len(example)])
     unknown = pd.DataFrame({name: [None] for name in numeric}).assign(activity__country="")
     assert len(loaded.predict(unknown.astype(dict.fromkeys(numeric, "float64")))) == 1
+
+
+def test_mlflow_serves_the_registered_model(world, tmp_path):
+    training, X = world[0], world[0].prepared.data.test.X.head(50)
+    register_and_award(world, named(training, "by_mlflow"))
+    port, scripts = free_port(), sysconfig.get_path("scripts")  # mlflow looks for uvicorn there
+    command = [
+        sys.executable,
+        "-m",
+        "mlflow",
+        "models",
+        "serve",
+        "-m",
+        "models:/by_mlflow@champion",
+    ]
+    server = subprocess.Popen(
+        [*command, "--env-manager", "local", "--port", str(port)],
+        cwd=tmp_path,
+        env={
+            **os.environ,
+            "PATH": f"{scripts}{os.pathsep}{os.environ['PATH']}",
+            "MLFLOW_TRACKING_URI": training.prepared.settings.mlflow_tracking_uri,
+        },
+        start_new_session=True,
+    )
+    with server:
+        try:
+            url = f"http://127.0.0.1:{port}"
+            wait_for_http(server, f"{url}/ping")
+            content = X.astype(object).where(X.notna(), None).to_dict("split", index=False)
+            answer = httpx.post(f"{url}/invocations", json={"dataframe_split": content})
+        finally:
+            os.killpg(server.pid, signal.SIGTERM)
+    assert answer.json() == {"predictions": training.model.pipeline.predict(X).tolist()}
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_mlflow_shows_who_trained_what_and_how_good_it_is(world):
