@@ -569,6 +569,32 @@ def collect(
 
 
 @app.command()
+def monitor(
+    recipe: Recipe,
+    since: Annotated[
+        str | None,
+        typer.Option(
+            "--since",
+            metavar="TIME",
+            help="When the window begins: 7d, or 2026-03-01 (UTC).",
+            show_default="when the champion was promoted",
+        ),
+    ] = None,
+    as_json: AsJson = False,
+    target: Target = None,
+) -> None:
+    """Show how what the champion is asked and answers differs from what it was trained on.
+
+    Reads the collected serving log, by day: how far each feature and the prediction have drifted
+    from the champion's training rows, and which features were missing or expired.
+    """
+    from runner.commands.monitoring import monitor as monitor_champion
+    from runner.commands.monitoring_report import show_monitoring
+
+    show_monitoring(monitor_champion(load_settings(target), recipe, since), as_json=as_json)
+
+
+@app.command()
 def forget(
     entity: Annotated[
         str,
