@@ -13,7 +13,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from runner.monitoring.bins import Bins, bins_of
-from runner.monitoring.drift import FALSE_ALARM_RATE, Histogram, adjusted, effective_size, p_value
+from runner.monitoring.drift import FALSE_ALARM_RATE, Sample, adjusted, effective_size, p_value
 
 USERS, WEEKS = 1_000, 10
 
@@ -31,7 +31,7 @@ def month(random: np.random.Generator, columns: int, days: int) -> Iterator[tupl
             asked = random.integers(1, 6, (80, 150, 400)[day % 3]).astype(np.float64)
             values = _column(draw(random, column, len(asked)))
             counts = np.bincount(bins.numbers(values), asked, len(bins.labels))
-            p_values.append(p_value(reference, Histogram(counts, effective_size(asked))))
+            p_values.append(p_value(reference, Sample(counts, effective_size(asked))))
     for i, p in enumerate(adjusted(p_values)):
         assert p is not None
         yield i // days, p
@@ -49,11 +49,11 @@ def draw(random: np.random.Generator, column: int, users: int) -> npt.NDArray[np
     return np.where(random.random(users) < 0.03, np.nan, random.exponential(size=users))
 
 
-def _trained(values: npt.NDArray[np.float64]) -> tuple[Bins, Histogram]:
+def _trained(values: npt.NDArray[np.float64]) -> tuple[Bins, Sample]:
     column = _column(values)
     bins = bins_of(column, "float64")
     counts = np.bincount(bins.numbers(column), minlength=len(bins.labels)) * float(WEEKS)
-    return bins, Histogram(counts, USERS)
+    return bins, Sample(counts, USERS)
 
 
 def _column(values: npt.NDArray[np.float64]) -> pa.ChunkedArray:

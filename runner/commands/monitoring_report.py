@@ -25,11 +25,11 @@ def show_monitoring(found: Monitoring, *, as_json: bool) -> None:
     for version, rows in totals.items():
         console.result(f"version {version}: {rows:,} rows")
     whole = {each.column: each for each in found.figures if not each.day}
-    rows = [
+    lines = [
         _row(each, [f for f in found.figures if f.day and f.column == name])
         for name, each in whole.items()
     ]
-    console.result_table("", _COLUMNS, rows)
+    console.result_table("", _COLUMNS, lines)
 
 
 def record(found: Monitoring) -> dict[str, object]:

@@ -24,7 +24,7 @@ _NULL = "null"
 
 
 class Bins(Protocol):
-    """How the values of a column are told apart."""
+    """How the values of a column are counted."""
 
     @property
     def labels(self) -> list[str]:
@@ -86,7 +86,8 @@ class CategoryBins:
 
     def numbers(self, values: pa.ChunkedArray) -> npt.NDArray[np.intp]:
         """Return the bin of each value, shape (n_rows,)."""
-        places = {None: 0, **{name: i for i, name in enumerate(self.names, 1)}}
+        places: dict[str | None, int] = {name: i for i, name in self._numbered}
+        places[None] = 0
         other = len(self.names) + 1
         return np.array([places.get(name, other) for name in _texts(values).to_pylist()], np.intp)
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from runner.monitoring.drift import (
     FALSE_ALARM_RATE,
     Counts,
-    Histogram,
+    Sample,
     adjusted,
     distance,
     p_value,
@@ -79,7 +79,7 @@ def column_figures(log: ServedLog, columns: Sequence[Monitored]) -> list[ColumnF
         for column in columns
         if (column.name, day) in seen
     ]
-    served = [Histogram(found.counts, sizes[column.keys][day]) for column, day, found in each]
+    served = [Sample(found.counts, sizes[column.keys][day]) for column, day, found in each]
     p_values = adjusted(
         [p_value(column.reference, of) for (column, _, _), of in zip(each, served, strict=True)]
     )

@@ -24,7 +24,7 @@ Counts = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True)
-class Histogram:
+class Sample:
     """How many rows each bin has.
 
     Attributes
@@ -57,7 +57,7 @@ def effective_size(weights: Counts) -> float:
     return float(weights.sum() ** 2 / (weights**2).sum()) if len(weights) else 0.0
 
 
-def distance(reference: Histogram, served: Histogram) -> float:
+def distance(reference: Sample, served: Sample) -> float:
     """Return the Jensen-Shannon distance of two histograms: 0 if they are equal, 1 if disjoint."""
     if not (reference.counts.sum() and served.counts.sum()):
         return 0.0
@@ -65,7 +65,7 @@ def distance(reference: Histogram, served: Histogram) -> float:
     return 0.0 if np.isnan(found) else found  # of a rounding error below 0, the root
 
 
-def p_value(reference: Histogram, served: Histogram) -> float | None:
+def p_value(reference: Sample, served: Sample) -> float | None:
     """Return the p-value of "both are draws of one distribution"; None: too few entities to say.
 
     Twice the smaller of two: of the bins as training has them, and of those that it hardly has,
@@ -82,7 +82,7 @@ def p_value(reference: Histogram, served: Histogram) -> float | None:
     return min(1.0, 2 * min(_p_of_pools(reference, served), _p_of_rare(reference, served)))
 
 
-def _p_of_pools(reference: Histogram, served: Histogram) -> float:
+def _p_of_pools(reference: Sample, served: Sample) -> float:
     fewer = min(reference.effective, served.effective)
     starts = _pools(reference.shares * fewer)
     if len(starts) < 2:
@@ -95,7 +95,7 @@ def _p_of_pools(reference: Histogram, served: Histogram) -> float:
     return float(f.sf(statistic / freedom, freedom, fewer - 1))
 
 
-def _p_of_rare(reference: Histogram, served: Histogram) -> float:
+def _p_of_rare(reference: Sample, served: Sample) -> float:
     rare = reference.shares * min(reference.effective, served.effective) < 1
     known, found = (float(h.shares[rare].sum() * h.effective) for h in (reference, served))
     # The effective size is for all entities; those few in a rare bin may have more rows than most.

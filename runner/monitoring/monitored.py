@@ -11,7 +11,7 @@ import pyarrow as pa
 from contract.bundle import Bundle, BundleFeature, BundleRequestInput
 from contract.scoring import Predictions
 from runner.monitoring.bins import Bins, bins_of
-from runner.monitoring.drift import Histogram, effective_size
+from runner.monitoring.drift import Sample, effective_size
 
 PREDICTION = "prediction"
 
@@ -39,7 +39,7 @@ class Monitored:
     place: tuple[str, str]
     keys: tuple[str, ...]
     bins: Bins
-    reference: Histogram
+    reference: Sample
     is_feature: bool = False
 
 
@@ -69,7 +69,7 @@ def _input(bundle: Bundle, column: BundleFeature | BundleRequestInput, rows: pa.
         shown = f"{column.projection}:{column.feature}"
     values = rows[column.name]
     bins = bins_of(values, column.dtype)
-    reference = _histogram(bins, values, rows, keys)
+    reference = _sample(bins, values, rows, keys)
     place = ("features", column.name)
     return Monitored(column.name, shown, place, keys, bins, reference, is_feature)
 
@@ -84,7 +84,7 @@ def _answer(bundle: Bundle, rows: pa.Table, predictions: Predictions) -> Monitor
     elif classes:
         dtype = "string"
     bins, keys = bins_of(values, dtype), _every_key(bundle)
-    reference = _histogram(bins, values, rows, keys)
+    reference = _sample(bins, values, rows, keys)
     return Monitored(PREDICTION, PREDICTION, place, keys, bins, reference)
 
 
@@ -92,9 +92,7 @@ def _every_key(bundle: Bundle) -> tuple[str, ...]:
     return tuple(key.name for key in bundle.entity_keys)
 
 
-def _histogram(
-    bins: Bins, values: pa.ChunkedArray, rows: pa.Table, keys: Sequence[str]
-) -> Histogram:
+def _sample(bins: Bins, values: pa.ChunkedArray, rows: pa.Table, keys: Sequence[str]) -> Sample:
     counts = np.bincount(bins.numbers(values), minlength=len(bins.labels)).astype(np.float64)
     entities = rows.group_by(list(keys)).aggregate([([], "count_all")])["count_all"]
-    return Histogram(counts, effective_size(entities.to_numpy().astype(np.float64)))
+    return Sample(counts, effective_size(entities.to_numpy().astype(np.float64)))

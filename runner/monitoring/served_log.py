@@ -19,7 +19,7 @@ from runner.monitoring.monitored import Monitored
 from runner.warehouse.log_sql import LogReader
 
 WINDOW = ""
-"""Stands for the whole window where a day is expected."""
+"""The day of figures that are of the whole window."""
 
 
 @dataclass(frozen=True)

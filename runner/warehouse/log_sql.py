@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Sequence
-from datetime import datetime
 from typing import Protocol
 
 from runner.sql import text_bigquery, text_postgres
 
-Cell = str | int | float | datetime | None
+Cell = str | int | float | None
 
 
 class LogSql(Protocol):
     """One warehouse's SQL."""
 
-    table: str
-    """The table of predictions, quoted."""
+    @property
+    def table(self) -> str:
+        """The table of predictions, quoted."""
 
     def literal(self, text: str) -> str:
         """Return a string literal."""
@@ -52,7 +52,9 @@ class LogSql(Protocol):
 class LogReader(Protocol):
     """Runs queries over the table of predictions; changes nothing."""
 
-    sql: LogSql
+    @property
+    def sql(self) -> LogSql:
+        """The warehouse's SQL."""
 
     def rows(self, query: str) -> Sequence[Sequence[Cell]]:
         """Return the rows of a query's answer."""

@@ -15,7 +15,7 @@ from contract.scoring import Model
 from runner.commands.monitoring import Monitoring, monitor
 from runner.commands.monitoring_report import record, show_monitoring
 from runner.errors import RunnerError
-from runner.monitoring.drift import Histogram, distance
+from runner.monitoring.drift import Sample, distance
 from runner.packaging.served_version import load_version
 from runner.records import registry, tracking
 from tests.answered_rows import answered, write
@@ -100,7 +100,7 @@ def test_the_warehouse_counts_what_python_counts(month: Month, found: Monitoring
         counts = np.bincount(bins, minlength=len(column.bins.labels)).astype(float)
         [figure] = [f for f in found.figures if f.column == column.shown_as and not f.day]
         assert figure.shares == pytest.approx(counts / counts.sum())
-        assert figure.drift == distance(column.reference, Histogram(counts, 1))
+        assert figure.drift == distance(column.reference, Sample(counts, 1))
         assert figure.rows == DAYS * ROWS
 
 

@@ -11,7 +11,7 @@ from runner.monitoring.bins import CategoryBins, NumberBins, bins_of
 from runner.monitoring.drift import (
     FALSE_ALARM_RATE,
     MIN_ENTITIES,
-    Histogram,
+    Sample,
     adjusted,
     distance,
     effective_size,
@@ -30,7 +30,7 @@ def column(values, kind=None):
 
 def histogram(bins, values, effective=None):
     counts = np.bincount(bins.numbers(values), minlength=len(bins.labels)).astype(float)
-    return Histogram(counts, len(values) if effective is None else effective)
+    return Sample(counts, len(values) if effective is None else effective)
 
 
 @given(NUMBERS)
@@ -75,13 +75,13 @@ def test_categories_are_the_most_frequent_texts_and_flags():
 @given(st.lists(st.integers(0, 50), min_size=3, max_size=3).filter(sum), st.integers(1, 9))
 def test_the_distance_is_that_of_the_definition_and_grows_from_0_to_1(counts, factor):
     counts = np.array(counts, float)
-    other = Histogram(np.array([3.0, 1.0, 0.0]), 4)
-    one = Histogram(counts, counts.sum())
+    other = Sample(np.array([3.0, 1.0, 0.0]), 4)
+    one = Sample(counts, counts.sum())
     mean = (one.shares + other.shares) / 2
     expected = entropy(mean, base=2) - sum(entropy(h.shares, base=2) for h in (one, other)) / 2
     assert distance(one, other) == pytest.approx(np.sqrt(max(0, expected)), abs=1e-7)
-    assert distance(one, Histogram(counts * factor, 1)) == pytest.approx(0, abs=1e-7)
-    assert distance(Histogram(np.array([1.0, 0]), 1), Histogram(np.array([0, 1.0]), 1)) == 1
+    assert distance(one, Sample(counts * factor, 1)) == pytest.approx(0, abs=1e-7)
+    assert distance(Sample(np.array([1.0, 0]), 1), Sample(np.array([0, 1.0]), 1)) == 1
 
 
 def test_the_p_value_is_close_to_pearsons_on_the_raw_values():
@@ -98,10 +98,10 @@ def test_rows_of_few_entities_are_worth_few():
     assert effective_size(np.ones(70)) == 70
     assert effective_size(np.array([1e9, 1.0])) == pytest.approx(1)
     assert effective_size(np.array([])) == 0
-    reference = Histogram(np.array([500.0, 500.0]), 1_000)
+    reference = Sample(np.array([500.0, 500.0]), 1_000)
     served = np.array([900.0, 100.0])
-    assert p_value(reference, Histogram(served, MIN_ENTITIES - 1)) is None
-    few, many = (p_value(reference, Histogram(served, size)) for size in (MIN_ENTITIES, 1_000))
+    assert p_value(reference, Sample(served, MIN_ENTITIES - 1)) is None
+    few, many = (p_value(reference, Sample(served, size)) for size in (MIN_ENTITIES, 1_000))
     assert many < few < FALSE_ALARM_RATE
 
 
