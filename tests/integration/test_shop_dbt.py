@@ -136,7 +136,8 @@ def test_every_column_of_marts_and_spines_says_what_null_means_and_its_type_is_e
 def test_the_runner_finds_the_marts_and_spines_in_the_manifest(built):
     manifest = load_manifest(built.root / "target/manifest.json")
     assert set(manifest.marts) == set(MARTS)
-    spines = {"spine_category_purchase", "spine_cross_sell", "spine_user_spend"}
+    labels = ("category_purchase", "cross_sell", "user_spend")
+    spines = {f"{kind}_{label}" for kind in ("spine", "outcome") for label in labels}
     assert set(manifest.spines) == spines
     assert manifest.spines["spine_cross_sell"].roles == dict.fromkeys(
         ("bought", "offered"), "category"
