@@ -36,7 +36,7 @@ def outcome_of(node: ManifestNode) -> OutcomeOf | None:
 
 def outcome_meta_problems(node: ManifestNode) -> Iterator[NodeProblem]:
     """Yield what is wrong with an outcome model's meta and columns by themselves."""
-    declared = meta_of(node)["outcome"]
+    declared: object = meta_of(node)["outcome"]
     if isinstance(declared, dict) and not (
         declared.keys() == {"spine", "label"}
         and all(isinstance(name, str) for name in declared.values())
