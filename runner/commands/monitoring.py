@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -16,6 +16,7 @@ from runner.collecting.served_rows import PREDICTIONS
 from runner.duration import parse_duration
 from runner.errors import RunnerError
 from runner.monitoring.column_figures import ColumnFigure, column_figures
+from runner.monitoring.live_quality import LiveQuality, live_quality
 from runner.monitoring.monitored import Monitored, monitored_columns
 from runner.monitoring.served_log import ServedLog, VersionDay, Window
 from runner.packaging.served_version import load_version
@@ -42,6 +43,10 @@ class Monitoring:
         Of each of these columns: in the window first, then day by day.
     ages
         (View, day) → the mean age of its rows when they were read, in seconds.
+    quality
+        The scores on the labels that came back.
+    test_scores
+        The champion's scores on its test rows, by scorer.
     """
 
     window: Window
@@ -49,6 +54,8 @@ class Monitoring:
     columns: Sequence[Monitored]
     figures: Sequence[ColumnFigure]
     ages: dict[tuple[str, str], float]
+    quality: LiveQuality
+    test_scores: Mapping[str, float]
 
 
 def monitor(settings: Settings, path: Path, since: str | None = None) -> Monitoring:

@@ -6,9 +6,19 @@ import json
 from collections.abc import Iterable, Sequence
 from typing import Protocol
 
-from runner.sql import text_bigquery, text_postgres
+from runner.errors import RunnerError
+
+from runner.sql import quote, quote_bigquery, text_bigquery, text_postgres
 
 Cell = str | int | float | None
+
+
+def no_table(problem: str) -> RunnerError:
+    """Return the error for a table that is not in the warehouse."""
+    return RunnerError(
+        problem,
+        hint="`runner collect` creates the table of predictions, `dbt build` outcome models",
+    )
 
 
 class LogSql(Protocol):
@@ -36,11 +46,17 @@ class LogSql(Protocol):
     def json_instant(self, text: str) -> str:
         """Return text in ISO 8601 as a timestamp."""
 
+    def name(self, column: str) -> str:
+        """Return a column's name, quoted."""
+
     def day(self, instant: str) -> str:
         """Return the day of an instant in UTC, as text."""
 
     def seconds(self, later: str, earlier: str) -> str:
         """Return how many seconds lie between two instants."""
+
+    def text(self, value: str) -> str:
+        """Return a value as text."""
 
     def hash(self, texts: Sequence[str]) -> str:
         """Return a value that orders rows as by chance, and always the same."""
@@ -90,6 +106,10 @@ class PostgresLogSql:
         """See `LogSql`."""
         return f"cast({text} as timestamptz)"
 
+    def name(self, column: str) -> str:
+        """See `LogSql`."""
+        return quote(column)
+
     def day(self, instant: str) -> str:
         """See `LogSql`."""
         return f"to_char({instant} at time zone 'UTC', 'YYYY-MM-DD')"
@@ -97,6 +117,10 @@ class PostgresLogSql:
     def seconds(self, later: str, earlier: str) -> str:
         """See `LogSql`."""
         return f"cast(extract(epoch from {later} - {earlier}) as double precision)"
+
+    def text(self, value: str) -> str:
+        """See `LogSql`."""
+        return f"cast({value} as text)"
 
     def hash(self, texts: Sequence[str]) -> str:
         """See `LogSql`."""
@@ -139,6 +163,10 @@ class BigQueryLogSql:
         """See `LogSql`."""
         return f"cast({text} as timestamp)"
 
+    def name(self, column: str) -> str:
+        """See `LogSql`."""
+        return quote_bigquery(column)
+
     def day(self, instant: str) -> str:
         """See `LogSql`."""
         return f"format_timestamp('%Y-%m-%d', {instant}, 'UTC')"
@@ -146,6 +174,10 @@ class BigQueryLogSql:
     def seconds(self, later: str, earlier: str) -> str:
         """See `LogSql`."""
         return f"timestamp_diff({later}, {earlier}, microsecond) / 1e6"
+
+    def text(self, value: str) -> str:
+        """See `LogSql`."""
+        return f"cast({value} as string)"
 
     def hash(self, texts: Sequence[str]) -> str:
         """See `LogSql`."""

@@ -12,7 +12,7 @@ from google.cloud import bigquery
 from runner.errors import RunnerError
 from runner.settings import Settings
 from runner.sql import quote_bigquery
-from runner.warehouse.log_sql import BigQueryLogSql, Cell
+from runner.warehouse.log_sql import BigQueryLogSql, Cell, no_table
 
 _LABELS = {"runner": "monitor"}
 
@@ -27,8 +27,11 @@ class BigQueryLogReader:
     def rows(self, query: str) -> Sequence[Sequence[Cell]]:
         """See `LogReader`."""
         options = bigquery.QueryJobConfig(labels=_LABELS)
-        job = self._client.query(query, job_config=options)
-        return [row.values() for row in job.result()]
+        try:
+            job = self._client.query(query, job_config=options)
+            return [row.values() for row in job.result()]
+        except NotFound as err:
+            raise no_table(err.message) from err
 
 
 @contextmanager
@@ -38,10 +41,6 @@ def open_bigquery_log(settings: Settings, schema: str, table: str) -> Iterator[B
     try:
         with bigquery.Client(project, location=settings.env.get("BIGQUERY_LOCATION")) as client:
             yield BigQueryLogReader(client, quote_bigquery(client.project, schema, table))
-    except NotFound as err:
-        raise RunnerError(
-            f"{schema}.{table}: no such table", hint="`runner collect` creates and fills it"
-        ) from err
     except (GoogleAPIError, GoogleAuthError) as err:
         raise RunnerError(
             f"BigQuery, {project}.{schema}.{table}: {err}",

@@ -11,7 +11,7 @@ from psycopg.conninfo import make_conninfo
 from runner.errors import RunnerError
 from runner.settings import PostgresAddress
 from runner.sql import quote_table
-from runner.warehouse.log_sql import Cell, PostgresLogSql
+from runner.warehouse.log_sql import Cell, PostgresLogSql, no_table
 from runner.warehouse.postgres.session_settings import READ_ONLY, settings_sql
 
 
@@ -27,7 +27,10 @@ class PostgresLogReader:
         with self._connection.transaction(), self._connection.cursor() as cursor:
             cursor.execute(READ_ONLY)
             cursor.execute(settings_sql())
-            return cursor.execute(query.encode()).fetchall()
+            try:
+                return cursor.execute(query.encode()).fetchall()
+            except psycopg.errors.UndefinedTable as err:
+                raise no_table(str(err).partition("\n")[0]) from err
 
 
 @contextmanager
@@ -39,10 +42,6 @@ def open_postgres_log(
     try:
         with psycopg.connect(conninfo, autocommit=True) as connection:
             yield PostgresLogReader(connection, quote_table(schema, table))
-    except psycopg.errors.UndefinedTable as err:
-        raise RunnerError(
-            f"{schema}.{table}: no such table", hint="`runner collect` creates and fills it"
-        ) from err
     except (psycopg.ProgrammingError, psycopg.NotSupportedError, psycopg.DataError) as err:
         raise RunnerError(
             f"PostgreSQL, {schema}.{table}: {' '.join(str(err).split())}",
