@@ -10,18 +10,21 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from contract.bundle import Bundle
+from contract.scoring import Model
 from runner import console
 from runner.collecting.served_rows import PREDICTIONS
 from runner.duration import parse_duration
 from runner.errors import RunnerError
+from runner.feature_store.as_of import open_as_of
 from runner.monitoring.column_figures import ColumnFigure, column_figures
 from runner.monitoring.live_quality import LiveQuality, live_quality
 from runner.monitoring.monitored import Monitored, monitored_columns
 from runner.monitoring.served_log import ServedLog, VersionDay, Window
+from runner.monitoring.traffic_skew import FeatureSkew, traffic_skew
 from runner.packaging.served_version import load_version
-from runner.project.manifest import EVENT_TIMESTAMP
+from runner.project.manifest import EVENT_TIMESTAMP, load_manifest
 from runner.recipes.recipe import load_recipe
+from runner.recipes.references import check_references
 from runner.records.champion import Champion, find_champion, training_rows
 from runner.records.run_reader import open_reader
 from runner.servers.local_servers import require_servers
@@ -47,6 +50,8 @@ class Monitoring:
         The scores on the labels that came back.
     test_scores
         The champion's scores on its test rows, by scorer.
+    skew
+        How what it saw differs from the point-in-time join, per feature.
     """
 
     window: Window
@@ -56,6 +61,7 @@ class Monitoring:
     ages: dict[tuple[str, str], float]
     quality: LiveQuality
     test_scores: Mapping[str, float]
+    skew: Sequence[FeatureSkew]
 
 
 def monitor(settings: Settings, path: Path, since: str | None = None) -> Monitoring:
@@ -73,43 +79,44 @@ def monitor(settings: Settings, path: Path, since: str | None = None) -> Monitor
         If the model has no champion, or the log has no row of it.
     """
     now = datetime.now(UTC)
-    recipe = load_recipe(path)
+    recipe, manifest = load_recipe(path), load_manifest(settings.manifest_path)
+    check_references(recipe, manifest)
     start = None if since is None else _instant(since, now)
     require_servers(settings, ["PostgreSQL"])
     reader = open_reader(settings)
     champion = find_champion(reader, recipe.registered_model_name)
-    with console.step(f"champion {champion.version.name} version {champion.version.version}"):
-        columns = _columns(settings, champion, training_rows(reader, champion))
-    window = Window(
-        champion.version.name,
-        champion.version.version,
-        champion.run.run_id,
-        start or champion.since,
-        now,
-    )
-    with open_served_log(settings, PREDICTIONS) as opened, console.step("serving log") as step:
+    name, version = champion.version.name, champion.version.version
+    window = Window(name, version, champion.run.run_id, start or champion.since, now)
+    with console.step(f"{name} version {version}: training rows"):
+        model, _ = load_version(settings, f"models:/{name}/{version}")
+        columns = _columns(model, champion, training_rows(reader, champion))
+    with open_served_log(settings, PREDICTIONS) as opened:
         log = ServedLog(opened, window)
-        versions = log.versions()
-        _require_rows(window, versions)
-        figures = column_figures(log, columns)
-        ages = log.ages(_views(columns))
-        step.update(f"{sum(each.rows for each in versions):,} rows")
-    return Monitoring(window, versions, columns, figures, ages)
+        with console.step("drift") as step:
+            versions = log.versions()
+            _require_rows(window, versions)
+            figures = column_figures(log, columns)
+            ages = log.ages(_views(columns))
+            step.update(f"{sum(each.rows for each in versions):,} rows")
+        with console.step("live quality"):
+            others = sorted({each.version for each in versions})
+            label = model.bundle.label
+            quality = live_quality(opened, window, manifest, recipe, label, others)
+        with console.step("skew"):
+            as_of = open_as_of(settings, manifest, recipe)
+            skew = traffic_skew(log, model.bundle, manifest, as_of)
+    return Monitoring(window, versions, columns, figures, ages, quality, champion.run.scores, skew)
 
 
-def _columns(settings: Settings, champion: Champion, rows: pa.Table) -> list[Monitored]:
-    model, _ = load_version(settings, f"models:/{champion.version.name}/{champion.version.version}")
+def _columns(model: Model, champion: Champion, rows: pa.Table) -> list[Monitored]:
     trained, tested = champion.parts(rows)
-    predictions = model.score({name: tested[name] for name in _inputs(model.bundle)})
+    taken = [*model.bundle.row_dtypes, EVENT_TIMESTAMP]
+    predictions = model.score({name: tested[name] for name in taken})
     return monitored_columns(model.bundle, trained, tested, predictions)
 
 
 def _views(columns: Sequence[Monitored]) -> list[str]:
     return sorted({each.shown_as.partition(":")[0] for each in columns if each.is_feature})
-
-
-def _inputs(bundle: Bundle) -> list[str]:
-    return [*bundle.row_dtypes, EVENT_TIMESTAMP]
 
 
 def _require_rows(window: Window, versions: Sequence[VersionDay]) -> None:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from runner import console
 from runner.commands.monitoring import Monitoring
 from runner.monitoring.column_figures import ColumnFigure
+from runner.monitoring.live_quality import LiveScore
 
 _COLUMNS = ["column", "drift", "p", "missing", "farthest day", "drift then", "drifted days"]
 
@@ -24,12 +27,63 @@ def show_monitoring(found: Monitoring, *, as_json: bool) -> None:
         totals[each.version] = totals.get(each.version, 0) + each.rows
     for version, rows in totals.items():
         console.result(f"version {version}: {rows:,} rows")
+    _show_columns(found)
+    _show_quality(found)
+    _show_skew(found)
+
+
+def _show_columns(found: Monitoring) -> None:
     whole = {each.column: each for each in found.figures if not each.day}
     lines = [
         _row(each, [f for f in found.figures if f.day and f.column == name])
         for name, each in whole.items()
     ]
     console.result_table("", _COLUMNS, lines)
+
+
+def _show_quality(found: Monitoring) -> None:
+    quality = found.quality
+    if quality.reason:
+        console.result(f"no live quality: {quality.reason}")
+        return
+    console.result(
+        f"labels: {quality.labelled:,} rows have one, {quality.not_due:,} are not due yet, "
+        f"{quality.without:,} are due and have none"
+    )
+    lines = [
+        [f"version {each.version}", each.scorer, *_cells(each, found.test_scores)]
+        for each in quality.scores
+        if not each.day
+    ]
+    console.result_table("", ["", "scorer", "live", "95 % interval", "test rows"], lines)
+
+
+def _cells(score: LiveScore, test_scores: Mapping[str, float]) -> list[str]:
+    tested = test_scores.get(score.scorer)
+    test = "–" if tested is None else f"{tested:.4f}"
+    if score.interval is None:
+        return ["–", score.reason, test]
+    interval = score.interval
+    return [f"{interval.value:.4f}", f"{interval.low:.4f} to {interval.high:.4f}", test]
+
+
+def _show_skew(found: Monitoring) -> None:
+    compared = max((each.compared for each in found.skew), default=0)
+    differing = [each for each in found.skew if each.causes]
+    console.result(
+        f"skew: {compared:,} rows compared with the point-in-time join, "
+        f"{len(differing)} of {len(found.skew)} features differ"
+    )
+    if differing:
+        lines = [
+            [
+                each.feature,
+                f"{each.share:.1%}",
+                ", ".join(f"{count:,} {cause}" for cause, count in sorted(each.causes.items())),
+            ]
+            for each in differing
+        ]
+        console.result_table("", ["feature", "skew", "values that differ"], lines)
 
 
 def record(found: Monitoring) -> dict[str, object]:
@@ -47,6 +101,15 @@ def record(found: Monitoring) -> dict[str, object]:
             {"view": view, "day": day, "mean_seconds": age}
             for (view, day), age in sorted(found.ages.items())
         ],
+        "quality": {
+            "labelled": found.quality.labelled,
+            "not_due": found.quality.not_due,
+            "without_label": found.quality.without,
+            "reason": found.quality.reason or None,
+            "test_scores": dict(found.test_scores),
+            "scores": [each.record for each in found.quality.scores],
+        },
+        "skew": [each.record for each in found.skew],
     }
 
 

@@ -1,7 +1,7 @@
 """How good the served predictions were: the recipe's scorers on the labels that came back.
 
-An outcome model in dbt has each served row whose label is due, with the label by the very definition
-that the model was trained on.
+An outcome model in dbt has each served row whose label is due, with the label by the very
+definition that the model was trained on.
 """
 
 from __future__ import annotations
@@ -131,7 +131,7 @@ def live_quality(
         ]
     except RunnerError as err:  # dbt has not built it
         return LiveQuality(reason=err.message)
-    due, not_due = outcomes.due(manifest.spines[recipe.spine].labels[recipe.label])
+    due, not_due = outcomes.due(outcome.labels[recipe.label])
     return LiveQuality(labelled, not_due, max(0, due - labelled), tuple(scores))
 
 
@@ -184,6 +184,7 @@ class _Outcomes:
         found = self._reader.rows(
             f"select {', '.join(columns)}\nfrom {self._outcome.path}\n"
             f"where {self._where('event_timestamp', version)}\n"
+            f"    and {sql.name(self._label.name)} is not null\n"
             f"order by {by_chance}\nlimit {MOST_ROWS}"
         )
         texts = np.array([[str(cell) for cell in row[:4]] for row in found], np.str_)

@@ -141,6 +141,17 @@ class ServedLog:
         )
         return {(views[int(number or 0)], str(day)): float(age or 0) for day, number, age in found}
 
+    def sample(self, size: int) -> list[list[str]]:
+        """Return rows drawn at random: `served_at`, and keys, features, statuses, event times."""
+        sql = self._sql
+        whole = ("entity_keys", "features", "statuses", "event_times")
+        by_chance = sql.hash(["server_id", sql.text("server_row")])
+        found = self._reader.rows(
+            f"select {sql.iso('served_at')}, {', '.join(map(sql.json, whole))}\n"
+            f"from {sql.table}\nwhere {self._of_version}\norder by {by_chance}\nlimit {size}"
+        )
+        return [[str(cell) for cell in row] for row in found]
+
     def _bin_and_status(self, column: Monitored) -> tuple[str, str]:
         place, member = column.place
         text = self._sql.json_text(place, member) if member else place
@@ -158,12 +169,18 @@ class ServedLog:
             f"and served_at < {sql.instant(window.until.isoformat())}"
         )
 
-    def _served(self, columns: str) -> str:
+    @property
+    def _of_version(self) -> str:
         window, sql = self._window, self._sql
+        return (
+            f"{self._in_window} and model_version = {sql.literal(window.version)} "
+            f"and run_id = {sql.literal(window.run_id)}"
+        )
+
+    def _served(self, columns: str) -> str:
+        sql = self._sql
         return (
             f"with served as (\n    select {sql.day('served_at')} as day, "
             f"1 / log_share as weight, served_at, {columns}\n    from {sql.table}\n"
-            f"    where {self._in_window}\n"
-            f"        and model_version = {sql.literal(window.version)} "
-            f"and run_id = {sql.literal(window.run_id)}\n)"
+            f"    where {self._of_version}\n)"
         )

@@ -7,7 +7,6 @@ from collections.abc import Iterable, Sequence
 from typing import Protocol
 
 from runner.errors import RunnerError
-
 from runner.sql import quote, quote_bigquery, text_bigquery, text_postgres
 
 Cell = str | int | float | None
@@ -54,6 +53,12 @@ class LogSql(Protocol):
 
     def seconds(self, later: str, earlier: str) -> str:
         """Return how many seconds lie between two instants."""
+
+    def json(self, column: str) -> str:
+        """Return a JSON column as text."""
+
+    def iso(self, instant: str) -> str:
+        """Return an instant as text in ISO 8601, in UTC."""
 
     def text(self, value: str) -> str:
         """Return a value as text."""
@@ -118,6 +123,14 @@ class PostgresLogSql:
         """See `LogSql`."""
         return f"cast(extract(epoch from {later} - {earlier}) as double precision)"
 
+    def json(self, column: str) -> str:
+        """See `LogSql`."""
+        return f"cast({column} as text)"
+
+    def iso(self, instant: str) -> str:
+        """See `LogSql`."""
+        return f"to_char({instant} at time zone 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS.US+00:00')"
+
     def text(self, value: str) -> str:
         """See `LogSql`."""
         return f"cast({value} as text)"
@@ -174,6 +187,14 @@ class BigQueryLogSql:
     def seconds(self, later: str, earlier: str) -> str:
         """See `LogSql`."""
         return f"timestamp_diff({later}, {earlier}, microsecond) / 1e6"
+
+    def json(self, column: str) -> str:
+        """See `LogSql`."""
+        return f"to_json_string({column})"
+
+    def iso(self, instant: str) -> str:
+        """See `LogSql`."""
+        return f"format_timestamp('%Y-%m-%dT%H:%M:%E6S+00:00', {instant}, 'UTC')"
 
     def text(self, value: str) -> str:
         """See `LogSql`."""

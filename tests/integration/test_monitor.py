@@ -7,17 +7,28 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import numpy as np
+import psycopg
 import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
+from sklearn.metrics import roc_auc_score
 
 from contract.scoring import Model
+from runner.collecting.served_rows import PREDICTIONS
 from runner.commands.monitoring import Monitoring, monitor
 from runner.commands.monitoring_report import record, show_monitoring
 from runner.errors import RunnerError
+from runner.feature_store.as_of import open_as_of
+from runner.monitoring.column_figures import column_figures
 from runner.monitoring.drift import Sample, distance
+from runner.monitoring.served_log import ServedLog, Window
+from runner.monitoring.traffic_skew import FeatureSkew, traffic_skew
 from runner.packaging.served_version import load_version
+from runner.project.manifest import load_manifest
+from runner.recipes.recipe import load_recipe
 from runner.records import registry, tracking
+from runner.settings import Settings
+from runner.warehouse.open_collected import open_served_log
 from tests.answered_rows import answered, write
 from tests.modelling import feature_table, make_recipe
 from tests.trainings import changed, train
@@ -27,6 +38,89 @@ pytestmark = pytest.mark.servers
 START = datetime(2026, 3, 1, tzinfo=UTC)
 DAYS, ROWS, BREAK = 20, 120, 12
 VALUE, ORDERS = "activity__value", "activity__orders_7d"
+WORSE = 15
+FEATURE_COLUMNS = {
+    "orders_7d": "bigint",
+    "value": "double precision",
+    "is_member": "boolean",
+    "country": "text",
+}
+KEYS = {"user_id": "bigint", "event_timestamp": "timestamptz"}
+SERVED = {
+    "model_name": "text",
+    "model_version": "text",
+    "prediction": "text",
+    "probabilities": "jsonb",
+    "server_id": "text",
+    "server_row": "bigint",
+    "request_id": "text",
+    "request_row": "bigint",
+}
+OUTCOME = ", ".join([*KEYS, *SERVED, "y"])
+LOGGED = [column.name for column in PREDICTIONS.columns]
+
+
+def declared(columns: dict[str, str]) -> str:
+    return ", ".join(f"{name} {kind}" for name, kind in columns.items())
+
+
+TABLES = f"""
+create schema feature_mart; create schema outcome;
+create table feature_mart.activity ({declared(KEYS | FEATURE_COLUMNS)});
+create table outcome.outcome_y ({declared(KEYS | SERVED | {"y": "bigint"})});
+"""
+
+
+def write_manifest(settings: Settings) -> None:
+    """Write what dbt says of the mart, the spine and the outcome model."""
+    meta = {"entities": {"user": "user_id"}}
+    labels = meta | {"labels": {"y": "7d"}}
+    outcome = labels | {"outcome": {"spine": "spine_y", "label": "y"}}
+    nodes = {
+        "activity": ("feature_mart", KEYS | FEATURE_COLUMNS, meta),
+        "spine_y": ("spine_data", KEYS | {"y": "bigint"}, labels),
+        "outcome_y": ("outcome", KEYS | SERVED | {"y": "bigint"}, outcome),
+    }
+    content = {
+        "metadata": {"project_name": "shop"},
+        "nodes": {
+            name: dbt_model(name, schema, settings.postgres.database, found, columns)
+            for name, (schema, columns, found) in nodes.items()
+        },
+        "macros": {},
+    }
+    settings.manifest_path.parent.mkdir()
+    settings.manifest_path.write_text(json.dumps(content))
+    (settings.root / "profiles").mkdir()
+    (settings.root / "profiles" / "feature_store.local.yaml").write_text(STORE)
+
+
+STORE = """project: shop
+offline_store: {type: runner.warehouse.postgres.offline_store.PointInTimePostgreSQLOfflineStore}
+"""
+
+
+def dbt_model(
+    name: str, schema: str, database: str, meta: dict[str, Any], columns: dict[str, str]
+) -> dict[str, Any]:
+    return {
+        "resource_type": "model",
+        "name": name,
+        "fqn": ["shop", schema, name],
+        "database": database,
+        "schema": schema,
+        "alias": name,
+        "description": f"One row per {name}.",
+        "patch_path": f"shop://models/{schema}/{name}.yml",
+        "original_file_path": f"models/{schema}/{name}.sql",
+        "tags": [],
+        "raw_code": "",
+        "config": {"meta": meta},
+        "columns": {
+            column: {"name": column, "data_type": kind, "description": ""}
+            for column, kind in columns.items()
+        },
+    }
 
 
 class Month:
@@ -47,10 +141,42 @@ class Month:
         self.run_id, digest = tracking.record(client, changed(training), artifacts)
         tracking.register(client, self.run_id, digest, training)
         registry.promote(client, "m", "1")
+        self.path.write_text(self.path.read_text().replace("embargo: 0d", "embargo: 7d"))
+        write_manifest(self.settings)
+        self.sql = psycopg.connect(**address.conninfo, autocommit=True)
+        self.sql.execute(TABLES)
         self.model, _ = load_version(self.settings, "models:/m/1")
         self.tables = [self.day(day) for day in range(DAYS)]
         for day, table in enumerate(self.tables):
-            write(self.settings, self.rows(table, START + timedelta(days=day)))
+            rows = self.rows(table, START + timedelta(days=day))
+            write(self.settings, rows)
+            self.add_outcomes(rows, is_right=day < WORSE)
+
+    def add_outcomes(self, rows: list[list[Any]], *, is_right: bool) -> None:
+        """Give each row a label that is as probable as it was said to be, or as improbable."""
+        random = np.random.default_rng(len(rows))
+        with self.sql.cursor().copy(f"copy outcome.outcome_y ({OUTCOME}) from stdin") as copy:
+            for row in map(dict, (zip(LOGGED, row, strict=True) for row in rows)):
+                likely = json.loads(row["probabilities"])["1"]
+                y = int(random.random() < (likely if is_right else 1 - likely))
+                keys = json.loads(row["entity_keys"])
+                taken = [row[name] for name in ("served_at", *OUTCOME.split(", ")[2:-1])]
+                copy.write_row([keys["user_id"], *taken, y])
+
+    def skew(self, day: datetime) -> dict[str, FeatureSkew]:
+        window = Window("m", "1", self.run_id, day, day + timedelta(days=1))
+        manifest, recipe = load_manifest(self.settings.manifest_path), load_recipe(self.path)
+        as_of = open_as_of(self.settings, manifest, recipe)
+        with open_served_log(self.settings, PREDICTIONS) as reader:
+            log = ServedLog(reader, window)
+            found = traffic_skew(log, self.model.bundle, manifest, as_of)
+        return {each.feature: each for each in found}
+
+    def add_mart_row(self, user: int, at: datetime, features: dict[str, Any]) -> None:
+        values = [features[f"activity__{name}"] for name in FEATURE_COLUMNS]
+        self.sql.execute(
+            "insert into feature_mart.activity values (%s, %s, %s, %s, %s, %s)", [user, at, *values]
+        )
 
     @staticmethod
     def day(number: int) -> pa.Table:
@@ -111,16 +237,20 @@ def test_versions_and_ages_are_by_day(found: Monitoring) -> None:
     assert list(found.ages.values()) == pytest.approx([7200] * DAYS)
 
 
-def test_a_row_of_a_sampled_log_counts_for_those_it_represents(month: Month) -> None:
-    later = START + timedelta(days=100)
+def test_a_row_of_a_sampled_log_counts_for_those_it_represents(
+    month: Month, found: Monitoring
+) -> None:
+    earlier = START - timedelta(days=10)
     table = feature_table(40, seed=5)
     missing = {ORDERS: "missing", VALUE: "null"}
-    write(month.settings, month.rows(table, later, log_share=0.25, statuses=missing))
-    write(month.settings, month.rows(table.slice(0, 4), later, server_id="s2"))
-    found = monitor(month.settings, month.path, later.isoformat())
-    [rows] = found.versions
+    write(month.settings, month.rows(table, earlier, log_share=0.25, statuses=missing))
+    write(month.settings, month.rows(table.slice(0, 4), earlier, server_id="s2"))
+    window = Window("m", "1", month.run_id, earlier, earlier + timedelta(days=1))
+    with open_served_log(month.settings, PREDICTIONS) as reader:
+        log = ServedLog(reader, window)
+        [rows], figured = log.versions(), column_figures(log, found.columns)
     assert (rows.rows, rows.represented) == (44, 164)
-    figures = {each.column: each for each in found.figures if each.day}
+    figures = {each.column: each for each in figured if each.day}
     assert figures["activity:orders_7d"].missing == pytest.approx(160 / 164)
     assert figures["activity:value"].missing == 0
     assert figures["activity:value"].p_value is None  # of 44 users nothing is tested
@@ -134,6 +264,71 @@ def test_what_is_shown(found: Monitoring, capsys: pytest.CaptureFixture[str]) ->
     assert line.split()[-3:] == [str(DAYS - BREAK), "of", str(DAYS)]
     show_monitoring(found, as_json=True)
     assert json.loads(capsys.readouterr().out) == record(found)
+
+
+def test_live_scores_are_those_of_the_labels_and_fall_on_the_right_day(
+    month: Month, found: Monitoring
+) -> None:
+    assert (found.quality.labelled, found.quality.reason) == (DAYS * ROWS, "")
+    by_day = {s.day: s.interval for s in found.quality.scores if s.day and s.scorer == "roc_auc"}
+    high = [score.value for score in list(by_day.values())[:WORSE]]
+    low = [score.high for score in list(by_day.values())[WORSE:]]
+    assert min(high) > 0.6 > 0.5 > max(low)
+    labels, shares = zip(
+        *month.sql.execute(
+            "select y, (probabilities ->> '1')::float from outcome.outcome_y"
+        ).fetchall(),
+        strict=True,
+    )
+    [whole] = [s.interval for s in found.quality.scores if not s.day]
+    assert whole is not None
+    assert whole.value == pytest.approx(roc_auc_score(labels, shares))
+    assert whole.low < whole.value < whole.high
+
+
+def test_rows_that_are_not_due_are_counted(month: Month) -> None:
+    now = datetime.now(UTC)
+    table = feature_table(12, seed=5)
+    write(month.settings, list(month.rows(table.slice(0, 4), now - timedelta(days=30))))
+    write(month.settings, list(month.rows(table, now - timedelta(days=2))))
+    quality = monitor(month.settings, month.path, "31d").quality
+    assert (quality.labelled, quality.not_due, quality.without) == (0, 12, 4)
+    [score] = quality.scores
+    assert (score.interval, score.reason) == (None, "fewer than 50 rows")
+
+
+def test_skew_is_counted_with_its_cause(month: Month) -> None:
+    day = START - timedelta(days=20)
+    rows = [dict(zip(LOGGED, row, strict=True)) for row in month.rows(feature_table(12), day)]
+    for i, row in enumerate(rows):
+        user, features = json.loads(row["entity_keys"])["user_id"], json.loads(row["features"])
+        other = features | {VALUE: 77.0}
+        month.add_mart_row(user, row["served_at"] - timedelta(hours=2), features)
+        if i == 4:  # a newer row than any that was read
+            month.add_mart_row(user, row["served_at"] - timedelta(minutes=1), other)
+        if i == 5:  # an older one than those that others read: it was not there yet
+            row["features"] = json.dumps(dict.fromkeys(features))
+            row["event_times"] = json.dumps({"activity": None})
+            row["statuses"] = json.dumps(dict.fromkeys(features, "missing"))
+            month.sql.execute(
+                "update feature_mart.activity set event_timestamp = %s where user_id = %s",
+                [row["served_at"] - timedelta(days=1), user],
+            )
+        if i in {6, 7}:
+            row["features"] = json.dumps(other)
+            row["statuses"] = json.dumps({VALUE: "overridden"} if i == 6 else {})
+    write(month.settings, [list(row.values()) for row in rows])
+    skew = month.skew(day)
+    value = skew["activity:value"]
+    assert value.compared == 12
+    assert value.causes == {
+        "not yet materialized": 1,
+        "late row": 1,
+        "override": 1,
+        "unexplained": 1,
+    }
+    assert value.share == 3 / 12
+    assert skew["activity:country"].causes == {"late row": 1}
 
 
 def test_no_row_of_the_champion_is_an_error(month: Month) -> None:
