@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import re
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pyarrow as pa
 
@@ -16,52 +17,31 @@ from runner.collecting.served_rows import PREDICTIONS
 from runner.duration import parse_duration
 from runner.errors import RunnerError
 from runner.feature_store.as_of import open_as_of
-from runner.monitoring.column_figures import ColumnFigure, column_figures
-from runner.monitoring.live_quality import LiveQuality, live_quality
+from runner.monitoring.broken_limits import (
+    broken_by_ages,
+    broken_by_columns,
+    broken_by_scores,
+    broken_by_skew,
+)
+from runner.monitoring.column_figures import column_figures
+from runner.monitoring.findings import Monitoring
+from runner.monitoring.live_quality import live_quality
 from runner.monitoring.monitored import Monitored, monitored_columns
+from runner.monitoring.monitoring_page import page
+from runner.monitoring.pictures import pictures
 from runner.monitoring.served_log import ServedLog, VersionDay, Window
-from runner.monitoring.traffic_skew import FeatureSkew, traffic_skew
+from runner.monitoring.traffic_skew import traffic_skew
 from runner.packaging.served_version import load_version
 from runner.project.manifest import EVENT_TIMESTAMP, load_manifest
 from runner.recipes.recipe import load_recipe
 from runner.recipes.references import check_references
 from runner.records.champion import Champion, find_champion, training_rows
+from runner.records.monitoring_run import record_monitoring
 from runner.records.run_reader import open_reader
 from runner.servers.local_servers import require_servers
 from runner.settings import Settings
-from runner.warehouse.open_collected import open_served_log
-
-
-@dataclass(frozen=True)
-class Monitoring:
-    """What was found.
-
-    Attributes
-    ----------
-    versions
-        The answered rows of every version of the model, by day.
-    columns
-        What is monitored of the champion, with the distribution of its training rows.
-    figures
-        Of each of these columns: in the window first, then day by day.
-    ages
-        (View, day) → the mean age of its rows when they were read, in seconds.
-    quality
-        The scores on the labels that came back.
-    test_scores
-        The champion's scores on its test rows, by scorer.
-    skew
-        How what it saw differs from the point-in-time join, per feature.
-    """
-
-    window: Window
-    versions: Sequence[VersionDay]
-    columns: Sequence[Monitored]
-    figures: Sequence[ColumnFigure]
-    ages: dict[tuple[str, str], float]
-    quality: LiveQuality
-    test_scores: Mapping[str, float]
-    skew: Sequence[FeatureSkew]
+from runner.warehouse.figures_table import FiguredDays
+from runner.warehouse.open_collected import open_figures, open_served_log
 
 
 def monitor(settings: Settings, path: Path, since: str | None = None) -> Monitoring:
@@ -70,8 +50,8 @@ def monitor(settings: Settings, path: Path, since: str | None = None) -> Monitor
     Parameters
     ----------
     since
-        A duration such as `7d`, or a time in ISO 8601, in UTC if it names no zone. None: since the
-        champion was promoted.
+        A duration such as `7d`, or a time in ISO 8601, in UTC if it names no zone; the window
+        begins with its day. None: since the champion was promoted.
 
     Raises
     ------
@@ -83,29 +63,66 @@ def monitor(settings: Settings, path: Path, since: str | None = None) -> Monitor
     check_references(recipe, manifest)
     start = None if since is None else _instant(since, now)
     require_servers(settings, ["PostgreSQL"])
-    reader = open_reader(settings)
-    champion = find_champion(reader, recipe.registered_model_name)
+    champion = find_champion(open_reader(settings), recipe.registered_model_name)
     name, version = champion.version.name, champion.version.version
     window = Window(name, version, champion.run.run_id, start or champion.since, now)
     with console.step(f"{name} version {version}: training rows"):
         model, _ = load_version(settings, f"models:/{name}/{version}")
-        columns = _columns(model, champion, training_rows(reader, champion))
+        columns = _columns(model, champion, training_rows(open_reader(settings), champion))
     with open_served_log(settings, PREDICTIONS) as opened:
         log = ServedLog(opened, window)
         with console.step("drift") as step:
             versions = log.versions()
             _require_rows(window, versions)
             figures = column_figures(log, columns)
-            ages = log.ages(_views(columns))
             step.update(f"{sum(each.rows for each in versions):,} rows")
         with console.step("live quality"):
-            others = sorted({each.version for each in versions})
-            label = model.bundle.label
-            quality = live_quality(opened, window, manifest, recipe, label, others)
+            answered, label = sorted({each.version for each in versions}), model.bundle.label
+            quality = live_quality(opened, window, manifest, recipe, label, answered)
         with console.step("skew"):
             as_of = open_as_of(settings, manifest, recipe)
             skew = traffic_skew(log, model.bundle, manifest, as_of)
-    return Monitoring(window, versions, columns, figures, ages, quality, champion.run.scores, skew)
+        ages, tested = log.ages(_views(columns)), champion.run.scores
+    return Monitoring(recipe, window, versions, columns, figures, ages, quality, tested, skew)
+
+
+def keep(settings: Settings, found: Monitoring) -> str:
+    """Write the figures of each day to the warehouse, and all to an MLflow run; return its id.
+
+    The run is below that of the champion's training, and has a report as one HTML file.
+    """
+    window, rows = found.window, list(found.rows())
+    days = FiguredDays(window.model, window.version, window.since.date(), window.until.date())
+    with console.step("report"), TemporaryDirectory() as name:
+        with open_figures(settings) as store:
+            store.replace(days, rows)
+        folder, drawn = Path(name), list(pictures(found))
+        (folder / "monitoring.json").write_text(json.dumps(found.record, indent=2))
+        (folder / "report.html").write_text(page(found, drawn), encoding="utf-8")
+        for file, _, svg in drawn:
+            (folder / f"{file}.svg").write_text(svg, encoding="utf-8")
+        return record_monitoring(settings, window, rows, folder)
+
+
+def require_within_limits(found: Monitoring) -> None:
+    """Raise if a limit of the recipe's `monitor` is broken.
+
+    Raises
+    ------
+    RunnerError
+        Naming every limit that is: column, value and limit.
+    """
+    limits, window = found.recipe.monitor, found.window
+    if limits is None:
+        return
+    problems = [
+        *broken_by_columns(limits, found.figures),
+        *broken_by_ages(limits, found.ages),
+        *broken_by_scores(limits, found.quality.scores, window.version),
+        *broken_by_skew(limits, found.skew),
+    ]
+    if problems:
+        raise found.recipe.source.errors(problems)
 
 
 def _columns(model: Model, champion: Champion, rows: pa.Table) -> list[Monitored]:
@@ -129,13 +146,16 @@ def _require_rows(window: Window, versions: Sequence[VersionDay]) -> None:
 
 
 def _instant(since: str, now: datetime) -> datetime:
+    """Return when the day begins, in UTC, that `since` is on."""
     try:
         if re.fullmatch("[0-9]+ ?[smhd]", since):
-            return now - parse_duration(since)
-        instant = datetime.fromisoformat(since)
+            instant = now - parse_duration(since)
+        else:
+            instant = datetime.fromisoformat(since)
     except ValueError as err:
         raise RunnerError(
             f"--since {since!r} is neither a duration nor a time",
             hint="write 7d, 2026-03-01 or 2026-03-01T12:00:00+01:00",
         ) from err
-    return instant.astimezone(UTC) if instant.tzinfo else instant.replace(tzinfo=UTC)
+    known = instant.astimezone(UTC) if instant.tzinfo else instant.replace(tzinfo=UTC)
+    return known.replace(hour=0, minute=0, second=0, microsecond=0)

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from runner import console
-from runner.commands.monitoring import Monitoring
 from runner.monitoring.column_figures import ColumnFigure
+from runner.monitoring.findings import Monitoring
 from runner.monitoring.live_quality import LiveScore
 
 _COLUMNS = ["column", "drift", "p", "missing", "farthest day", "drift then", "drifted days"]
@@ -15,7 +15,7 @@ _COLUMNS = ["column", "drift", "p", "missing", "farthest day", "drift then", "dr
 def show_monitoring(found: Monitoring, *, as_json: bool) -> None:
     """Print the figures: a line per column, or everything by day as JSON."""
     if as_json:
-        console.result_json(record(found))
+        console.result_json(found.record)
         return
     window = found.window
     console.result(
@@ -84,33 +84,6 @@ def _show_skew(found: Monitoring) -> None:
             for each in differing
         ]
         console.result_table("", ["feature", "skew", "values that differ"], lines)
-
-
-def record(found: Monitoring) -> dict[str, object]:
-    """Return everything in JSON's types."""
-    window = found.window
-    return {
-        "model": window.model,
-        "version": window.version,
-        "run_id": window.run_id,
-        "since": window.since.isoformat(),
-        "until": window.until.isoformat(),
-        "versions": [vars(each) for each in found.versions],
-        "columns": [each.record for each in found.figures],
-        "ages": [
-            {"view": view, "day": day, "mean_seconds": age}
-            for (view, day), age in sorted(found.ages.items())
-        ],
-        "quality": {
-            "labelled": found.quality.labelled,
-            "not_due": found.quality.not_due,
-            "without_label": found.quality.without,
-            "reason": found.quality.reason or None,
-            "test_scores": dict(found.test_scores),
-            "scores": [each.record for each in found.quality.scores],
-        },
-        "skew": [each.record for each in found.skew],
-    }
 
 
 def _row(whole: ColumnFigure, days: list[ColumnFigure]) -> list[str]:

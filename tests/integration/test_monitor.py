@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,12 +17,13 @@ from sklearn.metrics import roc_auc_score
 
 from contract.scoring import Model
 from runner.collecting.served_rows import PREDICTIONS
-from runner.commands.monitoring import Monitoring, monitor
-from runner.commands.monitoring_report import record, show_monitoring
-from runner.errors import RunnerError
+from runner.commands.monitoring import keep, monitor, require_within_limits
+from runner.commands.monitoring_report import show_monitoring
+from runner.errors import CombinedError, RunnerError
 from runner.feature_store.as_of import open_as_of
 from runner.monitoring.column_figures import column_figures
 from runner.monitoring.drift import Sample, distance
+from runner.monitoring.findings import Monitoring
 from runner.monitoring.served_log import ServedLog, Window
 from runner.monitoring.traffic_skew import FeatureSkew, traffic_skew
 from runner.packaging.served_version import load_version
@@ -258,12 +261,12 @@ def test_a_row_of_a_sampled_log_counts_for_those_it_represents(
 
 def test_what_is_shown(found: Monitoring, capsys: pytest.CaptureFixture[str]) -> None:
     show_monitoring(found, as_json=False)
-    [line] = [
-        line for line in capsys.readouterr().out.splitlines() if line.startswith("activity:value")
-    ]
+    lines = capsys.readouterr().out.splitlines()
+    line = next(line for line in lines if line.startswith("activity:value"))
+    assert f"labels: {DAYS * ROWS:,} rows have one, 0 are not due yet" in "\n".join(lines)
     assert line.split()[-3:] == [str(DAYS - BREAK), "of", str(DAYS)]
     show_monitoring(found, as_json=True)
-    assert json.loads(capsys.readouterr().out) == record(found)
+    assert json.loads(capsys.readouterr().out) == found.record
 
 
 def test_live_scores_are_those_of_the_labels_and_fall_on_the_right_day(
@@ -329,6 +332,53 @@ def test_skew_is_counted_with_its_cause(month: Month) -> None:
     }
     assert value.share == 3 / 12
     assert skew["activity:country"].causes == {"late row": 1}
+
+
+def test_broken_limits_are_one_error_that_names_column_value_and_limit(
+    month: Month, found: Monitoring
+) -> None:
+    require_within_limits(found)  # the recipe has none
+    text = month.path.read_text()
+    path = month.path.with_name("limited.yaml")
+    limits = "max_drift: 0.6, min_scores: {roc_auc: 0.9}, max_age: 1h, max_missing: 0.9"
+    path.write_text(f"{text}monitor: {{{limits}, max_skew: 0.5}}\n")
+    with pytest.raises(CombinedError) as caught:
+        require_within_limits(dataclasses.replace(found, recipe=load_recipe(path)))
+    message = caught.value.message
+    assert "monitor.max_drift: activity:value has drifted by 0.9" in message
+    assert "(first on 2026-03-13), the limit is 0.6" in message
+    assert "monitor.max_age: the rows of activity were 2h old on 2026-03-20, on average" in message
+    assert "monitor.min_scores: live roc_auc is 0." in message
+    assert "monitor.max_skew: activity:" in message  # dbt has no row of these users
+    assert "max_missing" not in message
+
+
+def test_figures_are_in_the_warehouse_once_and_a_report_is_in_mlflow(
+    month: Month, found: Monitoring
+) -> None:
+    for _ in range(2):
+        run_id = keep(month.settings, found)
+    figures = month.sql.execute(
+        "select kind, count(*), count(distinct (day, name)) from monitoring.figures group by 1"
+    ).fetchall()
+    assert sorted(figures) == [
+        ("age", DAYS, DAYS),
+        ("drift", DAYS * 5, DAYS * 5),
+        ("missing", DAYS * 4, DAYS * 4),
+        ("rows", DAYS, DAYS),
+        ("score", DAYS, DAYS),
+    ]
+    client = registry.connect(month.settings)
+    run = client.get_run(run_id)
+    assert run.data.tags["mlflow.parentRunId"] == month.run_id
+    assert run.data.tags["monitored_version"] == "1"
+    assert len(client.get_metric_history(run_id, "drift.activity_value")) == DAYS
+    files = {each.path for each in client.list_artifacts(run_id)}
+    drawn = {"distributions.svg", "drift.svg", "missing.svg", "live_roc_auc.svg"}
+    assert files == drawn | {"monitoring.json", "report.html"}
+    report = Path(client.download_artifacts(run_id, "report.html")).read_text()
+    assert report.count("<svg") == len(drawn)
+    assert "src=" not in report  # nothing is fetched
 
 
 def test_no_row_of_the_champion_is_an_error(month: Month) -> None:
