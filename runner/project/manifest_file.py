@@ -49,6 +49,7 @@ class NodeMeta(TypedDict, total=False):
     online: bool
     owner: str
     labels: dict[str, object]
+    outcome: dict[str, str]
 
 
 class NodeConfig(TypedDict):

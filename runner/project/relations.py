@@ -109,6 +109,14 @@ class FeatureMart(Relation):
 
 
 @dataclass(frozen=True)
+class OutcomeOf:
+    """What an outcome model adds to the rows that were served: a label of a spine."""
+
+    spine: str
+    label: str
+
+
+@dataclass(frozen=True)
 class Spine(Relation):
     """A dbt model of entity keys, `event_timestamp` and labels.
 
@@ -119,10 +127,13 @@ class Spine(Relation):
     roles
         Key column → its entity, where a spine has an entity more than once: `sender` and `receiver`
         of `account`. The others are in `entities`.
+    outcome
+        Of an outcome model, whose rows were served: where its label comes from.
     """
 
     labels: Mapping[str, timedelta]
     roles: Mapping[str, str] = field(default_factory=dict, kw_only=True)
+    outcome: OutcomeOf | None = field(default=None, kw_only=True)
 
     @property
     def join_keys(self) -> tuple[str, ...]:
