@@ -27,6 +27,7 @@ from serving.http.guard import ROUTES
 from tests.deploy.stacks import ROOT, Declared, Stack, declared
 
 CALLER = "serviceAccount:shop@my-project.iam.gserviceaccount.com"
+RUNNER = "serviceAccount:ml-runner@my-project.iam.gserviceaccount.com"
 SERVICE, JOB = "cloudrunv2/service:Service", "cloudrunv2/job:Job"
 
 
@@ -101,7 +102,8 @@ def test_every_job_runs_commands_that_exist_with_arguments_that_fit(stack: Stack
 def test_every_recipe_is_trained_audited_and_served(stack: Stack) -> None:
     jobs = {job.inputs["name"] for job in stack.all(JOB)}
     services = {service.inputs["name"] for service in stack.all(SERVICE)}
-    assert jobs == {"materialize", "shell", "train-rf", "audit-rf", "train-hgb", "audit-hgb"}
+    of_recipes = {f"{job}-{name}" for job in ("train", "audit", "smoke") for name in ("rf", "hgb")}
+    assert jobs == {"materialize", "shell", *of_recipes}
     assert services == {"mlflow", "api-rf", "api-hgb"}
     for service in stack.all(SERVICE):
         if service.name != "tracking":
@@ -276,7 +278,7 @@ def test_only_the_api_takes_requests_from_outside_and_only_of_its_callers(stack:
         (m.inputs["name"], m.inputs["member"])
         for m in stack.all("cloudrunv2/serviceIamMember:ServiceIamMember")
     }
-    assert members == {(s.inputs["name"], CALLER) for s in outside}
+    assert members == {(s.inputs["name"], who) for s in outside for who in (CALLER, RUNNER)}
     assert stack.one("tracking").inputs["ingress"] == "INGRESS_TRAFFIC_INTERNAL_ONLY"
     database = stack.one("tracking-database").inputs["settings"]["ipConfiguration"]
     assert not database.get("authorizedNetworks")
@@ -300,7 +302,8 @@ def test_every_schedule_starts_a_job_that_it_may_start(stack: Stack) -> None:
         if m.inputs["role"] == "roles/run.invoker"
     }
     schedules = stack.all("cloudscheduler/job:Job")
-    assert {schedule.inputs["name"] for schedule in schedules} == jobs - {"shell"}
+    scheduled = {schedule.inputs["name"] for schedule in schedules}
+    assert jobs - scheduled == {"shell", "smoke-rf", "smoke-hgb"}
     for schedule in schedules:
         target = schedule.inputs["httpTarget"]
         [name] = re.findall(
@@ -406,6 +409,17 @@ def test_traffic_is_shared_as_the_settings_say(stack: Stack) -> None:
     assert (newest["percent"], newest["tag"]) == (10, "newest")
     stable, newest = stack.one("api-hgb").inputs["traffics"]
     assert (stable["percent"], newest["percent"]) == (100, 0)
+
+
+def test_a_smoke_test_asks_the_newest_revision_with_a_key_of_its_own(stack: Stack) -> None:
+    [container] = containers(stack.one("job-smoke-rf"))
+    env = {e["name"]: e for e in container["envs"]}
+    assert env["API_URL"]["value"] == "https://newest---api-rf-123456789.us-central1.run.app"
+    tag = {t["tag"] for t in stack.one("api-rf").inputs["traffics"] if t.get("tag")}
+    assert tag == {"newest"}
+    key = env["SERVING_API_KEYS"]["valueSource"]["secretKeyRef"]["secret"]
+    assert key == "smoke-test-key"
+    assert len(stack.secret("api-keys").split(",")) == 3
 
 
 def test_everything_runs_the_image_by_its_digest(stack: Stack) -> None:

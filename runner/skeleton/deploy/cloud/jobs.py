@@ -45,6 +45,12 @@ def planned_jobs(settings: Settings) -> list[PlannedJob]:
     return jobs
 
 
+def smoke_test(recipe: str) -> PlannedJob:
+    """Return the job that `runner release` has ask the newest revision of a recipe's API."""
+    commands = ("dbt parse --target cloud", f"runner smoke-test {recipe}")
+    return PlannedJob(f"smoke-{recipe_name(recipe)}", commands, None)
+
+
 def create_job(
     job: PlannedJob,
     settings: Settings,
