@@ -80,8 +80,8 @@ def smoke_test(settings: Settings, name: str, url: str) -> SmokeTest:
     Raises
     ------
     RunnerError
-        If the API is not ready, serves another version than the champion, or answers otherwise
-        than `runner predict` would.
+        If the API is not ready, serves another version than the champion, or answers unlike
+        `runner predict`.
     """
     api = ApiClient(url, settings.env.get("SERVING_API_KEYS", ""))
     api.get("/ready")  # refuses with 503 unless it is
