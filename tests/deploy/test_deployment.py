@@ -103,7 +103,7 @@ def test_every_recipe_is_trained_audited_and_served(stack: Stack) -> None:
     jobs = {job.inputs["name"] for job in stack.all(JOB)}
     services = {service.inputs["name"] for service in stack.all(SERVICE)}
     of_recipes = {f"{job}-{name}" for job in ("train", "audit", "smoke") for name in ("rf", "hgb")}
-    assert jobs == {"materialize", "shell", *of_recipes}
+    assert jobs == {"materialize", "collect", "shell", *of_recipes}
     assert services == {"mlflow", "api-rf", "api-hgb"}
     for service in stack.all(SERVICE):
         if service.name != "tracking":
@@ -321,12 +321,13 @@ def test_every_schedule_starts_a_job_that_it_may_start(stack: Stack) -> None:
 def test_the_datasets_are_those_that_doctor_looks_for(stack: Stack) -> None:
     made = [d.inputs["datasetId"] for d in stack.all("bigquery/dataset:Dataset")]
     assert sorted(made) == sorted(DATASETS)
-    roles = {
-        g.inputs["datasetId"]: g.inputs["role"]
-        for g in stack.all("bigquery/datasetIamMember:DatasetIamMember")
-    }
-    writable = {name for name, role in roles.items() if role == "roles/bigquery.dataEditor"}
-    assert writable == set(DATASETS) - {"raw_events"}
+    writable = defaultdict(set)
+    for grant in stack.all("bigquery/datasetIamMember:DatasetIamMember"):
+        if grant.inputs["role"] == "roles/bigquery.dataEditor":
+            writable[grant.inputs["member"]].add(grant.inputs["datasetId"])
+    collector = RUNNER.replace("ml-runner", "ml-collector")
+    assert writable == {RUNNER: set(DATASETS) - {"raw_events"}, collector: {"raw_events"}}
+    assert {job.name for job in stack.all(JOB) if account(job) in collector} == {"job-collect"}
 
 
 def test_every_bucket_is_private_and_has_a_lifecycle(stack: Stack) -> None:

@@ -54,9 +54,8 @@ def declare(settings: Settings, stack: str) -> None:
     cloud = _project(settings, buckets)
     after = [*datasets, *buckets.grants]
     for planned in planned_jobs(settings):
-        job = create_job(
-            planned, settings, image, cloud | clients, identities.runner, network, after
-        )
+        identity = identities.collector if planned.collects else identities.runner
+        job = create_job(planned, settings, image, cloud | clients, identity, network, after)
         if planned.schedule is not None:
             schedule_job(planned.name, planned.schedule, job, settings, identities.scheduler)
     create_alerts(settings, services)
