@@ -139,4 +139,4 @@ def test_every_price_says_where_and_when_it_was_read() -> None:
     assert len(found) > 20
     for price in found:
         assert price.usd > 0
-        assert price.source.startswith("https://") or not price.seen
+        assert price.source.startswith("https://") or price is prices.REDIS_EXTERNAL
