@@ -543,6 +543,59 @@ def serve(
     serve_model(load_settings(target), registered_name(model), host, port)
 
 
+@app.command("smoke-test")
+def smoke_test(
+    model: Model,
+    url: Annotated[
+        str, typer.Option(envvar="API_URL", help="The API's address.")
+    ] = "http://127.0.0.1:8000",
+    target: Target = None,
+) -> None:
+    """Check that a running API is ready and answers one entity as the batch does.
+
+    Takes an entity from the feature marts, asks the API for its prediction, and compares that with
+    the champion's prediction from the point-in-time join. Exits with 1 if they differ, or if the
+    API serves another version than the champion. Sends the first key in SERVING_API_KEYS and, to
+    Cloud Run, an identity token.
+    """
+    from runner.commands.model_argument import registered_name
+    from runner.commands.smoke_test import smoke_test as test_api
+    from runner.commands.smoke_test_report import show_smoke_test
+
+    show_smoke_test(test_api(load_settings(target), registered_name(model), url), url)
+
+
+@app.command()
+def release(
+    rollback: Annotated[
+        bool,
+        typer.Option("--rollback", help="Return to the revisions before the last release."),
+    ] = False,
+    watch: Annotated[
+        str,
+        typer.Option(metavar="DURATION", help="How long the new revisions get 10 %, such as 10m."),
+    ] = "5m",
+    stack: Annotated[
+        str, typer.Option(help="The stack in `deploy/` whose APIs are released.")
+    ] = "prod",
+    target: Target = None,
+) -> None:
+    """Deploy new revisions of the APIs on Google Cloud without a gap, and return if they fail.
+
+    The new revisions start without requests, pass `runner smoke-test`, get 10 % of the requests,
+    pass it again without a server error, and then get all. If one fails, the revisions that
+    answered before get every request again, and the exit code is 1. Each step is a `pulumi up`,
+    with the shares in `deploy/Pulumi.<stack>.yaml`: commit that file afterwards.
+    """
+    from runner.commands.release import release as release_apis
+    from runner.commands.release import roll_back
+    from runner.commands.release_report import show_released
+    from runner.commands.released_stack import ReleasedStack
+
+    deployed = ReleasedStack(read_settings(target).root, stack)
+    show_released(roll_back(deployed) if rollback else release_apis(deployed, watch))
+
+
 @app.command()
 def collect(
     keep: Annotated[
