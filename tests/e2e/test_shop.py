@@ -67,6 +67,7 @@ def test_the_run_holds_what_another_training_needs(shop, run):
         "plots/calibration.png",
         "plots/confusion_matrix.png",
         "plots/importance.png",
+        "report.html",
         "serving_bundle/serving.json",
         "serving_bundle/model.onnx",
     ):
