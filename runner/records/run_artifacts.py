@@ -49,6 +49,7 @@ def write_artifacts(training: Training, run_id: str, folder: Path) -> str:
         training.model.pipeline,
         *training.prepared.data.test,
         scorer=training.recipe.scoring[0],
+        intervals=training.model.intervals,
     )
     if training.model.slices:
         _write_json(folder / SLICES, {"slices": [each.record for each in training.model.slices]})

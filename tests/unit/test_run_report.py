@@ -82,7 +82,7 @@ def test_the_report_has_scores_split_features_slices_plots_and_lineage(made):
     ):
         assert text in read.text
     pictures = [value for name, value in read.attributes if name == "src"]
-    assert len(pictures) == 5
+    assert len(pictures) == 6
     assert all(picture.startswith("data:image/png;base64,") for picture in pictures)
 
 
