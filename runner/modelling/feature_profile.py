@@ -92,9 +92,9 @@ def _edges(values: _Floats) -> _Floats:
     """Return the edges of bins; few whole numbers have a bin each."""
     if not len(values):
         return np.array([0.0, 1.0])
-    low, high = np.percentile(values, _ENDS)
+    low, high = (float(end) for end in np.percentile(values, _ENDS))
     if high - low < BINS and bool((values == np.floor(values)).all()):
-        return np.asarray(np.arange(low.round(), high.round() + 2) - 0.5)
+        return np.arange(round(low), round(high) + 2) - 0.5
     if not high > low:  # nearly all are one number
         return low + np.array([-0.5, 0.5]) * max(abs(low), 1.0)
     return np.linspace(low, high, BINS + 1)

@@ -97,10 +97,11 @@ def _figures(
     yield "importance", _importance(pipeline, X, y, scorer)
 
 
-def _axes(title: str, x: str, y: str) -> Axes:
-    axes = Figure(figsize=(6, 4.5)).subplots()
+def _new(title: str = "", x: str = "", y: str = "") -> tuple[Figure, Axes]:
+    figure = Figure(figsize=(6, 4.5))
+    axes = figure.subplots()
     axes.set(title=title, xlabel=x, ylabel=y)
-    return axes
+    return figure, axes
 
 
 def _curve(
@@ -111,14 +112,14 @@ def _curve(
     title: str,
 ) -> Figure:
     """Return a curve of all thresholds, and that of a model that knows nothing."""
-    axes = Figure(figsize=(6, 4.5)).subplots()
+    figure, axes = _new()
     display.from_predictions(
         y, shares, pos_label=positive, name="test rows", ax=axes, plot_chance_level=True
     )
     share = float(np.mean(y == positive))
     axes.set_title(f"{title}\n{len(y):,} test rows, {share:.1%} of class {positive}")
     axes.legend(loc="best")
-    return axes.figure
+    return figure
 
 
 def _interval(scorer: str, intervals: Mapping[str, Interval]) -> str:
@@ -134,10 +135,10 @@ def _confusion(y: Labels, predicted: Labels) -> Figure:
     counts = confusion_matrix(y, predicted, labels=classes)
     rates = counts / counts.sum(axis=1, keepdims=True).clip(min=1)
     right = counts.trace() / counts.sum()
-    axes = _axes(
+    figure, axes = _new(
         f"Confusion matrix: {right:.1%} of {len(y):,} test rows", "predicted", "true class"
     )
-    axes.figure.colorbar(
+    figure.colorbar(
         axes.imshow(rates, cmap="Blues", vmin=0, vmax=1), label="share of the true class"
     )
     ticks = range(len(classes))
@@ -147,7 +148,7 @@ def _confusion(y: Labels, predicted: Labels) -> Figure:
         for (i, j), rate in np.ndenumerate(rates):
             color = "white" if rate > 0.5 else "black"
             axes.text(j, i, f"{rate:.1%}\n{counts[i, j]:,}", ha="center", va="center", color=color)
-    return axes.figure
+    return figure
 
 
 def _calibration(
@@ -185,10 +186,10 @@ def wilson(share: _Floats, rows: npt.NDArray[np.intp]) -> _Floats:
 
 
 def _probabilities(y: Labels, shares: _Floats, positive: object, threshold: float | None) -> Figure:
-    axes = _axes(
+    figure, axes = _new(
         "Probabilities by true class", f"probability of class {positive}", "share of the class"
     )
-    edges = np.linspace(0, 1, 4 * _BINS + 1)
+    edges = np.linspace(0, 1, 4 * _BINS + 1).tolist()
     for value in np.unique(y):
         of_class = shares[y == value]
         weights = np.full(len(of_class), 1 / len(of_class))
@@ -197,14 +198,14 @@ def _probabilities(y: Labels, shares: _Floats, positive: object, threshold: floa
     if threshold is not None:
         axes.axvline(threshold, color="black", linestyle="--", label=f"threshold {threshold:.4g}")
     axes.legend(loc="best")
-    return axes.figure
+    return figure
 
 
 def _predictions(y: Labels, predicted: Labels, intervals: Mapping[str, Interval]) -> Figure:
-    axes = Figure(figsize=(6, 4.5)).subplots()
+    figure, axes = _new()
     PredictionErrorDisplay.from_predictions(y, predicted, kind="actual_vs_predicted", ax=axes)
     axes.set_title(f"Predicted and true values{_interval('r2', intervals)}\n{len(y):,} test rows")
-    return axes.figure
+    return figure
 
 
 def _residuals(y: Labels, predicted: Labels) -> Figure:
