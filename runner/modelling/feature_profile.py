@@ -94,7 +94,7 @@ def _edges(values: _Floats) -> _Floats:
         return np.array([0.0, 1.0])
     low, high = (float(end) for end in np.percentile(values, _ENDS))
     if high - low < BINS and bool((values == np.floor(values)).all()):
-        return np.arange(round(low), round(high) + 2) - 0.5
+        return np.arange(round(low), round(high) + 2, dtype=np.float64) - 0.5
     if not high > low:  # nearly all are one number
         return low + np.array([-0.5, 0.5]) * max(abs(low), 1.0)
     return np.linspace(low, high, BINS + 1)
