@@ -385,15 +385,34 @@ def runs(
 
 
 @app.command()
-def compare(a: Trained, b: Trained, as_json: AsJson = False, target: Target = None) -> None:
+def compare(
+    a: Trained,
+    b: Trained,
+    html: Annotated[
+        Path | None,
+        typer.Option(
+            "--html",
+            metavar="FILE",
+            help="Write a page with scores, differences and plots side by side, too.",
+            show_default=False,
+        ),
+    ] = None,
+    as_json: AsJson = False,
+    target: Target = None,
+) -> None:
     """Show two trained models side by side: their metrics, and all that differs.
 
     Compares features, data ranges, parameters and the recipe's other keys. `≠` marks a difference.
     """
+    from runner.commands.comparison_page import write_comparison
     from runner.commands.comparison_report import show_comparison
     from runner.commands.model_comparison import compare as compare_models
 
-    show_comparison(compare_models(load_settings(target), a, b), a, b, as_json=as_json)
+    settings = load_settings(target)
+    rows = compare_models(settings, a, b)
+    if html:
+        write_comparison(settings, rows, (a, b), html)
+    show_comparison(rows, a, b, as_json=as_json)
 
 
 @app.command()
