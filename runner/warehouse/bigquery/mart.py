@@ -45,6 +45,7 @@ class BigQueryMart:
     """
 
     keys_at_once = 100_000  # each time costs a query over the table's keys
+    hindrance = ("BigQuery has no index that finds new rows", "")
 
     def __init__(self, session: BigQuerySession, mart: FeatureMart) -> None:
         self._session = session
@@ -82,6 +83,16 @@ class BigQueryMart:
         query = newest_rows_sql(self._source, as_of, changed)
         with self._session.stream(query, self._what, purpose="materialize") as reader:
             yield from reader
+
+    def arrived_rows(
+        self, as_of: datetime, since: tuple[int, datetime]
+    ) -> Iterator[pa.RecordBatch]:
+        """Never called: see `hindrance`."""
+        raise NotImplementedError
+
+    def next_visible(self, as_of: datetime, since: datetime | None) -> datetime | None:
+        """Never called: see `hindrance`."""
+        raise NotImplementedError
 
     def existing(self, as_of: datetime, keys: Sequence[Sequence[object]]) -> set[int]:
         """Return which of `keys` have a valid row; see `MartSnapshot`."""
