@@ -45,7 +45,7 @@ class BigQueryMart:
     """
 
     keys_at_once = 100_000  # each time costs a query over the table's keys
-    hindrance = ("BigQuery has no index that finds new rows", "")
+    hindrance: tuple[str, str] | None = ("BigQuery has no index that finds new rows", "")
 
     def __init__(self, session: BigQuerySession, mart: FeatureMart) -> None:
         self._session = session
