@@ -171,8 +171,8 @@ def _incremental(
     full = take("full copy", "follow", flush=True)
     figures = [full, take("nothing new, every entity compared", "ours")]
     take("the first that looks for rows dated ahead", "follow")
-    for share in (0, 0.001, 0.01, 0.1):
-        figures.append(_mean([follow(users, share) for _ in range(_ROUNDS)]))
+    shares = (0, 0.001, 0.01, 0.1)
+    figures += [_mean([follow(users, share) for _ in range(_ROUNDS)]) for share in shares]
     _report_shares(figures, full, fixed, take("full copy, at the end", "ours", flush=True))
 
 
@@ -264,10 +264,13 @@ def _server_cpu(client: redis.Redis, folder: Path) -> float:
     postmaster = psutil.Process(
         int((folder / "postgres" / "postmaster.pid").read_text().split()[0])
     )
-    total = sum(postmaster.cpu_times()[:4])  # its own and those of backends that have ended
-    for backend in postmaster.children():
-        total += sum(backend.cpu_times()[:2])
-    return float(total + used["used_cpu_user"] + used["used_cpu_sys"])
+    while True:
+        total = sum(postmaster.cpu_times()[:4])  # its own and those of backends that have ended
+        try:
+            total += sum(sum(each.cpu_times()[:2]) for each in postmaster.children())
+        except psutil.NoSuchProcess:  # it has ended meanwhile: its time is the postmaster's now
+            continue
+        return float(total + used["used_cpu_user"] + used["used_cpu_sys"])
 
 
 def _digests(client: redis.Redis) -> dict[bytes, bytes]:
@@ -470,6 +473,7 @@ def _create(database: PostgresAddress, users: int, days: int) -> None:
             )
             connection.execute(f"create unique index on {table} (user_id, event_timestamp desc)")
             connection.execute(f"create index on {table} (created_at)")
+            connection.execute(f"alter table {table} set (autovacuum_enabled = false)")
             connection.execute(f"vacuum analyze {table}")
 
 

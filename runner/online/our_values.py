@@ -16,8 +16,8 @@ from runner.online.redis_encoding import stored_time
 class WrittenTimes:
     """The event time that runs wrote last of each entity key, since every entity was compared.
 
-    A hash in the online store. A run that follows new rows does not see what the others hold; the
-    next comparison tells by this what they have left from what a stranger has.
+    A hash in the online store. A run that follows new rows does not see whether the mart has lost
+    one since; the next comparison knows by this hash that the value is no stranger's.
     """
 
     def __init__(self, connection: OnlineConnection, project: str, view: str) -> None:

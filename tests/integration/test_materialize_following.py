@@ -1,23 +1,30 @@
 """A mart with `compare_every`: between two comparisons a run looks at new rows alone.
 
-What it cannot see, deletions above all, the next comparison finds.
+What it cannot see, deletions above all, the next comparison finds. Set RUNNER_EXAMPLES for a longer
+run of the random histories (default 15).
 """
 
 from __future__ import annotations
 
 import dataclasses
+import os
 from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import strategies as st
 
 from runner.online.materialize import materialize
 from runner.online.view_report import FULL, INCREMENTAL, ViewReport
 from runner.project.manifest import FeatureMart
 from runner.settings import PostgresAddress
-from tests.instants import at
-from tests.online_project import OnlineProject, redis_key, serialized
+from runner.warehouse.mart_snapshot import LATE
+from tests.changing_table import KEYS, PARTITIONED, PLAIN, VALUES, ChangingTable
+from tests.instants import NOW, at
+from tests.online_project import Hashes, OnlineProject, redis_key, serialized
 
 _USERS = 300
 
@@ -216,3 +223,91 @@ def test_a_watermark_of_before_compare_every_was_declared_is_compared_first(
     project.marts[0] = mart
     assert project.materialize(-1)[0].compared == at(-1)
     assert project.materialize(-0.5)[0].compared == at(-1)
+
+
+_counter = iter(range(10_000))
+
+
+@settings(
+    max_examples=int(os.environ.get("RUNNER_EXAMPLES", "15")),
+    deadline=None,
+    phases=set(Phase) - {Phase.shrink},  # minutes per failure, with real servers
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
+@given(data=st.data())
+def test_in_any_history_of_changes_only_what_no_new_row_shows_waits(
+    project: OnlineProject, data: st.DataObject
+) -> None:
+    """After each run every entity is right that new rows show as it is; at the end all are."""
+    with project.redis() as client:
+        client.flushall()
+    project.marts.clear()
+    kinds = data.draw(st.lists(st.sampled_from(sorted(KEYS)), min_size=1, max_size=2))
+    mart = project.mart(
+        f"w{next(_counter)}",
+        {f"key_{n}": kind for n, kind in enumerate(kinds)},
+        {f"f_{dtype}": dtype for dtype in VALUES} | {"g_int64": "int64"},
+        ttl=data.draw(st.sampled_from([None, timedelta(hours=2)])),
+        created=data.draw(st.booleans()),
+        compare_every=data.draw(st.sampled_from([timedelta(hours=h) for h in (0.5, 1, 4)])),
+    )
+    times = st.sampled_from([-4, -3, -2.5, -2, -1.9, -1.7, -1.6, -1.4, -1.3, -1.1, -0.9, 1]).map(at)
+    row_of = st.tuples(
+        *[KEYS[kind] for kind in kinds],
+        times,
+        *([times | times | times | st.none()] if mart.created_timestamp_column else []),
+        *[st.none() | VALUES[column.dtype] for column in mart.features],
+    )
+    table = ChangingTable(project, mart, data.draw(st.sampled_from([PLAIN, PARTITIONED])))
+    if data.draw(st.booleans()):
+        table.turn_unique()
+    waiting = Waiting(project, table)
+    for instant in (-2, -1.75, -1.5, -1.25, -1):
+        if data.draw(st.integers(0, 3)) == 3:
+            table.change(data.draw)
+        if data.draw(st.booleans()):
+            table.delete(data.draw)
+        table.insert(data.draw(st.lists(row_of, max_size=6)), to_child=data.draw(st.booleans()))
+        table.index()
+        [report] = project.materialize(instant)
+        waits = waiting.after(report)
+        online, expected = project.online(), project.expected(instant)
+        assert _without(online, waits) == _without(expected, waits), report
+    project.materialize(5)
+    assert project.online() == project.expected(5)
+
+
+class Waiting:
+    """Whose values the last run cannot have known to be others, by the contents of the table."""
+
+    def __init__(self, project: OnlineProject, table: ChangingTable) -> None:
+        self._project = project
+        self._table = table
+        self._content: list[dict[str, Any]] = []
+        self._as_of = at(-1_000)
+        self._keys: set[bytes] = set()
+
+    def after(self, report: ViewReport) -> set[bytes]:
+        """Return the keys of these entities."""
+        [mart] = self._project.marts
+        now, before = self._table.content(), self._content
+        last, as_of = self._as_of, report.as_of
+        self._content, self._as_of = now, as_of
+        if report.compared == as_of:
+            self._keys = set()
+            return self._keys
+        arrived = {
+            redis_key(mart, row)
+            for row in now
+            if (known := row[mart.known_at]) is not None
+            and last - LATE * (row not in before) < known <= as_of
+        }
+        changed = [row for row in before if row not in now] + [r for r in now if r not in before]
+        expired = [row for row in now if mart.ttl and row["event_timestamp"] < as_of - mart.ttl]
+        self._keys |= {redis_key(mart, row) for row in (*changed, *expired)}
+        self._keys -= arrived & self._project.expected((as_of - NOW) / timedelta(hours=1)).keys()
+        return self._keys
+
+
+def _without(hashes: Hashes, keys: set[bytes]) -> Hashes:
+    return {key: row for key, row in hashes.items() if key not in keys}
