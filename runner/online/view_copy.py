@@ -160,7 +160,7 @@ class ViewCopy:
         if self._mart.compare_every is None or self._snapshot.hindrance is None:
             return ""
         what, cure = self._snapshot.hindrance
-        return f"{what}, so each run compares every entity; {cure}" if cure else ""
+        return f"{what}, so each run compares every entity; {cure}"
 
     def _watermark(self, as_of: datetime, entities: int, followed: Watermark | None) -> Watermark:
         return Watermark(
@@ -177,7 +177,8 @@ class ViewCopy:
     def _next_visible(self, as_of: datetime, followed: Watermark | None) -> datetime | None:
         if self._mart.compare_every is None or self._snapshot.hindrance is not None:
             return NOT_LOOKED
-        found = self._snapshot.next_visible(as_of, followed.as_of if followed else None)
+        since = (followed.horizon, followed.as_of) if followed else None
+        found = self._snapshot.next_visible(as_of, since)
         known = [found, followed.next_visible if followed else None]
         return min(filter(None, known), default=None)
 

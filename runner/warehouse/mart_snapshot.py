@@ -99,22 +99,25 @@ class MartSnapshot(Protocol):
     def arrived_rows(
         self, as_of: datetime, since: tuple[int, datetime]
     ) -> Iterator[pa.RecordBatch]:
-        """Return the same for entities with a row that arrived, at a cost of what arrived.
+        """Return the same for entities with a row that arrived since an earlier run.
 
-        A row arrived if it is known since after the instant of `since`, or was written after its
-        `horizon` and is known since no more than LATE before that instant. What was deleted, what
-        expired and what was written later than that is not seen.
-        """
-
-    def next_visible(self, as_of: datetime, since: datetime | None) -> datetime | None:
-        """Return the first event timestamp after `as_of` of the rows that are known before it.
-
-        Such a row becomes visible without arriving. None: there is none.
+        A row arrived if it was written since that run, or is known only since then. Rows that
+        `next_visible` announces, deletions and expiry are not seen; nor, in PostgreSQL, is a row
+        that was written more than LATE after the time since when it is known.
 
         Parameters
         ----------
         since
-            Look only at rows that may have arrived since; None: at all.
+            The `horizon` and the instant of that run.
+        """
+
+    def next_visible(self, as_of: datetime, since: tuple[int, datetime] | None) -> datetime | None:
+        """Return from when on a row will count that `arrived_rows` will not show; None: none will.
+
+        Parameters
+        ----------
+        since
+            Look only at rows that arrived since this `horizon` and instant; None: at all.
         """
 
     def existing(self, as_of: datetime, keys: Sequence[Sequence[object]]) -> set[int]:

@@ -80,11 +80,11 @@ class PostgresMart:
         """Return the newest valid row per entity that has new ones; see `MartSnapshot`."""
         return self._rows(arrived_rows_sql(self._source, as_of, since))
 
-    def next_visible(self, as_of: datetime, since: datetime | None) -> datetime | None:
+    def next_visible(self, as_of: datetime, since: tuple[int, datetime] | None) -> datetime | None:
         """Return when the next row becomes visible without arriving; see `MartSnapshot`."""
         if self.mart.created_timestamp_column is None:
-            return None
-        found = self._table(next_visible_sql(self._source, as_of, since))
+            return None  # the index shows a row whose time has come
+        found = self._table(next_visible_sql(self._source, as_of, since and since[1]))
         instant: datetime | None = found["instant"][0].as_py()
         return instant
 
