@@ -16,7 +16,7 @@ NOT_LOOKED = datetime.min.replace(tzinfo=UTC)
 
 
 @dataclass(frozen=True)
-class Comparison:
+class LastComparison:
     """A run that compared every entity with the mart.
 
     Attributes
@@ -63,12 +63,12 @@ class Watermark:
     kept_newer: int
     definition: str
     next_visible: datetime | None = NOT_LOOKED
-    compared: Comparison | None = None
+    compared: LastComparison | None = None
 
     @property
-    def comparison(self) -> Comparison:
+    def comparison(self) -> LastComparison:
         """The last run that compared every entity."""
-        return self.compared or Comparison(self.as_of, self.horizon, self.kept_newer)
+        return self.compared or LastComparison(self.as_of, self.horizon, self.kept_newer)
 
     def to_json(self) -> str:
         """Return what `parse_watermark` reads."""
@@ -90,7 +90,7 @@ def parse_watermark(content: bytes) -> Watermark:
         definition=fields["definition"],
         next_visible=datetime.fromisoformat(next_visible) if next_visible else None,
         compared=compared
-        and Comparison(
+        and LastComparison(
             datetime.fromisoformat(compared["as_of"]), compared["horizon"], compared["kept_newer"]
         ),
     )
