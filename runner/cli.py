@@ -21,6 +21,7 @@ from runner.command_line import (
     Recipe,
     Target,
     Trained,
+    Version,
     run_app,
 )
 from runner.commands import completion
@@ -221,7 +222,13 @@ def new_version(
 
 @app.command()
 def train(
-    recipe: Recipe, accepted: Accepted = "", as_json: AsJson = False, target: Target = None
+    recipe: Recipe,
+    no_build: Annotated[
+        bool, typer.Option("--no-build", help="Take the tables as they are, without dbt build.")
+    ] = False,
+    accepted: Accepted = "",
+    as_json: AsJson = False,
+    target: Target = None,
 ) -> None:
     """Train the recipe's ML model and register it.
 
@@ -230,12 +237,13 @@ def train(
     `champion` if it passes the recipe's gate and beats the present champion on the same test rows
     by more than noise. If not, it becomes the `challenger`, and the reason is printed.
 
+    Leaves the build out if nothing changed since the last one: SQL, variables, the rows of sources.
     Refuses, before dbt builds anything, to change a feature that a served version takes.
     """
     from runner.commands.training import train as train_recipe
     from runner.commands.training_report import show_training
 
-    trained = train_recipe(load_settings(target), recipe, accepted)
+    trained = train_recipe(load_settings(target), recipe, accepted, no_build=no_build)
     show_training(trained, recipe, as_json=as_json)
 
 
@@ -499,7 +507,7 @@ def audit(
 
 @app.command()
 def predict(
-    model: Model,
+    model: Version,
     source: Annotated[
         str,
         typer.Argument(
@@ -511,6 +519,15 @@ def predict(
         Path,
         typer.Option("--output", "-o", help="Where to write: a .parquet or .csv file."),
     ] = Path("predictions.parquet"),
+    to: Annotated[
+        str | None,
+        typer.Option(
+            "--to",
+            metavar="SCHEMA.TABLE",
+            help="Write to a table of the warehouse instead.",
+            show_default=False,
+        ),
+    ] = None,
     timezone: Annotated[
         str | None,
         typer.Option(
@@ -520,19 +537,24 @@ def predict(
     ] = None,
     target: Target = None,
 ) -> None:
-    """Score a file or a spine with the champion; join its features point-in-time.
+    """Score a file or a spine with a model version; join its features point-in-time.
 
     A file needs the entity key columns. With a column `event_timestamp` (UTC), features are as of
     that time; without it, as of now. Other columns are kept, but must not have the name of a column
     that is written (`prediction`, `probability_…`). A CSV file for the shop has the header
     `user_id,category_id,event_timestamp` and lines such as `17,3,2026-01-31T12:00:00Z`.
+
+    With `--to`, replaces what the same version wrote into the table on the same day (UTC), all or
+    nothing; the table has a partition per day, `predicted_on`.
     """
-    from runner.commands.model_argument import registered_name
+    from runner.commands.model_argument import version_uri
     from runner.commands.prediction import predict as predict_rows
     from runner.commands.prediction import show_predictions
+    from runner.commands.prediction_output import OutputFile, OutputTable
 
-    written = predict_rows(load_settings(target), registered_name(model), source, output, timezone)
-    show_predictions(written, output)
+    where = OutputTable(to) if to else OutputFile(output)
+    written = predict_rows(load_settings(target), version_uri(model), source, where, timezone)
+    show_predictions(written, where)
 
 
 @app.command()
