@@ -105,6 +105,7 @@ class Metrics:
         self.reload_failures = 0
         self.row_errors: Counter[str] = Counter()
         self.logged_rows = {"recorded": 0, "dropped": 0}
+        self.events = {"accepted": 0, "rejected": 0, "not_recorded": 0}
         self.in_flight = 0
         self.buffered_bytes = 0
         self.connections = 0
@@ -203,6 +204,14 @@ class Metrics:
         for outcome, count in self.logged_rows.items():
             logged.add_metric([outcome], count)
         yield logged
+        events = CounterMetricFamily(
+            "serving_events",
+            "Events: accepted, which Redis has confirmed, rejected, and not recorded by Redis.",
+            labels=["outcome"],
+        )
+        for outcome, count in self.events.items():
+            events.add_metric([outcome], count)
+        yield events
         yield GaugeMetricFamily(
             "serving_recent_absent_share",
             "Share of features missing or expired in the last 100 rows.",

@@ -46,6 +46,7 @@ PREDICTIONS = CollectedTable(
         CollectedColumn("log_share", "float", required=True),
     ),
     key=("served_at", "server_id", "server_row"),
+    day="served_at",
 )
 _REQUEST = "request"
 _KNOWN_SECONDS = 90 * 86_400
