@@ -7,6 +7,7 @@ import gc
 import logging
 import math
 import resource
+import select
 import signal
 import socket
 from types import FrameType
@@ -25,7 +26,9 @@ _BACKLOG = 2048
 _KEEP_ALIVE_SECONDS = 75  # longer than the usual load balancer's, which then closes first
 
 _READERS_SECONDS = 1.0
-_LAST_CALL_SECONDS = 0.5
+_LAST_CALL_SECONDS = 2.0
+"""How long a connection that has asked nothing yet may keep the server from ending."""
+_POLL_SECONDS = 0.05
 _ACCEPTORS = 16
 """uvloop accepts one connection for each listening socket in a turn of the event loop. With one
 socket, who comes after 250 others waits for 250 turns, each as long as a large request's work."""
@@ -98,25 +101,30 @@ class DrainingServer(uvicorn.Server):
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Take no more connections, answer what has arrived, then stop.
 
-        Closing a listener resets the connections that wait in its queue. Without a queue the kernel
-        makes clients knock again, a second later, while the few that it holds are accepted.
+        Closing a listener resets the connections that wait in its queue, so the queue is emptied
+        first, and the listener shut in the same turn of the event loop.
         """
-        for listener in sockets or ():
-            listener.listen(0)
-        await asyncio.sleep(_LAST_CALL_SECONDS / 10)
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + (_LAST_CALL_SECONDS if self._drain_seconds else 0)
+        for listener in (sockets or [])[:1]:  # the others are duplicates of it
+            queue = select.poll()
+            queue.register(listener, select.POLLIN)
+            while queue.poll(0) and loop.time() < deadline:
+                await asyncio.sleep(0)
+            listener.shutdown(socket.SHUT_RD)
         for server in self.servers:
             server.close()
         for listener in sockets or ():
             listener.close()
-        loop = asyncio.get_running_loop()
-        deadline = loop.time() + min(self._drain_seconds, _LAST_CALL_SECONDS)
+        await asyncio.sleep(0)  # who was just accepted becomes a connection
         while self.server_state.connections and loop.time() < deadline:
-            await asyncio.sleep(_LAST_CALL_SECONDS / 10)
+            await asyncio.sleep(_POLL_SECONDS)
         await super().shutdown(sockets)
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """Drain on the first SIGTERM; anything else stops at once."""
         if sig != signal.SIGTERM or self._lifecycle.draining or self._loop is None:
+            self._drain_seconds = 0  # no last call either
             super().handle_exit(sig, frame)
             return
         self._lifecycle.draining = True

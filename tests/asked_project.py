@@ -7,7 +7,7 @@ says what is computed, in plain Python.
 from __future__ import annotations
 
 import random
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -154,6 +154,49 @@ def expected(row: Mapping[str, Any]) -> dict[str, Any]:
         "evening" if is_evening and row[f"{habits}country"] in {"DE", "NL"} else mood,
     )
     return dict(zip(COMPUTED, values, strict=True))
+
+
+def requests(count: int) -> list[dict[str, Any]]:
+    """Return the first baskets as rows of a prediction request."""
+    return [
+        {
+            "user_id": row["user_id"],
+            "basket_usd": row["basket_usd"],
+            "opened_at": row["opened_at"] and row["opened_at"].isoformat(),
+        }
+        for row in baskets().slice(0, count).to_pylist()
+    ]
+
+
+def shown(answer: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the values of an answer with `include_features`, times as such."""
+    values = {name: feature["value"] for name, feature in answer["features"].items()}
+    for name in ("user_habits__last_order_at", "opened_at"):
+        values[name] = values[name] and datetime.fromisoformat(values[name])
+    return values
+
+
+def asked_at(answers: Sequence[Mapping[str, Any]]) -> datetime:
+    """Return the instant, to the second, that the answers were computed for."""
+    for values in map(shown, answers):
+        if values["opened_at"] is not None:
+            opened: datetime = values["opened_at"].replace(microsecond=0)
+            return opened + timedelta(seconds=round(values["days_since_opened_at"] * 86_400))
+    raise AssertionError("no basket has been opened")
+
+
+def as_batch(sent: Sequence[Mapping[str, Any]], asked: datetime) -> pa.Table:
+    """Return the rows of a request as a file for `runner predict`, at the instant `asked`."""
+    return pa.Table.from_pylist(
+        [
+            {
+                **row,
+                "event_timestamp": asked,
+                "opened_at": row["opened_at"] and datetime.fromisoformat(row["opened_at"]),
+            }
+            for row in sent
+        ]
+    )
 
 
 def _days(later: datetime, earlier: datetime | None) -> float | None:

@@ -95,9 +95,9 @@ class Load:
 
 
 @contextmanager
-def load(server: Serving, *rows: dict[str, Any]) -> Iterator[Load]:
+def load(server: Serving, *rows: dict[str, Any], clients: int = 4) -> Iterator[Load]:
     """Keep asking about `rows` while the context lasts."""
-    running = Load(server, list(rows))
+    running = Load(server, list(rows), clients)
     running.start()
     try:
         yield running

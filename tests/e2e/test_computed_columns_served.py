@@ -9,7 +9,17 @@ import pyarrow.parquet as pq
 import pytest
 
 from contract.scoring import load_model
-from tests.asked_project import COMPUTED, baskets, expected, users, write_asked_project
+from tests.asked_project import (
+    COMPUTED,
+    as_batch,
+    asked_at,
+    baskets,
+    expected,
+    requests,
+    shown,
+    users,
+    write_asked_project,
+)
 from tests.e2e.conftest import Project, environment, served
 
 RECIPE = "recipes/basket.yaml"
@@ -76,49 +86,23 @@ def test_a_batch_of_the_spine_is_scored_as_the_training_rows(project, recorded):
 
 
 def test_http_computes_what_a_batch_of_the_same_instant_does(project, api):
-    rows = baskets().slice(0, 60).to_pylist()
-    sent = [
-        {
-            "user_id": row["user_id"],
-            "basket_usd": row["basket_usd"],
-            "opened_at": row["opened_at"] and row["opened_at"].isoformat(),
-        }
-        for row in rows
-    ]
+    sent = requests(60)
     before = datetime.now(UTC)
     answers = api.post("/predict", {"entity_rows": sent, "include_features": True})["predictions"]
     after = datetime.now(UTC)
-    shown = [{name: f["value"] for name, f in a["features"].items()} for a in answers]
-    asked = _asked(shown)
+    asked = asked_at(answers)
     assert before - timedelta(seconds=1) <= asked <= after
     path, output = project.root / "now.parquet", project.root / "now_scored.parquet"
-    table = pa.Table.from_pylist(
-        [
-            {**row, "event_timestamp": asked, "opened_at": given["opened_at"]}
-            for row, given in zip(sent, rows, strict=True)
-        ]
-    )
-    pq.write_table(table, path)
+    pq.write_table(as_batch(sent, asked), path)
     project.runner("predict", "basket", str(path), "--output", str(output))
     assert [answer["probabilities"]["1"] for answer in answers] == pytest.approx(
         pq.read_table(output)["probability_1"].to_pylist(), abs=1e-7
     )
-    for values in shown:
-        times = ("user_habits__last_order_at", "opened_at")
-        read = {n: values[n] and datetime.fromisoformat(values[n]) for n in times}
-        assert expected({**values, **read, "event_timestamp": asked}) == {
+    for values in map(shown, answers):
+        assert expected(values | {"event_timestamp": asked}) == {
             name: values[name] for name in COMPUTED
         }
     assert answers[0]["features"]["mood"]["status"] == "computed"
-
-
-def _asked(shown):
-    """Return the instant, to the second, that the answers were computed for."""
-    for values in shown:
-        if values["opened_at"] is not None:
-            opened = datetime.fromisoformat(values["opened_at"]).replace(microsecond=0)
-            return opened + timedelta(seconds=round(values["days_since_opened_at"] * 86_400))
-    raise AssertionError("no basket has been opened")
 
 
 def test_the_api_describes_what_it_computes(api):

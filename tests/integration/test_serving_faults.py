@@ -209,7 +209,7 @@ def test_login_and_database_are_those_of_the_url(store: Store, bundle: Path) -> 
 
 def test_sigterm_under_load_loses_no_request(store: Store, bundle: Path) -> None:
     with serving(bundle, store.url, SERVING_DRAIN_SECONDS="0.5") as server:
-        with load(server, ROW) as running:
+        with load(server, ROW, clients=24) as running:
             running.await_status(200)
             server.process.send_signal(signal.SIGTERM)
             server.wait_for("draining")
