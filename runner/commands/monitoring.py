@@ -27,7 +27,7 @@ from runner.monitoring.column_figures import column_figures
 from runner.monitoring.findings import Monitoring
 from runner.monitoring.live_quality import live_quality
 from runner.monitoring.monitored import Monitored, monitored_columns
-from runner.monitoring.monitoring_page import page
+from runner.monitoring.monitoring_page import monitoring_page
 from runner.monitoring.pictures import pictures
 from runner.monitoring.served_log import ServedLog, VersionDay, Window
 from runner.monitoring.traffic_skew import traffic_skew
@@ -98,7 +98,7 @@ def keep(settings: Settings, found: Monitoring) -> str:
             store.replace(days, rows)
         folder, drawn = Path(name), list(pictures(found))
         (folder / "monitoring.json").write_text(json.dumps(found.record, indent=2))
-        (folder / "report.html").write_text(page(found, drawn), encoding="utf-8")
+        (folder / "report.html").write_text(monitoring_page(found, drawn), encoding="utf-8")
         for file, _, svg in drawn:
             (folder / f"{file}.svg").write_text(svg, encoding="utf-8")
         return record_monitoring(settings, window, rows, folder)

@@ -102,6 +102,12 @@ class _Labelled(NamedTuple):
     predictions: Texts
     probabilities: npt.NDArray[np.float64]
 
+    def of(self, rows: npt.NDArray[np.bool_]) -> _Labelled:
+        """Return some of the rows."""
+        texts = (part[rows] for part in (self.days, self.entities, self.labels, self.predictions))
+        days, entities, labels, predictions = texts
+        return _Labelled(days, entities, labels, predictions, self.probabilities[rows])
+
 
 def live_quality(
     reader: LogReader,
@@ -190,7 +196,10 @@ class _Outcomes:
         texts = np.array([[str(cell) for cell in row[:4]] for row in found], np.str_)
         texts = texts.reshape(len(found), 4)
         probabilities = np.array([row[4:] for row in found], np.float64)
-        return _Labelled(*texts.T, probabilities.reshape(len(found), len(classes)))
+        days, entities, labels, predictions = texts.T
+        return _Labelled(
+            days, entities, labels, predictions, probabilities.reshape(len(found), len(classes))
+        )
 
     def _where(self, instant: str, version: str) -> str:
         sql, window = self._reader.sql, self._window
@@ -209,7 +218,7 @@ def _scores(
     scores: list[LiveScore] = []
     for day in (WINDOW, *days):
         of = np.ones(len(rows.days), np.bool_) if day == WINDOW else rows.days == day
-        found, reasons = _scored(recipe, label, _Labelled(*(part[of] for part in rows)))
+        found, reasons = _scored(recipe, label, rows.of(of))
         count = int(of.sum())
         scores += [LiveScore(version, day, name, count, one) for name, one in found.items()]
         scores += [LiveScore(version, day, n, count, None, why) for n, why in reasons.items()]

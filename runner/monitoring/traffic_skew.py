@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -210,7 +210,7 @@ def _served(bundle: Bundle, cells: Sequence[str]) -> _Served:
     )
 
 
-def _typed(values: dict[str, Any], types: dict[str, str]) -> dict[str, FeatureValue]:
+def _typed(values: dict[str, Any], types: Mapping[str, str]) -> dict[str, FeatureValue]:
     """Return the values that JSON has as text, or as another kind of number, in their types."""
     read: dict[str, FeatureValue] = dict(values)
     for name, dtype in types.items():
