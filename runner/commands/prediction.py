@@ -29,7 +29,7 @@ from runner.commands.absent_views import (
     refuse_missing,
     view_names,
 )
-from runner.commands.prediction_file import read_entities, require_keys
+from runner.commands.prediction_file import read_entities, require_keys, written_columns
 from runner.errors import RunnerError
 from runner.feature_store.recipe_features import bundle_features, spine_query
 from runner.feature_store.store import open_store, point_in_time_batches
@@ -165,7 +165,9 @@ def _entities(
                 f"{source}: {given.name} is {dtype}, and the model takes {given.dtype}",
                 hint=f"cast it in the spine's SQL ({spine.file}), or train on this spine",
             )
-    return spine_query(spine, list(spine.columns))
+    # What an outcome model has of an earlier answer gives way to this one.
+    answered = written_columns(bundle)
+    return spine_query(spine, [name for name in spine.columns if name not in answered])
 
 
 @contextmanager

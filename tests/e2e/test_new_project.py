@@ -10,6 +10,7 @@ from pathlib import Path
 import mlflow
 import numpy as np
 import pandas as pd
+import pyarrow.parquet as pq
 import pytest
 import redis
 
@@ -217,6 +218,14 @@ def test_a_recipe_trains_on_what_was_really_asked(answered):
     assert rows.num_rows == decided
     assert bundle.label.name == "is_reorder_30d"
     assert rows["customer_orders__orders_count_all"].null_count == 1  # the stranger
+
+
+def test_what_was_served_is_predicted_once_more(answered):
+    answered.runner("predict", SERVED, "outcome_reorder", "-o", "again.parquet")
+    rows = pq.read_table(answered.root / "again.parquet")
+    assert len(set(rows.column_names)) == len(rows.column_names)
+    assert {"prediction", "server_id", "server_row", "is_reorder_30d"} <= {*rows.column_names}
+    assert set(rows["prediction"].to_pylist()) <= {0, 1}  # as it is now; the log has text
 
 
 def test_check_compares_the_outcome_model_with_its_spine(answered):
