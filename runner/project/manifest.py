@@ -190,6 +190,9 @@ def _mart(node: ManifestNode, adapter: str) -> FeatureMart:
         timestamp_field=meta.get("timestamp_field", EVENT_TIMESTAMP),
         created_timestamp_column=meta.get("created_timestamp_column"),
         online=meta.get("online", True),
+        compare_every=(
+            parse_duration(str(meta["compare_every"])) or None if "compare_every" in meta else None
+        ),
     )
 
 

@@ -23,7 +23,15 @@ _EXPECTED: Mapping[str, tuple[type, str]] = {
     "online": (bool, "true or false"),
     "owner": (str, "text"),
 }
-_MART_KEYS = ("entities", "ttl", "timestamp_field", "created_timestamp_column", "online", "owner")
+_MART_KEYS = (
+    "entities",
+    "ttl",
+    "timestamp_field",
+    "created_timestamp_column",
+    "online",
+    "compare_every",
+    "owner",
+)
 _SPINE_KEYS = ("entities", "labels", "outcome", "owner")
 
 
@@ -32,8 +40,9 @@ def mart_problems(node: ManifestNode) -> Iterator[NodeProblem]:
     yield from _version_problems(node)
     yield from _relation_problems(node, _MART_KEYS)
     meta = meta_of(node)
-    if "ttl" in meta:
-        yield from _duration_problems(("config", "meta", "ttl"), meta["ttl"])
+    for key in ("ttl", "compare_every"):
+        if key in meta:
+            yield from _duration_problems(("config", "meta", key), meta[key])
     stamps = []
     for key in ("timestamp_field", "created_timestamp_column"):
         column = meta.get(key, EVENT_TIMESTAMP if key == "timestamp_field" else None)

@@ -94,12 +94,21 @@ class FeatureMart(Relation):
         The column that says when a row was written, in UTC; None: at its timestamp.
     online
         Whether it is copied to the online store.
+    compare_every
+        How long the online store may follow new rows alone, between two comparisons with every
+        entity; None: each run compares.
     """
 
     ttl: timedelta | None
     timestamp_field: str
     created_timestamp_column: str | None
     online: bool
+    compare_every: timedelta | None = None
+
+    @property
+    def known_at(self) -> str:
+        """The column that says since when a row is known."""
+        return self.created_timestamp_column or self.timestamp_field
 
     @property
     def features(self) -> tuple[MartColumn, ...]:

@@ -13,14 +13,13 @@ import time
 from typing import Any
 
 from contract.serving_settings import Limits
-from serving.batches import Batches
+from serving.batches import Batches, Record
 from serving.champion_watch import ChampionWatch
 from serving.features.online_client import OnlineStoreClient
 from serving.http.asgi import Caller, Receive, Scope, Send, caller_of, json_answer, send_answer
 from serving.http.guard import ClientDisconnectedError
 from serving.http_errors import RequestTimeoutError, RequestTooLargeError, UnsupportedMediaTypeError
 from serving.metrics import Metrics
-from serving.serving_log import ServingLog
 
 _CHARSET = re.compile(rb';\s*charset\s*=\s*"?([^\s";]+)', re.IGNORECASE)
 _UTF8 = frozenset({b"utf-8", b"utf8", b"us-ascii"})
@@ -35,9 +34,9 @@ class PredictEndpoint:
         online: OnlineStoreClient,
         metrics: Metrics,
         limits: Limits,
-        log: ServingLog | None = None,
+        record: Record | None = None,
     ) -> None:
-        self._batches = Batches(champion, online, metrics, limits, log)
+        self._batches = Batches(champion, online, metrics, limits, record)
         self._metrics = metrics
         self._limits = limits
 

@@ -97,7 +97,7 @@ class BigQueryCollected:
     def _create(self) -> None:
         if self._exists():
             return
-        self._client.create_dataset(self._schema, exists_ok=True)
+        self._create_dataset()
         declared = ", ".join(_declared(column) for column in self._table.columns)
         instant, *rest = map(quote_bigquery, self._table.key)
         self._run(
@@ -106,6 +106,13 @@ class BigQueryCollected:
             f"partition by timestamp_trunc({instant}, day) cluster by {', '.join(rest)}",
             [],
         )
+
+    def _create_dataset(self) -> None:
+        """Create the dataset unless it exists: who may not create one gets no other answer."""
+        try:
+            self._client.get_dataset(self._schema)
+        except NotFound:
+            self._client.create_dataset(self._schema, exists_ok=True)
 
     def _load(self, rows: Sequence[CollectedRow], table: bigquery.Table) -> None:
         columns = zip(*rows, strict=True)
