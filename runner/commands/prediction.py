@@ -28,7 +28,7 @@ from runner.commands.absent_views import (
     refuse_missing,
     view_names,
 )
-from runner.commands.prediction_file import read_entities, require_keys, written_columns
+from runner.commands.prediction_file import read_entities, require_keys
 from runner.commands.prediction_output import Output
 from runner.errors import RunnerError
 from runner.feature_store.recipe_features import bundle_features, spine_query
@@ -41,6 +41,8 @@ from runner.settings import Settings
 from runner.warehouse.mart_snapshot import as_number
 from runner.warehouse.scored_table import ScoredBy
 
+# What an outcome model has of an earlier answer: these predictions have their own.
+_ANSWERED = ("model_name", "model_version", "prediction")
 _NUMBERS = {"int64", "int32", "float64", "float32"}
 
 
@@ -180,9 +182,8 @@ def _entities(
                 f"{source}: {given.name} is {dtype}, and the model takes {given.dtype}",
                 hint=f"cast it in the spine's SQL ({spine.file}), or train on this spine",
             )
-    # What an outcome model has of an earlier answer gives way to this one.
-    answered = written_columns(bundle)
-    return spine_query(spine, [name for name in spine.columns if name not in answered])
+    left_out = _ANSWERED if spine.outcome else ()
+    return spine_query(spine, [name for name in spine.columns if name not in left_out])
 
 
 def show_predictions(written: Written, output: Output) -> None:

@@ -126,15 +126,11 @@ def _refuse_unusable(table: pa.Table, keys: list[str], path: Path) -> None:
             )
 
 
-def written_columns(bundle: Bundle) -> tuple[str, ...]:
-    """Return the columns that are written beside the given ones."""
-    probabilities = (f"probability_{label}" for label in bundle.label.classes or ())
-    return ("prediction", *probabilities, "missing_views")
-
-
 def _refuse_taken(bundle: Bundle, columns: list[str], path: Path) -> None:
     """Raise if a column has the name of one that is written: two of a name cannot be read."""
-    taken = [name for name in columns if name in written_columns(bundle)]
+    written = ["prediction", *(f"probability_{label}" for label in bundle.label.classes or ())]
+    written.append("missing_views")
+    taken = [name for name in columns if name in written]
     if taken:
         raise RunnerError(
             f"{path}: has a column {taken[0]!r}, which the predictions would have too",
