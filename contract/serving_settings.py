@@ -73,6 +73,9 @@ class ServingSettings:
     ----------
     redis_seconds
         How late the online store may be before a request is answered with 503.
+    event_keys
+        The keys of clients that send events. Without any, events are refused if there are API keys,
+        and taken from this machine alone if there are none.
     reload_seconds
         How often the registry is asked for another champion; 0 = never.
     ready_needs_features
@@ -87,6 +90,7 @@ class ServingSettings:
     host: str = "127.0.0.1"
     port: int = 8000
     api_keys: tuple[str, ...] = field(default=(), repr=False)
+    event_keys: tuple[str, ...] = field(default=(), repr=False)
     limits: Limits = Limits()
     log: LogSettings = LogSettings()
     shadow: ShadowSettings = ShadowSettings()
@@ -110,7 +114,8 @@ class ServingSettings:
             redis_url=_required(env, "REDIS_URL", "redis://127.0.0.1:6379/0"),
             host=env.get("SERVING_HOST") or cls.host,
             port=serving_port(env),
-            api_keys=_api_keys(env),
+            api_keys=_api_keys(env, "SERVING_API_KEYS"),
+            event_keys=_api_keys(env, "SERVING_EVENT_KEYS"),
             limits=Limits(
                 body_bytes=_whole(env, "SERVING_MAX_BODY_BYTES", Limits.body_bytes),
                 rows=_whole(env, "SERVING_MAX_ROWS", Limits.rows),
@@ -232,11 +237,11 @@ def _flag(env: Mapping[str, str], name: str) -> bool:
     return text == "true"
 
 
-def _api_keys(env: Mapping[str, str]) -> tuple[str, ...]:
-    keys = tuple(key.strip() for key in env.get("SERVING_API_KEYS", "").split(",") if key.strip())
+def _api_keys(env: Mapping[str, str], name: str) -> tuple[str, ...]:
+    keys = tuple(key.strip() for key in env.get(name, "").split(",") if key.strip())
     if any(len(key) < _SHORTEST_KEY or not key.isascii() for key in keys):
         raise ConfigurationError(
-            f"SERVING_API_KEYS: a key needs {_SHORTEST_KEY} or more ASCII characters",
+            f"{name}: a key needs {_SHORTEST_KEY} or more ASCII characters",
             hint='make one with python -c "import secrets; print(secrets.token_urlsafe())"',
         )
     return keys

@@ -650,16 +650,56 @@ def collect(
     ] = None,
     target: Target = None,
 ) -> None:
-    """Move the serving log, every answered row, from Redis to the table `predictions`.
+    """Move the serving log and accepted events from Redis to the warehouse.
 
-    The table is in the schema `raw_data` (cloud: the dataset `raw_events`), with a partition per
-    day. Each row is there once, however often this is interrupted and repeated. Run it regularly:
-    the log in Redis is bounded, and its oldest rows go first.
+    The serving log, every answered row, goes to the table `predictions` in the schema `raw_data`
+    (cloud: the dataset `raw_events`), with a partition per day. Events go to the raw tables of
+    their dbt sources. Each row is there once, however often this is interrupted and repeated. Run
+    it regularly: the log in Redis is bounded, and its oldest rows go first; events wait until they
+    are collected.
     """
     from runner.commands.collection import collect as collect_log
     from runner.commands.collection_report import show_collected
+    from runner.errors import CombinedError
 
-    show_collected(collect_log(load_settings(target), keep))
+    done = collect_log(load_settings(target), keep)
+    show_collected(done)
+    if done.errors:
+        raise CombinedError(done.errors, hint=done.errors[0].hint)
+
+
+@app.command()
+def ingest(
+    table: Annotated[
+        str,
+        typer.Argument(
+            help="A table of a dbt source that takes events, such as clicks.", show_default=False
+        ),
+    ],
+    source: Annotated[
+        str,
+        typer.Argument(
+            metavar="FILE|-",
+            help="An NDJSON, CSV or Parquet file; - reads NDJSON from stdin.",
+            show_default=False,
+        ),
+    ],
+    as_json: AsJson = False,
+    target: Target = None,
+) -> None:
+    """Write events into a raw table, each once, checked against the columns of its dbt source.
+
+    Events that are wrong are left out and listed, with their row and the reason; exits with 1 if
+    there are any. An event whose id is in the table already is not written again. In a file without
+    the column of ids, an event's id is the digest of the file and its row.
+    """
+    from runner.commands.ingestion import ingest as ingest_events
+    from runner.commands.ingestion_report import show_ingested
+
+    done = ingest_events(load_settings(target), table, source)
+    show_ingested(done, as_json=as_json)
+    if done.rejected:
+        raise typer.Exit(1)
 
 
 @app.command()

@@ -25,13 +25,16 @@ from serving.admission import Asked
 from serving.batches import Batches, Record
 from serving.champion_watch import ChampionWatch
 from serving.definition_watch import DefinitionWatch
+from serving.event_log import EventLog
 from serving.features.materialization import materialized_ages
 from serving.features.online_client import OnlineStoreClient
 from serving.http import docs_page
 from serving.http.api_keys import ApiKeys
 from serving.http.connections import Connections
-from serving.http.guard import Lifecycle, RequestGuard
+from serving.http.events import EventsEndpoint
+from serving.http.guard import EVENTS, Lifecycle, RequestGuard
 from serving.http.openapi import describe_predict
+from serving.http.openapi_events import describe_events
 from serving.http.predict import PredictEndpoint
 from serving.http_errors import HttpError
 from serving.loaded import Loaded
@@ -106,7 +109,9 @@ def create_app(
     limits: Limits,
     log: ServingLog | None = None,
     shadow: Shadow | None = None,
+    events: EventLog | None = None,
     api_keys: Sequence[str] = (),
+    event_keys: Sequence[str] = (),
     lifecycle: Lifecycle,
     ready_needs_features: bool = False,
 ) -> RequestGuard:
@@ -137,6 +142,8 @@ def create_app(
         await champion.stop()
         if log is not None:
             await log.stop()
+        if events is not None:
+            await events.stop()
         await online_store.stop()
         access_log.flush()
 
@@ -144,6 +151,9 @@ def create_app(
     record = _record(log, shadow) if log is not None else None
     predict = PredictEndpoint(champion, online_store, metrics, limits, record)
     app.router.routes.append(Route("/predict", predict, methods=["POST"]))
+    if events is not None:
+        endpoint = EventsEndpoint(events, predict.uploads, metrics, limits)
+        app.router.routes.append(Route(f"{EVENTS}{{table}}", endpoint, methods=["POST"]))
     _add_endpoints(app)
     app.add_exception_handler(HTTPException, _http_error)
     app.add_exception_handler(Exception, _leave_to_guard)
@@ -151,12 +161,16 @@ def create_app(
     def openapi() -> dict[str, Any]:
         document = get_openapi(title=app.title, version="1", routes=app.routes)
         bundle = champion.current.bundle
-        return describe_predict(document, bundle, limits.rows, secured=bool(api_keys))
+        describe_predict(document, bundle, limits.rows, secured=bool(api_keys))
+        if events is not None:
+            describe_events(document, limits.rows, secured=bool(event_keys))
+        return document
 
     app.openapi = openapi  # type: ignore[method-assign] # FastAPI's documented way to extend it
     return RequestGuard(
         app,
         keys=ApiKeys(api_keys),
+        writers=None if events is None else ApiKeys(event_keys),
         metrics=metrics,
         access_log=access_log,
         lifecycle=lifecycle,
@@ -198,6 +212,7 @@ def build(settings: ServingSettings, lifecycle: Lifecycle) -> RequestGuard:
     address = RedisAddress.from_url(settings.redis_url)
     online_store = OnlineStoreClient(address, settings.redis_seconds)
     log = ServingLog(address, metrics, settings.log) if settings.log.share else None
+    takes_events = settings.event_keys or not settings.api_keys
     return create_app(
         champion,
         online_store,
@@ -205,7 +220,9 @@ def build(settings: ServingSettings, lifecycle: Lifecycle) -> RequestGuard:
         limits=settings.limits,
         log=log,
         shadow=_shadow(settings, online_store, metrics, log) if log else None,
+        events=EventLog(address, champion) if takes_events else None,
         api_keys=settings.api_keys,
+        event_keys=settings.event_keys,
         lifecycle=lifecycle,
         ready_needs_features=settings.ready_needs_features,
     )

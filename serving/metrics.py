@@ -108,6 +108,7 @@ class Metrics:
         self.shadow_rows = {"answered": 0, "failed": 0, "skipped": 0}
         self.shadow_model: tuple[str, str] | None = None
         """Name and version of the shadow, as of the scrape under way."""
+        self.events = {"accepted": 0, "rejected": 0, "not_recorded": 0}
         self.in_flight = 0
         self.buffered_bytes = 0
         self.connections = 0
@@ -207,6 +208,14 @@ class Metrics:
             logged.add_metric([outcome], count)
         yield logged
         yield from self._shadow_families()
+        events = CounterMetricFamily(
+            "serving_events",
+            "Events: accepted, which Redis has confirmed, rejected, and not recorded by Redis.",
+            labels=["outcome"],
+        )
+        for outcome, count in self.events.items():
+            events.add_metric([outcome], count)
+        yield events
         yield GaugeMetricFamily(
             "serving_recent_absent_share",
             "Share of features missing or expired in the last 100 rows.",

@@ -47,6 +47,7 @@ PREDICTIONS = CollectedTable(
         CollectedColumn("answered_as", "text", required=True),
     ),
     key=("served_at", "server_id", "server_row"),
+    day="served_at",
 )
 _REQUEST = "request"
 _KNOWN_SECONDS = 90 * 86_400
