@@ -21,6 +21,7 @@ from runner.command_line import (
     Recipe,
     Target,
     Trained,
+    Version,
     run_app,
 )
 from runner.commands import completion
@@ -221,7 +222,13 @@ def new_version(
 
 @app.command()
 def train(
-    recipe: Recipe, accepted: Accepted = "", as_json: AsJson = False, target: Target = None
+    recipe: Recipe,
+    no_build: Annotated[
+        bool, typer.Option("--no-build", help="Take the tables as they are, without dbt build.")
+    ] = False,
+    accepted: Accepted = "",
+    as_json: AsJson = False,
+    target: Target = None,
 ) -> None:
     """Train the recipe's ML model and register it.
 
@@ -230,12 +237,13 @@ def train(
     `champion` if it passes the recipe's gate and beats the present champion on the same test rows
     by more than noise. If not, it becomes the `challenger`, and the reason is printed.
 
+    Leaves the build out if nothing changed since the last one: SQL, variables, the rows of sources.
     Refuses, before dbt builds anything, to change a feature that a served version takes.
     """
     from runner.commands.training import train as train_recipe
     from runner.commands.training_report import show_training
 
-    trained = train_recipe(load_settings(target), recipe, accepted)
+    trained = train_recipe(load_settings(target), recipe, accepted, no_build=no_build)
     show_training(trained, recipe, as_json=as_json)
 
 
@@ -385,15 +393,34 @@ def runs(
 
 
 @app.command()
-def compare(a: Trained, b: Trained, as_json: AsJson = False, target: Target = None) -> None:
+def compare(
+    a: Trained,
+    b: Trained,
+    html: Annotated[
+        Path | None,
+        typer.Option(
+            "--html",
+            metavar="FILE",
+            help="Write a page with scores, differences and plots side by side, too.",
+            show_default=False,
+        ),
+    ] = None,
+    as_json: AsJson = False,
+    target: Target = None,
+) -> None:
     """Show two trained models side by side: their metrics, and all that differs.
 
     Compares features, data ranges, parameters and the recipe's other keys. `≠` marks a difference.
     """
+    from runner.commands.comparison_page import write_comparison
     from runner.commands.comparison_report import show_comparison
     from runner.commands.model_comparison import compare as compare_models
 
-    show_comparison(compare_models(load_settings(target), a, b), a, b, as_json=as_json)
+    settings = load_settings(target)
+    rows = compare_models(settings, a, b)
+    if html:
+        write_comparison(settings, rows, (a, b), html)
+    show_comparison(rows, a, b, as_json=as_json)
 
 
 @app.command()
@@ -480,7 +507,7 @@ def audit(
 
 @app.command()
 def predict(
-    model: Model,
+    model: Version,
     source: Annotated[
         str,
         typer.Argument(
@@ -492,6 +519,15 @@ def predict(
         Path,
         typer.Option("--output", "-o", help="Where to write: a .parquet or .csv file."),
     ] = Path("predictions.parquet"),
+    to: Annotated[
+        str | None,
+        typer.Option(
+            "--to",
+            metavar="SCHEMA.TABLE",
+            help="Write to a table of the warehouse instead.",
+            show_default=False,
+        ),
+    ] = None,
     timezone: Annotated[
         str | None,
         typer.Option(
@@ -501,19 +537,24 @@ def predict(
     ] = None,
     target: Target = None,
 ) -> None:
-    """Score a file or a spine with the champion; join its features point-in-time.
+    """Score a file or a spine with a model version; join its features point-in-time.
 
     A file needs the entity key columns. With a column `event_timestamp` (UTC), features are as of
     that time; without it, as of now. Other columns are kept, but must not have the name of a column
     that is written (`prediction`, `probability_…`). A CSV file for the shop has the header
     `user_id,category_id,event_timestamp` and lines such as `17,3,2026-01-31T12:00:00Z`.
+
+    With `--to`, replaces what the same version wrote into the table on the same day (UTC), all or
+    nothing; the table has a partition per day, `predicted_on`.
     """
-    from runner.commands.model_argument import registered_name
+    from runner.commands.model_argument import version_uri
     from runner.commands.prediction import predict as predict_rows
     from runner.commands.prediction import show_predictions
+    from runner.commands.prediction_output import OutputFile, OutputTable
 
-    written = predict_rows(load_settings(target), registered_name(model), source, output, timezone)
-    show_predictions(written, output)
+    where = OutputTable(to) if to else OutputFile(output)
+    written = predict_rows(load_settings(target), version_uri(model), source, where, timezone)
+    show_predictions(written, where)
 
 
 @app.command()
@@ -609,16 +650,56 @@ def collect(
     ] = None,
     target: Target = None,
 ) -> None:
-    """Move the serving log, every answered row, from Redis to the table `predictions`.
+    """Move the serving log and accepted events from Redis to the warehouse.
 
-    The table is in the schema `raw_data` (cloud: the dataset `raw_events`), with a partition per
-    day. Each row is there once, however often this is interrupted and repeated. Run it regularly:
-    the log in Redis is bounded, and its oldest rows go first.
+    The serving log, every answered row, goes to the table `predictions` in the schema `raw_data`
+    (cloud: the dataset `raw_events`), with a partition per day. Events go to the raw tables of
+    their dbt sources. Each row is there once, however often this is interrupted and repeated. Run
+    it regularly: the log in Redis is bounded, and its oldest rows go first; events wait until they
+    are collected.
     """
     from runner.commands.collection import collect as collect_log
     from runner.commands.collection_report import show_collected
+    from runner.errors import CombinedError
 
-    show_collected(collect_log(load_settings(target), keep))
+    done = collect_log(load_settings(target), keep)
+    show_collected(done)
+    if done.errors:
+        raise CombinedError(done.errors, hint=done.errors[0].hint)
+
+
+@app.command()
+def ingest(
+    table: Annotated[
+        str,
+        typer.Argument(
+            help="A table of a dbt source that takes events, such as clicks.", show_default=False
+        ),
+    ],
+    source: Annotated[
+        str,
+        typer.Argument(
+            metavar="FILE|-",
+            help="An NDJSON, CSV or Parquet file; - reads NDJSON from stdin.",
+            show_default=False,
+        ),
+    ],
+    as_json: AsJson = False,
+    target: Target = None,
+) -> None:
+    """Write events into a raw table, each once, checked against the columns of its dbt source.
+
+    Events that are wrong are left out and listed, with their row and the reason; exits with 1 if
+    there are any. An event whose id is in the table already is not written again. In a file without
+    the column of ids, an event's id is the digest of the file and its row.
+    """
+    from runner.commands.ingestion import ingest as ingest_events
+    from runner.commands.ingestion_report import show_ingested
+
+    done = ingest_events(load_settings(target), table, source)
+    show_ingested(done, as_json=as_json)
+    if done.rejected:
+        raise typer.Exit(1)
 
 
 @app.command()
