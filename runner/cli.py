@@ -21,6 +21,7 @@ from runner.command_line import (
     Recipe,
     Target,
     Trained,
+    Version,
     run_app,
 )
 from runner.commands import completion
@@ -221,7 +222,13 @@ def new_version(
 
 @app.command()
 def train(
-    recipe: Recipe, accepted: Accepted = "", as_json: AsJson = False, target: Target = None
+    recipe: Recipe,
+    no_build: Annotated[
+        bool, typer.Option("--no-build", help="Take the tables as they are, without dbt build.")
+    ] = False,
+    accepted: Accepted = "",
+    as_json: AsJson = False,
+    target: Target = None,
 ) -> None:
     """Train the recipe's ML model and register it.
 
@@ -230,12 +237,13 @@ def train(
     `champion` if it passes the recipe's gate and beats the present champion on the same test rows
     by more than noise. If not, it becomes the `challenger`, and the reason is printed.
 
+    Leaves the build out if nothing changed since the last one: SQL, variables, the rows of sources.
     Refuses, before dbt builds anything, to change a feature that a served version takes.
     """
     from runner.commands.training import train as train_recipe
     from runner.commands.training_report import show_training
 
-    trained = train_recipe(load_settings(target), recipe, accepted)
+    trained = train_recipe(load_settings(target), recipe, accepted, no_build=no_build)
     show_training(trained, recipe, as_json=as_json)
 
 
@@ -499,7 +507,7 @@ def audit(
 
 @app.command()
 def predict(
-    model: Model,
+    model: Version,
     source: Annotated[
         str,
         typer.Argument(
@@ -511,6 +519,15 @@ def predict(
         Path,
         typer.Option("--output", "-o", help="Where to write: a .parquet or .csv file."),
     ] = Path("predictions.parquet"),
+    to: Annotated[
+        str | None,
+        typer.Option(
+            "--to",
+            metavar="SCHEMA.TABLE",
+            help="Write to a table of the warehouse instead.",
+            show_default=False,
+        ),
+    ] = None,
     timezone: Annotated[
         str | None,
         typer.Option(
@@ -520,19 +537,24 @@ def predict(
     ] = None,
     target: Target = None,
 ) -> None:
-    """Score a file or a spine with the champion; join its features point-in-time.
+    """Score a file or a spine with a model version; join its features point-in-time.
 
     A file needs the entity key columns. With a column `event_timestamp` (UTC), features are as of
     that time; without it, as of now. Other columns are kept, but must not have the name of a column
     that is written (`prediction`, `probability_…`). A CSV file for the shop has the header
     `user_id,category_id,event_timestamp` and lines such as `17,3,2026-01-31T12:00:00Z`.
+
+    With `--to`, replaces what the same version wrote into the table on the same day (UTC), all or
+    nothing; the table has a partition per day, `predicted_on`.
     """
-    from runner.commands.model_argument import registered_name
+    from runner.commands.model_argument import version_uri
     from runner.commands.prediction import predict as predict_rows
     from runner.commands.prediction import show_predictions
+    from runner.commands.prediction_output import OutputFile, OutputTable
 
-    written = predict_rows(load_settings(target), registered_name(model), source, output, timezone)
-    show_predictions(written, output)
+    where = OutputTable(to) if to else OutputFile(output)
+    written = predict_rows(load_settings(target), version_uri(model), source, where, timezone)
+    show_predictions(written, where)
 
 
 @app.command()
@@ -562,6 +584,59 @@ def serve(
     serve_model(load_settings(target), registered_name(model), host, port)
 
 
+@app.command("smoke-test")
+def smoke_test(
+    model: Model,
+    url: Annotated[
+        str, typer.Option(envvar="API_URL", help="The API's address.")
+    ] = "http://127.0.0.1:8000",
+    target: Target = None,
+) -> None:
+    """Check that a running API is ready and answers one entity as the batch does.
+
+    Takes an entity from the feature marts, asks the API for its prediction, and compares that with
+    the champion's prediction from the point-in-time join. Exits with 1 if they differ, or if the
+    API serves another version than the champion. Sends the first key in SERVING_API_KEYS and, to
+    Cloud Run, an identity token.
+    """
+    from runner.commands.model_argument import registered_name
+    from runner.commands.smoke_test import smoke_test as test_api
+    from runner.commands.smoke_test_report import show_smoke_test
+
+    show_smoke_test(test_api(load_settings(target), registered_name(model), url), url)
+
+
+@app.command()
+def release(
+    rollback: Annotated[
+        bool,
+        typer.Option("--rollback", help="Return to the revisions before the last release."),
+    ] = False,
+    watch: Annotated[
+        str,
+        typer.Option(metavar="DURATION", help="How long the new revisions get 10 %, such as 10m."),
+    ] = "5m",
+    stack: Annotated[
+        str, typer.Option(help="The stack in `deploy/` whose APIs are released.")
+    ] = "prod",
+    target: Target = None,
+) -> None:
+    """Deploy new revisions of the APIs on Google Cloud without a gap, and return if they fail.
+
+    The new revisions start without requests, pass `runner smoke-test`, get 10 % of the requests,
+    pass it again without a server error, and then get all. If one fails, the revisions that
+    answered before get every request again, and the exit code is 1. Each step is a `pulumi up`,
+    with the shares in `deploy/Pulumi.<stack>.yaml`: commit that file afterwards.
+    """
+    from runner.commands.release import release as release_apis
+    from runner.commands.release import roll_back
+    from runner.commands.release_report import show_released
+    from runner.commands.released_stack import ReleasedStack
+
+    deployed = ReleasedStack(read_settings(target).root, stack)
+    show_released(roll_back(deployed) if rollback else release_apis(deployed, watch))
+
+
 @app.command()
 def collect(
     keep: Annotated[
@@ -575,16 +650,56 @@ def collect(
     ] = None,
     target: Target = None,
 ) -> None:
-    """Move the serving log, every answered row, from Redis to the table `predictions`.
+    """Move the serving log and accepted events from Redis to the warehouse.
 
-    The table is in the schema `raw_data` (cloud: the dataset `raw_events`), with a partition per
-    day. Each row is there once, however often this is interrupted and repeated. Run it regularly:
-    the log in Redis is bounded, and its oldest rows go first.
+    The serving log, every answered row, goes to the table `predictions` in the schema `raw_data`
+    (cloud: the dataset `raw_events`), with a partition per day. Events go to the raw tables of
+    their dbt sources. Each row is there once, however often this is interrupted and repeated. Run
+    it regularly: the log in Redis is bounded, and its oldest rows go first; events wait until they
+    are collected.
     """
     from runner.commands.collection import collect as collect_log
     from runner.commands.collection_report import show_collected
+    from runner.errors import CombinedError
 
-    show_collected(collect_log(load_settings(target), keep))
+    done = collect_log(load_settings(target), keep)
+    show_collected(done)
+    if done.errors:
+        raise CombinedError(done.errors, hint=done.errors[0].hint)
+
+
+@app.command()
+def ingest(
+    table: Annotated[
+        str,
+        typer.Argument(
+            help="A table of a dbt source that takes events, such as clicks.", show_default=False
+        ),
+    ],
+    source: Annotated[
+        str,
+        typer.Argument(
+            metavar="FILE|-",
+            help="An NDJSON, CSV or Parquet file; - reads NDJSON from stdin.",
+            show_default=False,
+        ),
+    ],
+    as_json: AsJson = False,
+    target: Target = None,
+) -> None:
+    """Write events into a raw table, each once, checked against the columns of its dbt source.
+
+    Events that are wrong are left out and listed, with their row and the reason; exits with 1 if
+    there are any. An event whose id is in the table already is not written again. In a file without
+    the column of ids, an event's id is the digest of the file and its row.
+    """
+    from runner.commands.ingestion import ingest as ingest_events
+    from runner.commands.ingestion_report import show_ingested
+
+    done = ingest_events(load_settings(target), table, source)
+    show_ingested(done, as_json=as_json)
+    if done.rejected:
+        raise typer.Exit(1)
 
 
 @app.command()

@@ -138,12 +138,14 @@ class Champion:
             Of times without one.
         """
         from runner.commands.prediction import predict
+        from runner.commands.prediction_output import OutputFile
 
         with _own_environment(), TemporaryDirectory() as folder:
             source, output = Path(folder, "keys.parquet"), Path(folder, "predictions.parquet")
             pq.write_table(_table(keys), source)
             try:
-                predict(self._settings, self.name, str(source), output, time_zone)
+                champion = f"models:/{self.name}@champion"
+                predict(self._settings, champion, str(source), OutputFile(output), time_zone)
             except RunnerError as err:
                 message = err.message.replace(str(source), "keys")
                 raise RunnerError(message, hint=err.hint) from err
