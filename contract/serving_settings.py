@@ -50,6 +50,22 @@ class LogSettings:
 
 
 @dataclass(frozen=True)
+class ShadowSettings:
+    """A model that answers beside the champion, only for the log.
+
+    Attributes
+    ----------
+    model_uri
+        The model; "" = none.
+    share
+        The share of the event loop's time that it may take.
+    """
+
+    model_uri: str = ""
+    share: float = 0.2
+
+
+@dataclass(frozen=True)
 class ServingSettings:
     """Everything the server reads from its environment.
 
@@ -57,6 +73,9 @@ class ServingSettings:
     ----------
     redis_seconds
         How late the online store may be before a request is answered with 503.
+    event_keys
+        The keys of clients that send events. Without any, events are refused if there are API keys,
+        and taken from this machine alone if there are none.
     reload_seconds
         How often the registry is asked for another champion; 0 = never.
     ready_needs_features
@@ -71,8 +90,10 @@ class ServingSettings:
     host: str = "127.0.0.1"
     port: int = 8000
     api_keys: tuple[str, ...] = field(default=(), repr=False)
+    event_keys: tuple[str, ...] = field(default=(), repr=False)
     limits: Limits = Limits()
     log: LogSettings = LogSettings()
+    shadow: ShadowSettings = ShadowSettings()
     redis_seconds: float = 0.08
     reload_seconds: float = 5.0
     drain_seconds: float = 1.0
@@ -93,7 +114,8 @@ class ServingSettings:
             redis_url=_required(env, "REDIS_URL", "redis://127.0.0.1:6379/0"),
             host=env.get("SERVING_HOST") or cls.host,
             port=serving_port(env),
-            api_keys=_api_keys(env),
+            api_keys=_api_keys(env, "SERVING_API_KEYS"),
+            event_keys=_api_keys(env, "SERVING_EVENT_KEYS"),
             limits=Limits(
                 body_bytes=_whole(env, "SERVING_MAX_BODY_BYTES", Limits.body_bytes),
                 rows=_whole(env, "SERVING_MAX_ROWS", Limits.rows),
@@ -106,6 +128,10 @@ class ServingSettings:
                 share=_share(env, "SERVING_LOG_SHARE", LogSettings.share),
                 max_bytes=_whole(env, "SERVING_LOG_MAX_BYTES", LogSettings.max_bytes),
             ),
+            shadow=ShadowSettings(
+                model_uri=env.get("SERVING_SHADOW", ""),
+                share=_share(env, "SERVING_SHADOW_SHARE", ShadowSettings.share),
+            ),
             redis_seconds=_seconds(env, "SERVING_REDIS_TIMEOUT_SECONDS", cls.redis_seconds),
             reload_seconds=_seconds(
                 env, "SERVING_RELOAD_SECONDS", cls.reload_seconds, or_zero=True
@@ -113,6 +139,15 @@ class ServingSettings:
             drain_seconds=_seconds(env, "SERVING_DRAIN_SECONDS", cls.drain_seconds, or_zero=True),
             ready_needs_features=_flag(env, "SERVING_READY_NEEDS_FEATURES"),
         )
+        if settings.shadow.model_uri and not settings.log.share:
+            raise ConfigurationError(
+                "SERVING_SHADOW needs the serving log, and SERVING_LOG_SHARE=0 turns it off",
+                hint="unset one of them: a shadow's answers go nowhere else",
+            )
+        if settings.shadow.model_uri and not settings.shadow.share:
+            raise ConfigurationError(
+                "SERVING_SHADOW_SHARE=0 leaves the shadow no time", hint="unset SERVING_SHADOW"
+            )
         if not settings.api_keys and not is_loopback(settings.host):
             raise ConfigurationError(
                 f"refusing to listen on {settings.host} without an API key",
@@ -202,11 +237,11 @@ def _flag(env: Mapping[str, str], name: str) -> bool:
     return text == "true"
 
 
-def _api_keys(env: Mapping[str, str]) -> tuple[str, ...]:
-    keys = tuple(key.strip() for key in env.get("SERVING_API_KEYS", "").split(",") if key.strip())
+def _api_keys(env: Mapping[str, str], name: str) -> tuple[str, ...]:
+    keys = tuple(key.strip() for key in env.get(name, "").split(",") if key.strip())
     if any(len(key) < _SHORTEST_KEY or not key.isascii() for key in keys):
         raise ConfigurationError(
-            f"SERVING_API_KEYS: a key needs {_SHORTEST_KEY} or more ASCII characters",
+            f"{name}: a key needs {_SHORTEST_KEY} or more ASCII characters",
             hint='make one with python -c "import secrets; print(secrets.token_urlsafe())"',
         )
     return keys

@@ -396,15 +396,34 @@ def runs(
 
 
 @app.command()
-def compare(a: Trained, b: Trained, as_json: AsJson = False, target: Target = None) -> None:
+def compare(
+    a: Trained,
+    b: Trained,
+    html: Annotated[
+        Path | None,
+        typer.Option(
+            "--html",
+            metavar="FILE",
+            help="Write a page with scores, differences and plots side by side, too.",
+            show_default=False,
+        ),
+    ] = None,
+    as_json: AsJson = False,
+    target: Target = None,
+) -> None:
     """Show two trained models side by side: their metrics, and all that differs.
 
     Compares features, data ranges, parameters and the recipe's other keys. `≠` marks a difference.
     """
+    from runner.commands.comparison_page import write_comparison
     from runner.commands.comparison_report import show_comparison
     from runner.commands.model_comparison import compare as compare_models
 
-    show_comparison(compare_models(load_settings(target), a, b), a, b, as_json=as_json)
+    settings = load_settings(target)
+    rows = compare_models(settings, a, b)
+    if html:
+        write_comparison(settings, rows, (a, b), html)
+    show_comparison(rows, a, b, as_json=as_json)
 
 
 @app.command()
@@ -602,6 +621,59 @@ def serve(
     serve_model(load_settings(target), registered_name(model), host, port)
 
 
+@app.command("smoke-test")
+def smoke_test(
+    model: Model,
+    url: Annotated[
+        str, typer.Option(envvar="API_URL", help="The API's address.")
+    ] = "http://127.0.0.1:8000",
+    target: Target = None,
+) -> None:
+    """Check that a running API is ready and answers one entity as the batch does.
+
+    Takes an entity from the feature marts, asks the API for its prediction, and compares that with
+    the champion's prediction from the point-in-time join. Exits with 1 if they differ, or if the
+    API serves another version than the champion. Sends the first key in SERVING_API_KEYS and, to
+    Cloud Run, an identity token.
+    """
+    from runner.commands.model_argument import registered_name
+    from runner.commands.smoke_test import smoke_test as test_api
+    from runner.commands.smoke_test_report import show_smoke_test
+
+    show_smoke_test(test_api(load_settings(target), registered_name(model), url), url)
+
+
+@app.command()
+def release(
+    rollback: Annotated[
+        bool,
+        typer.Option("--rollback", help="Return to the revisions before the last release."),
+    ] = False,
+    watch: Annotated[
+        str,
+        typer.Option(metavar="DURATION", help="How long the new revisions get 10 %, such as 10m."),
+    ] = "5m",
+    stack: Annotated[
+        str, typer.Option(help="The stack in `deploy/` whose APIs are released.")
+    ] = "prod",
+    target: Target = None,
+) -> None:
+    """Deploy new revisions of the APIs on Google Cloud without a gap, and return if they fail.
+
+    The new revisions start without requests, pass `runner smoke-test`, get 10 % of the requests,
+    pass it again without a server error, and then get all. If one fails, the revisions that
+    answered before get every request again, and the exit code is 1. Each step is a `pulumi up`,
+    with the shares in `deploy/Pulumi.<stack>.yaml`: commit that file afterwards.
+    """
+    from runner.commands.release import release as release_apis
+    from runner.commands.release import roll_back
+    from runner.commands.release_report import show_released
+    from runner.commands.released_stack import ReleasedStack
+
+    deployed = ReleasedStack(read_settings(target).root, stack)
+    show_released(roll_back(deployed) if rollback else release_apis(deployed, watch))
+
+
 @app.command()
 def collect(
     keep: Annotated[
@@ -615,16 +687,56 @@ def collect(
     ] = None,
     target: Target = None,
 ) -> None:
-    """Move the serving log, every answered row, from Redis to the table `predictions`.
+    """Move the serving log and accepted events from Redis to the warehouse.
 
-    The table is in the schema `raw_data` (cloud: the dataset `raw_events`), with a partition per
-    day. Each row is there once, however often this is interrupted and repeated. Run it regularly:
-    the log in Redis is bounded, and its oldest rows go first.
+    The serving log, every answered row, goes to the table `predictions` in the schema `raw_data`
+    (cloud: the dataset `raw_events`), with a partition per day. Events go to the raw tables of
+    their dbt sources. Each row is there once, however often this is interrupted and repeated. Run
+    it regularly: the log in Redis is bounded, and its oldest rows go first; events wait until they
+    are collected.
     """
     from runner.commands.collection import collect as collect_log
     from runner.commands.collection_report import show_collected
+    from runner.errors import CombinedError
 
-    show_collected(collect_log(load_settings(target), keep))
+    done = collect_log(load_settings(target), keep)
+    show_collected(done)
+    if done.errors:
+        raise CombinedError(done.errors, hint=done.errors[0].hint)
+
+
+@app.command()
+def ingest(
+    table: Annotated[
+        str,
+        typer.Argument(
+            help="A table of a dbt source that takes events, such as clicks.", show_default=False
+        ),
+    ],
+    source: Annotated[
+        str,
+        typer.Argument(
+            metavar="FILE|-",
+            help="An NDJSON, CSV or Parquet file; - reads NDJSON from stdin.",
+            show_default=False,
+        ),
+    ],
+    as_json: AsJson = False,
+    target: Target = None,
+) -> None:
+    """Write events into a raw table, each once, checked against the columns of its dbt source.
+
+    Events that are wrong are left out and listed, with their row and the reason; exits with 1 if
+    there are any. An event whose id is in the table already is not written again. In a file without
+    the column of ids, an event's id is the digest of the file and its row.
+    """
+    from runner.commands.ingestion import ingest as ingest_events
+    from runner.commands.ingestion_report import show_ingested
+
+    done = ingest_events(load_settings(target), table, source)
+    show_ingested(done, as_json=as_json)
+    if done.rejected:
+        raise typer.Exit(1)
 
 
 @app.command()

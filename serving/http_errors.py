@@ -126,6 +126,21 @@ class ModelNotReadyError(ServingError):
     retry_after = 1
 
 
+class UnknownTableError(ServingError):
+    """No dbt source takes events under this name."""
+
+    status = 404
+    code = "unknown_table"
+
+
+class EventsNotRecordedError(ServingError):
+    """Redis has not confirmed the events. Send them again: those that it has are known by id."""
+
+    status = 503
+    code = "events_not_recorded"
+    retry_after = 1
+
+
 class RequestTimeoutError(ServingError):
     """The answer was not ready in time, counted from the request's first byte."""
 
@@ -134,6 +149,23 @@ class RequestTimeoutError(ServingError):
     retry_after = 1
 
 
+EVENT_RESPONSES: tuple[type[ServingError], ...] = (
+    MalformedRequestError,
+    UrlTooLongError,
+    HeadersTooLargeError,
+    InvalidRequestError,
+    UnauthorizedError,
+    ForbiddenError,
+    UnknownTableError,
+    RequestTooLargeError,
+    UnsupportedMediaTypeError,
+    TooManyRequestsError,
+    EventsNotRecordedError,
+    ModelNotReadyError,
+    RequestTimeoutError,
+    TooManyConnectionsError,
+)
+"""Every error that `POST /events/{table}` may answer with."""
 RESPONSES: tuple[type[ServingError], ...] = (
     MalformedRequestError,
     UrlTooLongError,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import codecs
 import json
 import re
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import orjson
@@ -47,22 +48,8 @@ def read_request(body: bytes, limits: Limits) -> PredictRequest:
     InvalidRequestError, RequestTooLargeError
         If it is none, or one of more rows than allowed.
     """
-    body = body.removeprefix(codecs.BOM_UTF8)
-    try:
-        content = orjson.loads(body)
-    except orjson.JSONDecodeError as err:
-        raise InvalidRequestError(f"the body is not JSON: {_reason(body, err)}") from err
-    if not isinstance(content, dict):
-        raise InvalidRequestError('the body is not an object such as {"entity_rows": [...]}')
-    _refuse_repeated_keys(body, content)
-    if unknown := sorted(content.keys() - _FIELDS):
-        fields = ", ".join(sorted(_FIELDS))
-        raise InvalidRequestError(f"{unknown[0]!r} is not a field; those are {fields}")
-    rows = content.get("entity_rows")
-    if not isinstance(rows, list) or not rows:
-        raise InvalidRequestError("entity_rows must be a list of one or more entity rows")
-    if len(rows) > limits.rows:
-        raise RequestTooLargeError(f"{len(rows)} entity rows; the limit is {limits.rows}")
+    content = _read_object(body, "entity_rows", ("entity_rows", "feature_overrides"), _FIELDS)
+    rows = _read_rows(content, "entity_rows", "entity rows", limits)
     overrides = content.get("feature_overrides")
     if overrides is not None and (not isinstance(overrides, list) or len(overrides) != len(rows)):
         raise InvalidRequestError(
@@ -72,6 +59,44 @@ def read_request(body: bytes, limits: Limits) -> PredictRequest:
     return PredictRequest(
         rows, overrides, _flag(content, "include_features"), _flag(content, "strict")
     )
+
+
+def read_events(body: bytes, limits: Limits) -> list[Any]:
+    """Return the events in `body`.
+
+    Raises
+    ------
+    InvalidRequestError, RequestTooLargeError
+        If it has none, or more than allowed.
+    """
+    content = _read_object(body, "events", ("events",), frozenset({"events"}))
+    return _read_rows(content, "events", "events", limits)
+
+
+def _read_object(
+    body: bytes, example: str, lists: Sequence[str], fields: frozenset[str]
+) -> dict[str, Any]:
+    body = body.removeprefix(codecs.BOM_UTF8)
+    try:
+        content = orjson.loads(body)
+    except orjson.JSONDecodeError as err:
+        raise InvalidRequestError(f"the body is not JSON: {_reason(body, err)}") from err
+    if not isinstance(content, dict):
+        raise InvalidRequestError(f'the body is not an object such as {{"{example}": [...]}}')
+    _refuse_repeated_keys(body, content, lists)
+    if unknown := sorted(content.keys() - fields):
+        known = ", ".join(sorted(fields))
+        raise InvalidRequestError(f"{unknown[0]!r} is not a field; those are {known}")
+    return content
+
+
+def _read_rows(content: dict[str, Any], name: str, what: str, limits: Limits) -> list[Any]:
+    rows = content.get(name)
+    if not isinstance(rows, list) or not rows:
+        raise InvalidRequestError(f"{name} must be a list of one or more {what}")
+    if len(rows) > limits.rows:
+        raise RequestTooLargeError(f"{len(rows)} {what}; the limit is {limits.rows}")
+    return rows
 
 
 def _flag(content: dict[str, Any], name: str) -> bool:
@@ -100,14 +125,15 @@ def _reason(body: bytes, err: orjson.JSONDecodeError) -> str:
     return f"{err.msg} at line {err.lineno} column {err.colno}"
 
 
-def _refuse_repeated_keys(body: bytes, content: dict[str, Any]) -> None:
+def _refuse_repeated_keys(body: bytes, content: dict[str, Any], lists: Sequence[str]) -> None:
     """Refuse a key given twice in one object: parsers differ in which of the values they take.
 
     orjson does not say so, and a parser that does is slower by far. Each key has a colon, so as
     many colons as keys mean that none was lost.
     """
     keys = len(content)
-    for rows in (content.get("entity_rows"), content.get("feature_overrides")):
+    for name in lists:
+        rows = content.get(name)
         if isinstance(rows, list):
             keys += sum([len(row) for row in rows if type(row) is dict])
     if body.count(b":") == keys or _STRING.sub(b"", body).count(b":") == keys:

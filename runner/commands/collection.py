@@ -1,10 +1,8 @@
-"""`runner collect` and `runner forget`: the serving log, from Redis to the warehouse."""
+"""`runner collect` and `runner forget`: the serving log and events, from Redis to the warehouse."""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 
@@ -13,11 +11,11 @@ from runner import console
 from runner.collecting.drain import drain
 from runner.collecting.log_stream import LogStream
 from runner.collecting.served_rows import PREDICTIONS, ServedRows, logged_keys
+from runner.commands.event_collection import CollectedEvents, collect_events, collecting
 from runner.duration import parse_duration
 from runner.errors import RunnerError
-from runner.online.connection import OnlineConnection, connect
+from runner.online.connection import connect
 from runner.online.online_config import load_online_config
-from runner.online.state import Lease, holding
 from runner.servers.local_servers import require_servers
 from runner.settings import Settings
 from runner.warehouse.open_collected import RAW_SCHEMAS, open_collected
@@ -38,6 +36,8 @@ class Collected:
         Entries of the stream that are not of a serving log; they are dropped.
     deleted
         Rows older than `--keep`.
+    events
+        What was done with the events of each table that takes some.
     """
 
     table: str
@@ -46,10 +46,16 @@ class Collected:
     lost: int
     foreign: int
     deleted: int
+    events: tuple[CollectedEvents, ...] = ()
+
+    @property
+    def errors(self) -> list[RunnerError]:
+        """Why events still wait."""
+        return [each.error for each in self.events if each.error is not None]
 
 
 def collect(settings: Settings, keep: str | None) -> Collected:
-    """Move the serving log to the warehouse.
+    """Move the serving log and events to the warehouse.
 
     Parameters
     ----------
@@ -58,14 +64,21 @@ def collect(settings: Settings, keep: str | None) -> Collected:
     """
     first = None if keep is None else _first_day(keep)
     require_servers(settings)
-    with _log(settings) as (connection, project), open_collected(settings, PREDICTIONS) as store:
-        reader = ServedRows(connection, project)
-        stream = LogStream(connection, stream_key(project))
-        with console.bar("collect", None) as bar:
+    with collecting(settings) as (connection, project), console.bar("collect", None) as bar:
+        with open_collected(settings, PREDICTIONS) as store:
+            reader = ServedRows(connection, project)
+            stream = LogStream(connection, stream_key(project))
             drained = drain(stream, reader, store, bar.advance)
-        deleted = 0 if first is None else store.delete_before(first)
+            deleted = 0 if first is None else store.delete_before(first)
+        events = collect_events(settings, connection, project, bar.advance)
     return Collected(
-        _table(settings), drained.written, drained.known, reader.lost, reader.foreign, deleted
+        _table(settings),
+        drained.written,
+        drained.known,
+        reader.lost,
+        reader.foreign,
+        deleted,
+        tuple(events),
     )
 
 
@@ -105,16 +118,6 @@ def _require_logged_key(settings: Settings, name: str) -> None:
             f"no logged model has the entity key {name!r}{did_you_mean(name, known)}",
             hint=f"entity keys of logged models: {', '.join(known)}",
         )
-
-
-@contextmanager
-def _log(settings: Settings) -> Iterator[tuple[OnlineConnection, str]]:
-    """Open Redis for the one process that may collect now; others wait."""
-    config = load_online_config(settings)
-    with connect(settings, config) as connection:
-        lease = Lease(connection, config.project, "the serving log", work="collect")
-        with holding(lease, console.note):
-            yield connection, config.project
 
 
 def _first_day(keep: str) -> date:

@@ -17,6 +17,14 @@ def show_collected(done: Collected) -> None:
             f"{done.lost:,} answered rows are lost: Redis did not confirm them, or had no room "
             "to keep them; collect more often, or raise SERVING_LOG_MAX_BYTES"
         )
+    for events in done.events:
+        repeated = f", {events.known:,} were there already" if events.known else ""
+        if events.error is None:
+            console.result(f"{events.name}: {events.written:,} events written{repeated}")
+        if events.foreign:
+            console.warn(
+                f"{events.name}: {events.foreign:,} entries of another version are dropped"
+            )
     if done.foreign:
         console.warn(
             f"{done.foreign:,} entries of the stream are no rows of this version's serving log; "

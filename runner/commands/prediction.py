@@ -110,6 +110,22 @@ def predict(
     return Written(name, rows, +missing)
 
 
+def scored_rows(settings: Settings, model: Model, entity_df: pd.DataFrame) -> pa.Table:
+    """Return a few rows with one prediction each, as `predict` writes them.
+
+    Parameters
+    ----------
+    entity_df
+        Entity keys, request inputs and `event_timestamp`.
+    """
+    joined = bundle_features(model.bundle)
+    with point_in_time_batches(open_store(settings), entity_df, joined) as reader:
+        table = reader.read_all()
+    absent = absent_views(model.bundle, table)
+    refuse_missing(model.bundle, absent, 0)
+    return _scored(model, table, absent)
+
+
 def _refuse_too_large(model: Model, batch: pa.RecordBatch, before: int) -> None:
     """Raise if a number is too large for the model; `before` is how many rows came before."""
     features = {f.name: f"{f.projection}:{f.feature}" for f in model.bundle.features}

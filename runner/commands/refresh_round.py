@@ -105,7 +105,7 @@ class Refresher:
         self._dbt.close()
 
     def _steps(self, state: RefreshState, started: float) -> Round:
-        collected = collect(self._settings, None).written
+        collected = collect(self._settings, None)
         manifest = dbt.up_to_date(self._settings, _ignore)
         marts = self._marts(manifest)
         names = [mart.name for mart in marts]
@@ -113,13 +113,16 @@ class Refresher:
         reports, errors = materialize(self._settings, names, full=False)
         if errors:
             state.note_built(" ".join(names), None)  # a table may be gone: the next round builds it
+        errors = [*collected.errors, *errors]
+        if errors:
             raise CombinedError(errors, hint=errors[0].hint)
         written = sum(report.written for report in reports)
         removed = sum(report.removed for report in reports)
         times = {mart.path: mart.timestamp_field for mart in marts}
         newest = newest_time(self._settings, times) if built or written else None
         seconds = time.perf_counter() - started
-        return Round(collected, tuple(built), written, removed, newest, seconds)
+        rows = collected.written + sum(events.written for events in collected.events)
+        return Round(rows, tuple(built), written, removed, newest, seconds)
 
     def _marts(self, manifest: Manifest) -> list[FeatureMart]:
         if self._recipes:

@@ -5,6 +5,10 @@ from __future__ import annotations
 import os
 import sys
 
+import redis
+
+from runner import console
+from runner.commands.event_collection import publish_event_tables
 from runner.settings import Settings
 
 
@@ -15,6 +19,10 @@ def serve(settings: Settings, name: str, host: str | None, port: int | None) -> 
 
     The process is replaced, so nothing that runner imported stays in the server's memory.
     """
+    try:
+        publish_event_tables(settings)
+    except redis.RedisError as err:  # the server starts without it too
+        console.note(f"events: Redis does not answer ({err}); `runner collect` tries again")
     env = {
         **settings.env,
         "MLFLOW_TRACKING_URI": settings.mlflow_tracking_uri,

@@ -46,17 +46,27 @@ class NodeMeta(TypedDict, total=False):
     ttl: object
     timestamp_field: str
     created_timestamp_column: str
+    compare_every: object
     online: bool
     owner: str
     labels: dict[str, object]
+    outcome: dict[str, str]
+    event_id: object
 
 
 class NodeConfig(TypedDict):
     """A node's configuration, from its SQL, its YAML and dbt_project.yml."""
 
+    where: NotRequired[str | None]
     materialized: NotRequired[str]
     contract: NotRequired[NodeContract]
     meta: NotRequired[NodeMeta | None]
+
+
+class TestMetadata(TypedDict):
+    """Which generic test a test is."""
+
+    name: str
 
 
 class NodeDependencies(TypedDict):
@@ -87,6 +97,9 @@ class ManifestNode(TypedDict):
     build_path: NotRequired[str | None]
     relation_name: NotRequired[str | None]
     version: NotRequired[str | int | float | None]
+    identifier: NotRequired[str]
+    column_name: NotRequired[str | None]
+    test_metadata: NotRequired[TestMetadata | None]
 
 
 class ManifestMacro(TypedDict):

@@ -21,17 +21,26 @@ def place_of(root: Path, file: str, model: str, keys: Sequence[str]) -> str:
         From the dbt model down, such as `columns`, `user_id`, `data_type`; an item of a list is
         named by its `name`.
     """
+    return _place(root, file, ("models", model, *keys))
+
+
+def place_in_source(root: Path, file: str, source: str, keys: Sequence[str]) -> str:
+    """Return `file:line` of what `keys`, such as `tables`, `orders`, lead to in a dbt source."""
+    return _place(root, file, ("sources", source, *keys))
+
+
+def _place(root: Path, file: str, keys: Sequence[str]) -> str:
     try:
         node = yaml.compose((root / file).read_text(encoding="utf-8"), _LOADER)
     except (OSError, UnicodeDecodeError, yaml.YAMLError):
         return file
     found = None
-    for key in ("models", model, *keys):
+    for depth, key in enumerate(keys):
         step = _below(node, key)
         if step is None:
             break
         at, node = step
-        found = at.start_mark.line + 1 if key != "models" else None
+        found = at.start_mark.line + 1 if depth else None
     return file if found is None else f"{file}:{found}"
 
 

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import date, datetime
+from datetime import date, datetime, timedelta
 from typing import Literal, Protocol
 
-ColumnType = Literal["text", "bigint", "float", "timestamp", "json"]
-CollectedRow = Sequence[str | int | float | datetime | None]
-"""Values in the order of the table's columns; JSON as text."""
+ColumnType = Literal[
+    "text", "bigint", "integer", "float", "bool", "timestamp", "date", "numeric", "json"
+]
+CollectedValue = str | int | float | datetime | date | None
+CollectedRow = Sequence[CollectedValue]
+"""Values in the order of the table's columns; JSON and `numeric` as text."""
 
 
 @dataclass(frozen=True)
@@ -23,19 +26,31 @@ class CollectedColumn:
 
 @dataclass(frozen=True)
 class CollectedTable:
-    """A table that is partitioned by day, and has each row once.
+    """A table that has each row once.
 
     `collected_at`, when a row was written, follows the columns.
 
     Attributes
     ----------
     key
-        The columns that name a row; the first is its instant, whose day in UTC is its partition.
+        The columns that name a row.
+    day
+        The column whose day in UTC is a row's partition; PostgreSQL partitions only by a column of
+        the key.
+    repeated_within
+        How much later a row may come again with another `day`, and is still known; longer on
+        PostgreSQL, which has an index: for ever.
     """
 
     name: str
     columns: tuple[CollectedColumn, ...]
     key: tuple[str, ...]
+    day: str
+    repeated_within: timedelta = timedelta(0)
+
+    def position(self, column: str) -> int:
+        """Return where a row has a column's value."""
+        return [each.name for each in self.columns].index(column)
 
 
 class CollectedStore(Protocol):

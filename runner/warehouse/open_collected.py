@@ -13,9 +13,11 @@ RAW_SCHEMAS = {"local": "raw_data", "cloud": "raw_events"}
 
 
 @contextmanager
-def open_collected(settings: Settings, table: CollectedTable) -> Iterator[CollectedStore]:
-    """Open `table` in the raw schema of the settings' target."""
-    schema = RAW_SCHEMAS[settings.target]
+def open_collected(
+    settings: Settings, table: CollectedTable, schema: str = ""
+) -> Iterator[CollectedStore]:
+    """Open `table` in `schema`; the raw schema of the settings' target if it is empty."""
+    schema = schema or RAW_SCHEMAS[settings.target]
     # Only one of them is imported: each takes its client library along.
     if settings.target == "cloud":
         from runner.warehouse.bigquery.collected import open_bigquery_collected

@@ -28,12 +28,15 @@ from serving.http.asgi import (
     send_answer,
 )
 from serving.http.connections import Connections
+from serving.http_errors import ForbiddenError
 from serving.logs import AccessLog, log
 from serving.metrics import Metrics
 
 Reply = Callable[[int, Sequence[Header], bytes], bool]
 
 ROUTES = frozenset({"/predict", "/model", "/metrics", "/openapi.json"}) | OPEN_PATHS
+EVENTS = "/events/"
+"""What the paths begin with that write, and have keys of their own."""
 _UNREADABLE = "unreadable"
 """The route of a request whose head could not be read."""
 _REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{1,64}")
@@ -64,6 +67,8 @@ class RequestGuard:
     ----------
     connections
         Those of the server that runs the app; it counts and closes them.
+    writers
+        The keys of clients that send events; None: nobody may.
     endpoints
         By method and path, what answers a request that has come whole: without FastAPI's router
         and its other middleware, and without a task.
@@ -74,6 +79,7 @@ class RequestGuard:
         app: App,
         *,
         keys: ApiKeys,
+        writers: ApiKeys | None,
         metrics: Metrics,
         access_log: AccessLog,
         lifecycle: Lifecycle,
@@ -84,6 +90,7 @@ class RequestGuard:
         self._app = app
         self._endpoints = endpoints
         self._keys = keys
+        self._writers = writers
         self._metrics = metrics
         self._access_log = access_log
         self._lifecycle = lifecycle
@@ -110,7 +117,7 @@ class RequestGuard:
             await send(message)
 
         try:
-            self._keys.check(scope)
+            self._keys_for(scope).check(scope)
             await self._app(scope, receive, answer)
         except ClientDisconnectedError:
             status = _CLIENT_CLOSED
@@ -122,6 +129,13 @@ class RequestGuard:
                 await send_answer(answer, told)
         finally:
             self._note(scope, status or _CLIENT_CLOSED, caller.arrived, request_id)
+
+    def _keys_for(self, scope: Scope) -> ApiKeys:
+        if not scope["path"].startswith(EVENTS):
+            return self._keys
+        if self._writers is None:
+            raise ForbiddenError("this server takes no events: SERVING_EVENT_KEYS is not set")
+        return self._writers
 
     @property
     def draining(self) -> bool:
@@ -187,7 +201,7 @@ class RequestGuard:
     def _note(self, scope: Scope, status: int, arrived: float, request_id: bytes) -> None:
         seconds = time.monotonic() - arrived
         path = scope["path"]
-        route = path if path in ROUTES or path is _UNREADABLE else "other"
+        route = path if path in ROUTES or path is _UNREADABLE else _route_of(path)
         self._metrics.request(route, status, seconds)
         if status == HTTPStatus.OK and path in PROBES:
             return  # asked every second by whoever runs us
@@ -198,6 +212,11 @@ class RequestGuard:
             status=status,
             milliseconds=int(seconds * 1_000_000) / 1000,
         )
+
+
+def _route_of(path: str) -> str:
+    """Return what metrics call a path that is not one of `ROUTES`."""
+    return f"{EVENTS}{{table}}" if path.startswith(EVENTS) else "other"
 
 
 def _log_unexpected(err: Exception, request_id: bytes) -> None:

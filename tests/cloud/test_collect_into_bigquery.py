@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -11,13 +11,16 @@ import pytest
 import redis
 from google.cloud import bigquery
 
+from contract.event_format import EVENTS_FIELD, EventEntry, event_stream_key
 from contract.log_format import FIELD, LogEntry, LogSchema, schemas_key, stream_key
 from runner.collecting.served_rows import PREDICTIONS, ServedRows
 from runner.commands.collection import collect, forget
+from runner.commands.ingestion import ingest
 from runner.online.connection import connect
 from runner.online.online_config import load_online_config
 from runner.warehouse.open_collected import open_collected
 from tests.cloud.bigquery_project import BigQueryProject
+from tests.event_project import COLUMNS, declare, source_manifest
 from tests.online_project import PROJECT
 
 pytestmark = [pytest.mark.cloud, pytest.mark.servers, pytest.mark.timeout(300)]
@@ -87,3 +90,39 @@ def test_days_before_and_an_entity_are_deleted(project: BigQueryProject) -> None
     assert (done.written, done.deleted) == (4, 1)
     assert forget(project.settings, "user_id=2") == (TABLE, 1)
     assert [row["server_row"] for row in found(project, "server_row")] == [1, 3]
+
+
+def test_events_are_in_their_table_once_though_sent_and_collected_again(
+    project: BigQueryProject,
+) -> None:
+    declare(project.settings, source_manifest(schema="raw_events"))
+    columns = list(COLUMNS)
+    stream = event_stream_key(PROJECT, "clicks")
+    event = ["c1", 2**53 + 1, "1234.50", True, "2026-03-01T12:00:00+00:00", "2026-03-01", {"a": 1}]
+    with redis.Redis.from_url(project.settings.redis.url) as log:
+        for day in (0, 0, 1):  # twice in one collection, and again later
+            moment = (NOW + timedelta(days=day)).timestamp()
+            entry = EventEntry(moment, columns, [[*event, "home"], [f"d{day}", 1, *[None] * 6]])
+            log.xadd(stream, {EVENTS_FIELD: entry.dump()})
+            if day or log.xlen(stream) == 2:
+                done = collect(project.settings, None)
+                assert done.errors == []
+    wider = source_manifest(COLUMNS | {"shop": "string"}, schema="raw_events")
+    declare(project.settings, wider)
+    assert ingest(project.settings, "clicks", _events_file(project)).written == 1
+    rows = project.run("select * from raw_events.clicks order by click_id")
+    project.client.delete_table("raw_events.clicks")
+    assert [row["click_id"] for row in rows] == ["c1", "d0", "d1", "e1"]
+    assert (rows[0]["user_id"], float(rows[0]["price"]), rows[0]["tags"]) == (
+        2**53 + 1,
+        1234.5,
+        {"a": 1},
+    )
+    assert (rows[0]["day"], rows[0]["shop"], rows[3]["shop"]) == (date(2026, 3, 1), None, "north")
+    assert rows[0]["clicked_at"] == datetime(2026, 3, 1, 12, tzinfo=UTC)
+
+
+def _events_file(project: BigQueryProject) -> str:
+    path = project.settings.root / "events.csv"
+    path.write_text("click_id,user_id,shop\ne1,2,north\n")
+    return str(path)

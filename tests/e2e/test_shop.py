@@ -66,8 +66,10 @@ def test_the_run_holds_what_another_training_needs(shop, run):
         "plots/roc.png",
         "plots/precision_recall.png",
         "plots/calibration.png",
+        "plots/scores.png",
         "plots/confusion_matrix.png",
         "plots/importance.png",
+        "report.html",
         "serving_bundle/serving.json",
         "serving_bundle/model.onnx",
     ):

@@ -20,8 +20,9 @@ from schemathesis.specs.openapi.checks import (
     unsupported_method,
 )
 
+from contract.event_format import EventColumn, EventTable, event_tables_key
 from contract.redis_address import RedisAddress
-from tests.serving_bundles import FEATURES, OnlineStore, overridable, write_linear_bundle
+from tests.serving_bundles import FEATURES, PROJECT, OnlineStore, overridable, write_linear_bundle
 from tests.serving_process import Serving, serving
 
 pytestmark = pytest.mark.servers
@@ -49,8 +50,12 @@ def _server(
     # One of the two takes feature overrides, of every type.
     features = overridable(*NAMES) if request.param == "regression" else overridable()
     write_linear_bundle(folder, task=request.param, features=features)
-    OnlineStore(redis_server.url).write_user(1, "toys")
-    with serving(folder, redis_server.url, SERVING_API_KEYS=KEY) as server:
+    store = OnlineStore(redis_server.url)
+    store.write_user(1, "toys")
+    table = EventTable("clicks", "raw_data", "clicks", "id", (EventColumn("id", "string"),))
+    store.client.hset(event_tables_key(PROJECT), "clicks", table.dump())
+    keys = {"SERVING_API_KEYS": KEY, "SERVING_EVENT_KEYS": KEY}
+    with serving(folder, redis_server.url, **keys) as server:
         yield server
 
 
@@ -59,6 +64,8 @@ def _server(
     [
         ("/predict", "POST", GenerationMode.POSITIVE, 100),
         ("/predict", "POST", GenerationMode.NEGATIVE, 100),
+        ("/events/{table}", "POST", GenerationMode.POSITIVE, 50),
+        ("/events/{table}", "POST", GenerationMode.NEGATIVE, 50),
         # These take no parameters, so there is nothing to get wrong.
         ("/health", "GET", GenerationMode.POSITIVE, 5),
         ("/ready", "GET", GenerationMode.POSITIVE, 5),
@@ -70,7 +77,7 @@ def test_no_request_finds_a_fault_or_a_broken_promise(
 ) -> None:
     with server.client(**{"X-API-Key": KEY}) as client:
         document = client.get("/openapi.json").json()
-    assert set(document["paths"]) == {"/predict", "/health", "/ready", "/model"}
+    assert set(document["paths"]) == {"/predict", "/events/{table}", "/health", "/ready", "/model"}
     operation = schemathesis.openapi.from_dict(document)[path][method]
 
     @settings(

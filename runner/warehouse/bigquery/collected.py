@@ -7,7 +7,7 @@ yet: it can be repeated whenever the process dies. BigQuery allows some 1,500 of
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, date, datetime, timedelta
 from tempfile import TemporaryFile
@@ -23,13 +23,22 @@ from google.cloud import bigquery
 from runner.errors import RunnerError
 from runner.settings import Settings
 from runner.sql import quote_bigquery, text_bigquery
-from runner.warehouse.collected_table import CollectedColumn, CollectedRow, CollectedTable
+from runner.warehouse.collected_table import (
+    CollectedColumn,
+    CollectedRow,
+    CollectedTable,
+    CollectedValue,
+)
 
 _TYPES = {
     "text": ("STRING", "STRING", pa.string()),
     "bigint": ("INT64", "INT64", pa.int64()),
+    "integer": ("INT64", "INT64", pa.int64()),
     "float": ("FLOAT64", "FLOAT64", pa.float64()),
+    "bool": ("BOOL", "BOOL", pa.bool_()),
     "timestamp": ("TIMESTAMP", "TIMESTAMP", pa.timestamp("us", tz="UTC")),
+    "date": ("DATE", "DATE", pa.date32()),
+    "numeric": ("NUMERIC", "STRING", pa.string()),
     "json": ("JSON", "STRING", pa.string()),
 }
 """By type: BigQuery's in the table, BigQuery's on the way there, Arrow's."""
@@ -57,9 +66,11 @@ class BigQueryCollected:
         table.expires = datetime.now(tz=UTC) + _LIFETIME  # of a process that was killed
         self._client.create_table(table)
         try:
-            self._load(rows, table)
-            instants = [row[self._names.index(self._table.key[0])] for row in rows]
-            return self._run(self._merge_sql(arriving), _span(instants))
+            once = self._once(rows)
+            self._load(once, table)
+            position = self._table.position(self._table.day)
+            span = _span([row[position] for row in once], self._table.repeated_within)
+            return self._run(self._merge_sql(arriving), span)
         finally:
             self._client.delete_table(arriving, not_found_ok=True)
 
@@ -67,7 +78,7 @@ class BigQueryCollected:
         """Delete the partitions of the days before, which costs nothing."""
         if not self._exists():
             return 0
-        instant = quote_bigquery(self._table.key[0])
+        instant = quote_bigquery(self._table.day)
         until = datetime(day.year, day.month, day.day, tzinfo=UTC)
         parameters = [bigquery.ScalarQueryParameter("until", "TIMESTAMP", until)]
         return self._run(f"delete from {self._name} where {instant} < @until", parameters)
@@ -87,25 +98,53 @@ class BigQueryCollected:
     def _names(self) -> list[str]:
         return [column.name for column in self._table.columns]
 
+    def _once(self, rows: Sequence[CollectedRow]) -> Sequence[CollectedRow]:
+        """Return the first of the rows with equal keys: a MERGE would write all of them."""
+        positions = [self._table.position(name) for name in self._table.key]
+        found: dict[tuple[CollectedValue, ...], CollectedRow] = {}
+        for row in rows:
+            found.setdefault(tuple(row[at] for at in positions), row)
+        return list(found.values())
+
     def _exists(self) -> bool:
+        return self._found() is not None
+
+    def _found(self) -> bigquery.Table | None:
         try:
-            self._client.get_table(f"{self._client.project}.{self._schema}.{self._table.name}")
+            return self._client.get_table(
+                f"{self._client.project}.{self._schema}.{self._table.name}"
+            )
         except NotFound:
-            return False
-        return True
+            return None
 
     def _create(self) -> None:
-        if self._exists():
+        if (found := self._found()) is not None:
+            self._add_missing_columns({field.name for field in found.schema})
             return
-        self._client.create_dataset(self._schema, exists_ok=True)
+        self._create_dataset()
         declared = ", ".join(_declared(column) for column in self._table.columns)
-        instant, *rest = map(quote_bigquery, self._table.key)
+        instant = quote_bigquery(self._table.day)
+        rest = [quote_bigquery(name) for name in self._table.key if name != self._table.day]
         self._run(
             f"create table if not exists {self._name} "
             f"({declared}, collected_at TIMESTAMP not null default current_timestamp()) "
             f"partition by timestamp_trunc({instant}, day) cluster by {', '.join(rest)}",
             [],
         )
+
+    def _create_dataset(self) -> None:
+        """Create the dataset unless it exists: who may not create one gets no other answer."""
+        try:
+            self._client.get_dataset(self._schema)
+        except NotFound:
+            self._client.create_dataset(self._schema, exists_ok=True)
+
+    def _add_missing_columns(self, known: Collection[str]) -> None:
+        """Add what was declared since the table was made; a table of somebody else's stays."""
+        for column in self._table.columns:
+            if "collected_at" in known and column.name not in known:
+                declared = f"{quote_bigquery(column.name)} {_TYPES[column.type][0]}"
+                self._run(f"alter table {self._name} add column if not exists {declared}", [])
 
     def _load(self, rows: Sequence[CollectedRow], table: bigquery.Table) -> None:
         columns = zip(*rows, strict=True)
@@ -130,7 +169,7 @@ class BigQueryCollected:
         # Without the limits every partition would be read.
         return (
             f"merge {self._name} as t using {quote_bigquery(*arriving.split('.'))} as s "
-            f"on {same} and t.{key[0]} between @first and @last "
+            f"on {same} and t.{quote_bigquery(self._table.day)} between @first and @last "
             f"when not matched then insert ({', '.join(names)}, collected_at) "
             f"values ({', '.join(values)}, current_timestamp())"
         )
@@ -159,9 +198,11 @@ def open_bigquery_collected(
         ) from err
 
 
-def _span(instants: Sequence[object]) -> list[bigquery.ScalarQueryParameter]:
+def _span(
+    instants: Sequence[object], repeated_within: timedelta
+) -> list[bigquery.ScalarQueryParameter]:
     known = [instant for instant in instants if isinstance(instant, datetime)]
-    limits = {"first": min(known), "last": max(known)}
+    limits = {"first": min(known) - repeated_within, "last": max(known) + repeated_within}
     return [bigquery.ScalarQueryParameter(n, "TIMESTAMP", at) for n, at in limits.items()]
 
 
@@ -172,6 +213,8 @@ def _declared(column: CollectedColumn) -> str:
 
 def _arrived(column: CollectedColumn) -> str:
     name = f"s.{quote_bigquery(column.name)}"
+    if column.type == "numeric":
+        return f"cast({name} as NUMERIC)"
     return f"parse_json({name}, wide_number_mode => 'round')" if column.type == "json" else name
 
 

@@ -1,4 +1,7 @@
-"""A raw table that `runner collect` fills, in PostgreSQL: a partition per day, rows by COPY."""
+"""A raw table that `runner collect` fills, in PostgreSQL: rows by COPY, each once by its key.
+
+A partition per day, if the day's column is a part of the key.
+"""
 
 from __future__ import annotations
 
@@ -18,8 +21,12 @@ from runner.warehouse.postgres.session_settings import READ_WRITE, settings_sql
 _TYPES = {
     "text": "text",
     "bigint": "bigint",
+    "integer": "integer",
     "float": "double precision",
+    "bool": "boolean",
     "timestamp": "timestamptz",
+    "date": "date",
+    "numeric": "numeric",
     "json": "jsonb",
 }
 
@@ -38,11 +45,13 @@ class PostgresCollected:
     def append(self, rows: Sequence[CollectedRow]) -> int:
         """Write the rows that are not there yet; return how many those were."""
         names = ", ".join(quote(column.name) for column in self._table.columns)
-        instant = [column.name for column in self._table.columns].index(self._table.key[0])
+        key = ", ".join(map(quote, self._table.key))
         with self._transaction() as cursor:
             self._create()
-            for day in sorted({_day(row[instant]) for row in rows}):
-                self._create_partition(day)
+            if self._is_partitioned:
+                position = self._table.position(self._table.day)
+                for day in sorted({_day(row[position]) for row in rows}):
+                    self._create_partition(day)
             cursor.execute(
                 f"create temp table arriving on commit drop as select {names} from {self._name} "
                 "with no data"
@@ -52,7 +61,7 @@ class PostgresCollected:
                     copy.write_row(row)
             cursor.execute(
                 f"insert into {self._name} ({names}) select {names} from pg_temp.arriving "
-                "on conflict do nothing"
+                f"on conflict ({key}) do nothing"
             )
             return cursor.rowcount
 
@@ -86,8 +95,13 @@ class PostgresCollected:
             cursor.execute(settings_sql())
             yield cursor
 
+    @property
+    def _is_partitioned(self) -> bool:
+        return self._table.day in self._table.key
+
     def _create(self) -> None:
         if self._exists(self._table.name):
+            self._add_missing_columns()
             return
         # Looked for first: to create what exists needs the permission to create.
         found = self._connection.execute("select to_regnamespace(%s)", [quote(self._schema)])
@@ -95,11 +109,29 @@ class PostgresCollected:
             self._connection.execute(f"create schema {quote(self._schema)}")
         declared = ", ".join(_declared(column) for column in self._table.columns)
         key = ", ".join(map(quote, self._table.key))
+        partitions = f" partition by range ({quote(self._table.day)})"
         self._connection.execute(
             f"create table {self._name} ({declared}, "
-            f"collected_at timestamptz not null default now(), primary key ({key})) "
-            f"partition by range ({quote(self._table.key[0])})"
+            f"collected_at timestamptz not null default now(), primary key ({key}))"
+            + (partitions if self._is_partitioned else "")
         )
+        if not self._is_partitioned:  # what is new is looked for by it
+            self._connection.execute(f"create index on {self._name} (collected_at)")
+
+    def _add_missing_columns(self) -> None:
+        """Add what was declared since the table was made; a table of somebody else's stays."""
+        found = self._connection.execute(
+            "select attname from pg_attribute where attrelid = to_regclass(%s) and attnum > 0 "
+            "and not attisdropped",
+            [self._name],
+        )
+        known = {name for (name,) in found}
+        if "collected_at" not in known:
+            return
+        for column in self._table.columns:
+            if column.name not in known:
+                declared = f"{quote(column.name)} {_TYPES[column.type]}"
+                self._connection.execute(f"alter table {self._name} add column {declared}")
 
     def _create_partition(self, day: date) -> None:
         partition = f"{self._table.name}_{day:%Y%m%d}"

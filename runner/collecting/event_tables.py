@@ -1,0 +1,43 @@
+"""Which tables take events, as the online store has it: the runner writes it, servers read it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from contract.event_format import EventTable, event_stream_key, event_tables_key
+from runner.online.connection import OnlineConnection
+
+
+class EventTables:
+    """The tables of one Feast project."""
+
+    def __init__(self, connection: OnlineConnection, project: str) -> None:
+        self._client = connection.client
+        self._project = project
+        self._key = event_tables_key(project)
+
+    def stored(self) -> list[EventTable]:
+        """Return the tables whose events servers take, or may have taken."""
+        found = self._client.hgetall(self._key)
+        tables = (EventTable.parse(content) for _, content in sorted(found.items()))
+        return [table for table in tables if table is not None]
+
+    def publish(self, tables: Sequence[EventTable]) -> None:
+        """Have servers take events of these tables, and of no others."""
+        names = {table.name for table in tables}
+        for table in tables:
+            self._client.hset(self._key, table.name, table.dump())
+        for table in self.stored():
+            if table.name not in names and table.is_open:
+                self._client.hset(self._key, table.name, replace(table, is_open=False).dump())
+
+    def drop_closed(self) -> None:
+        """Forget the tables that take no more and of which nothing waits."""
+        for table in self.stored():
+            if not table.is_open and not self._client.exists(self.stream(table)):
+                self._client.hdel(self._key, table.name)
+
+    def stream(self, table: EventTable) -> bytes:
+        """Return the key of a table's stream."""
+        return event_stream_key(self._project, table.name)

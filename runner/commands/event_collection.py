@@ -1,0 +1,96 @@
+"""Events, from Redis to the raw tables of their dbt sources; and which sources take events."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from contract.event_format import EventTable
+from runner import console
+from runner.collecting.drain import Drained, drain
+from runner.collecting.event_rows import EventRows, raw_table
+from runner.collecting.event_tables import EventTables
+from runner.collecting.log_stream import LogStream
+from runner.errors import RunnerError
+from runner.online.connection import OnlineConnection, connect
+from runner.online.online_config import load_online_config
+from runner.online.state import Lease, holding
+from runner.project.event_sources import event_tables
+from runner.settings import Settings
+from runner.warehouse.open_collected import open_collected
+
+
+@dataclass(frozen=True)
+class CollectedEvents:
+    """What was done with the events of one table.
+
+    Attributes
+    ----------
+    name
+        The dbt source's table, as `schema.relation`.
+    known
+        Events that were in the table already: retries, or what an interrupted run had written.
+    foreign
+        Entries that are not of this version; they are dropped.
+    error
+        Why some still wait; None: nothing does.
+    """
+
+    name: str
+    written: int
+    known: int
+    foreign: int
+    error: RunnerError | None = None
+
+
+@contextmanager
+def collecting(settings: Settings) -> Iterator[tuple[OnlineConnection, str]]:
+    """Open Redis for the one process that may write raw tables now; others wait."""
+    config = load_online_config(settings)
+    with connect(settings, config) as connection:
+        lease = Lease(connection, config.project, "the serving log", work="collect")
+        with holding(lease, console.note):
+            yield connection, config.project
+
+
+def collect_events(
+    settings: Settings,
+    connection: OnlineConnection,
+    project: str,
+    progress: Callable[[int], None],
+) -> list[CollectedEvents]:
+    """Move the events of every table to the warehouse; one that cannot be stops no other."""
+    known = EventTables(connection, project)
+    if settings.manifest_path.is_file():
+        known.publish(event_tables(settings.manifest_path))
+    done = [
+        _collect(settings, table, LogStream(connection, known.stream(table)), progress)
+        for table in known.stored()
+    ]
+    known.drop_closed()
+    return done
+
+
+def publish_event_tables(settings: Settings) -> None:
+    """Have servers take events of the sources that dbt's manifest has; nothing if it has none."""
+    tables = event_tables(settings.manifest_path) if settings.manifest_path.is_file() else []
+    if not tables:
+        return
+    config = load_online_config(settings)
+    with connect(settings, config) as connection:
+        EventTables(connection, config.project).publish(tables)
+
+
+def _collect(
+    settings: Settings, table: EventTable, stream: LogStream, progress: Callable[[int], None]
+) -> CollectedEvents:
+    reader = EventRows(table)
+    drained, error = Drained(), None
+    try:
+        with open_collected(settings, raw_table(table), table.schema) as store:
+            drained = drain(stream, reader, store, progress)
+    except RunnerError as err:
+        error = err
+    name = f"{table.schema}.{table.relation}"
+    return CollectedEvents(name, drained.written, drained.known, reader.foreign, error)

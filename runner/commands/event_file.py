@@ -1,0 +1,149 @@
+"""The file that `runner ingest` or `runner push` reads: NDJSON, CSV or Parquet, row by row."""
+
+from __future__ import annotations
+
+import hashlib
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from datetime import date, datetime
+from decimal import Decimal
+from pathlib import Path
+from typing import BinaryIO, NamedTuple
+
+import orjson
+import pyarrow as pa
+import pyarrow.csv
+import pyarrow.parquet as pq
+
+from contract.event_format import EventTable
+from runner.errors import RunnerError
+
+_LINES = frozenset({".ndjson", ".jsonl"})
+_ROWS = 10_000
+
+
+class FileEvent(NamedTuple):
+    """An event of a file.
+
+    Attributes
+    ----------
+    row
+        Where it is, from 1.
+    fault
+        Why it cannot be read; empty: it can.
+    given_id
+        Its id where the file has none; None: it must have one itself.
+    """
+
+    row: int
+    content: object
+    fault: str
+    given_id: str | None
+
+
+def read_events(table: EventTable, source: str) -> Iterator[FileEvent]:
+    """Yield the events of a file, or of stdin for `-`.
+
+    Raises
+    ------
+    RunnerError
+        If it cannot be read, or is of another format.
+    """
+    if source == "-":
+        return _from_lines(sys.stdin.buffer, None)
+    path = Path(source)
+    dtypes = {column.name: column.dtype for column in table.columns}
+    given = _digest(path)
+    if path.suffix in _LINES:
+        return _of_lines(path, given)
+    if path.suffix == ".csv":
+        return _numbered(_from_csv(path, dtypes), given)
+    if path.suffix == ".parquet":
+        return _numbered(_from_parquet(path), given)
+    raise RunnerError(
+        f"{path}: is not a .ndjson, .csv or .parquet file",
+        hint="rename it, or give NDJSON on stdin: `runner ingest TABLE -`",
+    )
+
+
+def _digest(path: Path) -> str:
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as err:
+        raise RunnerError(
+            f"{path}: cannot be read ({err.strerror or err})", hint="check the path"
+        ) from err
+
+
+def _of_lines(path: Path, given: str) -> Iterator[FileEvent]:
+    with path.open("rb") as file:
+        yield from _from_lines(file, given)
+
+
+def _from_lines(file: BinaryIO, given: str | None) -> Iterator[FileEvent]:
+    for row, line in enumerate(file, 1):
+        given_id = None if given is None else f"{given}/{row}"
+        try:
+            yield FileEvent(row, orjson.loads(line), "", given_id)
+        except orjson.JSONDecodeError as err:
+            if line.strip():
+                yield FileEvent(row, None, f"the line is not JSON: {err.msg}", given_id)
+
+
+def _numbered(rows: Iterator[Mapping[str, object]], given: str) -> Iterator[FileEvent]:
+    for row, content in enumerate(rows, 1):
+        yield FileEvent(row, content, "", f"{given}/{row}")
+
+
+def _from_parquet(path: Path) -> Iterator[Mapping[str, object]]:
+    try:
+        for batch in pq.ParquetFile(path).iter_batches(_ROWS):
+            for row in batch.to_pylist():
+                yield {name: _as_json(value) for name, value in row.items()}
+    except pa.ArrowException as err:
+        raise RunnerError(f"{path}: {err}", hint="write it again as Parquet") from err
+
+
+def _as_json(value: object) -> object:
+    if isinstance(value, datetime | date):
+        return value.isoformat()
+    return str(value) if isinstance(value, Decimal) else value
+
+
+def _from_csv(path: Path, dtypes: Mapping[str, str]) -> Iterator[Mapping[str, object]]:
+    try:
+        names = pyarrow.csv.open_csv(path).schema.names
+        options = pyarrow.csv.ConvertOptions(
+            column_types=dict.fromkeys(names, pa.string()),
+            strings_can_be_null=True,
+            null_values=[""],
+        )
+        for batch in pyarrow.csv.open_csv(path, convert_options=options):
+            for row in batch.to_pylist():
+                yield {name: _of_text(dtypes.get(name, ""), text) for name, text in row.items()}
+    except pa.ArrowException as err:
+        raise RunnerError(f"{path}: {err}", hint="write a header and equal columns") from err
+
+
+def _of_text(dtype: str, text: str | None) -> object:
+    """Return what a text of a CSV file says; itself where it says nothing of that type."""
+    if text is None or dtype not in _READ or (dtype in _NUMBERS and "_" in text):
+        return text
+    try:
+        return _READ[dtype](text)
+    except (KeyError, ValueError):
+        return text
+
+
+_NUMBERS = frozenset({"int64", "int32", "int16", "float64", "float32"})
+_FLAGS = {"true": True, "false": False}
+_READ: Mapping[str, Callable[[str], object]] = {
+    "int64": int,
+    "int32": int,
+    "int16": int,
+    "float64": float,
+    "float32": float,
+    "bool": lambda text: _FLAGS[text.lower()],
+    "json": orjson.loads,
+}

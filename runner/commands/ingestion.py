@@ -1,0 +1,102 @@
+"""`runner ingest`: events from a file to the raw table of a dbt source, each once."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from itertools import islice
+
+from contract.event_format import EventTable
+from contract.event_values import BadEventError, EventReader
+from runner import console
+from runner.collecting.event_rows import EventRows, raw_table
+from runner.commands.event_collection import collecting
+from runner.commands.event_file import FileEvent, read_events
+from runner.errors import RunnerError
+from runner.project.event_sources import event_tables
+from runner.servers.local_servers import require_servers
+from runner.settings import Settings
+from runner.warehouse.collected_table import CollectedRow, CollectedStore
+from runner.warehouse.open_collected import open_collected
+from runner.wording import did_you_mean
+
+
+@dataclass
+class Ingested:
+    """What `runner ingest` did.
+
+    Attributes
+    ----------
+    known
+        Events whose ids were in the table already.
+    rejected
+        The row of each event that is wrong, from 1, and the reason.
+    """
+
+    name: str
+    written: int = 0
+    known: int = 0
+    rejected: list[tuple[int, str]] = field(default_factory=list)
+
+
+def ingest(settings: Settings, name: str, source: str) -> Ingested:
+    """Write the events of a file into the raw table of a dbt source.
+
+    They do not wait in Redis: once this returns, the warehouse has them.
+
+    Parameters
+    ----------
+    source
+        A file, or `-` for stdin.
+    """
+    table = _table(settings, name)
+    require_servers(settings)
+    done = Ingested(f"{table.schema}.{table.relation}")
+    with (
+        collecting(settings),
+        open_collected(settings, raw_table(table), table.schema) as store,
+        console.bar("ingest", None) as bar,
+    ):
+        events = read_events(table, source)
+        while batch := list(islice(events, store.rows_at_once)):
+            _write(table, batch, store, done)
+            bar.advance(len(batch))
+    return done
+
+
+def _table(settings: Settings, name: str) -> EventTable:
+    tables = {table.name: table for table in event_tables(settings.manifest_path)}
+    if name not in tables:
+        known = ", ".join(tables)
+        raise RunnerError(
+            f"no dbt source takes events as {name!r}{did_you_mean(name, list(tables))}",
+            hint=f"those that do: {known}; docs/events.md shows how to declare one"
+            if known
+            else "docs/events.md shows how to declare one",
+        )
+    return tables[name]
+
+
+def _write(
+    table: EventTable, batch: list[FileEvent], store: CollectedStore, done: Ingested
+) -> None:
+    rows = list(_rows(table, batch, done))
+    written = store.append(rows) if rows else 0
+    done.written += written
+    done.known += len(rows) - written
+
+
+def _rows(table: EventTable, batch: list[FileEvent], done: Ingested) -> Iterator[CollectedRow]:
+    reader, made = EventReader(table), EventRows(table)
+    received_at = datetime.now(UTC)
+    for event in batch:
+        if event.fault:
+            done.rejected.append((event.row, event.fault))
+            continue
+        try:
+            values = reader.read(event.content, event.given_id)
+        except BadEventError as err:
+            done.rejected.append((event.row, str(err)))
+        else:
+            yield made.row(received_at, reader.columns, values)

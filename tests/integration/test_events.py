@@ -1,0 +1,324 @@
+"""Events: from a client to the raw table, each once, and none lost that was acknowledged."""
+
+from __future__ import annotations
+
+import multiprocessing
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from contract.event_format import EVENTS_FIELD, event_stream_key
+from contract.redis_address import RedisAddress
+from runner.commands.collection import Collected, collect
+from runner.commands.collection_report import show_collected
+from runner.commands.event_collection import publish_event_tables
+from runner.commands.ingestion import ingest
+from runner.commands.ingestion_report import show_ingested
+from runner.errors import RunnerError
+from runner.settings import PostgresAddress
+from tests import collect_process
+from tests.event_project import COLUMNS, click, clicks, declare, source_manifest
+from tests.online_project import PROJECT, OnlineProject
+from tests.serving_bundles import write_linear_bundle
+from tests.serving_process import Serving, serving
+
+pytestmark = pytest.mark.servers
+
+_FORKS = multiprocessing.get_context("forkserver")
+_FORKS.set_forkserver_preload(["tests.collect_process"])
+STREAM = event_stream_key(PROJECT, "clicks")
+KEY = "k" * 16
+
+
+@pytest.fixture(name="bundle", scope="module")
+def _bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("bundle")
+    write_linear_bundle(folder, feast_project=PROJECT)
+    return folder
+
+
+@pytest.fixture(name="project")
+def _project(tmp_path: Path, database: PostgresAddress, redis_url: str) -> Iterator[OnlineProject]:
+    project = OnlineProject(tmp_path, database, redis_url)
+    declare(project.settings)
+    publish_event_tables(project.settings)
+    yield project
+    project.sql.close()
+
+
+@pytest.fixture(name="server", scope="module")
+def _server(redis_server: RedisAddress, bundle: Path) -> Iterator[Serving]:
+    with serving(bundle, redis_server.url) as server:
+        yield server
+
+
+@pytest.fixture(name="client")
+def _client(server: Serving, project: OnlineProject) -> Iterator[httpx.Client]:
+    assert project  # its tables are declared
+    with server.client() as client:
+        yield client
+
+
+def post(client: httpx.Client, *events: Any, table: str = "clicks", **headers: str) -> Any:
+    answer = client.post(f"/events/{table}", json={"events": list(events)}, headers=headers)
+    assert answer.status_code == 200, answer.text
+    return answer.json()
+
+
+def outcomes(client: httpx.Client) -> dict[str, float]:
+    prefix = 'serving_events_total{outcome="'
+    lines = client.get("/metrics").text.splitlines()
+    found = [line.removeprefix(prefix) for line in lines if line.startswith(prefix)]
+    return {line.partition('"')[0]: float(line.rpartition(" ")[2]) for line in found}
+
+
+def counted(client: httpx.Client, before: dict[str, float]) -> dict[str, float]:
+    return {name: count - before[name] for name, count in outcomes(client).items()}
+
+
+def collected(project: OnlineProject) -> Collected:
+    done = collect(project.settings, None)
+    assert done.errors == []
+    return done
+
+
+def test_good_events_are_in_the_table_and_bad_ones_come_back_by_position(
+    project: OnlineProject, client: httpx.Client, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = outcomes(client)
+    whole = click(1, price=12.5, is_new=False, clicked_at="2026-03-01T12:00:00Z")
+    whole |= {"day": "2026-03-01", "tags": {"a": [1]}, "page": "home"}
+    answer = post(client, whole, click(2, user_id="x"), click(3), {"user_id": 4})
+    assert answer == {
+        "accepted": 2,
+        "rejected": [
+            {"position": 1, "reason": "user_id must be a whole number of 64 bits"},
+            {
+                "position": 3,
+                "reason": "click_id is missing: it names the event, so that a retry adds none",
+            },
+        ],
+    }
+    assert counted(client, before) == {"accepted": 2, "rejected": 2, "not_recorded": 0}
+    show_collected(collected(project))
+    assert "raw_data.clicks: 2 events written\n" in capsys.readouterr().out
+    (one, two) = clicks(project.sql, "*, received_at <= collected_at")
+    assert [str(value) for value in one[1:9]] == [
+        *("c1", "1", "12.5", "False", "2026-03-01 12:00:00+00:00", "2026-03-01", "{'a': [1]}"),
+        "home",
+    ]
+    assert (one[-1], two[1:4]) == (True, ("c3", 3, None))
+    assert project.redis().xlen(STREAM) == 0
+
+
+def test_a_retry_adds_no_row_collected_or_not_by_id_or_by_idempotency_key(
+    project: OnlineProject, client: httpx.Client
+) -> None:
+    key = {"Idempotency-Key": "order-17"}
+    for _ in range(2):
+        assert post(client, click(1), click(1, page="other"))["accepted"] == 2
+        assert post(client, {"user_id": "bad"}, {"user_id": 2}, **key)["accepted"] == 1
+    assert sum(each.known for each in collected(project).events) == 4
+    post(client, click(1))
+    post(client, {"user_id": "bad"}, {"user_id": 2}, **key)
+    assert sum(each.written for each in collected(project).events) == 0
+    assert clicks(project.sql, "click_id, page") == [("c1", None), ("order-17/1", None)]
+
+
+@pytest.mark.parametrize("point", ["written", "committed", "trimmed"])
+def test_who_collects_is_killed_anywhere_and_each_event_is_there_once(
+    project: OnlineProject, client: httpx.Client, point: str
+) -> None:
+    for turn in range(4):  # of 300 rows to a transaction: two of them
+        post(client, *(click(150 * turn + i) for i in range(150)))
+    process = _FORKS.Process(target=collect_process.run, args=(project.settings, point, 1))
+    process.start()
+    process.join(60)
+    assert process.exitcode == -signal.SIGKILL
+    post(client, click(600))
+    collected(project)
+    assert clicks(project.sql, "user_id") == [(i,) for i in range(601)]
+    assert project.redis().xlen(STREAM) == 0
+
+
+def test_a_full_redis_refuses_events_and_keeps_all_that_it_acknowledged(
+    project: OnlineProject, client: httpx.Client
+) -> None:
+    redis, before = project.redis(), outcomes(client)
+    post(client, click(1))
+    used = redis.info("memory")["used_memory"]
+    try:
+        redis.config_set("maxmemory-policy", "noeviction")
+        redis.config_set("maxmemory", used + 2**20)
+        accepted = []
+        while True:
+            number = 10 + len(accepted)
+            event = click(number, tags=["x" * 200_000])
+            answer = client.post("/events/clicks", json={"events": [event]})
+            if answer.status_code != 200:
+                break
+            accepted.append(number)
+    finally:
+        redis.config_set("maxmemory", 0)
+    assert (answer.status_code, answer.headers["retry-after"]) == (503, "1")
+    assert answer.json()["error"]["code"] == "events_not_recorded"
+    assert counted(client, before)["not_recorded"] == 1
+    post(client, click(number))
+    collected(project)
+    assert clicks(project.sql, "user_id") == [(1,), *((n,) for n in accepted), (number,)]
+
+
+def test_a_table_that_no_source_declares_is_unknown_and_what_waits_is_collected(
+    project: OnlineProject, bundle: Path
+) -> None:
+    with serving(bundle, project.settings.redis.url) as server, server.client() as client:
+        refused = client.post("/events/other", json={"events": [{}]})
+        post(client, click(1))
+        declare(project.settings, source_manifest(event_id=None))
+        assert [each.written for each in collected(project).events] == [1]
+    assert (refused.status_code, refused.json()["error"]["code"]) == (404, "unknown_table")
+    with serving(bundle, project.settings.redis.url) as server, server.client() as client:
+        assert client.post("/events/clicks", json={"events": [{}]}).status_code == 404
+
+
+def test_a_column_that_the_source_lost_blocks_until_it_is_back_and_a_new_one_is_added(
+    project: OnlineProject, client: httpx.Client
+) -> None:
+    post(client, click(1))
+    collected(project)
+    post(client, click(2, page="home"))
+    columns = {name: kind for name, kind in COLUMNS.items() if name != "page"}
+    declare(project.settings, source_manifest(columns))
+    (error,) = collect(project.settings, None).errors
+    assert "raw_data.clicks: events wait that have a column 'page'" in error.message
+    declare(project.settings, source_manifest(COLUMNS | {"shop": "text"}))
+    collected(project)
+    assert clicks(project.sql, "user_id, page, shop") == [(1, None, None), (2, "home", None)]
+
+
+def test_a_table_of_somebody_else_needs_the_columns_and_an_index(
+    project: OnlineProject, client: httpx.Client
+) -> None:
+    project.sql.execute("create schema raw_data")
+    project.sql.execute(
+        "create table raw_data.clicks (click_id text, user_id int, price numeric(6,2), "
+        "is_new bool, clicked_at timestamptz, day date, tags jsonb, page text)"
+    )
+    post(client, click(1))
+    (error,) = collect(project.settings, None).errors
+    assert "received_at" in error.message
+    project.sql.execute("alter table raw_data.clicks add received_at timestamptz")
+    (error,) = collect(project.settings, None).errors
+    assert "no unique or exclusion constraint" in error.message
+    project.sql.execute("create unique index on raw_data.clicks (click_id)")
+    collected(project)
+    assert clicks(project.sql) == [("c1", 1)]
+
+
+def test_entries_of_something_else_are_dropped_and_counted(
+    project: OnlineProject, client: httpx.Client
+) -> None:
+    project.redis().xadd(STREAM, {EVENTS_FIELD: b"?"})
+    post(client, click(1))
+    (done,) = collected(project).events
+    assert (done.written, done.foreign) == (1, 1)
+
+
+@pytest.mark.parametrize(
+    ("env", "key", "events", "predict"),
+    [
+        ({}, "", 200, 422),
+        ({"SERVING_API_KEYS": KEY}, KEY, 403, 422),
+        ({"SERVING_EVENT_KEYS": KEY}, KEY, 200, 422),
+        ({"SERVING_API_KEYS": "p" * 16, "SERVING_EVENT_KEYS": KEY}, KEY, 200, 401),
+        ({"SERVING_API_KEYS": "p" * 16, "SERVING_EVENT_KEYS": KEY}, "p" * 16, 401, 422),
+    ],
+)
+def test_events_have_keys_of_their_own(
+    project: OnlineProject,
+    bundle: Path,
+    env: dict[str, str],
+    key: str,
+    events: int,
+    predict: int,
+) -> None:
+    headers = {"X-API-Key": key} if key else {}
+    url = project.settings.redis.url
+    with serving(bundle, url, **env) as server, server.client(**headers) as client:
+        asked = client.post("/events/clicks", json={"events": [click(1)]})
+        assert asked.status_code == events
+        assert client.post("/predict", json={}).status_code == predict
+
+
+@pytest.mark.parametrize(
+    ("body", "headers", "status", "code"),
+    [
+        (b"{", {}, 422, "invalid_request"),
+        (b'{"events": []}', {}, 422, "invalid_request"),
+        (b'{"events": [{"user_id": 1, "user_id": 2}]}', {}, 422, "invalid_request"),
+        (b'{"events": [{}]}', {"Idempotency-Key": "a b"}, 422, "invalid_request"),
+        (b'{"events": [{}]}', {"Content-Type": "text/plain"}, 415, "unsupported_media_type"),
+        (b'{"events": [' + b"{}," * 1000 + b"{}]}", {}, 413, "request_too_large"),
+        (b'{"events": ["' + b"x" * 2**20 + b'"]}', {}, 413, "request_too_large"),
+    ],
+)
+def test_a_request_that_is_none_records_nothing(
+    project: OnlineProject,
+    client: httpx.Client,
+    body: bytes,
+    headers: dict[str, str],
+    status: int,
+    code: str,
+) -> None:
+    headers = {"Content-Type": "application/json"} | headers
+    answer = client.post("/events/clicks", content=body, headers=headers)
+    assert (answer.status_code, answer.json()["error"]["code"]) == (status, code)
+    assert project.redis().xlen(STREAM) == 0
+
+
+def test_files_of_every_kind_are_ingested_once_and_bad_rows_are_listed(
+    project: OnlineProject, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    lines = tmp_path / "a.ndjson"
+    lines.write_text('{"click_id": "c1", "user_id": 1}\n\n{"user_id": 2}\n{"user_id": \n{}\n')
+    done = ingest(project.settings, "clicks", str(lines))
+    assert (done.written, [row for row, _ in done.rejected]) == (2, [4, 5])
+    show_ingested(done, as_json=False)
+    told = capsys.readouterr()
+    assert told.out == "raw_data.clicks: 2 events written\n"
+    assert "warning: row 5: user_id is missing, and is tested for not_null" in told.err
+    assert (ingest(project.settings, "clicks", str(lines)).known) == 2
+    table = tmp_path / "a.csv"
+    table.write_text(
+        "click_id,user_id,price,is_new,clicked_at,day,page\n"
+        "c3,3,1.50,true,2026-03-01T12:00:00Z,2026-03-01,07\nc4,1_0,,,,,\n"
+    )
+    done = ingest(project.settings, "clicks", str(table))
+    assert (done.written, [row for row, _ in done.rejected]) == (1, [2])
+    columns = {"click_id": ["c5"], "user_id": [5], "clicked_at": [None]}
+    pq.write_table(pa.table(columns), tmp_path / "a.parquet")
+    assert ingest(project.settings, "clicks", str(tmp_path / "a.parquet")).written == 1
+    found = clicks(project.sql, "right(click_id, 2), user_id, price::text, page")
+    assert found == [
+        ("c1", 1, None, None),
+        ("/3", 2, None, None),
+        ("c3", 3, "1.50", "07"),
+        ("c5", 5, None, None),
+    ]
+
+
+def test_what_cannot_be_ingested_is_refused(project: OnlineProject, tmp_path: Path) -> None:
+    with pytest.raises(RunnerError, match="no dbt source takes events as 'click'") as caught:
+        ingest(project.settings, "click", "-")
+    assert "clicks" in caught.value.message
+    with pytest.raises(RunnerError, match="No such file"):
+        ingest(project.settings, "clicks", str(tmp_path / "gone.csv"))
+    (tmp_path / "a.txt").write_text("")
+    with pytest.raises(RunnerError, match=r"is not a \.ndjson, \.csv or \.parquet file"):
+        ingest(project.settings, "clicks", str(tmp_path / "a.txt"))
