@@ -106,6 +106,7 @@ class Metrics:
         self.row_errors: Counter[str] = Counter()
         self.logged_rows = {"recorded": 0, "dropped": 0}
         self.events = {"accepted": 0, "rejected": 0, "not_recorded": 0}
+        self.pushed_rows = {"accepted": 0, "older": 0, "rejected": 0, "not_recorded": 0}
         self.in_flight = 0
         self.buffered_bytes = 0
         self.connections = 0
@@ -212,6 +213,15 @@ class Metrics:
         for outcome, count in self.events.items():
             events.add_metric([outcome], count)
         yield events
+        pushed = CounterMetricFamily(
+            "serving_pushed_rows",
+            "Pushed rows: accepted (older: of them, those that found a newer value in the online "
+            "store), rejected, and not recorded by Redis.",
+            labels=["outcome"],
+        )
+        for outcome, count in self.pushed_rows.items():
+            pushed.add_metric([outcome], count)
+        yield pushed
         yield GaugeMetricFamily(
             "serving_recent_absent_share",
             "Share of features missing or expired in the last 100 rows.",

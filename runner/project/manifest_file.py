@@ -50,6 +50,7 @@ class NodeMeta(TypedDict, total=False):
     owner: str
     labels: dict[str, object]
     event_id: object
+    pushes: object
 
 
 class NodeConfig(TypedDict):
