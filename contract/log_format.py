@@ -134,6 +134,8 @@ class LogEntry:
         Digest of the bundle that answered.
     share
         Which share of requests the server logs.
+    is_shadow
+        Whether the rows are a shadow's: nobody has been given these answers.
     """
 
     server: str
@@ -142,6 +144,7 @@ class LogEntry:
     version: str
     share: float
     answers: Sequence[LoggedAnswer]
+    is_shadow: bool = False
 
     @property
     def rows(self) -> int:
@@ -151,7 +154,8 @@ class LogEntry:
     def dump(self) -> bytes:
         """Return it as JSON. Raises TypeError if it holds what JSON cannot."""
         head = (FORMAT, self.server, self.first, self.bundle, self.version, self.share)
-        return orjson.dumps((*head, self.answers), option=orjson.OPT_SERIALIZE_NUMPY)
+        tail = (True,) if self.is_shadow else ()
+        return orjson.dumps((*head, self.answers, *tail), option=orjson.OPT_SERIALIZE_NUMPY)
 
     @classmethod
     def parse(cls, content: bytes) -> LogEntry | None:

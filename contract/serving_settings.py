@@ -50,6 +50,22 @@ class LogSettings:
 
 
 @dataclass(frozen=True)
+class ShadowSettings:
+    """A model that answers beside the champion, only for the log.
+
+    Attributes
+    ----------
+    model_uri
+        The model; "" = none.
+    share
+        The share of the event loop's time that it may take.
+    """
+
+    model_uri: str = ""
+    share: float = 0.2
+
+
+@dataclass(frozen=True)
 class ServingSettings:
     """Everything the server reads from its environment.
 
@@ -77,6 +93,7 @@ class ServingSettings:
     event_keys: tuple[str, ...] = field(default=(), repr=False)
     limits: Limits = Limits()
     log: LogSettings = LogSettings()
+    shadow: ShadowSettings = ShadowSettings()
     redis_seconds: float = 0.08
     reload_seconds: float = 5.0
     drain_seconds: float = 1.0
@@ -111,6 +128,10 @@ class ServingSettings:
                 share=_share(env, "SERVING_LOG_SHARE", LogSettings.share),
                 max_bytes=_whole(env, "SERVING_LOG_MAX_BYTES", LogSettings.max_bytes),
             ),
+            shadow=ShadowSettings(
+                model_uri=env.get("SERVING_SHADOW", ""),
+                share=_share(env, "SERVING_SHADOW_SHARE", ShadowSettings.share),
+            ),
             redis_seconds=_seconds(env, "SERVING_REDIS_TIMEOUT_SECONDS", cls.redis_seconds),
             reload_seconds=_seconds(
                 env, "SERVING_RELOAD_SECONDS", cls.reload_seconds, or_zero=True
@@ -118,6 +139,15 @@ class ServingSettings:
             drain_seconds=_seconds(env, "SERVING_DRAIN_SECONDS", cls.drain_seconds, or_zero=True),
             ready_needs_features=_flag(env, "SERVING_READY_NEEDS_FEATURES"),
         )
+        if settings.shadow.model_uri and not settings.log.share:
+            raise ConfigurationError(
+                "SERVING_SHADOW needs the serving log, and SERVING_LOG_SHARE=0 turns it off",
+                hint="unset one of them: a shadow's answers go nowhere else",
+            )
+        if settings.shadow.model_uri and not settings.shadow.share:
+            raise ConfigurationError(
+                "SERVING_SHADOW_SHARE=0 leaves the shadow no time", hint="unset SERVING_SHADOW"
+            )
         if not settings.api_keys and not is_loopback(settings.host):
             raise ConfigurationError(
                 f"refusing to listen on {settings.host} without an API key",

@@ -21,6 +21,7 @@ from runner.command_line import (
     Recipe,
     Target,
     Trained,
+    Version,
     run_app,
 )
 from runner.commands import completion
@@ -221,7 +222,13 @@ def new_version(
 
 @app.command()
 def train(
-    recipe: Recipe, accepted: Accepted = "", as_json: AsJson = False, target: Target = None
+    recipe: Recipe,
+    no_build: Annotated[
+        bool, typer.Option("--no-build", help="Take the tables as they are, without dbt build.")
+    ] = False,
+    accepted: Accepted = "",
+    as_json: AsJson = False,
+    target: Target = None,
 ) -> None:
     """Train the recipe's ML model and register it.
 
@@ -230,12 +237,13 @@ def train(
     `champion` if it passes the recipe's gate and beats the present champion on the same test rows
     by more than noise. If not, it becomes the `challenger`, and the reason is printed.
 
+    Leaves the build out if nothing changed since the last one: SQL, variables, the rows of sources.
     Refuses, before dbt builds anything, to change a feature that a served version takes.
     """
     from runner.commands.training import train as train_recipe
     from runner.commands.training_report import show_training
 
-    trained = train_recipe(load_settings(target), recipe, accepted)
+    trained = train_recipe(load_settings(target), recipe, accepted, no_build=no_build)
     show_training(trained, recipe, as_json=as_json)
 
 
@@ -385,15 +393,34 @@ def runs(
 
 
 @app.command()
-def compare(a: Trained, b: Trained, as_json: AsJson = False, target: Target = None) -> None:
+def compare(
+    a: Trained,
+    b: Trained,
+    html: Annotated[
+        Path | None,
+        typer.Option(
+            "--html",
+            metavar="FILE",
+            help="Write a page with scores, differences and plots side by side, too.",
+            show_default=False,
+        ),
+    ] = None,
+    as_json: AsJson = False,
+    target: Target = None,
+) -> None:
     """Show two trained models side by side: their metrics, and all that differs.
 
     Compares features, data ranges, parameters and the recipe's other keys. `≠` marks a difference.
     """
+    from runner.commands.comparison_page import write_comparison
     from runner.commands.comparison_report import show_comparison
     from runner.commands.model_comparison import compare as compare_models
 
-    show_comparison(compare_models(load_settings(target), a, b), a, b, as_json=as_json)
+    settings = load_settings(target)
+    rows = compare_models(settings, a, b)
+    if html:
+        write_comparison(settings, rows, (a, b), html)
+    show_comparison(rows, a, b, as_json=as_json)
 
 
 @app.command()
@@ -480,7 +507,7 @@ def audit(
 
 @app.command()
 def predict(
-    model: Model,
+    model: Version,
     source: Annotated[
         str,
         typer.Argument(
@@ -492,6 +519,15 @@ def predict(
         Path,
         typer.Option("--output", "-o", help="Where to write: a .parquet or .csv file."),
     ] = Path("predictions.parquet"),
+    to: Annotated[
+        str | None,
+        typer.Option(
+            "--to",
+            metavar="SCHEMA.TABLE",
+            help="Write to a table of the warehouse instead.",
+            show_default=False,
+        ),
+    ] = None,
     timezone: Annotated[
         str | None,
         typer.Option(
@@ -501,19 +537,24 @@ def predict(
     ] = None,
     target: Target = None,
 ) -> None:
-    """Score a file or a spine with the champion; join its features point-in-time.
+    """Score a file or a spine with a model version; join its features point-in-time.
 
     A file needs the entity key columns. With a column `event_timestamp` (UTC), features are as of
     that time; without it, as of now. Other columns are kept, but must not have the name of a column
     that is written (`prediction`, `probability_…`). A CSV file for the shop has the header
     `user_id,category_id,event_timestamp` and lines such as `17,3,2026-01-31T12:00:00Z`.
+
+    With `--to`, replaces what the same version wrote into the table on the same day (UTC), all or
+    nothing; the table has a partition per day, `predicted_on`.
     """
-    from runner.commands.model_argument import registered_name
+    from runner.commands.model_argument import version_uri
     from runner.commands.prediction import predict as predict_rows
     from runner.commands.prediction import show_predictions
+    from runner.commands.prediction_output import OutputFile, OutputTable
 
-    written = predict_rows(load_settings(target), registered_name(model), source, output, timezone)
-    show_predictions(written, output)
+    where = OutputTable(to) if to else OutputFile(output)
+    written = predict_rows(load_settings(target), version_uri(model), source, where, timezone)
+    show_predictions(written, where)
 
 
 @app.command()
@@ -541,6 +582,59 @@ def serve(
     from runner.commands.serving_launch import serve as serve_model
 
     serve_model(load_settings(target), registered_name(model), host, port)
+
+
+@app.command("smoke-test")
+def smoke_test(
+    model: Model,
+    url: Annotated[
+        str, typer.Option(envvar="API_URL", help="The API's address.")
+    ] = "http://127.0.0.1:8000",
+    target: Target = None,
+) -> None:
+    """Check that a running API is ready and answers one entity as the batch does.
+
+    Takes an entity from the feature marts, asks the API for its prediction, and compares that with
+    the champion's prediction from the point-in-time join. Exits with 1 if they differ, or if the
+    API serves another version than the champion. Sends the first key in SERVING_API_KEYS and, to
+    Cloud Run, an identity token.
+    """
+    from runner.commands.model_argument import registered_name
+    from runner.commands.smoke_test import smoke_test as test_api
+    from runner.commands.smoke_test_report import show_smoke_test
+
+    show_smoke_test(test_api(load_settings(target), registered_name(model), url), url)
+
+
+@app.command()
+def release(
+    rollback: Annotated[
+        bool,
+        typer.Option("--rollback", help="Return to the revisions before the last release."),
+    ] = False,
+    watch: Annotated[
+        str,
+        typer.Option(metavar="DURATION", help="How long the new revisions get 10 %, such as 10m."),
+    ] = "5m",
+    stack: Annotated[
+        str, typer.Option(help="The stack in `deploy/` whose APIs are released.")
+    ] = "prod",
+    target: Target = None,
+) -> None:
+    """Deploy new revisions of the APIs on Google Cloud without a gap, and return if they fail.
+
+    The new revisions start without requests, pass `runner smoke-test`, get 10 % of the requests,
+    pass it again without a server error, and then get all. If one fails, the revisions that
+    answered before get every request again, and the exit code is 1. Each step is a `pulumi up`,
+    with the shares in `deploy/Pulumi.<stack>.yaml`: commit that file afterwards.
+    """
+    from runner.commands.release import release as release_apis
+    from runner.commands.release import roll_back
+    from runner.commands.release_report import show_released
+    from runner.commands.released_stack import ReleasedStack
+
+    deployed = ReleasedStack(read_settings(target).root, stack)
+    show_released(roll_back(deployed) if rollback else release_apis(deployed, watch))
 
 
 @app.command()

@@ -45,6 +45,15 @@ Model = Annotated[
         autocompletion=completion.models,
     ),
 ]
+Version = Annotated[
+    str,
+    typer.Argument(
+        metavar="MODEL",
+        help="A recipe or a registered model: its champion. Or NAME@ALIAS, NAME/VERSION.",
+        show_default=False,
+        autocompletion=completion.versions,
+    ),
+]
 Trained = Annotated[
     str,
     typer.Argument(

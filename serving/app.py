@@ -8,6 +8,7 @@ import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import asdict
+from functools import partial
 from typing import Any, TypedDict
 
 from fastapi import FastAPI, Request, Response
@@ -20,6 +21,8 @@ from starlette.routing import Route
 from contract.model_registry import open_source
 from contract.redis_address import RedisAddress
 from contract.serving_settings import Limits, ServingSettings
+from serving.admission import Asked
+from serving.batches import Batches, Record
 from serving.champion_watch import ChampionWatch
 from serving.definition_watch import DefinitionWatch
 from serving.event_log import EventLog
@@ -34,9 +37,11 @@ from serving.http.openapi import describe_predict
 from serving.http.openapi_events import describe_events
 from serving.http.predict import PredictEndpoint
 from serving.http_errors import HttpError
+from serving.loaded import Loaded
 from serving.logs import AccessLog
 from serving.metrics import Metrics
 from serving.serving_log import ServingLog
+from serving.shadow import Shadow, shadow_limits
 
 _AGES_WITHIN_SECONDS = 0.5
 
@@ -45,6 +50,7 @@ class State(TypedDict):
     """What the endpoints share, as `request.state`."""
 
     champion: ChampionWatch
+    shadow: Shadow | None
     online_store: OnlineStoreClient
     metrics: Metrics
     lifecycle: Lifecycle
@@ -102,6 +108,7 @@ def create_app(
     *,
     limits: Limits,
     log: ServingLog | None = None,
+    shadow: Shadow | None = None,
     events: EventLog | None = None,
     api_keys: Sequence[str] = (),
     event_keys: Sequence[str] = (),
@@ -119,13 +126,18 @@ def create_app(
             log.start()
         champion.start()
         await definitions.start()
+        if shadow is not None:
+            await shadow.start()
         yield State(
             champion=champion,
+            shadow=shadow,
             online_store=online_store,
             metrics=metrics,
             lifecycle=lifecycle,
             ready_needs_features=ready_needs_features,
         )
+        if shadow is not None:
+            await shadow.stop()
         await definitions.stop()
         await champion.stop()
         if log is not None:
@@ -136,7 +148,8 @@ def create_app(
         access_log.flush()
 
     app = FastAPI(title="Prediction API", lifespan=lifespan, docs_url=None, redoc_url=None)
-    predict = PredictEndpoint(champion, online_store, metrics, limits, log)
+    record = _record(log, shadow) if log is not None else None
+    predict = PredictEndpoint(champion, online_store, metrics, limits, record)
     app.router.routes.append(Route("/predict", predict, methods=["POST"]))
     if events is not None:
         shared = (events, predict.uploads, metrics, limits)
@@ -170,6 +183,18 @@ def create_app(
     )
 
 
+def _record(log: ServingLog, shadow: Shadow | None) -> Record:
+    """Return what is done about answered requests: the same ones go to the log and the shadow."""
+
+    def record(loaded: Loaded, now: float, answered: Sequence[Asked]) -> None:
+        logged = log.sample(answered)
+        log.note(loaded, now, logged)
+        if shadow is not None:
+            shadow.note(logged)
+
+    return record
+
+
 def app_from_env() -> RequestGuard:
     """Return the app of the environment's settings, for `uvicorn --factory`."""
     settings = ServingSettings.from_env(os.environ)
@@ -190,19 +215,35 @@ def build(settings: ServingSettings, lifecycle: Lifecycle) -> RequestGuard:
     champion.refresh()
     address = RedisAddress.from_url(settings.redis_url)
     online_store = OnlineStoreClient(address, settings.redis_seconds)
+    log = ServingLog(address, metrics, settings.log) if settings.log.share else None
     takes_events = settings.event_keys or not settings.api_keys
     return create_app(
         champion,
         online_store,
         metrics,
         limits=settings.limits,
-        log=ServingLog(address, metrics, settings.log) if settings.log.share else None,
+        log=log,
+        shadow=_shadow(settings, online_store, metrics, log) if log else None,
         events=EventLog(address, champion) if takes_events else None,
         api_keys=settings.api_keys,
         event_keys=settings.event_keys,
         lifecycle=lifecycle,
         ready_needs_features=settings.ready_needs_features,
     )
+
+
+def _shadow(
+    settings: ServingSettings, online_store: OnlineStoreClient, metrics: Metrics, log: ServingLog
+) -> Shadow | None:
+    if not settings.shadow.model_uri:
+        return None
+    source = open_source(settings.shadow.model_uri, settings.tracking_uri, os.environ)
+    unseen = Metrics()
+    watch = ChampionWatch(source, unseen, settings.reload_seconds, "shadow model")
+    definitions = DefinitionWatch(watch, online_store, unseen)
+    limits = shadow_limits(settings.limits)
+    batches = Batches(watch, online_store, unseen, limits, partial(log.note, is_shadow=True))
+    return Shadow(watch, definitions, batches, metrics, settings.shadow.share)
 
 
 def _http_error(_request: Request, err: Exception) -> Response:
@@ -293,6 +334,9 @@ async def model(request: Request) -> ModelInfo:
 async def prometheus(request: Request) -> Response:
     """Return Prometheus metrics."""
     state = request.state
+    if state.shadow is not None and state.shadow.watch.ready:
+        shadow = state.shadow.watch.current
+        state.metrics.shadow_model = (shadow.name, shadow.version.version)
     if state.champion.ready:
         bundle = state.champion.current.bundle
         try:  # the other metrics matter most while the online store hangs

@@ -12,7 +12,7 @@ import asyncio
 import itertools
 import math
 import time
-from collections.abc import Coroutine, Iterable, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Sequence
 from contextlib import nullcontext
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
@@ -37,7 +37,6 @@ from serving.http_errors import (
 from serving.loaded import Loaded
 from serving.metrics import Metrics
 from serving.request_body import read_request
-from serving.serving_log import ServingLog
 
 _INLINE_ROWS = 128
 """More rows are scored in a thread, so that one large request does not hold up the others."""
@@ -48,6 +47,9 @@ _TURN_BYTES = 1 << 16
 """As many bytes of bodies are read in one turn of the event loop: a few milliseconds of it."""
 
 
+Record = Callable[[Loaded, float, Sequence[Asked]], object]
+"""What is done about answered requests: takes the model, the Unix time at which their features
+were read, and the requests."""
 _WantedRow = tuple[Asked, int, list[int], dict[int, Any], Sequence[FeatureValue]]
 """One row of a request: its position there, which replies are its own, what overrides them, and
 its request inputs."""
@@ -92,13 +94,13 @@ class Batches:
         online: OnlineStoreClient,
         metrics: Metrics,
         limits: Limits,
-        log: ServingLog | None = None,
+        record: Record | None = None,
     ) -> None:
         self._champion = champion
         self._online = online
         self._metrics = metrics
         self._limits = limits
-        self._log = log
+        self._record = record
         self.admission = Admission(limits, metrics)
         self._scheduled = False
         self._turn = asyncio.Lock()
@@ -206,8 +208,8 @@ class Batches:
                 async with self._turn if long else nullcontext():
                     await self._predict(loaded, rows)
                     answered = _finish(loaded, batch)
-                    if self._log is not None:
-                        self._log.note(loaded, now, answered)
+                    if self._record is not None:
+                        self._record(loaded, now, answered)
                     if long:
                         await asyncio.sleep(0)
         except Exception as err:  # each request raises it again, and the guard answers it

@@ -31,12 +31,17 @@ class ChampionWatch:
     ----------
     seconds
         How often the source is asked; 0 = never again once a model is loaded.
+    what
+        What the log calls it.
     """
 
-    def __init__(self, source: Source, metrics: Metrics, seconds: float) -> None:
+    def __init__(
+        self, source: Source, metrics: Metrics, seconds: float, what: str = "model"
+    ) -> None:
         self._source = source
         self._metrics = metrics
         self._seconds = seconds
+        self._what = what
         self._loaded: Loaded | None = None
         self._failing = ""
         self._refreshing = threading.Lock()
@@ -84,7 +89,7 @@ class ChampionWatch:
             raise
         self.refused = None
         self._metrics.serve(self._loaded)
-        log("info", "model loaded", model=self._loaded.name, version=version.version)
+        log("info", f"{self._what} loaded", model=self._loaded.name, version=version.version)
 
     def start(self) -> None:
         """Begin to watch the source."""
@@ -129,5 +134,5 @@ class ChampionWatch:
 
     def _tell(self, err: ServingError) -> None:
         if err.message != self._failing:  # once, not at every look
-            log("error", "model not loaded", reason=err.message, hint=err.hint)
+            log("error", f"{self._what} not loaded", reason=err.message, hint=err.hint)
             self._failing = err.message

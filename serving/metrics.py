@@ -105,6 +105,9 @@ class Metrics:
         self.reload_failures = 0
         self.row_errors: Counter[str] = Counter()
         self.logged_rows = {"recorded": 0, "dropped": 0}
+        self.shadow_rows = {"answered": 0, "failed": 0, "skipped": 0}
+        self.shadow_model: tuple[str, str] | None = None
+        """Name and version of the shadow, as of the scrape under way."""
         self.events = {"accepted": 0, "rejected": 0, "not_recorded": 0}
         self.pushed_rows = {"accepted": 0, "older": 0, "rejected": 0, "not_recorded": 0}
         self.in_flight = 0
@@ -205,6 +208,7 @@ class Metrics:
         for outcome, count in self.logged_rows.items():
             logged.add_metric([outcome], count)
         yield logged
+        yield from self._shadow_families()
         events = CounterMetricFamily(
             "serving_events",
             "Events: accepted, which Redis has confirmed, rejected, and not recorded by Redis.",
@@ -246,6 +250,25 @@ class Metrics:
         if self._model is not None:
             yield from _model_families(self._model)
             yield from _view_families(self._model, self.materialized_ages)
+
+    def _shadow_families(self) -> Iterator[Metric]:
+        if self.shadow_model is None:
+            return
+        info = GaugeMetricFamily(
+            "serving_shadow_info",
+            "1 for the model that answers only for the log.",
+            labels=["name", "version"],
+        )
+        info.add_metric(self.shadow_model, 1)
+        yield info
+        rows = CounterMetricFamily(
+            "serving_shadow_rows",
+            "Rows that the shadow model answered, failed to, or skipped to stay within its share.",
+            labels=["outcome"],
+        )
+        for outcome, count in self.shadow_rows.items():
+            rows.add_metric([outcome], count)
+        yield rows
 
 
 def _counter(name: str, documentation: str, value: float) -> Metric:

@@ -53,6 +53,7 @@ class _Answered(NamedTuple):
     now: float
     asked: Asked
     scored: Sequence[ScoredRow]
+    is_shadow: bool
 
 
 class ServingLog:
@@ -68,7 +69,7 @@ class ServingLog:
         self._rows = 0  # that wait or are on their way
         self._timer: asyncio.Handle | None = None
         self._sending: set[asyncio.Task[None]] = set()
-        self._stream: _Stream | None = None
+        self._streams: list[_Stream] = []  # of the champion, and of a shadow
         self._refusal = ""
 
     def start(self) -> None:
@@ -83,24 +84,34 @@ class ServingLog:
             await asyncio.wait(self._sending)
         await self._client.stop()
 
-    def note(self, loaded: Loaded, now: float, answered: Iterable[Asked]) -> None:
+    def sample(self, answered: Sequence[Asked]) -> Sequence[Asked]:
+        """Return those of the requests that are logged."""
+        share = self._settings.share
+        if share >= 1:
+            return answered
+        return [asked for asked in answered if random.random() < share]  # noqa: S311
+
+    def note(
+        self, loaded: Loaded, now: float, answered: Iterable[Asked], *, is_shadow: bool = False
+    ) -> None:
         """Have the rows of these requests written, once their answers are on their way.
 
         Parameters
         ----------
         now
             When their features were read, in Unix seconds.
+        is_shadow
+            Whether nobody has been given the answers.
         """
-        share = self._settings.share
         for asked in answered:
             rows = len(asked.scored)
-            if not rows or (share < 1 and random.random() >= share):  # noqa: S311 - a sample
+            if not rows:
                 continue
             if self._rows + rows > _WAITING_ROWS:
                 self._metrics.logged_rows["dropped"] += rows
                 continue
             self._rows += rows
-            self._waiting.append(_Answered(loaded, now, asked, asked.scored))
+            self._waiting.append(_Answered(loaded, now, asked, asked.scored, is_shadow))
         if self._waiting and self._timer is None:
             self._timer = asyncio.get_running_loop().call_later(_GATHER_SECONDS, self._write)
 
@@ -110,10 +121,9 @@ class ServingLog:
         if self._timer is not None:
             self._timer.cancel()  # `stop` does not wait for it
             self._timer = None
-        loaded = self._waiting[0].loaded
-        if self._stream is None or self._stream.loaded is not loaded:
-            self._stream = _Stream(loaded, self._settings.max_bytes)
-        answers, rows = self._take(self._stream)
+        next_one = self._waiting[0]
+        loaded, stream = next_one.loaded, self._stream(next_one.loaded)
+        answers, rows = self._take(stream)
         first, self._numbered = self._numbered + 1, self._numbered + rows
         entry = LogEntry(
             self._server,
@@ -122,12 +132,21 @@ class ServingLog:
             loaded.version.version,
             self._settings.share,
             answers,
+            next_one.is_shadow,
         )
-        task = loop.create_task(self._send(self._stream, entry.dump(), rows))
+        task = loop.create_task(self._send(stream, entry.dump(), rows))
         self._sending.add(task)
         task.add_done_callback(self._sending.discard)
         if self._waiting:
             self._timer = loop.call_soon(self._write)
+
+    def _stream(self, loaded: Loaded) -> _Stream:
+        for known in self._streams:
+            if known.loaded is loaded:
+                return known
+        stream = _Stream(loaded, self._settings.max_bytes)
+        self._streams = [*self._streams[-1:], stream]
+        return stream
 
     def _take(self, stream: _Stream) -> tuple[list[LoggedAnswer], int]:
         """Take as many rows of the stream's model as make an entry; the order stays."""

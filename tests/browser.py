@@ -33,6 +33,10 @@ class Page:
     def __init__(self, socket: ClientConnection) -> None:
         self._socket = socket
         self._numbers = itertools.count(1)
+        self.problems: list[str] = []
+        """What the console shows as errors, and exceptions of the page's own code."""
+        for domain in ("Log", "Page", "Runtime"):
+            self._call(f"{domain}.enable")
 
     def open(self, url: str) -> None:
         """Go to `url`."""
@@ -47,6 +51,15 @@ class Page:
     def wait_for(self, text: str) -> None:
         """Return when the page shows `text`."""
         self._wait(f"document.body.innerText.includes({json.dumps(text)})", repr(text))
+
+    def dark(self) -> None:
+        """Show pages as to a reader whose system is dark."""
+        dark = {"name": "prefers-color-scheme", "value": "dark"}
+        self._call("Emulation.setEmulatedMedia", features=[dark])
+
+    def printed(self) -> bytes:
+        """Return the page as PDF."""
+        return base64.b64decode(self._call("Page.printToPDF")["data"])
 
     def picture(self, path: Path) -> None:
         """Write what is to be seen to a PNG file."""
@@ -67,12 +80,23 @@ class Page:
         self._socket.send(json.dumps({"id": number, "method": method, "params": parameters}))
         while True:  # events come in between
             answer = json.loads(self._socket.recv(_SECONDS))
+            if _is_problem(answer):
+                self.problems.append(json.dumps(answer["params"]))
             if answer.get("id") == number:
                 assert "error" not in answer, answer
                 return dict(answer["result"])
 
 
 _TEXT = "document.body ? document.body.innerText.slice(0, 3000) : ''"
+
+
+def _is_problem(event: dict[str, Any]) -> bool:
+    of = event.get("params", {})
+    return (
+        event.get("method") == "Runtime.exceptionThrown"
+        or (event.get("method") == "Log.entryAdded" and of["entry"]["level"] == "error")
+        or (event.get("method") == "Runtime.consoleAPICalled" and of["type"] == "error")
+    )
 
 
 def _visible(selector: str) -> str:

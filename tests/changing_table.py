@@ -7,17 +7,34 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from itertools import count
 from typing import Any
 
 from hypothesis import strategies as st
 
 from runner.project.manifest import FeatureMart, MartColumn
-from tests.instants import at
+from tests.instants import NOW, at
 from tests.online_project import OnlineProject
 
 SHAPES = (PLAIN, PARTITIONED, INHERITED) = "plain", "partitioned", "inherited"
 Row = tuple[Any, ...]
+KEYS: dict[str, st.SearchStrategy[Any]] = {
+    "int64": st.sampled_from([-(2**63), -1, 0, 1, 2**63 - 1]),
+    "int32": st.sampled_from([-(2**31), 0, 5, 2**31 - 1]),
+    "string": st.sampled_from(["", "a", "b c", "ä€😀", "'", '"', "\\", "{,}", "NULL", "\n"]),
+    "timestamp": st.integers(0, 3).map(lambda n: NOW - timedelta(days=n)),
+}
+VALUES: dict[str, st.SearchStrategy[Any]] = {
+    "int64": st.integers(-(2**63), 2**63 - 1),
+    "int32": st.integers(-(2**31), 2**31 - 1),
+    "float64": st.floats(allow_nan=False),
+    "float32": st.floats(width=32, allow_nan=False),
+    "string": st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0")),
+    "bool": st.booleans(),
+    "timestamp": st.integers(0, 2**31).map(lambda n: datetime.fromtimestamp(n, UTC)),
+}
+"""What join keys and features may be, by dtype."""
 Draw = Callable[[st.SearchStrategy[Any]], Any]
 _BOUND = at(-2.5)
 """Rows of this time and later are in the partition that is swapped."""
@@ -96,6 +113,21 @@ class ChangingTable:
         self._project.insert(self._mart, *rows, into=into)
         if not self._spare:
             self._keep_spare()
+
+    def index(self) -> None:
+        """Add the indexes that new rows are found by, which some changes drop."""
+        keys = ", ".join(self._key)
+        self._run(f"create index on {{table}} ({keys})")
+        self._run(f"create index on {{table}} ({self._mart.known_at})")
+
+    def content(self) -> list[dict[str, Any]]:
+        """Return the rows."""
+        [mart] = self._project.marts
+        names = list(mart.columns)
+        return [
+            dict(zip(names, row, strict=True))
+            for row in self._run(f"select {', '.join(names)} from {{table}}")
+        ]
 
     def _run(self, statement: str, values: Sequence[Any] | None = None) -> list[tuple[Any, ...]]:
         table = f"feature_mart.{self._mart.alias}"

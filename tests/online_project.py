@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -91,16 +92,22 @@ class OnlineProject:
         ttl: timedelta | None = None,
         created: bool = True,
         index: bool = True,
+        compare_every: timedelta | None = None,
     ) -> FeatureMart:
         """Create an empty feature mart: column name → dtype for keys and features."""
         place = (self.settings.postgres.database, "feature_mart")
-        mart = empty_mart(name, place, keys, features, ttl=ttl, created=created)
+        mart = replace(
+            empty_mart(name, place, keys, features, ttl=ttl, created=created),
+            compare_every=compare_every,
+        )
         declared = ", ".join(f'"{column}" {_SQL_TYPES[t]}' for column, t in dtypes(mart).items())
         self.sql.execute(f'create table feature_mart."{name}" ({declared})')
         if index:
             times = filter(None, (mart.timestamp_field, mart.created_timestamp_column))
             parts = [*(f'"{key}"' for key in keys), *(f"{column} desc" for column in times)]
             self.sql.execute(f'create index on feature_mart."{name}" ({", ".join(parts)})')
+        if index and compare_every:
+            self.sql.execute(f'create index on feature_mart."{name}" ({mart.known_at})')
         self.marts.append(mart)
         return mart
 
@@ -222,6 +229,8 @@ def _node(mart: FeatureMart) -> dict[str, Any]:
         "created_timestamp_column": mart.created_timestamp_column,
         "online": mart.online,
     }
+    if mart.compare_every:
+        meta["compare_every"] = format_duration(mart.compare_every)
     if mart.ttl:
         meta["ttl"] = format_duration(mart.ttl)
     columns = {

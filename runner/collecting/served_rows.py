@@ -44,6 +44,7 @@ PREDICTIONS = CollectedTable(
         CollectedColumn("probabilities", "json"),
         CollectedColumn("decision_threshold", "float"),
         CollectedColumn("log_share", "float", required=True),
+        CollectedColumn("answered_as", "text", required=True),
     ),
     key=("served_at", "server_id", "server_row"),
     day="served_at",
@@ -149,6 +150,7 @@ def _row(
         None if probabilities is None else _json(_named(schema, probabilities)),
         schema.threshold if schema else None,
         entry.share,
+        "shadow" if entry.is_shadow else "answer",
     )
 
 

@@ -8,6 +8,7 @@ from typing import NamedTuple
 from runner import console
 from runner.bytes_billed import Billed
 from runner.commands.feature_guard import ChangedFeature, require_unchanged
+from runner.commands.last_build import LastBuild
 from runner.errors import RunnerError
 from runner.project import dbt, freshness
 from runner.project.manifest import Manifest, load_manifest
@@ -25,11 +26,14 @@ class BuiltSql(NamedTuple):
         As `dbt.build` returns it.
     changed
         The features that versions with an alias take, and that are others now.
+    left_out
+        Why dbt built nothing; empty: it did.
     """
 
     manifest: Manifest
     billed: dict[str, Billed]
     changed: list[ChangedFeature]
+    left_out: str = ""
 
 
 def require_fit(settings: Settings, recipe: Recipe) -> None:
@@ -49,8 +53,10 @@ def require_fit(settings: Settings, recipe: Recipe) -> None:
     check_references(recipe, load_manifest(settings.manifest_path))
 
 
-def build_sql(settings: Settings, recipe: Recipe, accepted: str = "") -> BuiltSql:
-    """Run `dbt build` for the recipe's spine and feature marts.
+def build_sql(
+    settings: Settings, recipe: Recipe, accepted: str = "", *, no_build: bool = False
+) -> BuiltSql:
+    """Run `dbt build` for the recipe's spine and feature marts, unless it would change nothing.
 
     A name that dbt does not know would select nothing and pass: `require_fit` comes before. An
     incremental mart that changed is built from nothing: its old rows have the old meaning.
@@ -59,21 +65,52 @@ def build_sql(settings: Settings, recipe: Recipe, accepted: str = "") -> BuiltSq
     ----------
     accepted
         Why features may change under a served version; empty: they may not.
+    no_build
+        Take the tables as they are.
 
     Raises
     ------
     RunnerError
-        If dbt would change a feature that a served version takes; nothing is built then.
+        If dbt would change a feature that a served version takes; nothing is built then. With
+        `no_build`, if the tables are of other SQL than the project has now.
     """
     with console.step("dbt: build spine and feature marts") as step:
-        marts = recipe.feature_marts
-        changed = require_unchanged(settings, [recipe.spine, *marts], accepted, step.update)
+        names = [recipe.spine, *recipe.feature_marts]
+        changed = require_unchanged(settings, names, accepted, step.update)
         selected = [recipe.spine, *_selectors(settings, recipe, step.update)]
-        billed = dbt.build(settings, selected, step.update, full_refresh=bool(changed))
-        step.update(f"{recipe.spine}, {', '.join(marts)}")
+        builds, billed = LastBuild(settings, names), {}
+        if no_build:
+            left_out = _left_out(settings, builds, selected, step.update)
+        else:
+            left_out = "" if changed else builds.unneeded()
+        if not left_out:
+            builds.begin()
+            billed = dbt.build(
+                settings, selected, step.update, full_refresh=bool(changed), then=builds.end
+            )
+        step.update(f"left out: {left_out}" if left_out else ", ".join(names))
     manifest = load_manifest(settings.manifest_path)
     check_references(recipe, manifest)
-    return BuiltSql(manifest, billed, changed)
+    return BuiltSql(manifest, billed, changed, left_out)
+
+
+def _left_out(
+    settings: Settings, builds: LastBuild, selected: list[str], progress: dbt.Progress
+) -> str:
+    """Return that `--no-build` is why; dbt compiles the SQL, which is recorded.
+
+    Raises
+    ------
+    RunnerError
+        If the tables are of other SQL, as far as that is known.
+    """
+    if builds.is_of_other_sql:
+        raise RunnerError(
+            "--no-build: the dbt project changed since it was last built",
+            hint="train without --no-build, which builds what changed",
+        )
+    dbt.run(settings, ["compile", *dbt.upstream_of(selected)], progress)
+    return "--no-build"
 
 
 def _selectors(settings: Settings, recipe: Recipe, progress: dbt.Progress) -> list[str]:

@@ -37,14 +37,14 @@ def table(rows: Sequence[ComparedProperty]) -> tuple[list[list[str]], str]:
     equal = Counter(row.group for row in rows if not row.differs and row.group != "metrics")
     counts = ", ".join(f"{group} {count}" for group, count in equal.items())
     cells = [
-        [row.group, row.name, "≠" if row.differs else "", _shown(row.a), _shown(row.b)]
+        [row.group, row.name, "≠" if row.differs else "", shown(row.a), shown(row.b)]
         for row in rows
         if row.differs or row.group == "metrics"
     ]
     return cells, f"the same in both: {counts}; --json has them" if counts else ""
 
 
-def _shown(value: object) -> str:
+def shown(value: object) -> str:
     """Return the value as the table has it: of digests and ids the first 12 digits."""
     if value is None:
         return "–"

@@ -47,6 +47,11 @@ def trained(ctx: typer.Context, incomplete: str) -> list[str]:
     return [f"{name}@{each}" for each in aliases if f"{name}@{each}".startswith(incomplete)]
 
 
+def versions(ctx: typer.Context, incomplete: str) -> list[str]:
+    """Return the recipes and registered models, or the aliases of one."""
+    return trained(ctx, incomplete) if "@" in incomplete else models(ctx, incomplete)
+
+
 def _registered(ctx: typer.Context, incomplete: str) -> list[str]:
     try:
         settings = _settings(ctx)

@@ -20,6 +20,7 @@ REFERENCE: Mapping[int, float] = {1_000: 70.0, 10_000: 150.0}
 """The reference design's totals in USD, by predictions a month."""
 _BUILD: tuple[Kind, ...] = ("dbt model", "dbt tests")
 _STORED_GIB = 50.0  # the reference design's for a small operation; only the bill knows the real one
+_COLLECTION = 2 * LEAST_BILLED  # two tables
 _ANSWER_GIB = 4 / 2**20  # 4 KiB
 
 
@@ -76,7 +77,8 @@ def bytes_per_month(sizes: DeploymentSizes, plans: Sequence[Plan]) -> float:
     """Return what BigQuery bills the scheduled jobs for.
 
     A materialization builds every dbt model and copies what changed: it reads as much as a full
-    one, and asks each mart which partitions were written. An audit joins as a training does.
+    one, and asks each mart which partitions were written. A collection merges a small table into a
+    day's partition. An audit joins as a training does.
     """
     when = sizes.schedules
     every = _unique(step for planned in plans for step in planned.steps)
@@ -86,6 +88,7 @@ def bytes_per_month(sizes: DeploymentSizes, plans: Sequence[Plan]) -> float:
     audit = sum(_billed(planned.steps, "join") for planned in plans)
     return (
         runs_per_month(when.materialize) * materialize
+        + runs_per_month(when.collect) * _COLLECTION
         + runs_per_month(when.train) * train
         + runs_per_month(when.audit) * audit
     )

@@ -5,7 +5,6 @@ from __future__ import annotations
 from runner import console
 from runner.commands import prices
 from runner.commands.cost import REFERENCE, MonthlyCost
-from runner.commands.prices import Price
 
 
 def show_cost(found: MonthlyCost, *, as_json: bool) -> None:
@@ -33,19 +32,5 @@ def show_cost(found: MonthlyCost, *, as_json: bool) -> None:
     console.result_table("", ["part", "USD a month", ""], rows)
     console.note(
         f"list prices of us-central1, read {prices.CPU_IN_REQUESTS.read}, without free tiers; "
-        f"{len(_unseen())} of {len(_all())} are from memory: `runner help cloud` names them"
+        "`runner help cloud` says where"
     )
-
-
-def _all() -> list[Price]:
-    found: list[Price] = []
-    for value in vars(prices).values():
-        if isinstance(value, Price):
-            found.append(value)
-        elif isinstance(value, dict) and value and isinstance(next(iter(value.values())), Price):
-            found.extend(value.values())
-    return found
-
-
-def _unseen() -> list[Price]:
-    return [price for price in _all() if not price.seen]

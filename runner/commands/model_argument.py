@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
+
+_VERSION = re.compile(r"(?P<model>.+?)(?:@(?P<alias>[^@/]+)|/(?P<number>\d+))?")
 
 
 def registered_name(model: str) -> str:
@@ -18,3 +21,16 @@ def registered_name(model: str) -> str:
     from runner.recipes.recipe import load_recipe
 
     return load_recipe(Path(model)).registered_model_name
+
+
+def version_uri(model: str) -> str:
+    """Return MLflow's URI of `MODEL@ALIAS`, of `MODEL/VERSION`, or of the champion of `MODEL`.
+
+    `MODEL` is a recipe's path or a registered name.
+    """
+    found = _VERSION.fullmatch(model)
+    if found is None:
+        return f"models:/{model}@champion"
+    name = registered_name(found["model"])
+    number, alias = found["number"], found["alias"] or "champion"
+    return f"models:/{name}/{number}" if number else f"models:/{name}@{alias}"

@@ -15,6 +15,11 @@ if TYPE_CHECKING:
     from runner.settings import Settings
 
 _DATA = ("spine_from", "spine_to", "dataset_sha256", "git_commit", "dbt_manifest_sha256")
+PLOTS = (
+    *("roc", "precision_recall", "calibration", "scores", "confusion_matrix"),
+    *("predictions", "residuals", "importance"),
+)
+"""The names of all plots; a run has those of its task."""
 _PERIODS = ("train_until", "test_from")
 # Keys of the recipe that other lines tell of, or that decide nothing.
 _TOLD_ELSEWHERE = frozenset({"description", "estimator", "features"})
@@ -56,6 +61,21 @@ def compare(settings: Settings, a: str, b: str) -> list[ComparedProperty]:
         ComparedProperty(group, name, one.get((group, name)), two.get((group, name)))
         for group, name in sorted(keys, key=lambda key: order[key[0]])
     ]
+
+
+def compared_plots(settings: Settings, a: str, b: str) -> dict[str, list[bytes | None]]:
+    """Return name → the PNG of both, for each plot that one of them has; None where it has not."""
+    reader = open_reader(settings)
+    runs = [find_run(reader, reference) for reference in (a, b)]
+    found = {name: [_plot(reader, run, name) for run in runs] for name in PLOTS}
+    return {name: both for name, both in found.items() if any(both)}
+
+
+def _plot(reader: RunReader, run: RunFacts, name: str) -> bytes | None:
+    try:
+        return reader.artifact(run, f"plots/{name}.png")
+    except RunnerError:  # another task, or an earlier version
+        return None
 
 
 def _properties(reader: RunReader, reference: str) -> dict[tuple[str, str], Any]:

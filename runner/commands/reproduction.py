@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from runner import console
 from runner.commands.background_imports import let_threads_sleep
-from runner.commands.built_sql import build_sql, require_fit
+from runner.commands.joined_rows import joined_rows
 from runner.errors import RunnerError
 from runner.project import dbt
 from runner.project.manifest import Manifest, load_manifest
@@ -94,31 +94,8 @@ def reproduce(settings: Settings, reference: str) -> Reproduction:
 
 def _join_again(settings: Settings, recorded: RecordedRun) -> tuple[pa.Table | None, str]:
     """Return the run's rows as dbt and Feast join them now, or None and why they cannot."""
-    from runner.feature_store.store import (
-        apply_views,
-        open_store,
-        recipe_features,
-        request_inputs,
-        training_table,
-    )
-    from runner.modelling.model_inputs import with_computed
-    from runner.recipes.computed_columns import computed_columns
-
-    recipe = recorded.recipe
     try:
-        require_fit(settings, recipe)
-        manifest = build_sql(settings, recipe).manifest
-        features = recipe_features(recipe, manifest)
-        with console.step("feast: join features point-in-time") as step:
-            store = open_store(settings)
-            apply_views(store, manifest)
-            spine = manifest.spines[recipe.spine]
-            table = with_computed(
-                training_table(store, recipe, spine, features),
-                [*features, *request_inputs(recipe, spine)],
-                computed_columns(recipe, manifest),
-            )
-            step.update(f"{table.num_rows:,} rows × {len(features)} features")
+        table = joined_rows(settings, recorded.recipe)
     except RunnerError as err:
         return None, " ".join(err.message.split())
     return table, ""

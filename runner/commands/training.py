@@ -60,13 +60,17 @@ class TrainingResult:
     champion: str
 
 
-def train(settings: Settings, path: Path, accepted: str = "") -> TrainingResult:
+def train(
+    settings: Settings, path: Path, accepted: str = "", *, no_build: bool = False
+) -> TrainingResult:
     """Build the SQL, join features point-in-time, tune, fit, evaluate, record, register.
 
     Parameters
     ----------
     accepted
         Why features may change under a served version, which is retired then; empty: they may not.
+    no_build
+        Take the tables as they are; without it dbt builds them, unless that would change nothing.
 
     Raises
     ------
@@ -79,7 +83,7 @@ def train(settings: Settings, path: Path, accepted: str = "") -> TrainingResult:
         require_fit(settings, recipe)
         require_servers(settings)
         require_tracking_server(settings)
-        built = build_sql(settings, recipe, accepted)
+        built = build_sql(settings, recipe, accepted, no_build=no_build)
         columns = load_column_lineage(built.manifest.path)  # now: another dbt may write it later
         definitions = recorded_definitions(settings, built.manifest, recipe)
 
@@ -91,7 +95,9 @@ def train(settings: Settings, path: Path, accepted: str = "") -> TrainingResult:
     client = registry.connect(settings)
     end_dead_runs(client)
     reason = accepted if retire(client, (one.version for one in built.changed), accepted) else ""
-    project = BuiltProject(built.manifest, columns, definitions, built.billed, reason)
+    project = BuiltProject(
+        built.manifest, columns, definitions, built.billed, reason, built.left_out
+    )
     prepared, store = prepare(settings, recipe, project, client, now)
     model = fit_and_judge(prepared, client, store)
     registered = record(client, Training(prepared, model))

@@ -50,6 +50,8 @@ class BuiltProject(NamedTuple):
         By BigQuery.
     accepted
         Why features that a served version takes were changed; empty if none was.
+    left_out
+        Why dbt built nothing; empty if it did.
     """
 
     manifest: Manifest
@@ -57,6 +59,7 @@ class BuiltProject(NamedTuple):
     definitions: FeatureDefinitions
     billed: Mapping[str, Billed]
     accepted: str
+    left_out: str = ""
 
 
 class Registered(NamedTuple):
@@ -112,6 +115,7 @@ def prepare(
         columns=built.columns,
         definitions=built.definitions,
         accepted=built.accepted,
+        left_out=built.left_out,
         billed={**built.billed, **read_bill("split", rows.schema.metadata), **billed},
     )
     return prepared, store

@@ -61,7 +61,7 @@ def _show_tables(trained: TrainingResult) -> None:
 
 def _show_verdict(trained: TrainingResult, recipe: Path, *, as_json: bool) -> None:
     name = trained.registered_model_name
-    console.note(f"every plot and the data: runner ui {name}/{trained.version}")
+    console.note(f"report, plots and data: runner ui {name}/{trained.version}")
     if not trained.refusals:
         if not as_json:
             console.result("It is the champion now.")

@@ -7,8 +7,6 @@ import platform
 from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, version
 
-from runner import __version__
-
 _LIBRARIES = (
     *("dbt-core", "feast", "pyarrow", "pandas", "numpy", "scipy", "joblib", "threadpoolctl"),
     *("scikit-learn", "mlflow"),
@@ -23,7 +21,7 @@ def environment() -> dict[str, str]:
         "python": platform.python_version(),
         "machine": f"{platform.system()} {platform.machine()}",
         "threads": os.environ.get("OMP_NUM_THREADS") or str(os.cpu_count()),
-        "runner": __version__,
+        "runner": version("recipe-runner"),
         **{name: version(name) for name in _LIBRARIES},
         **extras(),
     }

@@ -14,7 +14,8 @@ from runner.feature_store.recipe_features import RecipeFeature, recipe_features
 from runner.online.connection import OnlineConnection, connect
 from runner.online.online_config import load_online_config
 from runner.online.reader import EntityKey, OnlineReader, StoredRow, seen_values
-from runner.online.state import ViewState, Watermark
+from runner.online.state import ViewState
+from runner.online.watermark import Watermark
 from runner.project.manifest import EVENT_TIMESTAMP, FeatureMart, Manifest
 from runner.recipes.recipe import Recipe
 from runner.settings import Settings

@@ -15,14 +15,15 @@ from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from functools import partial
 from typing import Any, NamedTuple
 
 import pyarrow as pa
 
 from contract.feast_format import time_field
 from runner.online.connection import OnlineConnection, Pipeline, pack
-from runner.online.redis_encoding import bulk, encode_times, stored_time
+from runner.online.our_values import OurValues
+from runner.online.redis_encoding import bulk, encode_times, stored_time, unframed
 from runner.online.scripts import CREATED, KEEP_ALIVE, KEPT, LOOK, LOST, WRITE
 from runner.online.state import Lease
 
@@ -46,8 +47,8 @@ class WriteGuard(ABC):
 
     Parameters
     ----------
-    gives_way_until
-        A stored value newer than the row is overwritten up to this time; None: never.
+    ours
+        The stored values that are overwritten although they are newer than the row.
     """
 
     head: bytes
@@ -77,27 +78,46 @@ class ScriptGuard(WriteGuard):
         *,
         key_ttl_seconds: int | None,
         lease: Lease,
-        gives_way_until: datetime | None,
+        ours: OurValues,
     ) -> None:
         super().__init__(lease)
         self._pipeline = Pipeline(connection)
+        self._ours = ours
         # On a cluster the lease's key is on another server than the row's.
         keys = [] if connection.is_cluster else [lease.key]
-        limit = encode_times(pa.array([gives_way_until])) if gives_way_until else [b""]
-        constants = [lease.token, b"%d" % (key_ttl_seconds or 0), limit[0], time_field(view)]
         script = connection.client.script_load(WRITE).encode()
-        length = 4 + len(keys) + len(constants) + 1 + 2 * n_features
+        length = 4 + len(keys) + 4 + 1 + 2 * n_features
         start = [b"EVALSHA", script, b"%d" % (1 + len(keys))]
         self.head = b"*%d\r\n" % length + b"".join(map(bulk, start))
-        self.middle = b"".join(map(bulk, [*keys, *constants]))
+        constants = [*keys, lease.token, b"%d" % (key_ttl_seconds or 0)]
+        self._before_limit = b"".join(map(bulk, constants))
+        self._after_limit = bulk(time_field(view))
+        self.middle = self._middle(encode_times(pa.array([ours.until]))[0] if ours.until else b"")
 
     def write(self, keys: Sequence[bytes], _times: Sequence[bytes], rows: Sequence[bytes]) -> None:
         """Send `rows` on their way."""
-        self._pipeline.submit(rows, keys, self._count)
+        self._pipeline.submit(rows, keys, partial(self._take, keys, rows))
 
     def settle(self, *, finish: bool = False) -> None:
         """Take in answers."""
         self._pipeline.settle(0) if finish else self._pipeline.settle()
+
+    def _middle(self, limit: bytes) -> bytes:
+        return self._before_limit + bulk(limit) + self._after_limit
+
+    def _take(self, keys: Sequence[bytes], rows: Sequence[bytes], answers: list[Any]) -> None:
+        """Count what was written, and write what only what is known per key allows."""
+        kept = [position for position, answer in enumerate(answers) if answer == KEPT]
+        limits = self._ours.limits([keys[position] for position in kept])
+        again = [(p, limit) for p, limit in zip(kept, limits, strict=True) if limit is not None]
+        self._count([answer for answer in answers if answer != KEPT])
+        self._count([KEPT] * (len(kept) - len(again)))
+        allowed = [self._allowing(keys[p], rows[p], limit) for p, limit in again]
+        self._pipeline.submit(allowed, [keys[p] for p, _ in again], self._count)
+
+    def _allowing(self, key: bytes, row: bytes, limit: bytes) -> bytes:
+        start = len(self.head) + len(bulk(key))
+        return row[:start] + self._middle(limit) + row[start + len(self.middle) :]
 
     def _count(self, answers: list[Any]) -> None:
         if LOST in answers:
@@ -138,10 +158,10 @@ class TransactionGuard(WriteGuard):
         *,
         key_ttl_seconds: int | None,
         lease: Lease,
-        gives_way_until: datetime | None,
+        ours: OurValues,
     ) -> None:
         super().__init__(lease)
-        self._until = gives_way_until.timestamp() if gives_way_until else None
+        self._ours = ours
         self._ttl = key_ttl_seconds
         self._idle = connection.spares(_CONNECTIONS)
         self._todo: deque[_Chunk] = deque()
@@ -185,23 +205,29 @@ class TransactionGuard(WriteGuard):
         _, token, stored = [wire.read_response() for _ in range(3)]
         if token != self._lease.token:
             raise self._lease.lost()
-        allowed = [
+        newer = [
             position
             for position, (old, new) in enumerate(zip(stored, chunk.times, strict=True))
-            if old is None or old == new or self._may_replace(old, new)
+            if old is not None and old != new and stored_time(old) > stored_time(new)
         ]
-        kept = len(stored) - len(allowed)
-        self.tally.kept += kept
-        self.tally.found += kept
-        if kept:
-            chunk = chunk.part(allowed)
+        strangers = self._not_ours(chunk, newer, stored)
+        self.tally.kept += len(strangers)
+        self.tally.found += len(strangers)
+        if strangers:
+            chunk = chunk.part([n for n in range(len(stored)) if n not in strangers])
         keep = [self._keep_script.call(chunk.keys)] if self._ttl is not None else []
         wire.send_packed_command([b"".join([pack(b"MULTI"), *chunk.rows, *keep, pack(b"EXEC")])])
         self._sent.append(_Sent(wire, chunk, stored.count(None)))
 
-    def _may_replace(self, old: bytes, new: bytes) -> bool:
-        stored = stored_time(old)
-        return stored <= stored_time(new) or (self._until is not None and stored <= self._until)
+    def _not_ours(
+        self, chunk: _Chunk, positions: Sequence[int], stored: Sequence[bytes]
+    ) -> set[int]:
+        limits = self._ours.limits([unframed(chunk.keys[position]) for position in positions])
+        return {
+            position
+            for position, limit in zip(positions, limits, strict=True)
+            if not self._ours.include(stored[position], limit)
+        }
 
     def _count(self, wire: Any, chunk: _Chunk, fresh: int) -> None:
         for _ in range(1 + len(chunk.keys) + (self._ttl is not None)):

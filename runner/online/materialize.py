@@ -10,6 +10,9 @@ An incremental run reads the newest row of every entity too, without history, bu
 whose time differs from the stored one or that changed in the table since the watermark's snapshot
 (as the warehouse itself knows, so that a late row or a correction is found whatever its timestamps
 say; where it cannot know, every row counts as changed). It also renews the keys' time to live.
+
+A mart with `compare_every` has such a comparison at that interval. The runs between follow: they
+look at entities that have new rows, and at nothing else (`view_copy`, `our_values`).
 """
 
 from __future__ import annotations

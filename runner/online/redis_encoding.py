@@ -35,6 +35,11 @@ def bulk(data: bytes) -> bytes:
     return b"$%d\r\n%b\r\n" % (len(data), data)
 
 
+def unframed(framed: bytes) -> bytes:
+    """Return what `bulk` has framed."""
+    return framed[framed.index(b"\n") + 1 : -2]
+
+
 # --- entity keys ---
 
 

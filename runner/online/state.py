@@ -5,18 +5,15 @@ Both lie in Redis beside the data, so that a flushed store starts from scratch a
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import socket
 import threading
 import time
 import uuid
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
 from datetime import datetime
-from typing import Any
 
 import redis
 
@@ -29,38 +26,14 @@ from contract.view_state import (
 )
 from runner.errors import RunnerError
 from runner.online.connection import OnlineConnection
+from runner.online.our_values import OurValues, WrittenTimes
 from runner.online.scripts import RELEASE, RENEW
+from runner.online.watermark import Watermark, key_dtypes, parse_watermark
 from runner.project.manifest import FeatureMart
 
 _LEASE_SECONDS = 15.0
 _RENEWAL_SECONDS = 3.0
 _POLL_SECONDS = 0.05
-
-
-@dataclass(frozen=True)
-class Watermark:
-    """What the last complete run left in the store.
-
-    Attributes
-    ----------
-    as_of
-        The instant it materialized.
-    horizon, identity
-        The `horizon` and `identity` of the mart's snapshot then: what the next run rests on.
-    entities
-        How many entities the store holds.
-    kept_newer
-        How many values it left because they were newer than the mart's.
-    definition
-        Digest of what the view says a row is.
-    """
-
-    as_of: datetime
-    horizon: int
-    identity: Mapping[str, str]
-    entities: int
-    kept_newer: int
-    definition: str
 
 
 class ViewState:
@@ -72,16 +45,20 @@ class ViewState:
         Names of the features that runs have written, complete or not.
     join_keys
         The join keys they were written for, name → dtype; None: version 0.1 did not say.
+    written
+        What has been written since the last comparison.
     """
 
     def __init__(self, connection: OnlineConnection, project: str, view: str) -> None:
         self._client = connection.client
         self.view = view
+        self.written = WrittenTimes(connection, project, view)
         self._key = state_key(project, view)
         raw = self._client.hgetall(self._key)
         started, watermark = raw.get(b"started"), raw.get(WATERMARK.encode())
-        self.watermark = _parse(watermark) if watermark else None
+        self.watermark = parse_watermark(watermark) if watermark else None
         self.started = datetime.fromisoformat(started.decode()) if started else None
+        self._only_followed = raw.get(b"scope") == b"arrived"
         self.features: set[str] = set(json.loads(raw.get(b"features", "[]")))
         self._digests = stored_digests(raw.get(DIGESTS.encode()))
         self.join_keys: dict[str, str] | None = json.loads(raw.get(b"join_keys", "null"))
@@ -96,6 +73,29 @@ class ViewState:
         known = [self.started, self.watermark.as_of if self.watermark else None]
         return max(filter(None, known), default=None)
 
+    def ours(self) -> OurValues:
+        """Return which stored values newer than the mart's can only be ones that it had.
+
+        After a comparison that met no stranger's value, whatever is stored up to its instant came
+        from the mart; if the mart's newest is older now, that row was deleted there. So was one
+        that has been written since by a run that followed new rows.
+        """
+        last = self.watermark
+        if last is None or last.comparison.kept_newer:
+            return OurValues(None, self.written)
+        instants = [last.comparison.as_of]
+        if self.started is not None and not self._only_followed:
+            instants.append(self.started)
+        return OurValues(max(instants), self.written)
+
+    def outlives(self, ttl: int | None) -> bool:
+        """Return whether the keys that the last comparison confirmed have half of their life left.
+
+        The state itself lives as long as they do. None: they live for ever.
+        """
+        left: int = self._client.pttl(self._key)
+        return ttl is None or ttl * 500 < left <= ttl * 1_000
+
     def with_known_digests(self, digests: FeatureDigests | None) -> FeatureDigests | None:
         """Return `digests` with those that the store has of the same definitions."""
         if digests is None or self._digests is None:
@@ -106,7 +106,14 @@ class ViewState:
             for name, found in digests.items()
         }
 
-    def begin(self, as_of: datetime, mart: FeatureMart, digests: FeatureDigests | None) -> None:
+    def begin(
+        self,
+        as_of: datetime,
+        mart: FeatureMart,
+        digests: FeatureDigests | None,
+        *,
+        follows: bool = False,
+    ) -> None:
         """Note that contents may from now on be of `as_of`, and of these features and join keys.
 
         And of another definition, until the run is complete: of a feature that is another one, no
@@ -116,6 +123,8 @@ class ViewState:
         ----------
         digests
             By feature: of the definitions that its values have; None: not known.
+        follows
+            Whether all that it writes is noted in `written`.
         """
         if self._digests is not None and digests is not None:
             common = {
@@ -125,6 +134,7 @@ class ViewState:
             self._client.hset(self._key, DIGESTS, json.dumps(common))
         content = {
             "started": as_of.isoformat(),
+            "scope": "arrived" if follows else "all",
             "features": json.dumps([column.name for column in mart.features]),
             "join_keys": json.dumps(key_dtypes(mart)),
         }
@@ -137,22 +147,30 @@ class ViewState:
     def forget(self) -> None:
         """Delete all that is known; the data must be gone."""
         self._client.delete(self._key)
+        self.written.clear()
 
     def complete(
-        self, watermark: Watermark, ttl: int | None, digests: FeatureDigests | None
+        self, watermark: Watermark, life: float | None, digests: FeatureDigests | None
     ) -> None:
-        """Move the watermark; the data must be in."""
-        content = json.dumps({**asdict(watermark), "as_of": watermark.as_of.isoformat()})
+        """Move the watermark; the data must be in.
+
+        Parameters
+        ----------
+        life
+            Seconds that every key of the view is sure to live from now on; None: as was known.
+        """
         with self._client.pipeline(transaction=True) as pipe:
             pipe.hdel(self._key, "started")
-            pipe.hset(self._key, WATERMARK, content)
+            pipe.hset(self._key, WATERMARK, watermark.to_json())
             if digests is None:
                 pipe.hdel(self._key, DIGESTS)
             else:
                 pipe.hset(self._key, DIGESTS, json.dumps(digests))
-            if ttl is not None:
-                pipe.expire(self._key, ttl)
+            if life is not None:
+                pipe.pexpire(self._key, max(1, int(life * 1_000)))
             pipe.execute()
+        if watermark.compared is None:
+            self.written.clear()
 
 
 def known_views(connection: OnlineConnection, project: str) -> list[str]:
@@ -161,35 +179,6 @@ def known_views(connection: OnlineConnection, project: str) -> list[str]:
     keys = {key for found in connection.scan(prefix, 1_000) for key in found}
     names = {key.removeprefix(prefix).decode() for key in keys}
     return sorted(name for name in names if ":" not in name)  # the leases of a project `lease`
-
-
-def key_dtypes(mart: FeatureMart) -> dict[str, str]:
-    """Return the dtype of each join key."""
-    return {key: mart.columns[key].dtype for key in mart.join_keys}
-
-
-def definition_digest(mart: FeatureMart) -> str:
-    """Return a digest of what a stored row consists of, and of how it is chosen."""
-    meaning = [
-        sorted(key_dtypes(mart).items()),
-        [[c.name, c.dtype] for c in mart.features],
-        [mart.timestamp_field, mart.created_timestamp_column],
-    ]
-    return hashlib.sha256(json.dumps(meaning).encode()).hexdigest()
-
-
-def _parse(content: bytes) -> Watermark:
-    fields: dict[str, Any] = json.loads(content)
-    identity = fields["identity"]
-    return Watermark(
-        as_of=datetime.fromisoformat(fields["as_of"]),
-        horizon=fields["horizon"],
-        # Version 0.1 knew the table alone: nothing to go on from.
-        identity=identity if isinstance(identity, dict) else {},
-        entities=fields["entities"],
-        kept_newer=fields["kept_newer"],
-        definition=fields["definition"],
-    )
 
 
 class Lease:

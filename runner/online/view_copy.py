@@ -14,9 +14,10 @@ from contract.view_state import FeatureDigests
 from runner.errors import RunnerError
 from runner.online.connection import OnlineConnection
 from runner.online.online_config import OnlineConfig
-from runner.online.state import Lease, ViewState, Watermark, definition_digest, key_dtypes
+from runner.online.state import Lease, ViewState
 from runner.online.sweep import remove_fields, sweep
 from runner.online.view_report import FULL, INCREMENTAL, ViewReport
+from runner.online.watermark import NOT_LOOKED, Watermark, definition_digest, key_dtypes
 from runner.online.writer import ViewWriter
 from runner.warehouse.mart_snapshot import MartSnapshot
 from runner.warehouse.prefetch import prefetched
@@ -61,7 +62,7 @@ class ViewCopy:
             project=config.project,
             key_ttl_seconds=config.key_ttl_seconds,
             lease=lease,
-            gives_way_until=_gives_way_until(state),
+            ours=state.ours(),
         )
 
     def require_nothing_left(self) -> None:
@@ -108,19 +109,25 @@ class ViewCopy:
         last = self._state.watermark
         reason = "" if full or last is None else self._doubt(last)
         since = None if full or reason else last
+        follows = since is not None and self._may_follow(since, as_of)
         was_dirty = self._state.is_dirty
-        self._state.begin(as_of, self._mart, self._digests)
+        self._state.begin(as_of, self._mart, self._digests, follows=follows)
         removed = 0
         if since is None:
             removed = self._sweep(as_of)
-        entities = self._stream(as_of, since, progress)
+        rows = self._rows(as_of, since, follows=follows)
+        entities = self._stream(rows, progress, since=since, follows=follows)
         # As many entities found as the last run left: none of those has gone from the mart.
         tally = self._writer.tally
         found = self._writer.unchanged + tally.found
-        if since is not None and (was_dirty or found < since.entities):
+        if since is not None and follows:
+            entities = since.entities + entities - found
+        elif since is not None and (was_dirty or found < since.entities):
             removed = self._sweep(as_of)
         self._lease.renew()
-        self._complete(as_of, entities)
+        watermark = self._watermark(as_of, entities, since if follows else None)
+        life = None if self._ttl is None or follows else self._ttl - time.perf_counter() + started
+        self._state.complete(watermark, life, self._digests)
         return ViewReport(
             view=self._mart.name,
             mode=FULL if since is None else INCREMENTAL,
@@ -131,18 +138,49 @@ class ViewCopy:
             kept_newer=tally.kept,
             removed=removed,
             seconds=time.perf_counter() - started,
+            compared=watermark.comparison.as_of,
+            advice=self._advice(),
         )
 
-    def _complete(self, as_of: datetime, entities: int) -> None:
-        watermark = Watermark(
+    def _may_follow(self, last: Watermark, as_of: datetime) -> bool:
+        """Return whether new rows are all that there is to look at since `last`."""
+        every = self._mart.compare_every
+        return (
+            every is not None
+            and as_of - last.comparison.as_of < every
+            and bool(self._mart.join_keys)
+            and self._snapshot.hindrance is None
+            and not self._state.is_dirty
+            and (last.next_visible is None or as_of < last.next_visible)
+            and self._state.outlives(self._ttl)
+        )
+
+    def _advice(self) -> str:
+        """Return what keeps a view from following new rows, and what to do about it."""
+        if self._mart.compare_every is None or self._snapshot.hindrance is None:
+            return ""
+        what, cure = self._snapshot.hindrance
+        return f"{what}, so each run compares every entity; {cure}"
+
+    def _watermark(self, as_of: datetime, entities: int, followed: Watermark | None) -> Watermark:
+        return Watermark(
             as_of=as_of,
             horizon=self._snapshot.horizon,
             identity=self._snapshot.identity,
             entities=entities,
             kept_newer=self._writer.tally.kept,
             definition=self._definition,
+            next_visible=self._next_visible(as_of, followed),
+            compared=followed.comparison if followed else None,
         )
-        self._state.complete(watermark, self._ttl, self._digests)
+
+    def _next_visible(self, as_of: datetime, followed: Watermark | None) -> datetime | None:
+        if self._mart.compare_every is None or self._snapshot.hindrance is not None:
+            return NOT_LOOKED
+        since = (followed.horizon, followed.as_of) if followed else None
+        found = self._snapshot.next_visible(as_of, since)
+        known = [found, followed.next_visible if followed else None]
+        return min(filter(None, known), default=None)
 
     def _doubt(self, last: Watermark) -> str:
         """Return why what changed since `last` cannot be known; empty where it can."""
@@ -156,17 +194,35 @@ class ViewCopy:
         for part, value in now.identity.items():
             if last.identity.get(part) != value:
                 return _REASONS[part]
-        return "" if now.knows_changes_since(last.horizon) else "the last run was too long ago"
+        reaches_back = now.knows_changes_since(last.comparison.horizon)
+        return "" if reaches_back else "the last run was too long ago"
 
-    def _stream(self, as_of: datetime, since: Watermark | None, progress: Progress) -> int:
+    def _rows(
+        self, as_of: datetime, since: Watermark | None, *, follows: bool
+    ) -> Iterator[pa.RecordBatch]:
+        """Return the newest rows: all that may differ since the watermark (None: all)."""
+        if since is not None and follows:
+            return self._snapshot.arrived_rows(as_of, (since.horizon, since.as_of))
+        last = since.comparison if since else None
+        return self._snapshot.newest_rows(as_of, (last.horizon, last.as_of) if last else None)
+
+    def _stream(
+        self,
+        rows: Iterator[pa.RecordBatch],
+        progress: Progress,
+        *,
+        since: Watermark | None,
+        follows: bool,
+    ) -> int:
         """Write what differs (`since` None: everything) and return the number of entities."""
-        changed = None if since is None else (since.horizon, since.as_of)
-        rows = self._snapshot.newest_rows(as_of, changed)
         entities = 0
         with closing(prefetched(rows, self._snapshot.cancel)) as batches:
             for chunk in _chunks(batches):
                 self._lease.renew()
-                self._writer.write(chunk, is_fresh=since is None)
+                if follows:
+                    self._writer.follow(chunk)
+                else:
+                    self._writer.write(chunk, is_fresh=since is None)
                 entities += chunk.num_rows
                 progress(self._mart.name, chunk.num_rows)
         self._writer.finish()
@@ -177,16 +233,6 @@ class ViewCopy:
 
     def _remove(self, fields: list[bytes]) -> None:
         remove_fields(self._connection, self._lease, self._project, self._state, fields)
-
-
-def _gives_way_until(state: ViewState) -> datetime | None:
-    """Return until when a stored value newer than the mart's can only be one that it had.
-
-    After a complete run that met no stranger's value, whatever is stored up to its instant came
-    from the mart; if the mart's newest is older now, that row was deleted there.
-    """
-    last = state.watermark
-    return state.newest_instant() if last is not None and last.kept_newer == 0 else None
 
 
 def _chunks(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:

@@ -33,6 +33,10 @@ class ViewReport:
         Entities removed because the mart has no valid row for them any more.
     seconds
         Time taken.
+    compared
+        The instant at which every entity was last compared with the mart; None: `superseded`.
+    advice
+        What keeps a view that may follow new rows alone from it; empty: nothing to say.
     """
 
     view: str
@@ -44,6 +48,8 @@ class ViewReport:
     kept_newer: int = 0
     removed: int = 0
     seconds: float = 0.0
+    compared: datetime | None = None
+    advice: str = ""
 
     @property
     def rows_per_second(self) -> float:

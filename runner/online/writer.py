@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import datetime
 from functools import partial
 from typing import Any
 
@@ -12,6 +11,7 @@ import pyarrow as pa
 from contract.feast_format import field_hash, time_field
 from runner.online.connection import OnlineConnection, Pipeline, pack
 from runner.online.guards import ScriptGuard, Tally, TransactionGuard, WriteGuard
+from runner.online.our_values import OurValues
 from runner.online.redis_encoding import (
     KeyFormat,
     bulk,
@@ -20,7 +20,8 @@ from runner.online.redis_encoding import (
     join_rows,
 )
 from runner.online.scripts import LOST, REMOVE
-from runner.online.state import Lease, key_dtypes
+from runner.online.state import Lease
+from runner.online.watermark import key_dtypes
 from runner.project.manifest import FeatureMart
 from runner.warehouse.mart_snapshot import CHANGED, EVENT_TIME
 
@@ -35,8 +36,8 @@ class ViewWriter:
 
     Parameters
     ----------
-    gives_way_until
-        A stored value newer than the row is overwritten up to this time; None: never.
+    ours
+        The stored values that are overwritten although they are newer than the row.
     """
 
     def __init__(
@@ -47,13 +48,14 @@ class ViewWriter:
         project: str,
         key_ttl_seconds: int | None,
         lease: Lease,
-        gives_way_until: datetime | None,
+        ours: OurValues,
     ) -> None:
         self.keys = KeyFormat(project, key_dtypes(mart))
         self.unchanged = 0
         self._time = time_field(mart.name)
         self._framed_time = bulk(self._time)
         self._ttl = key_ttl_seconds
+        self._written = ours.written
         self._lease = lease
         hashes = [field_hash(mart.name, column.name) for column in mart.features]
         self._fields = [self._time, *hashes]
@@ -68,7 +70,7 @@ class ViewWriter:
             len(hashes),
             key_ttl_seconds=key_ttl_seconds,
             lease=lease,
-            gives_way_until=gives_way_until,
+            ours=ours,
         )
         script = connection.client.script_load(REMOVE).encode()
         self._lease_keys = [] if connection.is_cluster else [lease.key]
@@ -81,8 +83,7 @@ class ViewWriter:
 
     def write(self, rows: pa.RecordBatch, *, is_fresh: bool) -> None:
         """Send `rows` on their way: all of them if `is_fresh`, else those that differ."""
-        keys = self.keys.encode(dict(zip(rows.schema.names, rows.columns, strict=True)), len(rows))
-        times = encode_times(rows.column(EVENT_TIME))
+        keys, times = self._encoded(rows)
         if is_fresh:
             self._write(rows, keys, times)
         else:
@@ -93,6 +94,13 @@ class ViewWriter:
                 renew = [pack(b"EXPIRE", key, seconds) for key in keys]
                 self._pipeline.submit(renew, keys, _ignore)
             self._pipeline.settle()
+        self._guard.settle()
+
+    def follow(self, rows: pa.RecordBatch) -> None:
+        """Send `rows`, noting what is written: other entities are not looked at."""
+        keys, times = self._encoded(rows)
+        self._written.note(keys, times, self._ttl)
+        self._write(rows, keys, times)
         self._guard.settle()
 
     def finish(self) -> None:
@@ -115,6 +123,10 @@ class ViewWriter:
         if reply == LOST:
             raise self._lease.lost()
         return reply
+
+    def _encoded(self, rows: pa.RecordBatch) -> tuple[Sequence[bytes], Sequence[bytes]]:
+        columns = dict(zip(rows.schema.names, rows.columns, strict=True))
+        return self.keys.encode(columns, len(rows)), encode_times(rows.column(EVENT_TIME))
 
     def _compare(
         self,

@@ -40,6 +40,9 @@ KEY_DTYPES = frozenset({*NUMBER_KEYS, "string"})
 """What a join key may be. Not a float: above 2^53 two ids would be one."""
 
 
+_JSON_TYPES = frozenset({"json", "jsonb"})
+
+
 def declared_type(column: NodeColumn) -> str:
     """Return the column's `data_type` in lower case, such as `numeric(12, 2)`; `missing` if so."""
     return (column.get("data_type") or "").strip().lower() or "missing"
@@ -48,3 +51,8 @@ def declared_type(column: NodeColumn) -> str:
 def dtype_of(column: NodeColumn) -> str | None:
     """Return the column's type; None if Feast cannot hold it."""
     return DTYPES.get(declared_type(column).partition("(")[0].strip())
+
+
+def is_json(column: NodeColumn) -> bool:
+    """Return whether the column holds JSON, which is no feature, key or label."""
+    return declared_type(column) in _JSON_TYPES

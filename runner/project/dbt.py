@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 import shutil
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
@@ -34,7 +34,12 @@ _GENERATED = re.compile(r"[^\s('\"]+/_generated/exposures\.yml")
 
 
 def build(
-    settings: Settings, select: list[str], progress: Progress, *, full_refresh: bool = False
+    settings: Settings,
+    select: list[str],
+    progress: Progress,
+    *,
+    full_refresh: bool = False,
+    then: Callable[[], None] = lambda: None,
 ) -> dict[str, Billed]:
     """Run `dbt build` for `select` and everything upstream of it, tests included.
 
@@ -46,6 +51,8 @@ def build(
         Called with a short line such as `3/12 user_activity` while dbt works.
     full_refresh
         Build incremental dbt models from nothing.
+    then
+        Called after a build that succeeded, before another one can begin.
 
     Waits while another build is at work; see `runner.project.build_lock`.
 
@@ -63,7 +70,9 @@ def build(
     arguments = ["build", *(upstream_of(select) if select else [])]
     arguments += ["--full-refresh"] if full_refresh else []
     with build_lock(settings) as lock:
-        return _billed(run(settings, arguments, progress, inherited=(lock,)))
+        results = run(settings, arguments, progress, inherited=(lock,))
+        then()
+    return _billed(results)
 
 
 def upstream_of(select: list[str]) -> list[str]:

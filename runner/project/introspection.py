@@ -26,6 +26,9 @@ _DBT_PACKAGES = ("dbt", "dbt_postgres", "dbt_bigquery")
 # It asks whether the table exists, unless dbt rebuilds it: then the answer is no.
 _INCREMENTAL = "is_incremental"
 _FULL_REFRESH = "should_full_refresh"  # a project may have its own
+# It asks, too, but not for `dbt compile`, whose SQL is all that is kept.
+_COLLECTED = "collected"
+_NOT_TO_COMPILE = "flags.WHICH != 'compile'"
 
 
 def asks_warehouse(
@@ -49,7 +52,7 @@ def asks_warehouse(
     chosen = [nodes[key] for key in keys if key in nodes]
     if any(node.get("language", "sql") != "sql" for node in chosen):
         return True
-    macros = list(manifest["macros"].values())
+    macros = [macro for macro in manifest["macros"].values() if not _waits_for_a_build(macro)]
     if full_refresh and _obeys_full_refresh(chosen, macros):
         macros = [macro for macro in macros if macro["name"] != _INCREMENTAL]
     return _any_asks([text for node in chosen for text in _texts(node)], macros)
@@ -61,6 +64,10 @@ def _texts(node: Mapping[str, Any]) -> Iterable[str]:
     if node["resource_type"] == "test":  # their arguments and `where` are rendered with the SQL
         yield str(node.get("test_metadata"))
         yield str(node["config"])
+
+
+def _waits_for_a_build(macro: Mapping[str, Any]) -> bool:
+    return macro["name"] == _COLLECTED and _NOT_TO_COMPILE in macro["macro_sql"]
 
 
 def _obeys_full_refresh(

@@ -1,8 +1,9 @@
 """What dbt's manifest says about feature marts and spines: the one source of every definition.
 
-A dbt model in a folder `feature_mart` is a feature mart, one in a folder `spine_data` a spine.
-What Feast needs to know is in its `config.meta`; see docs/features.md. One that breaks a rule is
-left out, with its errors, and the others are read.
+A dbt model in a folder `feature_mart` is a feature mart, one in a folder `spine_data` a spine. An
+outcome model, which has `meta.outcome`, is a spine too. What Feast needs to know is in its
+`config.meta`; see docs/features.md. One that breaks a rule is left out, with its errors, and the
+others are read.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -31,11 +32,13 @@ from runner.project.manifest_file import (
 )
 from runner.project.mart_rules import is_role, mart_problems, problems_between, spine_problems
 from runner.project.node_problem import NodeProblem, node_error
+from runner.project.outcome_rules import is_outcome, outcome_of, outcome_problems
 from runner.project.postgres_names import column_name_problems, model_name_problems
 from runner.project.relations import (
     EVENT_TIMESTAMP,
     FeatureMart,
     MartColumn,
+    OutcomeOf,
     Relation,
     Spine,
     full_name,
@@ -46,6 +49,7 @@ __all__ = [
     "FeatureMart",
     "Manifest",
     "MartColumn",
+    "OutcomeOf",
     "Relation",
     "Spine",
     "full_name",
@@ -99,23 +103,25 @@ def load_manifest(path: Path) -> Manifest:
     adapter = content["metadata"].get("adapter_type") or "postgres"
     models = list(models_of(content))
     marts = {view_name(node): node for node in models if "feature_mart" in node["fqn"][:-1]}
-    spines = {view_name(node): node for node in models if "spine_data" in node["fqn"][:-1]}
+    spines = {view_name(node): node for node in models if _is_spine(node)}
     errors: dict[str, list[RunnerError]] = defaultdict(list)
     for node, problem in _problems(models, marts, spines, adapter):
         errors[view_name(node)].append(node_error(path.parent.parent, node, problem))
     built = {name: _mart(node, adapter) for name, node in marts.items() if name not in errors}
     for name, problem in problems_between(built):
         errors[name].append(node_error(path.parent.parent, marts[name], problem))
+    entities = _entities(marts.values())
+    joined = {
+        name: _spine(node, adapter, entities) for name, node in spines.items() if name not in errors
+    }
+    for name, problem in _outcome_problems(joined, errors):
+        errors[name].append(node_error(path.parent.parent, spines[name], problem))
     meaning = _meaning(content)
     return Manifest(
         path=path,
         project_name=content["metadata"]["project_name"],
         marts={name: mart for name, mart in built.items() if name not in errors},
-        spines={
-            name: _spine(node, adapter, _entities(marts.values()))
-            for name, node in spines.items()
-            if name not in errors
-        },
+        spines={name: spine for name, spine in joined.items() if name not in errors},
         sha256=_digest(meaning),
         digests={key: _digest(value) for key, value in meaning.items()},
         disabled=_disabled(content) - {view_name(node) for node in models},
@@ -123,6 +129,19 @@ def load_manifest(path: Path) -> Manifest:
         errors={name: tuple(found) for name, found in errors.items()},
         left_out=tuple(name for name in marts if name in errors),
     )
+
+
+def _is_spine(node: ManifestNode) -> bool:
+    return "spine_data" in node["fqn"][:-1] or is_outcome(node)
+
+
+def _outcome_problems(
+    spines: Mapping[str, Spine], broken: Collection[str]
+) -> Iterator[tuple[str, NodeProblem]]:
+    """Yield what does not fit, by outcome model; nothing where the spine itself is broken."""
+    for name, spine in spines.items():
+        if spine.outcome is not None and spine.outcome.spine not in broken:
+            yield from ((name, problem) for problem in outcome_problems(spine, spines))
 
 
 def _disabled(content: ManifestFile) -> frozenset[str]:
@@ -171,6 +190,9 @@ def _mart(node: ManifestNode, adapter: str) -> FeatureMart:
         timestamp_field=meta.get("timestamp_field", EVENT_TIMESTAMP),
         created_timestamp_column=meta.get("created_timestamp_column"),
         online=meta.get("online", True),
+        compare_every=(
+            parse_duration(str(meta["compare_every"])) or None if "compare_every" in meta else None
+        ),
     )
 
 
@@ -193,6 +215,7 @@ def _spine(node: ManifestNode, adapter: str, entities: frozenset[str]) -> Spine:
         **vars(replace(relation, entities=keys)),
         labels={name: parse_duration(str(window)) for name, window in labels},
         roles=roles,
+        outcome=outcome_of(node),
     )
 
 
@@ -209,14 +232,16 @@ def _relation(node: ManifestNode, adapter: str) -> Relation:
         owner=meta.get("owner", ""),
         tags=tuple(node["tags"]),
         entities=meta["entities"],
-        columns={column["name"]: _column(column) for column in node["columns"].values()},
+        columns={
+            column["name"]: _column(column, dtype)
+            for column in node["columns"].values()
+            if (dtype := dtype_of(column)) is not None  # else JSON, which nothing is joined by
+        },
         compiled_code=node.get("compiled_code"),
         adapter_type=adapter,
     )
 
 
-def _column(column: NodeColumn) -> MartColumn:
-    dtype = dtype_of(column)
-    assert dtype is not None  # noqa: S101  (the rules have seen to it)
+def _column(column: NodeColumn, dtype: str) -> MartColumn:
     description = " ".join(column["description"].split())
     return MartColumn(column["name"], dtype, description, pii=is_pii(column))

@@ -46,9 +46,11 @@ class NodeMeta(TypedDict, total=False):
     ttl: object
     timestamp_field: str
     created_timestamp_column: str
+    compare_every: object
     online: bool
     owner: str
     labels: dict[str, object]
+    outcome: dict[str, str]
     event_id: object
     pushes: object
 

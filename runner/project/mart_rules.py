@@ -7,22 +7,32 @@ from collections.abc import Collection, Iterator, Mapping
 
 from contract.feast_format import colliding_features
 from runner.duration import parse_duration
-from runner.project.column_types import DTYPES, KEY_DTYPES, declared_type, dtype_of
+from runner.project.column_types import DTYPES, KEY_DTYPES, declared_type, dtype_of, is_json
 from runner.project.manifest_file import ManifestNode, meta_of, view_name
 from runner.project.node_problem import NodeProblem
+from runner.project.outcome_rules import is_outcome, outcome_meta_problems
 from runner.project.relations import EVENT_TIMESTAMP, FeatureMart
 from runner.wording import did_you_mean, show
 
 _EXPECTED: Mapping[str, tuple[type, str]] = {
     "entities": (dict, "`entity: join key` lines"),
     "labels": (dict, "`label: window` lines"),
+    "outcome": (dict, "`{spine: ..., label: ...}`"),
     "timestamp_field": (str, "the name of a column"),
     "created_timestamp_column": (str, "the name of a column"),
     "online": (bool, "true or false"),
     "owner": (str, "text"),
 }
-_MART_KEYS = ("entities", "ttl", "timestamp_field", "created_timestamp_column", "online", "owner")
-_SPINE_KEYS = ("entities", "labels", "owner")
+_MART_KEYS = (
+    "entities",
+    "ttl",
+    "timestamp_field",
+    "created_timestamp_column",
+    "online",
+    "compare_every",
+    "owner",
+)
+_SPINE_KEYS = ("entities", "labels", "outcome", "owner")
 
 
 def mart_problems(node: ManifestNode) -> Iterator[NodeProblem]:
@@ -30,8 +40,9 @@ def mart_problems(node: ManifestNode) -> Iterator[NodeProblem]:
     yield from _version_problems(node)
     yield from _relation_problems(node, _MART_KEYS)
     meta = meta_of(node)
-    if "ttl" in meta:
-        yield from _duration_problems(("config", "meta", "ttl"), meta["ttl"])
+    for key in ("ttl", "compare_every"):
+        if key in meta:
+            yield from _duration_problems(("config", "meta", key), meta[key])
     stamps = []
     for key in ("timestamp_field", "created_timestamp_column"):
         column = meta.get(key, EVENT_TIMESTAMP if key == "timestamp_field" else None)
@@ -66,6 +77,8 @@ def spine_problems(node: ManifestNode, entities: Collection[str]) -> Iterator[No
         yield NodeProblem(("versions",), problem, "write each version as a dbt model of its own")
     yield from _relation_problems(node, _SPINE_KEYS, entities)
     yield from _timestamp_problems(node, EVENT_TIMESTAMP, "the spine", ())
+    if is_outcome(node):
+        yield from outcome_meta_problems(node)
     labels = meta_of(node).get("labels")
     if not labels:
         hint = "name each label and its window, such as `labels: {is_purchase_7d: 7d}`"
@@ -100,7 +113,7 @@ def _relation_problems(
             yield NodeProblem(keys, problem, "correct it and run `dbt parse`")
     yield from _entity_problems(node, entities)
     for column in node["columns"].values():
-        if dtype_of(column) is None:
+        if dtype_of(column) is None and not (is_outcome(node) and is_json(column)):
             name, kind = column["name"], declared_type(column)
             dtypes = f"one of {', '.join(sorted(DTYPES))}"
             yield NodeProblem(

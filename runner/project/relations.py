@@ -94,18 +94,35 @@ class FeatureMart(Relation):
         The column that says when a row was written, in UTC; None: at its timestamp.
     online
         Whether it is copied to the online store.
+    compare_every
+        How long the online store may follow new rows alone, between two comparisons with every
+        entity; None: each run compares.
     """
 
     ttl: timedelta | None
     timestamp_field: str
     created_timestamp_column: str | None
     online: bool
+    compare_every: timedelta | None = None
+
+    @property
+    def known_at(self) -> str:
+        """The column that says since when a row is known."""
+        return self.created_timestamp_column or self.timestamp_field
 
     @property
     def features(self) -> tuple[MartColumn, ...]:
         """Every column that is neither a join key nor a timestamp of the join."""
         others = {*self.join_keys, self.timestamp_field, self.created_timestamp_column}
         return tuple(column for column in self.columns.values() if column.name not in others)
+
+
+@dataclass(frozen=True)
+class OutcomeOf:
+    """What an outcome model adds to the rows that were served: a label of a spine."""
+
+    spine: str
+    label: str
 
 
 @dataclass(frozen=True)
@@ -119,10 +136,13 @@ class Spine(Relation):
     roles
         Key column → its entity, where a spine has an entity more than once: `sender` and `receiver`
         of `account`. The others are in `entities`.
+    outcome
+        Of an outcome model, whose rows were served: where its label comes from.
     """
 
     labels: Mapping[str, timedelta]
     roles: Mapping[str, str] = field(default_factory=dict, kw_only=True)
+    outcome: OutcomeOf | None = field(default=None, kw_only=True)
 
     @property
     def join_keys(self) -> tuple[str, ...]:

@@ -11,6 +11,7 @@ import mlflow.sklearn
 from mlflow.models import ModelSignature, infer_signature
 from mlflow.types import ColSpec, DataType, Schema
 from mlflow.types.schema import AnyType
+from sklearn.base import is_classifier
 from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import FunctionTransformer
 
@@ -29,15 +30,21 @@ _CAST = "operator.methodcaller"
 
 
 def log_model(run_id: str, training: Training) -> None:
-    """Log the run's pipeline as an MLflow model, in the skops format."""
+    """Log the run's pipeline as an MLflow model, in the skops format.
+
+    As an MLflow model, a classifier answers probabilities, in the order of its classes; loaded as
+    scikit-learn's, it has `predict` too.
+    """
     pipeline, X = training.model.pipeline, training.prepared.data.test.X.head(5)
     _, trusted = trusted_types(pipeline)
-    predicted = infer_signature(X, pipeline.predict(X))
+    predict = "predict_proba" if is_classifier(pipeline) else "predict"
+    predicted = infer_signature(X, getattr(pipeline, predict)(X))
     numbers = [str(name) for name in X if X[name].dtype != object]
     with mlflow.start_run(run_id=run_id):
         mlflow.sklearn.log_model(
             _lenient(pipeline, numbers),
             name="model",
+            pyfunc_predict_fn=predict,
             serialization_format="skops",
             skops_trusted_types=[*trusted, _CAST],
             signature=_signature(training.prepared.inputs, predicted.outputs),

@@ -1,4 +1,4 @@
-"""The files of an MLflow run: recipe, rows, SQL, plots, slices and the serving bundle."""
+"""The files of an MLflow run: recipe, rows, SQL, plots, slices, report and the serving bundle."""
 
 from __future__ import annotations
 
@@ -22,6 +22,7 @@ from runner.modelling.slices import markdown
 from runner.packaging.bundle_writer import write_bundle
 from runner.packaging.served_model import class_list
 from runner.records.run_record import Training
+from runner.records.run_report import REPORT, run_report
 
 ENVIRONMENT = "environment.json"
 RECIPE = "recipe.yaml"
@@ -48,11 +49,14 @@ def write_artifacts(training: Training, run_id: str, folder: Path) -> str:
         training.model.pipeline,
         *training.prepared.data.test,
         scorer=training.recipe.scoring[0],
+        intervals=training.model.intervals,
     )
     if training.model.slices:
         _write_json(folder / SLICES, {"slices": [each.record for each in training.model.slices]})
         text = markdown(training.model.slices, training.recipe.scoring)
         (folder / SLICES).with_suffix(".md").write_text(text, encoding="utf-8")
+    report = run_report(training, run_id, plots)
+    (folder / REPORT).write_text(report, encoding="utf-8")
     return _write_bundle(training, run_id, folder / BUNDLE_FOLDER)
 
 

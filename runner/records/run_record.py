@@ -40,6 +40,7 @@ from runner.settings import Settings
 SCORED, AS_SERVED = "scored", "as served"
 """A tag of the run; older runs, without it, scored the pipeline itself."""
 ACCEPTED = "accepted_changed_features"
+BUILD_LEFT_OUT = "dbt_build_left_out"
 _LIBRARIES = ("scikit-learn", "numpy", "pandas", "scipy", "skops", "mlflow")
 
 
@@ -57,6 +58,8 @@ class PreparedRows:
         What BigQuery billed for each step before the join; empty where there is no BigQuery.
     accepted
         Why features that a served version takes were changed; empty if none was.
+    left_out
+        Why dbt built nothing; empty if it did.
     """
 
     settings: Settings
@@ -74,6 +77,7 @@ class PreparedRows:
     definitions: FeatureDefinitions
     billed: Mapping[str, Billed]
     accepted: str = ""
+    left_out: str = ""
 
     @property
     def inputs(self) -> list[ModelColumn]:
@@ -221,6 +225,7 @@ class Training:
             "serving_proof": self.model.served.proof,
             SCORED: AS_SERVED,
             **({ACCEPTED: self.prepared.accepted} if self.prepared.accepted else {}),
+            **({BUILD_LEFT_OUT: self.prepared.left_out} if self.prepared.left_out else {}),
             **self.verdict,
         }
 

@@ -7,7 +7,7 @@ what is here.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, Protocol
 
 import pyarrow as pa
@@ -17,6 +17,8 @@ from runner.project.manifest import FeatureMart
 
 EVENT_TIME = "_event_time"
 CHANGED = "_changed"
+LATE = timedelta(hours=1)
+"""How long after the time at which it is known a row may be written, and `arrived_rows` has it."""
 KEY_TYPES = {
     "int64": pa.int64(),
     "int32": pa.int32(),
@@ -62,6 +64,8 @@ class MartSnapshot(Protocol):
         the snapshot. Each warehouse counts in its own way.
     keys_at_once
         How many keys `existing` is best asked for at a time.
+    hindrance
+        Why `arrived_rows` cannot be asked for, and what to do about it; None: it can.
     """
 
     mart: FeatureMart
@@ -69,6 +73,7 @@ class MartSnapshot(Protocol):
     identity: Mapping[str, str]
     horizon: int
     keys_at_once: int
+    hindrance: tuple[str, str] | None
 
     def knows_changes_since(self, horizon: int) -> bool:
         """Return whether a snapshot with this earlier `horizon` can be compared with this one."""
@@ -89,6 +94,30 @@ class MartSnapshot(Protocol):
         changed_since
             An earlier `horizon` and instant: CHANGED is true where the row was written, or became
             visible, since; it may be true for others too. None: it is always true.
+        """
+
+    def arrived_rows(
+        self, as_of: datetime, since: tuple[int, datetime]
+    ) -> Iterator[pa.RecordBatch]:
+        """Return the same for entities with a row that arrived since an earlier run.
+
+        A row arrived if it was written since that run, or is known only since then. Rows that
+        `next_visible` announces, deletions and expiry are not seen; nor, in PostgreSQL, is a row
+        that was written more than LATE after the time since when it is known.
+
+        Parameters
+        ----------
+        since
+            The `horizon` and the instant of that run.
+        """
+
+    def next_visible(self, as_of: datetime, since: tuple[int, datetime] | None) -> datetime | None:
+        """Return from when on a row will count that `arrived_rows` will not show; None: none will.
+
+        Parameters
+        ----------
+        since
+            Look only at rows that arrived since this `horizon` and instant; None: at all.
         """
 
     def existing(self, as_of: datetime, keys: Sequence[Sequence[object]]) -> set[int]:

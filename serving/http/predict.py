@@ -11,13 +11,12 @@ import asyncio
 from typing import Any
 
 from contract.serving_settings import Limits
-from serving.batches import Batches
+from serving.batches import Batches, Record
 from serving.champion_watch import ChampionWatch
 from serving.features.online_client import OnlineStoreClient
 from serving.http.asgi import Receive, Scope, Send, caller_of, json_answer, send_answer
 from serving.http.uploads import Uploads, check_size, require_json
 from serving.metrics import Metrics
-from serving.serving_log import ServingLog
 
 
 class PredictEndpoint:
@@ -35,9 +34,9 @@ class PredictEndpoint:
         online: OnlineStoreClient,
         metrics: Metrics,
         limits: Limits,
-        log: ServingLog | None = None,
+        record: Record | None = None,
     ) -> None:
-        self._batches = Batches(champion, online, metrics, limits, log)
+        self._batches = Batches(champion, online, metrics, limits, record)
         self._limits = limits
         self.uploads = Uploads(self._batches.admission, metrics, limits)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -69,12 +70,14 @@ class BigQueryProject:
         ttl: timedelta | None = None,
         created: bool = True,
         layout: str = "partition by timestamp_trunc(event_timestamp, day)",
+        compare_every: timedelta | None = None,
     ) -> FeatureMart:
         """Create an empty feature mart: column name → dtype for keys and features."""
         place = (self.client.project, self.dataset)
         mart = empty_mart(
             name, place, keys, features, ttl=ttl, created=created, adapter_type="bigquery"
         )
+        mart = replace(mart, compare_every=compare_every)
         declared = ", ".join(f"`{column}` {_SQL_TYPES[t]}" for column, t in dtypes(mart).items())
         self.run(f"create or replace table {self.dataset}.{name} ({declared}) {layout}")
         self.marts.append(mart)

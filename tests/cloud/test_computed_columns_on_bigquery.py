@@ -15,6 +15,7 @@ from contract.bundle import read_bundle
 from contract.redis_address import RedisAddress
 from contract.scoring import load_model
 from runner.commands.prediction import predict
+from runner.commands.prediction_output import OutputFile
 from runner.commands.training import train
 from runner.online.audit import audit
 from runner.online.materialize import materialize
@@ -35,6 +36,8 @@ from tests.asked_project import (
 from tests.cloud.bigquery_stores import load_arrow
 from tests.emulators.bigquery import Emulator
 from tests.serving_process import serving
+
+MODEL = "models:/basket@champion"
 
 pytestmark = [pytest.mark.cloud, pytest.mark.servers, pytest.mark.timeout(900)]
 
@@ -87,7 +90,7 @@ def test_a_batch_of_the_spine_is_scored_as_the_training_rows(
     settings: Settings, run_folder: Path
 ) -> None:
     output = settings.root / "spine.parquet"
-    predict(settings, "basket", "spine_basket", output)
+    predict(settings, MODEL, "spine_basket", OutputFile(output))
     rows = pq.read_table(run_folder / "dataset/training_rows.parquet")
     bundle = read_bundle(run_folder / "serving_bundle")
     columns = {name: rows[name] for name in (*bundle.row_dtypes, "event_timestamp")}
@@ -103,7 +106,7 @@ def test_http_computes_what_a_batch_of_the_same_instant_does(settings: Settings)
     env = {"MLFLOW_TRACKING_URI": settings.mlflow_tracking_uri}
     sent = requests(60)
     with (
-        serving("models:/basket@champion", settings.redis.url, **env) as server,
+        serving(MODEL, settings.redis.url, **env) as server,
         server.client() as client,
     ):
         request = {"entity_rows": sent, "include_features": True}
@@ -111,7 +114,7 @@ def test_http_computes_what_a_batch_of_the_same_instant_does(settings: Settings)
     asked = asked_at(answers)
     source, output = settings.root / "now.parquet", settings.root / "scored.parquet"
     pq.write_table(as_batch(sent, asked), source)
-    predict(settings, "basket", str(source), output)
+    predict(settings, MODEL, str(source), OutputFile(output))
     assert [answer["probabilities"]["1"] for answer in answers] == pytest.approx(
         pq.read_table(output)["probability_1"].to_pylist(), abs=1e-7
     )

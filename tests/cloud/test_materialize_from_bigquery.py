@@ -132,6 +132,52 @@ def test_a_correction_at_an_equal_event_time_replaces_the_value(
     assert project.online() == project.expected(0)
 
 
+@pytest.mark.parametrize("created", [True, False])
+def test_between_two_comparisons_a_run_follows_the_partitions_that_were_written(
+    project: BigQueryProject, created: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    every = timedelta(hours=3)
+    mart = project.mart("v", {"k": "int64"}, {"n": "int64"}, created=created, compare_every=every)
+
+    def insert(*rows: tuple[int, float, int]) -> None:
+        times = [[at(hours)] * (2 if created else 1) for _, hours, _ in rows]
+        project.insert(mart, *[[k, *t, n] for (k, _, n), t in zip(rows, times, strict=True)])
+
+    insert(*((k, -9 * DAY, k) for k in range(50)))
+    project.materialize(-2)
+    insert((7, -400, 1), (8, -1.5, 80), (50, -300, 1))
+    report = project.materialize(-1)[0]
+    assert (report.compared, report.entities, report.written) == (at(-2), 51, 3)
+    assert project.online() == project.expected(-1)
+    queries: list[str] = []
+    original = bigquery.Client.query
+
+    def query(self: Any, sql: str, *args: Any, **options: Any) -> Any:
+        queries.append(sql)
+        return original(self, sql, *args, **options)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(bigquery.Client, "query", query)
+        assert project.materialize(-0.5)[0].compared == at(-2)
+    assert queries == ["select current_timestamp() as now"]
+    project.delete(mart, "k = 3")
+    insert((9, 0.5, 90))
+    assert project.materialize(0)[0].removed == 0
+    report = project.materialize(0.5)[0]  # the row that was dated ahead
+    assert (report.compared, report.removed) == (at(0.5), 1)
+    assert project.online() == project.expected(0.5)
+
+
+def test_a_mart_without_days_compares_each_time_and_says_why(project: BigQueryProject) -> None:
+    every = timedelta(hours=3)
+    mart = project.mart("v", {"k": "int64"}, {"n": "int64"}, layout="", compare_every=every)
+    project.insert(mart, [1, at(-3), at(-3), 1])
+    project.materialize(-2)
+    report = project.materialize(-1)[0]
+    assert report.compared == at(-1)
+    assert "is not partitioned by the day of event_timestamp, so each run compares" in report.advice
+
+
 def test_a_table_that_dbt_builds_anew_is_written_anew(
     project: BigQueryProject, users: FeatureMart
 ) -> None:

@@ -17,6 +17,7 @@ from contract.redis_address import RedisAddress
 from contract.scoring import load_model
 from runner.commands.plan import plan
 from runner.commands.prediction import predict
+from runner.commands.prediction_output import OutputFile
 from runner.commands.training import train
 from runner.online.audit import audit
 from runner.online.materialize import materialize
@@ -98,7 +99,7 @@ def test_each_role_has_the_values_of_its_own_account(bank: Bank) -> None:
 
 def test_a_batch_of_the_spine_is_scored_as_the_training_rows(bank: Bank) -> None:
     output = bank.root / "spine.parquet"
-    predict(bank.settings, "dispute", "spine_payment", output)
+    predict(bank.settings, "models:/dispute@champion", "spine_payment", OutputFile(output))
     order = [(name, "ascending") for name in ("event_timestamp", *KEYS)]
     expected = bank.rows.append_column("expected", [bank.score(bank.rows)]).sort_by(order)
     written = pq.read_table(output).sort_by(order)
@@ -110,7 +111,7 @@ def test_http_answers_what_a_batch_of_the_same_rows_does(bank: Bank) -> None:
     sent = [row | {"amount_usd": float(row["amount_usd"])} for row in rows]
     source, output = bank.root / "now.parquet", bank.root / "now_predicted.parquet"
     pq.write_table(pa.Table.from_pylist(sent), source)
-    predict(bank.settings, "dispute", str(source), output)
+    predict(bank.settings, "models:/dispute@champion", str(source), OutputFile(output))
     model, env = (
         "models:/dispute@champion",
         {"MLFLOW_TRACKING_URI": bank.settings.mlflow_tracking_uri},
@@ -138,5 +139,5 @@ def test_audit_and_plan_know_the_roles(bank: Bank) -> None:
 def test_a_spine_without_entities_is_trained_and_predicted(bank: Bank) -> None:
     train(bank.settings, bank.root / "recipes" / "quote.yaml")
     output = bank.root / "quotes.parquet"
-    written = predict(bank.settings, "quote", "spine_quote", output)
+    written = predict(bank.settings, "models:/quote@champion", "spine_quote", OutputFile(output))
     assert (written.rows, written.missing) == (len(payments()), {})

@@ -28,6 +28,7 @@ from examples.shop.load import Parameters, write
 from examples.shop.simulation import simulate
 from examples.shop.tables import raw_tables
 from runner.commands.prediction import predict
+from runner.commands.prediction_output import OutputFile
 from runner.commands.training import TrainingResult, train
 from runner.feature_store.store import apply_recipe, open_store, recipe_features, training_table
 from runner.modelling.training_data import table_digest
@@ -292,7 +293,8 @@ def trained(built: Built) -> dict[str, tuple[TrainingResult, pa.Table]]:
             result.registered_model_name, "champion", result.version
         )
         output = root / f"{target}.parquet"
-        predict(settings, result.registered_model_name, "spine_category_purchase", output)
+        uri = f"models:/{result.registered_model_name}@champion"
+        predict(settings, uri, "spine_category_purchase", OutputFile(output))
         found[target] = (result, pq.read_table(output))
     return found
 
@@ -345,7 +347,7 @@ def test_http_answers_what_predict_writes_for_a_file_of_keys(
     keys = [{"user_id": user, "category_id": 1 + user % 3} for user in range(1, USERS + 3)]
     source, output = root / "keys.parquet", root / "by_keys.parquet"
     pq.write_table(pa.Table.from_pylist(keys), source)
-    predict(settings, name, str(source), output)
+    predict(settings, f"models:/{name}@champion", str(source), OutputFile(output))
     uri = settings.mlflow_tracking_uri
     model = f"models:/{name}@champion"
     with (

@@ -27,6 +27,7 @@ from serving.http.guard import ROUTES
 from tests.deploy.stacks import ROOT, Declared, Stack, declared
 
 CALLER = "serviceAccount:shop@my-project.iam.gserviceaccount.com"
+RUNNER = "serviceAccount:ml-runner@my-project.iam.gserviceaccount.com"
 SERVICE, JOB = "cloudrunv2/service:Service", "cloudrunv2/job:Job"
 
 
@@ -101,7 +102,8 @@ def test_every_job_runs_commands_that_exist_with_arguments_that_fit(stack: Stack
 def test_every_recipe_is_trained_audited_and_served(stack: Stack) -> None:
     jobs = {job.inputs["name"] for job in stack.all(JOB)}
     services = {service.inputs["name"] for service in stack.all(SERVICE)}
-    assert jobs == {"materialize", "shell", "train-rf", "audit-rf", "train-hgb", "audit-hgb"}
+    of_recipes = {f"{job}-{name}" for job in ("train", "audit", "smoke") for name in ("rf", "hgb")}
+    assert jobs == {"materialize", "collect", "shell", *of_recipes}
     assert services == {"mlflow", "api-rf", "api-hgb"}
     for service in stack.all(SERVICE):
         if service.name != "tracking":
@@ -276,7 +278,7 @@ def test_only_the_api_takes_requests_from_outside_and_only_of_its_callers(stack:
         (m.inputs["name"], m.inputs["member"])
         for m in stack.all("cloudrunv2/serviceIamMember:ServiceIamMember")
     }
-    assert members == {(s.inputs["name"], CALLER) for s in outside}
+    assert members == {(s.inputs["name"], who) for s in outside for who in (CALLER, RUNNER)}
     assert stack.one("tracking").inputs["ingress"] == "INGRESS_TRAFFIC_INTERNAL_ONLY"
     database = stack.one("tracking-database").inputs["settings"]["ipConfiguration"]
     assert not database.get("authorizedNetworks")
@@ -300,7 +302,8 @@ def test_every_schedule_starts_a_job_that_it_may_start(stack: Stack) -> None:
         if m.inputs["role"] == "roles/run.invoker"
     }
     schedules = stack.all("cloudscheduler/job:Job")
-    assert {schedule.inputs["name"] for schedule in schedules} == jobs - {"shell"}
+    scheduled = {schedule.inputs["name"] for schedule in schedules}
+    assert jobs - scheduled == {"shell", "smoke-rf", "smoke-hgb"}
     for schedule in schedules:
         target = schedule.inputs["httpTarget"]
         [name] = re.findall(
@@ -318,12 +321,13 @@ def test_every_schedule_starts_a_job_that_it_may_start(stack: Stack) -> None:
 def test_the_datasets_are_those_that_doctor_looks_for(stack: Stack) -> None:
     made = [d.inputs["datasetId"] for d in stack.all("bigquery/dataset:Dataset")]
     assert sorted(made) == sorted(DATASETS)
-    roles = {
-        g.inputs["datasetId"]: g.inputs["role"]
-        for g in stack.all("bigquery/datasetIamMember:DatasetIamMember")
-    }
-    writable = {name for name, role in roles.items() if role == "roles/bigquery.dataEditor"}
-    assert writable == set(DATASETS) - {"raw_events"}
+    writable = defaultdict(set)
+    for grant in stack.all("bigquery/datasetIamMember:DatasetIamMember"):
+        if grant.inputs["role"] == "roles/bigquery.dataEditor":
+            writable[grant.inputs["member"]].add(grant.inputs["datasetId"])
+    collector = RUNNER.replace("ml-runner", "ml-collector")
+    assert writable == {RUNNER: set(DATASETS) - {"raw_events"}, collector: {"raw_events"}}
+    assert {job.name for job in stack.all(JOB) if account(job) in collector} == {"job-collect"}
 
 
 def test_every_bucket_is_private_and_has_a_lifecycle(stack: Stack) -> None:
@@ -406,6 +410,17 @@ def test_traffic_is_shared_as_the_settings_say(stack: Stack) -> None:
     assert (newest["percent"], newest["tag"]) == (10, "newest")
     stable, newest = stack.one("api-hgb").inputs["traffics"]
     assert (stable["percent"], newest["percent"]) == (100, 0)
+
+
+def test_a_smoke_test_asks_the_newest_revision_with_a_key_of_its_own(stack: Stack) -> None:
+    [container] = containers(stack.one("job-smoke-rf"))
+    env = {e["name"]: e for e in container["envs"]}
+    assert env["API_URL"]["value"] == "https://newest---api-rf-123456789.us-central1.run.app"
+    tag = {t["tag"] for t in stack.one("api-rf").inputs["traffics"] if t.get("tag")}
+    assert tag == {"newest"}
+    key = env["SERVING_API_KEYS"]["valueSource"]["secretKeyRef"]["secret"]
+    assert key == "smoke-test-key"
+    assert len(stack.secret("api-keys").split(",")) == 3
 
 
 def test_everything_runs_the_image_by_its_digest(stack: Stack) -> None:

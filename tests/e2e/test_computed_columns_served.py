@@ -129,3 +129,7 @@ def test_a_second_training_is_compared_with_the_champion_on_computed_columns(pro
     run = client.get_run(client.get_model_version("basket", "2").run_id)
     assert run.data.metrics["champion_difference"] == 0
     assert run.data.metrics["n_champion_rows"] > 0
+
+
+def test_a_smoke_test_of_a_recipe_that_asks_the_clock_passes(project, api):
+    assert "answers as the batch does" in project.runner("smoke-test", RECIPE, "--url", api.address)

@@ -11,7 +11,9 @@ import mlflow
 import numpy as np
 import pandas as pd
 import pytest
+import redis
 
+from contract.log_format import FIELD, LogEntry, stream_key
 from tests.conftest import copy_folder
 from tests.e2e.conftest import REPOSITORY, Project, environment, served
 from tests.e2e.pages import before_serving, run
@@ -117,3 +119,115 @@ def logged_pipeline(project, name):
     mlflow.set_tracking_uri(project.settings.mlflow_tracking_uri)
     run = mlflow.MlflowClient().get_model_version_by_alias(name, "champion").run_id
     return mlflow.sklearn.load_model(f"runs:/{run}/model")
+
+
+SERVED = "recipes/served.yaml"
+
+
+@pytest.fixture(scope="module")
+def answered(project):
+    """The project after its API answered, `runner collect`, and the orders of the next 30 days.
+
+    The last of these decides the labels of all rows but the last. Earlier requests, one after each
+    order of half a year, are in the log as if the API had answered them then.
+    """
+    with served(project, RECIPE) as api:
+        api.post("/predict", {"entity_rows": [{"customer_id": c} for c in (36, 7, 999_999)]})
+        api.post("/predict", {"entity_rows": [{"customer_id": 36}]})
+    project.runner("collect")
+    replay(project)
+    project.runner("collect")
+    project.query(
+        """
+        insert into raw_data.orders (id, customer_id, ordered_at)
+        select 90001, 36, served_at + interval '30 days' from last_rows where place = 2
+        union all
+        select 90002, 7, served_at + interval '30 days 1 us' from last_rows where place = 2
+        union all
+        select 90003, 1, served_at + interval '30 days' - interval '1 us'
+        from last_rows where place = 1
+    """.replace("last_rows", LAST_ROWS)
+    )
+    recipe = (project.root / RECIPE).read_text().replace("spine_reorder", "outcome_reorder")
+    recipe = recipe.replace("gate: {roc_auc: 0.6}", "")  # three rows of today are its test period
+    (project.root / SERVED).write_text(recipe.replace("reorder_demo_reorder", "served"))
+    project.runner("train", SERVED)
+    return project
+
+
+LAST_ROWS = """(
+    select served_at, row_number() over (order by served_at desc) as place
+    from (select distinct served_at from raw_data.predictions) as answers
+) as last_rows"""
+
+
+def replay(project):
+    """Add to the log's stream what the API would have logged after each order of half a year."""
+    [(bundle, features)] = project.query("""
+        select bundle_sha256, array(select null from jsonb_object_keys(features))
+        from raw_data.predictions
+        limit 1
+    """)
+    asked = project.query(
+        "select customer_id, extract(epoch from event_timestamp)::float "
+        "from spine_data.spine_reorder where event_timestamp > '2025-06-01' order by 2"
+    )
+    answers = [
+        (at, f"r{number}", [(0, [customer], features, None, [None], 1, [0.25, 0.75])])
+        for number, (customer, at) in enumerate(asked)
+    ]
+    entry = LogEntry("replay", 1, bundle, "1", 1.0, answers)
+    with redis.Redis.from_url(project.settings.redis.url) as log:
+        log.xadd(stream_key("reorder_demo"), {FIELD: entry.dump()})
+
+
+def test_each_served_row_that_is_due_has_the_label_of_the_spines_definition(answered):
+    wrong, right, labels = answered.query("""
+        select
+            count(*) filter (where is_reorder_30d != is_expected),
+            count(*) filter (where is_reorder_30d = is_expected),
+            count(distinct is_reorder_30d)
+        from spine_data.outcome_reorder as served
+        cross join lateral (
+            select exists (
+                select from raw_data.orders as o
+                where o.customer_id = served.customer_id
+                  and o.ordered_at > served.event_timestamp
+                  and o.ordered_at <= served.event_timestamp + interval '30 days'
+            ) as is_expected
+        ) as expected
+    """)[0]
+    [(logged,)] = answered.query("select count(*) from raw_data.predictions")
+    assert (wrong, right, labels) == (0, logged - 1, 2)
+
+
+def test_the_instant_of_the_answer_decides_to_the_microsecond(answered):
+    found = answered.query("""
+        select customer_id, is_reorder_30d
+        from spine_data.outcome_reorder
+        where event_timestamp = (select max(event_timestamp) from spine_data.outcome_reorder)
+        order by customer_id
+    """)
+    assert found == [(7, False), (36, True), (999_999, False)]
+
+
+def test_a_recipe_trains_on_what_was_really_asked(answered):
+    bundle, rows = answered.trained("served")
+    [(decided,)] = answered.query("select count(*) from spine_data.outcome_reorder")
+    assert rows.num_rows == decided
+    assert bundle.label.name == "is_reorder_30d"
+    assert rows["customer_orders__orders_count_all"].null_count == 1  # the stranger
+
+
+def test_check_compares_the_outcome_model_with_its_spine(answered):
+    path = answered.root / "models/outcome/outcome_reorder.yml"
+    text = path.read_text()
+    path.write_text(text.replace("{is_reorder_30d: 30d}", "{is_reorder_30d: 7d}"))
+    try:
+        done = answered.run("runner", "check")
+    finally:
+        path.write_text(text)
+    line = 1 + text[: text.index("{is_reorder_30d: 30d}")].count("\n")
+    problem = "outcome_reorder: meta.labels.is_reorder_30d is 7d, but 30d in spine_reorder"
+    assert f"models/outcome/outcome_reorder.yml:{line}: {problem}" in done.stdout
+    assert done.returncode == 1

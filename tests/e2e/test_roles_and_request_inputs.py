@@ -185,3 +185,8 @@ def test_a_model_of_request_inputs_alone_is_trained_predicted_and_served(bank):
     assert [answer["prediction"] for answer in answers] == pytest.approx(expected[:20])
     assert bank.run("runner", "audit", "recipes/quote.yaml").returncode == 0
     assert bank.run("runner", "reproduce", "quote@champion").returncode == 0
+
+
+def test_a_smoke_test_samples_an_entity_for_each_role_and_sends_the_examples(bank, api):
+    shown = bank.runner("smoke-test", "dispute", "--url", api.address)
+    assert "dispute version 1 is ready and answers as the batch does" in shown

@@ -20,6 +20,7 @@ import pytest
 
 from contract.bundle import read_bundle
 from contract.model_registry import open_source
+from runner.commands.built_sql import build_sql
 from runner.feature_store.store import open_store, point_in_time_table, recipe_features
 from runner.modelling.model_inputs import model_inputs
 from runner.project.manifest import load_manifest
@@ -65,8 +66,10 @@ def test_the_run_holds_what_another_training_needs(shop, run):
         "plots/roc.png",
         "plots/precision_recall.png",
         "plots/calibration.png",
+        "plots/scores.png",
         "plots/confusion_matrix.png",
         "plots/importance.png",
+        "report.html",
         "serving_bundle/serving.json",
         "serving_bundle/model.onnx",
     ):
@@ -173,6 +176,28 @@ def test_the_readme_shows_what_the_commands_of_the_demo_print(shop, trained_agai
     printed = [*done.stderr.splitlines(), *done.stdout.splitlines()]
     for line in f"POST{asked}".splitlines():
         assert without_numbers(line) in map(without_numbers, printed)
+
+
+def test_a_build_that_would_change_nothing_is_left_out(shop, run):
+    recipe = load_recipe(shop.root / "recipes/rf.yaml")
+    build_sql(shop.settings, recipe)
+    assert build_sql(shop.settings, recipe).left_out.startswith("nothing changed since the build")
+
+
+def test_predictions_in_a_table_are_those_of_a_file_however_often(shop, run, tmp_path):
+    asked = ("category_purchase_rf/1", "spine_category_purchase")
+    shop.runner("predict", *asked, "-o", str(tmp_path / "p.parquet"))
+    for _ in range(2):
+        said = shop.runner("predict", *asked, "--to", "scores.purchase")
+        assert said.endswith("predictions of category_purchase_rf version 1 in scores.purchase\n")
+    key = ["user_id", "category_id", "event_timestamp"]
+    wanted = pd.read_parquet(tmp_path / "p.parquet").sort_values(key)
+    found = shop.query(
+        "select prediction, probability_1 from scores.purchase where model_version = '1' "
+        f"order by {', '.join(key)}"
+    )
+    assert found == list(zip(wanted["prediction"], wanted["probability_1"], strict=True))
+    assert "there is no version" in shop.refused("predict", "category_purchase_rf/99", asked[1])
 
 
 def without_numbers(line):

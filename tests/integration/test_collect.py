@@ -120,7 +120,18 @@ def test_a_row_says_what_the_server_saw_and_answered(log: Log) -> None:
         "probabilities": {"0": 0.25, "1": 0.75},
         "decision_threshold": 0.4,
         "log_share": 0.5,
+        "answered_as": "answer",
     }
+
+
+def test_a_shadows_rows_are_marked(log: Log) -> None:
+    row = (0, [17], [1, "NL", "app"], None, [NOW], 1, None)
+    for first, is_shadow in ((1, False), (2, True)):
+        answers = [(NOW, "req", [row])]
+        log.append(LogEntry("s1", first, "b1", "3", 1.0, answers, is_shadow).dump())
+    log.collect()
+    query = "select answered_as from raw_data.predictions order by server_row"
+    assert log.project.sql.execute(query).fetchall() == [("answer",), ("shadow",)]
 
 
 def test_values_keep_every_digit_and_texts_every_letter_that_postgresql_has(log: Log) -> None:

@@ -212,6 +212,25 @@ def test_a_big_mart_without_an_index_is_told_with_what_to_add(
     assert problems(look()) == {}
 
 
+def test_a_mart_that_is_to_follow_new_rows_without_an_index_is_told_with_what_to_add(
+    look: Diagnose, root: Path
+) -> None:
+    manifest = read_settings("local", root).manifest_path
+    text = manifest.read_text()
+    content = json.loads(text)
+    [mart] = [node for node in content["nodes"].values() if node["name"] == "reading"]
+    mart["config"]["meta"]["compare_every"] = "12h"
+    manifest.write_text(json.dumps(content))
+    found = problems(look())
+    manifest.write_text(text)
+    missing = "(user_id, event_timestamp) and none on (event_timestamp)"
+    indexes = "[{columns: [user_id, event_timestamp]}, {columns: [event_timestamp]}]"
+    assert found["indexes"] == (
+        f'"feature_mart"."reading" has no index on {missing}, which its compare_every needs',
+        f"add to the config of its dbt model: indexes: {indexes} (models/feature_mart/reading.yml)",
+    )
+
+
 @pytest.fixture
 def small_redis(redis_url: str) -> Iterator[redis_py.Redis]:
     """The Redis, whose memory is limited in a test and not after it."""

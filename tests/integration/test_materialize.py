@@ -27,7 +27,7 @@ from runner.project.manifest import FeatureMart, MartColumn
 from runner.settings import PostgresAddress
 from runner.warehouse.postgres.mart import open_postgres_mart
 from runner.warehouse.prefetch import prefetched
-from tests.changing_table import SHAPES, ChangingTable
+from tests.changing_table import KEYS, SHAPES, VALUES, ChangingTable
 from tests.instants import NOW, at
 from tests.online_project import OnlineProject, redis_key, serialized
 
@@ -486,21 +486,6 @@ def test_progress_counts_every_entity(project: OnlineProject, users: FeatureMart
     assert project.online() == project.expected()
 
 
-_KEYS: dict[str, st.SearchStrategy[Any]] = {
-    "int64": st.sampled_from([-(2**63), -1, 0, 1, 2**63 - 1]),
-    "int32": st.sampled_from([-(2**31), 0, 5, 2**31 - 1]),
-    "string": st.sampled_from(["", "a", "b c", "ä€😀", "'", '"', "\\", "{,}", "NULL", "\n"]),
-    "timestamp": st.integers(0, 3).map(lambda n: NOW - timedelta(days=n)),
-}
-_VALUES: dict[str, st.SearchStrategy[Any]] = {
-    "int64": st.integers(-(2**63), 2**63 - 1),
-    "int32": st.integers(-(2**31), 2**31 - 1),
-    "float64": st.floats(allow_nan=False),
-    "float32": st.floats(width=32, allow_nan=False),
-    "string": st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0")),
-    "bool": st.booleans(),
-    "timestamp": st.integers(0, 2**31).map(lambda n: datetime.fromtimestamp(n, UTC)),
-}
 _counter = iter(range(10_000))
 EXAMPLES = int(os.environ.get("RUNNER_EXAMPLES", "15"))
 
@@ -522,11 +507,11 @@ def test_any_history_of_changes_ends_in_the_oracles_store(
     with project.redis() as client:
         client.flushall()
     project.marts.clear()
-    kinds = data.draw(st.lists(st.sampled_from(sorted(_KEYS)), max_size=2))
+    kinds = data.draw(st.lists(st.sampled_from(sorted(KEYS)), max_size=2))
     mart = project.mart(
         f"v{next(_counter)}",
         {f"key_{n}": kind for n, kind in enumerate(kinds)},
-        {f"f_{dtype}": dtype for dtype in _VALUES} | {"g_int64": "int64"},
+        {f"f_{dtype}": dtype for dtype in VALUES} | {"g_int64": "int64"},
         ttl=data.draw(st.sampled_from([None, timedelta(hours=2)])),
         created=data.draw(st.booleans()),
         index=data.draw(st.booleans()),
@@ -534,10 +519,10 @@ def test_any_history_of_changes_ends_in_the_oracles_store(
     # Most are in the past of every run, so that most rows count.
     times = st.sampled_from([-4, -3.75, -3, -2.75, -2.5, -2.25, -2, -1.5, -0.25, 1]).map(at)
     row_of = st.tuples(
-        *[_KEYS[kind] if n else st.none() | _KEYS[kind] for n, kind in enumerate(kinds)],
+        *[KEYS[kind] if n else st.none() | KEYS[kind] for n, kind in enumerate(kinds)],
         times,
         *([times | times | times | st.none()] if mart.created_timestamp_column else []),
-        *[st.none() | _VALUES[column.dtype] for column in mart.features],
+        *[st.none() | VALUES[column.dtype] for column in mart.features],
     )
     width = len(kinds) + 1
     table = ChangingTable(project, mart, data.draw(st.sampled_from(SHAPES)))

@@ -12,6 +12,7 @@ import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -312,7 +313,33 @@ def test_a_cluster_of_three_works(tmp_path: Path, database: PostgresAddress) -> 
         project.insert(mart, *[[u, at(-1), at(-1), u, "later"] for u in range(20_000, 30_000)])
         materialize(project.settings, [mart], as_of=at(0), full=True, progress=move_once)
         assert project.online() == project.expected(0)
+        _follow_deletions_and_a_stranger(project)
         project.sql.close()
+
+
+def _follow_deletions_and_a_stranger(project: OnlineProject) -> None:
+    """What a run wrote and the mart lost gives way; what a stranger wrote meanwhile stays."""
+    project.marts.clear()
+    every = timedelta(hours=3)
+    mart = project.mart("w", {"user_id": "int64"}, {"x": "int64"}, compare_every=every)
+    project.insert(mart, *[[u, at(-9), at(-9), u] for u in range(9)])
+    others = project.online()
+    project.materialize(-2)
+    project.insert(mart, [7, at(-1.5), at(-1.5), 70])
+    assert project.materialize(-1)[0].compared == at(-2)
+    row = serialized(mart, {"event_timestamp": at(-1.2), "x": 80})
+    key = redis_key(mart, {"user_id": 8})
+    with project.redis() as client:
+        client.hset(key, mapping=row)
+    project.delete(mart, "x = 70")
+    assert project.materialize(0, full=True)[0].kept_newer == 1
+    expected = project.expected(0)
+    expected[key] = row
+    online = project.online()
+    assert {
+        k: {f: v for f, v in online[k].items() if f in expected[k]} for k in expected
+    } == expected
+    assert online.keys() == others.keys() | expected.keys()
 
 
 class _ClusterProject(OnlineProject):

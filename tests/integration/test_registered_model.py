@@ -191,7 +191,7 @@ def test_the_registered_model_takes_what_pandas_and_sql_hand_out(world):
     training, X = world[0], world[0].prepared.data.test.X
     register_and_award(world, named(training, "loaded"))
     loaded = mlflow.pyfunc.load_model("models:/loaded/1")
-    expected = training.model.pipeline.predict(X)
+    expected = training.model.pipeline.predict_proba(X)
     numeric = [name for name in X if X[name].dtype != object]
     ordinary = X.astype(dict.fromkeys(numeric, "float64"))
     assert loaded.predict(ordinary).tolist() == expected.tolist()
@@ -214,6 +214,18 @@ def test_the_registered_model_takes_what_pandas_and_sql_hand_out(world):
     np.testing.assert_array_equal(loaded.predict(example), expected[: len(example)])
     unknown = pd.DataFrame({name: [None] for name in numeric}).assign(activity__country="")
     assert len(loaded.predict(unknown.astype(dict.fromkeys(numeric, "float64")))) == 1
+
+
+def test_a_registered_classifier_answers_probabilities_and_has_its_labels_too(world):
+    training, X = world[0], world[0].prepared.data.test.X
+    register_and_award(world, named(training, "probable"))
+    loaded = mlflow.pyfunc.load_model("models:/probable/1")
+    served = training.model.served.answer(X)
+    np.testing.assert_allclose(loaded.predict(X), served.probabilities, atol=1e-6)
+    assert loaded.get_raw_model().predict(X).tolist() == served.labels.tolist()
+    recorded = training.prepared.data.table.to_pandas()[list(X)]
+    flags = recorded["activity__is_member"].astype("boolean")
+    assert len(loaded.predict(recorded.assign(activity__is_member=flags))) == len(recorded)
 
 
 def test_mlflow_serves_the_registered_model(world, tmp_path):
@@ -247,7 +259,7 @@ def test_mlflow_serves_the_registered_model(world, tmp_path):
             answer = httpx.post(f"{url}/invocations", json={"dataframe_split": content})
         finally:
             os.killpg(server.pid, signal.SIGTERM)
-    assert answer.json() == {"predictions": training.model.pipeline.predict(X).tolist()}
+    assert answer.json() == {"predictions": training.model.pipeline.predict_proba(X).tolist()}
     assert list(tmp_path.iterdir()) == []
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime
 from hashlib import sha256
@@ -23,7 +23,7 @@ from tests.serving_bundles import (
     overridable,
     write_linear_bundle,
 )
-from tests.serving_process import TIMEOUT, Serving, predict, serving
+from tests.serving_process import TIMEOUT, Serving, await_, predict, serving
 
 pytestmark = pytest.mark.servers
 
@@ -54,13 +54,6 @@ def outcomes(server: Serving) -> dict[str, float]:
     prefix = 'serving_log_rows_total{outcome="'
     found = [line.removeprefix(prefix) for line in lines if line.startswith(prefix)]
     return {line.partition('"')[0]: float(line.rpartition(" ")[2]) for line in found}
-
-
-def await_(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + TIMEOUT
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
 
 
 @contextmanager

@@ -17,8 +17,11 @@ from dotenv import dotenv_values
 from examples.shop.load import INCREMENTAL_MARTS, Parameters, write
 from examples.shop.simulation import simulate
 from examples.shop.tables import DDL, raw_tables
+from runner.collecting.served_rows import PREDICTIONS
 from runner.project.manifest import load_manifest
+from runner.warehouse.postgres.collected import open_postgres_collected
 from tests import warm
+from tests.collected_rows import collected_row
 from tests.conftest import copy_folder
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -136,7 +139,8 @@ def test_every_column_of_marts_and_spines_says_what_null_means_and_its_type_is_e
 def test_the_runner_finds_the_marts_and_spines_in_the_manifest(built):
     manifest = load_manifest(built.root / "target/manifest.json")
     assert set(manifest.marts) == set(MARTS)
-    spines = {"spine_category_purchase", "spine_cross_sell", "spine_user_spend"}
+    labels = ("category_purchase", "cross_sell", "user_spend")
+    spines = {f"{kind}_{label}" for kind in ("spine", "outcome") for label in labels}
     assert set(manifest.spines) == spines
     assert manifest.spines["spine_cross_sell"].roles == dict.fromkeys(
         ("bought", "offered"), "category"
@@ -170,6 +174,67 @@ def test_no_label_is_in_the_spine_before_it_is_known(built):
         "select max(loaded_until) - interval '10 days' from raw_data.loads"
     )
     assert latest <= known_until
+
+
+SERVED = {
+    "is_purchase_7d": ("category_purchase", "user_id, category_id", "raw_data.recommendations"),
+    "spend_7d_usd": ("user_spend", "user_id", "raw_data.recommendations"),
+    "is_cross_sell_7d": ("cross_sell", "user_id, bought, offered", "spine_data.spine_cross_sell"),
+}
+
+
+@pytest.fixture(scope="module")
+def served(built, module_database):
+    """Every row that was asked for, decided or not, as if the API had answered it then."""
+    rows = []
+    for label, (_, keys, table) in SERVED.items():
+        time = "recommended_at" if table.startswith("raw_data") else "event_timestamp"
+        for *values, at in built.query(f"select distinct {keys}, {time} from {table}"):
+            given = dict(zip(keys.split(", "), values, strict=True))
+            rows.append(collected_row(len(rows), at, label, given, {"order_value_usd": 10.5}))
+    with open_postgres_collected(module_database, "raw_data", PREDICTIONS) as store:
+        assert store.append(rows) == len(rows)
+    built.dbt("build", "--target", "local", "--select", "stg_serving__predictions", "outcome")
+    return rows
+
+
+@pytest.mark.parametrize("label", SERVED)
+def test_what_is_served_gets_the_label_that_the_spine_gives(built, served, label):
+    name, keys, _ = SERVED[label]
+    columns = f"distinct {keys}, event_timestamp, {label}"
+    spine = set(built.query(f"select {columns} from spine_data.spine_{name}"))
+    outcome = set(built.query(f"select {columns} from spine_data.outcome_{name}"))
+    assert len({row[-1] for row in spine}) > 1
+    assert outcome == spine
+
+
+def test_what_is_not_due_yet_is_counted(built, served):
+    [(not_due, oldest)] = built.query("""
+        select count(*), min(served.served_at)
+        from staging.stg_serving__predictions as served
+        left join spine_data.outcome_category_purchase as outcome using (server_id, server_row)
+        where served.label = 'is_purchase_7d' and outcome.server_id is null
+    """)
+    [(expected, known_until)] = built.query("""
+        select count(*), max(loaded_until) - interval '10 days'
+        from raw_data.recommendations
+        cross join raw_data.loads
+        where recommended_at > loaded_until - interval '10 days'
+        group by loaded_until
+    """)
+    assert not_due == expected > 0
+    assert oldest > known_until
+
+
+def test_an_outcome_keeps_what_was_answered(built, served):
+    found = built.query("""
+        select model_name, model_version, prediction, probabilities, server_id, request_row,
+            order_value_usd
+        from spine_data.outcome_cross_sell
+        limit 1
+    """)
+    probabilities = {"0": 0.25, "1": 0.75}
+    assert found == [("is_cross_sell_7d_model", "3", "1", probabilities, "s1", 0, 10.5)]
 
 
 def contents(project, mart):

@@ -25,7 +25,7 @@ SCRIPT = "\n".join(BLOCKS).replace("\\\n", " ")
 def test_the_blocks_are_bash():
     done = subprocess.run(["bash", "-n"], input=SCRIPT, text=True, capture_output=True, check=False)
     assert done.stderr == ""
-    assert len(BLOCKS) == 5
+    assert len(BLOCKS) == 6
 
 
 def gcloud_lines():

@@ -7,6 +7,7 @@ from types import SimpleNamespace
 import pytest
 
 from runner.commands import completion
+from runner.commands.model_argument import version_uri
 from runner.commands.new_project import write_project
 
 
@@ -36,6 +37,8 @@ def test_registered_models_are_completed(project, context, monkeypatch):
     assert completion.models(context, "") == ["recipes/reorder.yaml", "reorder", "spend"]
     assert completion.models(context, "s") == ["spend"]
     assert completion.trained(context, "s") == ["spend@champion"]
+    assert completion.versions(context, "s") == ["spend"]
+    assert completion.versions(context, "spend@ch") == ["spend@champion", "spend@challenger"]
     assert completion.trained(context, "spend@ch") == ["spend@champion", "spend@challenger"]
 
 
@@ -47,3 +50,17 @@ def test_what_cannot_be_read_offers_nothing(tmp_path, monkeypatch, context, caps
     (tmp_path / "target/manifest.json").write_text(json.dumps({"metadata": 1}))
     assert completion.views(context, "") == []
     assert capsys.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize(
+    ("model", "uri"),
+    [
+        ("spend", "models:/spend@champion"),
+        ("spend@challenger", "models:/spend@challenger"),
+        ("spend/3", "models:/spend/3"),
+        ("recipes/reorder.yaml", "models:/shop_reorder@champion"),
+        ("recipes/reorder.yaml@challenger", "models:/shop_reorder@challenger"),
+    ],
+)
+def test_a_model_argument_names_the_champion_or_another_version(project, model, uri):
+    assert version_uri(model) == uri

@@ -61,6 +61,13 @@ NAME = rf"`((?:{PACKAGES})(?:\.\w+)+|(?:{MODULES})\.[A-Z]\w+)(?:\(\))?`"
 FILE = r"(?<![\w./-])(?:(?:contract|runner|serving|tests)/[\w/]+\.py|docs/[\w/-]+\.md)"
 
 
+def test_no_page_has_two_sides_of_a_merge():
+    marked = [
+        page.name for page in TOLD if re.search("^<{7} |^>{7} ", page.read_text(), re.MULTILINE)
+    ]
+    assert marked == []
+
+
 def is_ours(name):
     """Tell whether `name` ends in one of our modules, or in what one defines at its top."""
     path, _, defined = name.rpartition(".")

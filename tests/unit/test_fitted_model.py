@@ -312,5 +312,5 @@ def test_the_plots_of_a_calibrated_model_with_a_threshold_are_all_there(recipe, 
     folder.mkdir()
     draw_plots(folder, model, *data.test, "f1")
     assert {path.stem for path in folder.iterdir()} == {
-        *("roc", "precision_recall", "calibration", "confusion_matrix", "importance")
+        *("roc", "precision_recall", "calibration", "scores", "confusion_matrix", "importance")
     }

@@ -2,6 +2,7 @@
 
 import pytest
 
+from runner.commands.new_project import SKELETON
 from runner.project.introspection import asks_warehouse
 
 BUILT_IN = {
@@ -80,6 +81,14 @@ def test_a_project_may_have_its_own_rule_for_building_anew():
     assert asks_warehouse(manifest(sql, ignores), full_refresh=True)
     own = {"is_incremental": ("shop", "{{ return(run_query('x')) }}")}
     assert asks_warehouse(manifest(sql, own), full_refresh=True)
+
+
+def test_the_serving_log_is_asked_for_only_when_dbt_builds():
+    sql = "select * from {{ collected('serving', 'predictions') }}"
+    ours = (SKELETON / "macros/serving_log.sql").read_text()
+    assert not asks_warehouse(manifest(sql, {"collected": ("shop", ours)}), full_refresh=False)
+    own = {"collected": ("shop", "{{ load_relation(source('serving', 'predictions')) }}")}
+    assert asks_warehouse(manifest(sql, own), full_refresh=False)
 
 
 def test_a_dbt_model_in_python_may_ask_anything():

@@ -126,6 +126,12 @@ def test_a_spine_names_its_labels_and_their_windows(load):
     assert load(SPINE).spines["spine_purchase"].labels == {"is_purchase_7d": timedelta(days=7)}
 
 
+def test_each_run_compares_unless_compare_every_is_declared(load):
+    assert load(MART).marts["user_activity"].compare_every is None
+    declared = load(changed(MART, config__meta__compare_every="12h")).marts["user_activity"]
+    assert declared.compare_every == timedelta(hours=12)
+
+
 def test_no_ttl_means_unlimited(load):
     assert load(changed(MART, config__meta__ttl=None)).marts["user_activity"].ttl is None
     assert load(changed(MART, config__meta__ttl="0d")).marts["user_activity"].ttl is None
@@ -166,6 +172,7 @@ def test_the_digest_is_of_the_manifest_that_was_read(load):
             "meta.entities.user needs a column 'uid', which is not",
         ),
         ({"config__meta__ttl": "a week"}, "meta.ttl: 'a week' is not a duration"),
+        ({"config__meta__compare_every": 12}, "meta.compare_every: '12' is not a duration"),
         ({"config__meta__tll": "7d"}, "unknown meta.tll"),
         ({"config__meta__timestamp_field": "ts"}, "meta.timestamp_field needs a column 'ts'"),
         (

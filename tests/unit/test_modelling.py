@@ -14,9 +14,10 @@ from sklearn.pipeline import Pipeline
 from contract.bundle import read_bundle
 from contract.scoring import load_model
 from runner.errors import RunnerError
+from runner.modelling.bootstrap import Interval
 from runner.modelling.evaluation import Judged, evaluate
 from runner.modelling.pipeline import build_pipeline
-from runner.modelling.plots import draw_plots
+from runner.modelling.plots import draw_plots, wilson
 from runner.packaging import bundle_writer as bundle
 from runner.packaging import served_proof
 from runner.packaging.served_model import served_model
@@ -214,7 +215,7 @@ def test_the_bundle_says_which_features_a_request_may_override(recipe, tmp_path,
             CLASSIFIER,
             "classification",
             "roc_auc",
-            {"roc", "precision_recall", "calibration", "confusion_matrix", "importance"},
+            {"roc", "precision_recall", "calibration", "scores", "confusion_matrix", "importance"},
         ),
         (REGRESSOR, "regression", "r2", {"predictions", "residuals", "importance"}),
     ],
@@ -227,6 +228,22 @@ def test_the_plots_are_pictures(recipe, tmp_path, estimator, task, scorer, names
     draw_plots(folder, pipeline, X, y, scorer)
     assert {path.stem for path in folder.iterdir()} == names
     assert all(path.read_bytes().startswith(b"\x89PNG") for path in folder.iterdir())
+
+
+@pytest.mark.parametrize("name", ["$", "$a^$", "値", "_", "a\nb" * 20])
+def test_the_plots_show_classes_of_any_name(recipe, tmp_path, name, recwarn):
+    X, y = rows()
+    y = np.array(["other", name], dtype=object)[y]
+    pipeline = build_pipeline(recipe(), X).fit(X, y)
+    draw_plots(tmp_path, pipeline, X, y, "accuracy", {"roc_auc": Interval(0.8, 0.7, 0.9)})
+    assert len(list(tmp_path.glob("*.png"))) == 6
+    assert list(recwarn) == []
+
+
+def test_the_interval_of_a_share_stays_between_0_and_1_and_narrows():
+    low, high = wilson(np.array([0.0, 0.5, 0.5, 1.0]), np.array([10, 10, 1000, 10]))
+    expected = [(0, 0.2775), (0.2366, 0.7634), (0.4691, 0.5309), (0.7225, 1)]
+    np.testing.assert_allclose(np.array([low, high]).T, expected, atol=1e-4)
 
 
 def test_more_than_two_classes_have_a_confusion_matrix_and_no_roc(recipe, tmp_path):

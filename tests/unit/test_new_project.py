@@ -7,7 +7,9 @@ from pathlib import Path
 
 import pytest
 import yaml
+from jinja2 import Template
 
+from runner.collecting.served_rows import PREDICTIONS
 from runner.commands import new_project
 from runner.commands.new_project import SKELETON, NewProject, write_project
 from runner.commands.new_project_report import show_project
@@ -88,6 +90,33 @@ def test_dbt_labels_its_jobs_on_bigquery_as_the_shop_does(project):
     files = (project / "dbt_project.yml", REPOSITORY / "dbt_project.yml")
     comments = [yaml.safe_load(file.read_text())["query-comment"] for file in files]
     assert comments[0] == comments[1]
+
+
+def test_it_reads_the_serving_log_as_the_shop_does():
+    theirs, ours = SKELETON, REPOSITORY / "dbt_project"
+    staging = ("__serving.yml", "stg_serving__predictions.sql", "stg_serving__predictions.yml")
+    for file in ("macros/serving_log.sql", *(f"models/staging/{name}" for name in staging)):
+        assert (theirs / file).read_text() == (ours / file).read_text(), file
+
+
+@pytest.mark.parametrize(
+    ("target", "types"),
+    [
+        ("postgres", {"timestamp": "timestamptz", "json": "jsonb"}),
+        ("bigquery", {"timestamp": "timestamp", "json": "json"}),
+    ],
+)
+def test_dbt_describes_the_table_that_collect_creates(target, types):
+    text = (SKELETON / "models/staging/__serving.yml").read_text()
+    [table] = yaml.safe_load(text)["sources"][0]["tables"]
+    described = {column["name"]: column["data_type"] for column in table["columns"]}
+    rendered = {
+        name: Template(kind).render(target={"type": target}) for name, kind in described.items()
+    }
+    written = {column.name: column.type for column in PREDICTIONS.columns}
+    written["collected_at"] = "timestamp"
+    names = {"text": "string", **types}
+    assert rendered == {name: names.get(kind, kind) for name, kind in written.items()}
 
 
 def test_editors_get_the_schema_of_recipes(project):

@@ -5,10 +5,11 @@ from pathlib import Path
 import pytest
 
 from runner.commands.prediction import Written, show_predictions
+from runner.commands.prediction_output import OutputFile
 
 
 def test_views_that_lack_the_same_number_of_rows_are_named_together(capsys: pytest.CaptureFixture):
-    show_predictions(Written("m version 1", 3, {"a": 1, "b": 1, "c": 2}), Path("p.csv"))
+    show_predictions(Written("m version 1", 3, {"a": 1, "b": 1, "c": 2}), OutputFile(Path("p.csv")))
     printed = capsys.readouterr()
     assert printed.out == "3 predictions of m version 1 in p.csv\n"
     told = " ".join(printed.err.split())
@@ -16,5 +17,5 @@ def test_views_that_lack_the_same_number_of_rows_are_named_together(capsys: pyte
 
 
 def test_one_row_is_one_prediction(capsys: pytest.CaptureFixture):
-    show_predictions(Written("m version 1", 1, {}), Path("p.csv"))
+    show_predictions(Written("m version 1", 1, {}), OutputFile(Path("p.csv")))
     assert capsys.readouterr().out == "1 prediction of m version 1 in p.csv\n"

@@ -72,6 +72,8 @@ def test_every_variable_is_read() -> None:
             for what in ("TIMEOUT_SECONDS", "REDIS_TIMEOUT_SECONDS")
             for text in ("nan", "inf", "0", "-1", "soon")
         ),
+        ({"SERVING_SHADOW": "b", "SERVING_LOG_SHARE": "0"}, "SERVING_SHADOW needs the serving log"),
+        ({"SERVING_SHADOW": "b", "SERVING_SHADOW_SHARE": "0"}, "leaves the shadow no time"),
         ({"SERVING_DRAIN_SECONDS": "-1"}, "SERVING_DRAIN_SECONDS='-1' is not a number of zero or"),
         ({"SERVING_HOST": "0.0.0.0"}, "refusing to listen on 0.0.0.0 without an API key"),
         ({"SERVING_HOST": "::"}, "refusing to listen on :: without an API key"),

@@ -16,12 +16,6 @@ categories as (
 
 ),
 
-loads as (
-
-    select max(loaded_until) as loaded_until from {{ ref('stg_shop__loads') }}
-
-),
-
 first_versions as (
 
     select
@@ -66,42 +60,30 @@ offers as (
 
 ),
 
--- The label is decided when its 7 days are over and the 3 days in which orders may arrive late.
-known as (
+labels as (
 
-    select offers.*
-
-    from offers
-
-    inner join loads
-        on {{ add_days('offers.event_timestamp', 7 + 3) }} <= loads.loaded_until
+    {{ is_cross_sell_7d('offers') }}
 
 ),
 
 spine as (
 
     select
-        known.order_id,
-        known.user_id,
-        known.bought,
-        known.offered,
-        known.event_timestamp,
-        known.order_value_usd,
-        cast(
-            max(case when orders.order_id is null then 0 else 1 end) as {{ dbt.type_bigint() }}
-        ) as is_cross_sell_7d
+        offers.order_id,
+        offers.user_id,
+        offers.bought,
+        offers.offered,
+        offers.event_timestamp,
+        offers.order_value_usd,
+        labels.is_cross_sell_7d
 
-    from known
+    from offers
 
-    left join orders
+    inner join labels
         on
-            known.user_id = orders.user_id
-            and known.offered = orders.category_id
-            and known.event_timestamp < orders.ordered_at
-            and orders.ordered_at < {{ add_days('known.event_timestamp', 7) }}
-            and orders.loaded_at <= {{ add_days('known.event_timestamp', 7 + 3) }}
-
-    group by 1, 2, 3, 4, 5, 6
+            offers.user_id = labels.user_id
+            and offers.offered = labels.offered
+            and offers.event_timestamp = labels.event_timestamp
 
 )
 

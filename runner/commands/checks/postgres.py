@@ -82,7 +82,7 @@ def schemas(settings: Settings) -> str:
 
 
 def indexes(settings: Settings) -> str:
-    """See that every big feature mart has the index that the point-in-time join descends."""
+    """See that feature marts have the indexes of the point-in-time join and of `compare_every`."""
     from runner.warehouse.postgres.indexes import index_advice, table_indexes
 
     found = []
@@ -93,7 +93,11 @@ def indexes(settings: Settings) -> str:
                 continue
             found.append(mart.name)
             keys, stamp = mart.join_keys, mart.timestamp_field
-            if table_indexes(connection, table).key_order(keys, stamp) is None:
+            present = table_indexes(connection, table)
+            if mart.compare_every and (lack := present.hindrance(mart)):
+                problem = f"{lack[0]}, which its compare_every needs"
+                raise RunnerError(problem, hint=f"{lack[1]} ({mart.file})")
+            if present.key_order(keys, stamp) is None:
                 created = mart.created_timestamp_column
                 advice = index_advice(connection, table, keys, stamp, created)
                 if advice:

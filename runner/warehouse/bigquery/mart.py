@@ -23,6 +23,7 @@ from runner.warehouse.bigquery.newest_rows import (
     existing_sql,
     in_partitions_sql,
     newest_rows_sql,
+    next_visible_sql,
     no_keys_sql,
     sample_sql,
     written_partitions_sql,
@@ -62,6 +63,7 @@ class BigQueryMart:
         self._source = BigQueryTable(mart, path, self.now if is_table else None)
         self._modified = _milliseconds(table.modified)
         self._has_days = _is_partitioned_by_day(table, mart)
+        self.hindrance = None if self._has_days else _no_days(mart)
 
     def knows_changes_since(self, horizon: int) -> bool:
         """Return whether no column can have been dropped and added again since `horizon`.
@@ -79,9 +81,27 @@ class BigQueryMart:
         if changed_since is not None:
             horizon, instant = changed_since
             changed = changed_sql(self.mart, self._written_since(horizon), instant)
-        query = newest_rows_sql(self._source, as_of, changed)
-        with self._session.stream(query, self._what, purpose="materialize") as reader:
-            yield from reader
+        return self._stream(newest_rows_sql(self._source, as_of, changed))
+
+    def arrived_rows(
+        self, as_of: datetime, since: tuple[int, datetime]
+    ) -> Iterator[pa.RecordBatch]:
+        """Return the newest valid row per entity in partitions written since; see `MartSnapshot`.
+
+        It may lie in another partition, so all are read; but none, if none was written.
+        """
+        if self._modified < since[0]:
+            return iter(())
+        written = self._written_since(since[0])
+        return self._stream(newest_rows_sql(self._source, as_of, "true", only=written))
+
+    def next_visible(self, as_of: datetime, since: tuple[int, datetime] | None) -> datetime | None:
+        """Return when the next row becomes visible; see `MartSnapshot`."""
+        if since is not None and self._modified < since[0]:
+            return None
+        found = self._read(next_visible_sql(self._source, as_of))
+        instant: datetime | None = found["instant"][0].as_py()
+        return instant
 
     def existing(self, as_of: datetime, keys: Sequence[Sequence[object]]) -> set[int]:
         """Return which of `keys` have a valid row; see `MartSnapshot`."""
@@ -102,6 +122,10 @@ class BigQueryMart:
     def cancel(self) -> None:
         """Stop the query that `newest_rows` runs."""
         self._session.cancel()
+
+    def _stream(self, query: str) -> Iterator[pa.RecordBatch]:
+        with self._session.stream(query, self._what, purpose="materialize") as reader:
+            yield from reader
 
     def _read(self, query: str) -> pa.Table:
         return self._session.read(query, self._what, purpose="materialize")
@@ -173,6 +197,15 @@ def _check_declared_types(table: bigquery.Table, mart: FeatureMart) -> None:
 
 def _milliseconds(instant: datetime) -> int:
     return (instant - _EPOCH) // timedelta(milliseconds=1)
+
+
+def _no_days(mart: FeatureMart) -> tuple[str, str]:
+    field = mart.timestamp_field
+    days = f"{{field: {field}, data_type: timestamp, granularity: day}}"
+    return (
+        f"{mart.path} is not partitioned by the day of {field}",
+        f"add to the config of its dbt model: partition_by: {days}",
+    )
 
 
 def _is_partitioned_by_day(table: bigquery.Table, mart: FeatureMart) -> bool:

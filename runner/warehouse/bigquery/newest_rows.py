@@ -54,13 +54,15 @@ class BigQueryTable:
         return f"{quote(*self.path)} as source{past}"
 
 
-def newest_rows_sql(source: BigQueryTable, as_of: datetime, changed: str) -> str:
+def newest_rows_sql(source: BigQueryTable, as_of: datetime, changed: str, *, only: str = "") -> str:
     """Return the SQL for the newest valid row per entity, as `MartSnapshot.newest_rows` says.
 
     Parameters
     ----------
     changed
         The condition that CHANGED reports.
+    only
+        The condition that one of an entity's valid rows must satisfy; empty: none.
     """
     mart = source.mart
     keys = [_column(key) for key in mart.join_keys]
@@ -73,7 +75,22 @@ def newest_rows_sql(source: BigQueryTable, as_of: datetime, changed: str) -> str
     for column in mart.features:
         newest += order_of(_value(mart, column.name), JoinColumn(column.name, _TYPES[column.dtype]))
     where = [f"{key} is not null" for key in keys] + _visible(mart, as_of)
-    return newest_query(source.relation, outputs, keys, newest, conditions(where, 6))
+    return newest_query(source.relation, outputs, keys, newest, conditions(where, 6), only=only)
+
+
+def next_visible_sql(source: BigQueryTable, as_of: datetime) -> str:
+    """Return the SQL for the first instant after `as_of` at which a row begins to count.
+
+    Column `instant`, null if there is none.
+    """
+    times = [_column(source.mart.timestamp_field)]
+    if source.mart.created_timestamp_column:
+        times.append(_column(source.mart.created_timestamp_column))
+    visible = f"greatest({', '.join(times)})"
+    return (
+        f"select min({visible}) as instant\nfrom {source.relation}\n"
+        f"where {visible} > {literal(as_of)}"
+    )
 
 
 def changed_sql(mart: FeatureMart, written: str, instant: datetime) -> str:

@@ -46,6 +46,8 @@ def newest_query(
     keys: Sequence[str],
     newest: Sequence[str],
     condition: str,
+    *,
+    only: str = "",
 ) -> str:
     """Return the SQL for the newest row per key of what satisfies `condition`.
 
@@ -57,15 +59,20 @@ def newest_query(
         Pairs of an expression and the name of its column.
     newest
         What the newest row has the greatest values of.
+    only
+        What one of a key's rows must satisfy; empty: nothing.
     """
     by = f"partition by {', '.join(keys)} " if keys else ""
     order = ", ".join(f"{term} desc" for term in newest)
     inner = [f"{value} as pulled_{n}" for n, (value, _) in enumerate(outputs, start=1)]
     inner.append(f"row_number() over ({by}order by {order}) as newness")
+    if only:
+        inner.append(f"logical_or({only}) over ({by.rstrip()}) as is_wanted")
     outer = [f"pulled_{n} as {quote(name)}" for n, (_, name) in enumerate(outputs, start=1)]
+    wanted = " and is_wanted" if only else ""
     return (
         f"select\n{listed(outer)}\nfrom (\n    select\n{listed(inner, 8)}\n"
-        f"    from {relation}\n    where {condition}\n)\nwhere newness = 1"
+        f"    from {relation}\n    where {condition}\n)\nwhere newness = 1{wanted}"
     )
 
 

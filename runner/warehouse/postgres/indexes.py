@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 import psycopg
 
-from runner.sql import text_postgres
+from runner.project.manifest import FeatureMart
+from runner.sql import quote_table, text_postgres
 
 # A table's own index does not cover the tables that inherit from it. That of a partitioned table is
 # valid only if every partition has one.
@@ -66,6 +67,23 @@ class TableIndexes:
     def is_unique(self, columns: Collection[str]) -> bool:
         """Return whether no two rows have equal values in `columns`, none of them null."""
         return any(unique and set(parts) <= set(columns) for unique, parts in self.indexes)
+
+    def hindrance(self, mart: FeatureMart) -> tuple[str, str] | None:
+        """Return which index new rows are not found without, and what to add; None if there."""
+        stamp, known = mart.timestamp_field, mart.known_at
+        wanted = []
+        if self.key_order(mart.join_keys, stamp) is None:
+            wanted.append(", ".join([*mart.join_keys, stamp]))
+        if not any(columns[0] == known for _, columns in self.indexes):
+            wanted.append(known)
+        if not wanted:
+            return None
+        missing = " and none on ".join(f"({columns})" for columns in wanted)
+        listed = ", ".join(f"{{columns: [{columns}]}}" for columns in wanted)
+        return (
+            f"{quote_table(mart.schema, mart.alias)} has no index on {missing}",
+            f"add to the config of its dbt model: indexes: [{listed}]",
+        )
 
 
 def indexes_sql(table: str) -> str:

@@ -31,8 +31,10 @@ from runner.warehouse.mart_snapshot import (
 from runner.warehouse.postgres.indexes import TableIndexes, indexes_sql
 from runner.warehouse.postgres.newest_rows import (
     PostgresTable,
+    arrived_rows_sql,
     existing_sql,
     newest_rows_sql,
+    next_visible_sql,
     sample_sql,
 )
 from runner.warehouse.postgres.session_settings import settings_sql
@@ -70,11 +72,21 @@ class PostgresMart:
         self, as_of: datetime, changed_since: tuple[int, datetime] | None
     ) -> Iterator[pa.RecordBatch]:
         """Return the newest valid row per entity; see `MartSnapshot`."""
-        keys, others = self.mart.join_keys, (EVENT_TIME, CHANGED)
-        names = [*keys, *others, *(feature.name for feature in self.mart.features)]
-        columns = [AnswerColumn(name, f"feature mart {self.mart.name}: {name}") for name in names]
-        batches = self.batches(self.newest_query(as_of, changed_since))
-        return refuse_impossible_times(batches, columns)
+        return self._rows(self.newest_query(as_of, changed_since))
+
+    def arrived_rows(
+        self, as_of: datetime, since: tuple[int, datetime]
+    ) -> Iterator[pa.RecordBatch]:
+        """Return the newest valid row per entity that has new ones; see `MartSnapshot`."""
+        return self._rows(arrived_rows_sql(self._source, as_of, since))
+
+    def next_visible(self, as_of: datetime, since: tuple[int, datetime] | None) -> datetime | None:
+        """Return when the next row becomes visible without arriving; see `MartSnapshot`."""
+        if self.mart.created_timestamp_column is None:
+            return None  # the index shows a row whose time has come
+        found = self._table(next_visible_sql(self._source, as_of, since and since[1]))
+        instant: datetime | None = found["instant"][0].as_py()
+        return instant
 
     def newest_query(self, as_of: datetime, changed_since: tuple[int, datetime] | None) -> str:
         """Return the SQL that `newest_rows` runs."""
@@ -103,6 +115,12 @@ class PostgresMart:
         """Stop what the server is doing for us."""
         self._connection.adbc_cancel()
 
+    def _rows(self, query: str) -> Iterator[pa.RecordBatch]:
+        keys, others = self.mart.join_keys, (EVENT_TIME, CHANGED)
+        names = [*keys, *others, *(feature.name for feature in self.mart.features)]
+        columns = [AnswerColumn(name, f"feature mart {self.mart.name}: {name}") for name in names]
+        return refuse_impossible_times(self.batches(query), columns)
+
     def _table(self, sql: str, *, use_copy: bool = True) -> pa.Table:
         """Return the whole result of `sql`; `use_copy` False for what is not a query."""
         with self._connection.cursor() as cursor, _failures(self.mart):
@@ -120,6 +138,7 @@ class PostgresMart:
         footed = self._table(footing_sql(quote_table(mart.schema, mart.alias), mart.columns))
         [foot] = footed.to_pylist()
         indexes = self._indexes()
+        self.hindrance = indexes.hindrance(mart)
         times = {mart.timestamp_field, mart.created_timestamp_column}
         table = PostgresTable(
             mart=mart,

@@ -17,7 +17,7 @@ from textwrap import indent
 from runner.project.manifest import FeatureMart
 from runner.sql import quote, quote_table
 from runner.warehouse.join.join_parts import JoinColumn
-from runner.warehouse.mart_snapshot import CHANGED, EVENT_TIME, oldest_valid
+from runner.warehouse.mart_snapshot import CHANGED, EVENT_TIME, LATE, oldest_valid
 from runner.warehouse.postgres.refusals import require_time
 from runner.warehouse.postgres.types import whole_second
 
@@ -82,15 +82,47 @@ def newest_rows_sql(
         changed = "true"
     else:
         changed = _changed(mart, *changed_since)
-    outputs = [_key_output(mart, key) for key in mart.join_keys]
-    outputs += [f"source.{quote(mart.timestamp_field)}::timestamptz as {quote(EVENT_TIME)}"]
-    outputs += [f"{changed} as {quote(CHANGED)}"]
-    outputs += [_output(mart, column.name) for column in mart.features]
+    outputs = _outputs(mart, changed)
     if not mart.join_keys:
         return _newest(source, as_of, outputs, [])
     if source.key_order and (source.history is None or source.history > _SHORT_HISTORY):
         return _by_skip_scan(source, as_of, outputs)
     return _by_distinct_on(source, as_of, outputs)
+
+
+def arrived_rows_sql(source: PostgresTable, as_of: datetime, since: tuple[int, datetime]) -> str:
+    """Return the SQL for the newest valid row per entity, as `MartSnapshot.arrived_rows` says.
+
+    An index that begins with the time of knowledge gives the new rows, the one on (join keys,
+    event timestamp) the newest row of each of their entities.
+    """
+    mart = source.mart
+    horizon, instant = since
+    keys = ", ".join(f"source.{quote(key)}" for key in source.key_order)
+    present = [f"source.{quote(key)} is not null" for key in source.key_order]
+    known = f"source.{quote(mart.known_at)}"
+    arrived = f"({_written_since(horizon)} or {known} > {_instant(instant)})"
+    where = [_recent(mart, instant), f"{known} <= {_instant(as_of)}", arrived, *present]
+    entity = f"select distinct {keys} from {source.table} as source\nwhere {' and '.join(where)}"
+    newest = _newest_of_entity(source, as_of, _outputs(mart, "true"))
+    return f"with entity as materialized (\n{indent(entity, '    ')}\n)\n{newest}"
+
+
+def next_visible_sql(source: PostgresTable, as_of: datetime, since: datetime | None) -> str:
+    """Return the SQL for the first event timestamp after `as_of`: column `instant`, null if none.
+
+    Of rows that are known before. `since`: only of those that are recent then.
+    """
+    mart = source.mart
+    stamp = f"source.{quote(mart.timestamp_field)}"
+    where = [f"{stamp} > {_instant(as_of)}", f"{stamp} < '10000-01-01'"]
+    where.append(f"source.{quote(mart.known_at)} < {stamp}")
+    if since is not None:
+        where.append(_recent(mart, since))
+    return (
+        f"select min({stamp})::timestamptz as instant from {source.table} as source\n"
+        f"where {' and '.join(where)}"
+    )
 
 
 def existing_sql(source: PostgresTable, as_of: datetime, keys: Sequence[Sequence[object]]) -> str:
@@ -136,8 +168,6 @@ def _by_skip_scan(source: PostgresTable, as_of: datetime, outputs: Sequence[str]
     keys = ", ".join(map(quote, source.key_order))
     present = " and ".join(f"{quote(key)} is not null" for key in source.key_order)
     last = ", ".join(f"entity.{quote(key)}" for key in source.key_order)
-    match = [f"source.{quote(key)} = entity.{quote(key)}" for key in source.key_order]
-    newest = _newest(source, as_of, outputs, match)
     return (
         f"with recursive entity as (\n"
         f"    (select {keys} from {source.table} where {present} order by {keys} limit 1)\n"
@@ -146,7 +176,14 @@ def _by_skip_scan(source: PostgresTable, as_of: datetime, outputs: Sequence[str]
         f"        select {keys} from {source.table} where ({keys}) > ({last})\n"
         f"        order by {keys} limit 1\n"
         f"    ) as following\n"
-        f")\n"
+        f")\n{_newest_of_entity(source, as_of, outputs)}"
+    )
+
+
+def _newest_of_entity(source: PostgresTable, as_of: datetime, outputs: Sequence[str]) -> str:
+    match = [f"source.{quote(key)} = entity.{quote(key)}" for key in source.key_order]
+    newest = _newest(source, as_of, outputs, match)
+    return (
         f"select newest.* from entity cross join lateral (\n{indent(newest, '    ')}\n) as newest"
     )
 
@@ -191,10 +228,25 @@ def _by_distinct_on(source: PostgresTable, as_of: datetime, outputs: Sequence[st
     )
 
 
-def _changed(mart: FeatureMart, horizon: int, instant: datetime) -> str:
+def _outputs(mart: FeatureMart, changed: str) -> list[str]:
+    outputs = [_key_output(mart, key) for key in mart.join_keys]
+    outputs += [f"source.{quote(mart.timestamp_field)}::timestamptz as {quote(EVENT_TIME)}"]
+    outputs += [f"{changed} as {quote(CHANGED)}"]
+    return outputs + [_output(mart, column.name) for column in mart.features]
+
+
+def _recent(mart: FeatureMart, instant: datetime) -> str:
+    return f"source.{quote(mart.known_at)} > {_instant(instant - LATE)}"
+
+
+def _written_since(horizon: int) -> str:
     # Transaction ids count modulo 2^32: a row is later when it is less than half of that ahead.
     ahead = f"(source.xmin::text::bigint - {horizon % 2**32}) & {2**32 - 1}"
-    changed = f"({ahead}) < {2**31}"
+    return f"({ahead}) < {2**31}"
+
+
+def _changed(mart: FeatureMart, horizon: int, instant: datetime) -> str:
+    changed = _written_since(horizon)
     if mart.created_timestamp_column:
         changed += f" or source.{quote(mart.created_timestamp_column)} > {_instant(instant)}"
     return f"({changed})"

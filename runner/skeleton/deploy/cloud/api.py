@@ -8,6 +8,7 @@ API with a key of its own.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 
 import pulumi
@@ -15,7 +16,7 @@ import pulumi_gcp.cloudrunv2 as run
 import yaml
 
 from cloud.containers import Given, limits, service_network
-from cloud.iam import Identity
+from cloud.iam import Identities
 from cloud.network import Network
 from cloud.secrets import random_text, store_secret
 from cloud.settings import Release, Settings, SettingsError, project_root, recipe_name
@@ -30,6 +31,8 @@ _METRICS_KEY = "/secrets/metrics/key"
 # The champion is also looked at when a request finds the watch asleep; asking more often would only
 # keep the MLflow server awake.
 _RELOAD_SECONDS = "60"
+_NEWEST = "newest"
+"""The tag of the newest revision."""
 
 
 def collector_config() -> str:
@@ -77,17 +80,39 @@ def collector_config() -> str:
     return yaml.safe_dump(config, sort_keys=False)
 
 
-def api_keys(api: Identity) -> tuple[pulumi.Output[str], Given, Given]:
-    """Return the key for clients, what the API is given of it, and what the collector is given."""
+@dataclass(frozen=True)
+class ApiSecrets:
+    """The API's keys, and who is given which.
+
+    Attributes
+    ----------
+    key
+        For clients.
+    server, collector, smoke_test
+        What these processes are given: all keys, or one of their own.
+    """
+
+    key: pulumi.Output[str]
+    server: Given
+    collector: Given
+    smoke_test: Given
+
+
+def create_api_secrets(identities: Identities) -> ApiSecrets:
+    """Return a key for clients, one for the collector of metrics and one for smoke tests."""
+    api = identities.api
     key, metrics_key = random_text("api-key"), random_text("metrics-key")
-    keys = store_secret("api-keys", pulumi.Output.format("{0},{1}", key, metrics_key), [api])
+    smoke_key = random_text("smoke-test-key")
+    every = pulumi.Output.format("{0},{1},{2}", key, metrics_key, smoke_key)
+    server = Given(secrets={"SERVING_API_KEYS": store_secret("api-keys", every, [api])})
     collector = Given(
         files={
             _COLLECTOR_CONFIG: store_secret("collector", collector_config(), [api]),
             _METRICS_KEY: store_secret("metrics-key", metrics_key, [api]),
         }
     )
-    return key, Given(secrets={"SERVING_API_KEYS": keys}), collector
+    tester = store_secret("smoke-test-key", smoke_key, [identities.runner])
+    return ApiSecrets(key, server, collector, Given(secrets={"SERVING_API_KEYS": tester}))
 
 
 def create_api(
@@ -95,13 +120,14 @@ def create_api(
     settings: Settings,
     image: pulumi.Output[str],
     given: Given,
-    collector: Given,
-    api: Identity,
+    secrets: ApiSecrets,
+    identities: Identities,
     network: Network,
 ) -> run.Service:
-    """Return the service of one recipe, with its callers."""
+    """Return the service of one recipe, with its callers: smoke tests are one."""
     name = f"api-{recipe_name(recipe)}"
-    given |= Given(
+    api, collector = identities.api, secrets.collector
+    given |= secrets.server | Given(
         variables={
             "SERVING_HOST": "0.0.0.0",  # noqa: S104 - a container has no other way to be reached
             "SERVING_PORT": str(_PORT),
@@ -129,9 +155,10 @@ def create_api(
         ),
         opts=pulumi.ResourceOptions(depends_on=[*given.ready, *collector.ready, *api.grants]),
     )
-    for member in settings.callers:
+    callers: dict[str, pulumi.Input[str]] = {member: member for member in settings.callers}
+    for caller, member in (callers | {"smoke-test": identities.runner.member}).items():
         run.ServiceIamMember(
-            f"{name}-{member}",
+            f"{name}-{caller}",
             name=service.name,
             location=settings.region.value,
             role="roles/run.invoker",
@@ -140,11 +167,23 @@ def create_api(
     return service
 
 
+def newest_address(
+    recipe: str, settings: Settings, number: pulumi.Output[str]
+) -> pulumi.Output[str]:
+    """Return where the newest revision of a recipe's API answers, whatever its share."""
+    return address(f"{_NEWEST}---api-{recipe_name(recipe)}", settings, number)
+
+
+def address(service: str, settings: Settings, number: pulumi.Output[str]) -> pulumi.Output[str]:
+    """Return where a service of Cloud Run answers."""
+    return number.apply(lambda value: f"https://{service}-{value}.{settings.region.value}.run.app")
+
+
 def shares(release: Release | None) -> list[run.ServiceTrafficArgs]:
     """Return who gets which share; the newest revision is always reached by its tag, too."""
     share = 100 if release is None else release.share
     newest = run.ServiceTrafficArgs(
-        type="TRAFFIC_TARGET_ALLOCATION_TYPE_LATEST", percent=share, tag="newest"
+        type="TRAFFIC_TARGET_ALLOCATION_TYPE_LATEST", percent=share, tag=_NEWEST
     )
     if release is None or share == 100:
         return [newest]

@@ -5,12 +5,12 @@ from __future__ import annotations
 import pulumi
 
 from cloud.alerts import create_alerts
-from cloud.api import api_keys, create_api
-from cloud.buckets import create_buckets
+from cloud.api import address, create_api, create_api_secrets, newest_address
+from cloud.buckets import Buckets, create_buckets
 from cloud.containers import Given
 from cloud.iam import create_identities
 from cloud.image import build_image
-from cloud.jobs import create_job, planned_jobs
+from cloud.jobs import create_job, planned_jobs, smoke_test
 from cloud.network import create_network
 from cloud.online_store import create_online_store
 from cloud.project import enable_services, number_of, set_budget
@@ -51,7 +51,31 @@ def declare(settings: Settings, stack: str) -> None:
     online_store = create_online_store(settings, network, identities)
     tracking = create_tracking(settings, number, image, buckets, identities)
     clients = online_store | tracking
-    cloud = Given(
+    cloud = _project(settings, buckets)
+    after = [*datasets, *buckets.grants]
+    for planned in planned_jobs(settings):
+        identity = identities.collector if planned.collects else identities.runner
+        job = create_job(planned, settings, image, cloud | clients, identity, network, after)
+        if planned.schedule is not None:
+            schedule_job(planned.name, planned.schedule, job, settings, identities.scheduler)
+    create_alerts(settings, services)
+    secrets = create_api_secrets(identities)
+    pulumi.export("api_key", secrets.key)
+    for recipe in settings.recipes:
+        tested = Given(variables={"API_URL": newest_address(recipe, settings, number)})
+        given = cloud | clients | secrets.smoke_test | tested
+        create_job(smoke_test(recipe), settings, image, given, identities.runner, network, after)
+    for recipe in settings.recipes if settings.serve else []:
+        service = create_api(recipe, settings, image, clients, secrets, identities, network)
+        name = recipe_name(recipe)
+        pulumi.export(f"api_{name}", address(f"api-{name}", settings, number))
+        # `runner release` returns to it.
+        pulumi.export(f"revision_{name}", service.latest_ready_revision)
+
+
+def _project(settings: Settings, buckets: Buckets) -> Given:
+    """Return the variables of the runner's target `cloud`."""
+    return Given(
         variables={
             "APP_ENV": "cloud",
             "GOOGLE_CLOUD_PROJECT": settings.project,
@@ -59,22 +83,3 @@ def declare(settings: Settings, stack: str) -> None:
             "FEAST_REGISTRY": buckets.data.apply(lambda name: f"gs://{name}/feast/registry.db"),
         }
     )
-    after = [*datasets, *buckets.grants]
-    for planned in planned_jobs(settings):
-        job = create_job(
-            planned, settings, image, cloud | clients, identities.runner, network, after
-        )
-        if planned.schedule is not None:
-            schedule_job(planned.name, planned.schedule, job, settings, identities.scheduler)
-    create_alerts(settings, services)
-    key, keys, collector = api_keys(identities.api)
-    pulumi.export("api_key", key)
-    for recipe in settings.recipes if settings.serve else []:
-        create_api(recipe, settings, image, clients | keys, collector, identities.api, network)
-        name = recipe_name(recipe)
-        pulumi.export(f"api_{name}", address(f"api-{name}", settings, number))
-
-
-def address(service: str, settings: Settings, number: pulumi.Output[str]) -> pulumi.Output[str]:
-    """Return where a service of Cloud Run answers."""
-    return number.apply(lambda value: f"https://{service}-{value}.{settings.region.value}.run.app")

@@ -13,6 +13,7 @@ import pulumi_gcp as gcp
 
 _PROJECT_ROLES = {
     "runner": ("bigquery.jobUser", "bigquery.readSessionUser"),
+    "collector": ("bigquery.jobUser",),
     "mlflow": ("cloudsql.client",),
     "api": ("monitoring.metricWriter",),
     "scheduler": (),
@@ -44,6 +45,7 @@ class Identities:
     """Every service account: none of them is Google's default one."""
 
     runner: Identity
+    collector: Identity
     mlflow: Identity
     api: Identity
     scheduler: Identity

@@ -20,11 +20,18 @@ from cloud.settings import Settings, recipe_name
 
 @dataclass(frozen=True)
 class PlannedJob:
-    """A job: its commands, one after the other, and when they run (None: by hand)."""
+    """A job: its commands, one after the other, and when they run (None: by hand).
+
+    Attributes
+    ----------
+    collects
+        Whether it writes raw tables, as an account of its own.
+    """
 
     name: str
     commands: tuple[str, ...]
     schedule: str | None
+    collects: bool = False
 
 
 def planned_jobs(settings: Settings) -> list[PlannedJob]:
@@ -34,6 +41,7 @@ def planned_jobs(settings: Settings) -> list[PlannedJob]:
         PlannedJob(
             "materialize", ("dbt build --target cloud", "runner materialize"), when.materialize
         ),
+        PlannedJob("collect", ("runner collect",), when.collect, collects=True),
         # Without a schedule or commands of its own: `gcloud run jobs execute shell --args=-ec,…`
         PlannedJob("shell", ("runner doctor",), None),
     ]
@@ -45,12 +53,18 @@ def planned_jobs(settings: Settings) -> list[PlannedJob]:
     return jobs
 
 
+def smoke_test(recipe: str) -> PlannedJob:
+    """Return the job that `runner release` has ask the newest revision of a recipe's API."""
+    commands = ("dbt parse --target cloud", f"runner smoke-test {recipe}")
+    return PlannedJob(f"smoke-{recipe_name(recipe)}", commands, None)
+
+
 def create_job(
     job: PlannedJob,
     settings: Settings,
     image: pulumi.Output[str],
     given: Given,
-    runner: Identity,
+    identity: Identity,
     network: Network,
     after: Sequence[pulumi.Resource],
 ) -> run.Job:
@@ -63,7 +77,7 @@ def create_job(
         deletion_protection=False,
         template=run.JobTemplateArgs(
             template=run.JobTemplateTemplateArgs(
-                service_account=runner.account.email,
+                service_account=identity.account.email,
                 max_retries=0,
                 timeout=f"{size.timeout_minutes * 60}s",
                 vpc_access=job_network(network),
@@ -82,5 +96,5 @@ def create_job(
                 ],
             )
         ),
-        opts=pulumi.ResourceOptions(depends_on=[*given.ready, *runner.grants, *after]),
+        opts=pulumi.ResourceOptions(depends_on=[*given.ready, *identity.grants, *after]),
     )

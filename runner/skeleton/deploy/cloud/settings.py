@@ -157,6 +157,7 @@ class Schedules(_Part):
     """When each job runs, as cron in UTC; None: only by hand."""
 
     materialize: Cron | None
+    collect: Cron | None
     train: Cron | None
     audit: Cron | None
 

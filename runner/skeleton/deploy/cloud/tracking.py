@@ -62,7 +62,9 @@ def create_tracking(
     admin = random_text("mlflow-admin")
     given = _given(host, database, admin, buckets, identities.mlflow)
     _server(settings, image, given, database, identities.mlflow)
-    password = store_secret("mlflow-password", admin, [identities.runner, identities.api])
+    password = store_secret(
+        "mlflow-password", admin, [identities.runner, identities.collector, identities.api]
+    )
     return Given(
         variables={
             "MLFLOW_TRACKING_URI": host.apply(lambda name: f"https://{name}"),

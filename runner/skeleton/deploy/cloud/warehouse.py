@@ -5,11 +5,13 @@ from __future__ import annotations
 import pulumi
 import pulumi_gcp as gcp
 
-from cloud.iam import Identities
+from cloud.iam import Identities, Identity
 
-# The raw tables are somebody else's: the runner reads them. `staging` is dbt's own.
+RAW = "raw_events"
+# The raw tables are somebody else's: the runner reads them, and only the collector of the serving
+# log writes. `staging` is dbt's own.
 DATASETS = {
-    "raw_events": "dataViewer",
+    RAW: "dataViewer",
     "staging": "dataEditor",
     "feature_mart": "dataEditor",
     "spine_data": "dataEditor",
@@ -19,22 +21,27 @@ DATASETS = {
 
 def create_datasets(location: str, identities: Identities) -> list[pulumi.Resource]:
     """Return the grants: what uses a dataset waits for them."""
-    return [_dataset(name, role, location, identities) for name, role in DATASETS.items()]
+    grants: list[pulumi.Resource] = []
+    for name, role in DATASETS.items():
+        dataset = gcp.bigquery.Dataset(
+            f"dataset-{name}",
+            dataset_id=name,
+            location=location,
+            delete_contents_on_destroy=False,
+            opts=pulumi.ResourceOptions(depends_on=[identities.runner.account]),
+        )
+        grants.append(_grant(dataset, name, role, identities.runner))
+        if name == RAW:
+            grants.append(_grant(dataset, name, "dataEditor", identities.collector))
+    return grants
 
 
-def _dataset(
-    name: str, role: str, location: str, identities: Identities
+def _grant(
+    dataset: gcp.bigquery.Dataset, name: str, role: str, identity: Identity
 ) -> gcp.bigquery.DatasetIamMember:
-    dataset = gcp.bigquery.Dataset(
-        f"dataset-{name}",
-        dataset_id=name,
-        location=location,
-        delete_contents_on_destroy=False,
-        opts=pulumi.ResourceOptions(depends_on=[identities.runner.account]),
-    )
     return gcp.bigquery.DatasetIamMember(
-        f"dataset-{name}-runner",
+        f"dataset-{name}-{identity.name}",
         dataset_id=dataset.dataset_id,
         role=f"roles/bigquery.{role}",
-        member=identities.runner.member,
+        member=identity.member,
     )

@@ -1,0 +1,85 @@
+"""Where `runner predict` writes: a file that appears when it is whole, or a table."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import pyarrow as pa
+import pyarrow.csv
+import pyarrow.parquet as pq
+
+from runner.errors import RunnerError
+from runner.settings import Settings
+from runner.warehouse.open_scored import open_scored
+from runner.warehouse.scored_table import ScoredBy, parse_table
+
+Write = Callable[[pa.Table], None]
+
+
+class Output(Protocol):
+    """Where rows with their predictions go; as text: its name."""
+
+    def require_usable(self) -> None:
+        """Raise if nothing can be written there, before anything is computed."""
+
+    def open(
+        self, settings: Settings, schema: pa.Schema, by: ScoredBy
+    ) -> AbstractContextManager[Write]:
+        """Give a function that writes rows, which are there when all of them are written."""
+
+
+@dataclass(frozen=True)
+class OutputFile:
+    """A .parquet or .csv file; replaced if it exists."""
+
+    path: Path
+
+    def __str__(self) -> str:
+        """Return its path."""
+        return str(self.path)
+
+    def require_usable(self) -> None:
+        """See `Output`."""
+        if self.path.suffix not in {".parquet", ".csv"} or not self.path.parent.is_dir():
+            raise RunnerError(
+                f"{self.path}: not a .parquet or .csv file in a folder that exists",
+                hint="name another --output",
+            )
+
+    @contextmanager
+    def open(self, settings: Settings, schema: pa.Schema, by: ScoredBy) -> Iterator[Write]:  # noqa: ARG002  (of `Output`)
+        """See `Output`."""
+        part = self.path.with_name(f".{self.path.name}.part")
+        kind = pq.ParquetWriter if self.path.suffix == ".parquet" else pyarrow.csv.CSVWriter
+        try:
+            with kind(part, schema) as writer:
+                yield writer.write_table
+            part.replace(self.path)
+        finally:
+            part.unlink(missing_ok=True)
+
+
+@dataclass(frozen=True)
+class OutputTable:
+    """A table `schema.table`; what the version wrote there the same day is replaced."""
+
+    name: str
+
+    def __str__(self) -> str:
+        """Return its name."""
+        return self.name
+
+    def require_usable(self) -> None:
+        """See `Output`."""
+        parse_table(self.name)
+
+    @contextmanager
+    def open(self, settings: Settings, schema: pa.Schema, by: ScoredBy) -> Iterator[Write]:
+        """See `Output`."""
+        columns = by.with_rows(schema.empty_table()).schema
+        with open_scored(settings, parse_table(self.name), columns, by) as scored:
+            yield lambda rows: scored.write(by.with_rows(rows))

@@ -1,0 +1,142 @@
+"""Predictions in BigQuery: a partition per day, replaced by one statement.
+
+The rows are collected in a file on this machine, loaded into a table of their own, and one MERGE
+takes them over and deletes what the version wrote that day: all or none, whenever the process dies.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from tempfile import TemporaryFile
+from typing import IO
+from uuid import uuid4
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from google.api_core.exceptions import GoogleAPIError, NotFound
+from google.auth.exceptions import GoogleAuthError
+from google.cloud import bigquery
+
+from runner.errors import RunnerError
+from runner.settings import Settings
+from runner.sql import quote_bigquery
+from runner.warehouse.scored_table import DAY, MODEL, VERSION, ScoredBy, require_columns
+
+_TYPES = {
+    pa.int64(): "INT64",
+    pa.int32(): "INT64",
+    pa.float64(): "FLOAT64",
+    pa.float32(): "FLOAT64",
+    pa.string(): "STRING",
+    pa.large_string(): "STRING",
+    pa.bool_(): "BOOL",
+    pa.date32(): "DATE",
+}
+_NAMES = {"INTEGER": "INT64", "FLOAT": "FLOAT64", "BOOLEAN": "BOOL"}  # of the REST API
+_LIFETIME = timedelta(hours=1)
+_LABELS = {"runner": "predict"}
+
+
+class BigQueryScored:
+    """The rows of one model version and day, in a file until `commit`."""
+
+    def __init__(
+        self, client: bigquery.Client, table: tuple[str, str], columns: pa.Schema, file: IO[bytes]
+    ) -> None:
+        self._client = client
+        self._dataset, self._table = table
+        self._fields = [bigquery.SchemaField(field.name, _type(field)) for field in columns]
+        self._file = file
+        self._writer = pq.ParquetWriter(file, columns, coerce_timestamps="us")
+
+    def write(self, rows: pa.Table) -> None:
+        """Append rows to the file."""
+        self._writer.write_table(rows)
+
+    def prepare(self) -> None:
+        """Make the table if it is not there."""
+        needed = {field.name: field.field_type for field in self._fields}
+        try:
+            found = self._client.get_table(f"{self._dataset}.{self._table}").schema
+            there = {field.name: _NAMES.get(field.field_type, field.field_type) for field in found}
+            require_columns(f"{self._dataset}.{self._table}", there, needed)
+        except NotFound:
+            self._client.create_dataset(self._dataset, exists_ok=True)
+            declared = ", ".join(f"{quote_bigquery(n)} {kind}" for n, kind in needed.items())
+            self._run(
+                f"create table if not exists {quote_bigquery(self._dataset, self._table)} "
+                f"({declared}) partition by {DAY} cluster by {MODEL}, {VERSION}",
+                [],
+            )
+
+    def commit(self, by: ScoredBy) -> None:
+        """Replace what the version wrote that day by the rows of the file."""
+        self._writer.close()
+        arriving = f"{self._client.project}.{self._dataset}.arriving_{uuid4().hex}"
+        table = bigquery.Table(arriving, schema=self._fields)
+        table.expires = datetime.now(tz=UTC) + _LIFETIME  # of a process that was killed
+        self._client.create_table(table)
+        try:
+            self._load(table)
+            parameters = [
+                bigquery.ScalarQueryParameter("day", "DATE", by.at.date()),
+                bigquery.ScalarQueryParameter("model", "STRING", by.model),
+                bigquery.ScalarQueryParameter("version", "STRING", by.version),
+            ]
+            self._run(self._merge_sql(arriving), parameters)
+        finally:
+            self._client.delete_table(arriving, not_found_ok=True)
+
+    def _load(self, table: bigquery.Table) -> None:
+        options = bigquery.LoadJobConfig(
+            source_format=bigquery.SourceFormat.PARQUET,
+            write_disposition=bigquery.WriteDisposition.WRITE_TRUNCATE,
+            schema=table.schema,
+            labels=_LABELS,
+        )
+        self._file.seek(0)
+        self._client.load_table_from_file(self._file, table, job_config=options).result()
+
+    def _merge_sql(self, arriving: str) -> str:
+        names = ", ".join(quote_bigquery(field.name) for field in self._fields)
+        return (
+            f"merge {quote_bigquery(self._dataset, self._table)} as t "
+            f"using {quote_bigquery(*arriving.split('.'))} as s on false "
+            f"when not matched by source and t.{DAY} = @day and t.{MODEL} = @model "
+            f"and t.{VERSION} = @version then delete "
+            f"when not matched then insert ({names}) values ({names})"
+        )
+
+    def _run(self, sql: str, parameters: list[bigquery.ScalarQueryParameter]) -> None:
+        options = bigquery.QueryJobConfig(query_parameters=parameters, labels=_LABELS)
+        self._client.query(sql, job_config=options).result()
+
+
+@contextmanager
+def open_bigquery_scored(
+    settings: Settings, table: tuple[str, str], columns: pa.Schema, by: ScoredBy
+) -> Iterator[BigQueryScored]:
+    """Replace what a version wrote that day by what is written; nothing if it fails."""
+    project = settings.env["GOOGLE_CLOUD_PROJECT"]
+    location = settings.env.get("BIGQUERY_LOCATION")
+    try:
+        with bigquery.Client(project, location=location) as client, TemporaryFile() as file:
+            scored = BigQueryScored(client, table, columns, file)
+            scored.prepare()
+            yield scored
+            scored.commit(by)
+    except (GoogleAPIError, GoogleAuthError) as err:
+        raise RunnerError(
+            f"BigQuery, {project}.{'.'.join(table)}: {err}",
+            hint="run `runner doctor --target cloud`, or name another table with --to",
+        ) from err
+
+
+def _type(field: pa.Field) -> str:
+    if pa.types.is_timestamp(field.type):
+        return "TIMESTAMP"
+    if pa.types.is_decimal(field.type):
+        return "NUMERIC"
+    return _TYPES[field.type]

@@ -1,0 +1,40 @@
+"""How requests are shared is written into the stack's settings, and nothing else changes there."""
+
+import pytest
+import yaml
+
+from runner.commands.released_stack import ReleasedStack, TrafficShare
+
+HEAD = """config: # all of it
+  gcp:project: my-project
+  gcp:region: us-central1
+  shop:recipes: [recipes/cross_sell.yaml]
+  shop:serve: true
+"""
+TAIL = "  # why\n  shop:alert_email: you@example.com # mine\n"
+
+
+@pytest.mark.parametrize(
+    "releases",
+    [
+        "  shop:releases: {} # none yet\n",
+        "  shop:releases: {cross-sell: {stable: api-00001-abc, share: 0}}\n",
+        "  shop:releases:\n    cross-sell:\n      stable: api-00001-abc\n      share: 0\n",
+    ],
+)
+@pytest.mark.parametrize("is_last", [True, False])
+def test_however_it_is_written(tmp_path, releases, is_last):
+    path = tmp_path / "deploy" / "Pulumi.prod.yaml"
+    path.parent.mkdir()
+    path.write_text(HEAD + TAIL + releases if is_last else HEAD + releases + TAIL)
+    stack = ReleasedStack(tmp_path, "prod")
+    assert stack.apis == ["cross-sell"]
+    for share in (10, 100):
+        stack.share({"cross-sell": TrafficShare(stable="api-00002-def", share=share)})
+        written = ReleasedStack(tmp_path, "prod").releases["cross-sell"]
+        assert (written.stable, written.share) == ("api-00002-def", share)
+    text = path.read_text()
+    assert text.startswith(HEAD)
+    assert TAIL in text
+    stack.share({})
+    assert yaml.safe_load(path.read_text())["config"]["shop:releases"] == {}
