@@ -774,6 +774,42 @@ def monitor(
 
 
 @app.command()
+def push(
+    view: Annotated[
+        str,
+        typer.Argument(
+            help="A feature view whose rows a dbt source has, such as user_session.",
+            show_default=False,
+            autocompletion=completion.views,
+        ),
+    ],
+    source: Annotated[
+        str,
+        typer.Argument(
+            metavar="FILE|-",
+            help="An NDJSON, CSV or Parquet file; - reads NDJSON from stdin.",
+            show_default=False,
+        ),
+    ],
+    as_json: AsJson = False,
+    target: Target = None,
+) -> None:
+    """Write feature values that were computed elsewhere, for predictions and for training.
+
+    To Redis at once, unless a newer value is there; and to the raw table of the dbt source that has
+    the rows pushed to the view, for its mart. Rows that are wrong are listed; exits with 1 if there
+    are any.
+    """
+    from runner.commands.ingestion_report import show_pushed
+    from runner.commands.pushing import push as push_rows
+
+    done = push_rows(load_settings(target), view, source)
+    show_pushed(done, as_json=as_json)
+    if done.rejected:
+        raise typer.Exit(1)
+
+
+@app.command()
 def forget(
     entity: Annotated[
         str,
