@@ -160,7 +160,7 @@ class _Outcomes:
         """Return how many rows of the champion have a label."""
         where = self._where("event_timestamp", self._window.version)
         [[count]] = self._reader.rows(f"select count(*) from {self._outcome.path} where {where}")
-        return int(count or 0)
+        return int(str(count or 0))
 
     def due(self, label_window: timedelta) -> tuple[int, int]:
         """Return how many of the champion's rows are due for a label, and how many are not."""
@@ -170,7 +170,7 @@ class _Outcomes:
             f"end), count(*)\nfrom {sql.table}\n"
             f"where {self._where('served_at', self._window.version)}"
         )
-        return int(due or 0), int(rows or 0) - int(due or 0)
+        return int(str(due or 0)), int(str(rows or 0)) - int(str(due or 0))
 
     def rows(self, version: str) -> _Labelled:
         """Return the labelled rows of a version, at most `MOST_ROWS`."""

@@ -16,7 +16,7 @@ import numpy as np
 from contract.view_layout import PRESENT
 from runner.monitoring.drift import Counts
 from runner.monitoring.monitored import Monitored
-from runner.warehouse.log_sql import LogReader
+from runner.warehouse.log_sql import Cell, LogReader
 
 WINDOW = ""
 """The day of figures that are of the whole window."""
@@ -80,7 +80,7 @@ class ServedLog:
             f"sum(1 / log_share)\nfrom {self._sql.table}\nwhere {self._in_window}\n"
             "group by 1, 2\norder by 1, 2"
         )
-        return [VersionDay(str(d), str(v), int(n or 0), float(w or 0)) for d, v, n, w in found]
+        return [VersionDay(str(d), str(v), int(_number(n)), _number(w)) for d, v, n, w in found]
 
     def columns(self, columns: Sequence[Monitored]) -> dict[tuple[str, str], ColumnDay]:
         """Return what each column holds, by (its name, day); `WINDOW` is the sum of all days."""
@@ -95,13 +95,13 @@ class ServedLog:
         )
         result: dict[tuple[str, str], ColumnDay] = {}
         for day, number, place, status, weight in found:
-            column = columns[int(number or 0)]
+            column = columns[int(_number(number))]
             for when in (str(day), WINDOW):
                 empty = ColumnDay(np.zeros(len(column.bins.labels)), defaultdict(float))
                 seen = result.setdefault((column.name, when), empty)
-                seen.counts[int(place or 0)] += float(weight or 0)
+                seen.counts[int(_number(place))] += _number(weight)
                 if column.is_feature:
-                    seen.statuses[str(status)] += float(weight or 0)
+                    seen.statuses[str(status)] += _number(weight)
         return result
 
     def effective_sizes(self, keys: Sequence[str]) -> dict[str, float]:
@@ -121,10 +121,10 @@ class ServedLog:
             f"in_window as (\n    select {', '.join(names)}, sum(total) as total\n"
             f"    from by_day\n    group by {', '.join(names)}\n)\n"
             "select day, sum(total) * sum(total) / sum(total * total) from by_day group by day\n"
-            f"union all\nselect {self._sql.literal(WINDOW)}, "
+            "union all\nselect cast(null as date), "
             "sum(total) * sum(total) / sum(total * total) from in_window"
         )
-        return {str(day): float(size or 0) for day, size in found}
+        return {WINDOW if day is None else str(day): _number(size) for day, size in found}
 
     def ages(self, views: Sequence[str]) -> dict[tuple[str, str], float]:
         """Return the mean age in seconds of the rows that were read, by (view, day)."""
@@ -140,7 +140,7 @@ class ServedLog:
             f"{self._sql.unpivoted('served', 'day, weight', values, ('number', 'age'))}\n"
             ") as repeated\nwhere age is not null\ngroup by 1, 2"
         )
-        return {(views[int(number or 0)], str(day)): float(age or 0) for day, number, age in found}
+        return {(views[int(_number(number))], str(day)): _number(age) for day, number, age in found}
 
     def sample(self, size: int) -> list[list[str]]:
         """Return rows drawn at random: `served_at`, and keys, features, statuses, event times."""
@@ -185,3 +185,8 @@ class ServedLog:
             f"1 / log_share as weight, served_at, {columns}\n    from {sql.table}\n"
             f"    where {self._of_version}\n)"
         )
+
+
+def _number(cell: Cell) -> float:
+    """Return a number of the warehouse, whatever it is there; null is 0."""
+    return float(str(cell or 0))

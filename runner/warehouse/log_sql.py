@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from datetime import date
 from typing import Protocol
 
 from runner.errors import RunnerError
 from runner.sql import quote, quote_bigquery, text_bigquery, text_postgres
 
-Cell = str | int | float | None
+Cell = str | int | float | date | None
 
 
 def no_table(problem: str) -> RunnerError:
@@ -49,7 +50,7 @@ class LogSql(Protocol):
         """Return a column's name, quoted."""
 
     def day(self, instant: str) -> str:
-        """Return the day of an instant in UTC, as text."""
+        """Return the day of an instant in UTC, as a date."""
 
     def seconds(self, later: str, earlier: str) -> str:
         """Return how many seconds lie between two instants."""
@@ -127,7 +128,7 @@ class PostgresLogSql:
 
     def day(self, instant: str) -> str:
         """See `LogSql`."""
-        return f"to_char({instant} at time zone 'UTC', 'YYYY-MM-DD')"
+        return f"cast({instant} at time zone 'UTC' as date)"
 
     def seconds(self, later: str, earlier: str) -> str:
         """See `LogSql`."""
@@ -197,7 +198,7 @@ class BigQueryLogSql:
 
     def day(self, instant: str) -> str:
         """See `LogSql`."""
-        return f"format_timestamp('%Y-%m-%d', {instant}, 'UTC')"
+        return f"date({instant}, 'UTC')"
 
     def seconds(self, later: str, earlier: str) -> str:
         """See `LogSql`."""
