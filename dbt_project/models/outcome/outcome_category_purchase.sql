@@ -4,7 +4,9 @@ served as (
 
     select
         cast({{ json_text('entity_keys', 'user_id') }} as {{ dbt.type_bigint() }}) as user_id,
-        cast({{ json_text('entity_keys', 'category_id') }} as {{ dbt.type_bigint() }}) as category_id,
+        cast(
+            {{ json_text('entity_keys', 'category_id') }} as {{ dbt.type_bigint() }}
+        ) as category_id,
         served_at as event_timestamp,
         model_name,
         model_version,

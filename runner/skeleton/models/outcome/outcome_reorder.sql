@@ -3,7 +3,9 @@ with
 served as (
 
     select
-        cast({{ json_text('entity_keys', 'customer_id') }} as {{ dbt.type_bigint() }}) as customer_id,
+        cast(
+            {{ json_text('entity_keys', 'customer_id') }} as {{ dbt.type_bigint() }}
+        ) as customer_id,
         served_at as event_timestamp,
         model_name,
         model_version,
