@@ -107,11 +107,12 @@ def status(as_json: AsJson = False, target: Target = None) -> None:
     """Show whether PostgreSQL and Redis answer, where, and who started them.
 
     Exits with 1 unless both answer, so that a health check can use it. Notes say what of the
-    serving log and of events waits for `runner collect`, and if the online store lacks most
-    features of a champion.
+    serving log and of events waits for `runner collect`, how old the features are that
+    `runner refresh` keeps, and if the online store lacks most features of a champion.
     """
     from runner.commands.checks.log_backlog import waiting_at_hand, waiting_events
     from runner.commands.checks.online_features import HINT, problems_at_hand
+    from runner.commands.checks.refresh_lag import refresh_at_hand
     from runner.commands.server_report import show_servers
     from runner.servers import local_servers
 
@@ -124,6 +125,8 @@ def status(as_json: AsJson = False, target: Target = None) -> None:
         console.note(f"serving log: {waiting}")
     if waiting := waiting_at_hand(settings, waiting_events):
         console.note(f"events: {waiting}")
+    if refreshed := refresh_at_hand(settings):
+        console.note(f"refresh: {refreshed}")
     for problem in problems_at_hand(settings):
         console.note(f"{problem}\nhint: {HINT}")
 
@@ -481,6 +484,40 @@ def materialize(
 
 
 @app.command()
+def refresh(
+    recipes: Annotated[
+        list[Path] | None,
+        typer.Argument(
+            metavar="RECIPE",
+            help="Recipes whose feature marts are refreshed. Default: what served models read.",
+            show_default=False,
+            autocompletion=completion.recipes,
+        ),
+    ] = None,
+    every: Annotated[
+        str | None,
+        typer.Option(
+            "--every",
+            metavar="DURATION",
+            help="Start a round this often, such as 30s, until Ctrl-C.",
+            show_default="one round",
+        ),
+    ] = None,
+    target: Target = None,
+) -> None:
+    """Bring new rows into the online features: collect, dbt build, materialize. A line a round.
+
+    Builds with dbt only what the new rows of sources touch, and copies only what changed. Rounds
+    never overlap, in any process. A failed round is one error line, and the next one goes on;
+    Ctrl-C lets a round end.
+    """
+    from runner.commands.refresh_loop import refresh as refresh_features
+    from runner.commands.refresh_report import show_round
+
+    refresh_features(load_settings(target), recipes or [], every, show_round)
+
+
+@app.command()
 def audit(
     recipe: Recipe,
     entities: Annotated[
@@ -702,6 +739,40 @@ def ingest(
     show_ingested(done, as_json=as_json)
     if done.rejected:
         raise typer.Exit(1)
+
+
+@app.command()
+def monitor(
+    recipe: Recipe,
+    since: Annotated[
+        str | None,
+        typer.Option(
+            "--since",
+            metavar="TIME",
+            help="When the window begins: 7d, or 2026-03-01 (UTC).",
+            show_default="when the champion was promoted",
+        ),
+    ] = None,
+    as_json: AsJson = False,
+    target: Target = None,
+) -> None:
+    """Show how what the champion is asked and answers differs from what it was trained on.
+
+    Reads the collected serving log, by day: how far each feature and the prediction have drifted
+    from the champion's training rows, which features were missing, how good the predictions were
+    by the labels that came back, and which values differ from the point-in-time join. Writes the
+    figures to the table `monitoring.figures`, and a report to an MLflow run. Exits with 1 if a
+    limit of the recipe's key `monitor` is broken.
+    """
+    from runner.commands.monitoring import keep, require_within_limits
+    from runner.commands.monitoring import monitor as monitor_champion
+    from runner.commands.monitoring_report import show_monitoring
+
+    settings = load_settings(target)
+    found = monitor_champion(settings, recipe, since)
+    show_monitoring(found, as_json=as_json)
+    console.note(f"report.html: `runner ui {keep(settings, found)}`")
+    require_within_limits(found)
 
 
 @app.command()
