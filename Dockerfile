@@ -20,6 +20,8 @@ RUN printf '#!/bin/sh\nexec python -m runner "$@"\n' > /usr/local/bin/runner \
     && chmod 755 /usr/local/bin/runner
 
 COPY . .
+# The user of the image cannot write bytecode: without it, every start of an API would compile again.
+RUN python -m compileall -q contract runner serving
 # What the tools write into: dbt, MLflow, exposures, and whatever a user of `runner` makes.
 RUN mkdir -p mlruns target logs data dbt_project/models/_generated \
     && chown -R runner:runner mlruns target logs data dbt_project/models/_generated

@@ -26,8 +26,8 @@ _PREDICTION_SECONDS = 2.1
 _PREDICTIONS_PER_SECOND = 500
 # An instance that wakes asks MLflow, which may have to wake as well: our estimate.
 _WAKE_SECONDS = 20.0
-JOB_MINUTES: Mapping[str, float] = {"materialize": 3, "collect": 1, "train": 10, "audit": 3}
-"""Our estimates for small marts: dbt alone takes one or two, and Cloud Run bills one at least."""
+JOB_MINUTES: Mapping[str, float] = {"materialize": 3, "collect": 2, "train": 10, "audit": 3}
+"""Our estimates for small marts: dbt alone takes one or two."""
 _COLLECTOR_CPU, _COLLECTOR_GIB = 0.5, 0.5  # beside each instance of the API
 _DATABASE_GB = 10  # the least that Cloud SQL sells
 

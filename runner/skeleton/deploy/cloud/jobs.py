@@ -41,7 +41,10 @@ def planned_jobs(settings: Settings) -> list[PlannedJob]:
         PlannedJob(
             "materialize", ("dbt build --target cloud", "runner materialize"), when.materialize
         ),
-        PlannedJob("collect", ("runner collect",), when.collect, collects=True),
+        # dbt's sources declare which events the API takes.
+        PlannedJob(
+            "collect", ("dbt parse --target cloud", "runner collect"), when.collect, collects=True
+        ),
         # Without a schedule or commands of its own: `gcloud run jobs execute shell --args=-ec,…`
         PlannedJob("shell", ("runner doctor",), None),
     ]
