@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import queue
 import signal
 import statistics
 import subprocess
@@ -19,15 +20,18 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 
 import psutil
 import psycopg
 
 from contract.redis_address import RedisAddress
-from runner.online.reader import get_online
+from runner.online.connection import OnlineConnection, connect
+from runner.online.online_config import load_online_config
+from runner.online.reader import OnlineReader, seen_values
 from runner.project.manifest import load_manifest
 from runner.servers import postgres_server, redis_server
 from runner.settings import PostgresAddress, Settings, load_settings
@@ -59,13 +63,18 @@ def main() -> None:
     parser.add_argument("--per-second", type=int, default=1_000)
     parser.add_argument("--every", default="5s")
     asked = parser.parse_args()
-    with _project() as settings, _refreshing(settings, asked.every) as loop:
+    with (
+        _project() as settings,
+        _refreshing(settings, asked.every) as loop,
+        connect(settings, load_online_config(settings)) as connection,
+    ):
+        online = _Online(settings, connection, load_online_config(settings).project)
         began, cpu = time.monotonic(), _cpu(loop)
-        probe = _Probe(settings)
+        probe = _Probe(online)
         last = _insert(settings, probe, asked.per_second, asked.seconds)
         probe.join()
         share = (_cpu(loop) - cpu) / (time.monotonic() - began)
-        wrong = _wrong(settings, last)
+        wrong = _wrong(online, last)
     lags = sorted(probe.lags)
     p95 = lags[int(len(lags) * 0.95)]
     print(
@@ -76,31 +85,47 @@ def main() -> None:
     sys.exit(1 if wrong else 0)
 
 
+class _Online:
+    """Reads users' values from Redis over one connection."""
+
+    def __init__(self, settings: Settings, connection: OnlineConnection, project: str) -> None:
+        self._mart = load_manifest(settings.manifest_path).marts["reading"]
+        self._reader = OnlineReader(connection, self._mart, project)
+
+    def events(self, users: Sequence[int]) -> list[float]:
+        """Return each user's last event, 0 where there is none."""
+        keys = self._reader.redis_keys([{"user_id": user} for user in users])
+        now = datetime.now(UTC)
+        rows = [seen_values(self._mart, row, now)[0].value for row in self._reader.read(keys)]
+        return [0.0 if value is None else float(str(value)) for value in rows]
+
+
 class _Probe(threading.Thread):
     """Asks for the last event of each insert until Redis has it; `lags` in seconds."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, online: _Online) -> None:
         super().__init__(daemon=True)
         self.lags: list[float] = []
-        self.waiting: list[tuple[int, float]] = []
+        self.inserted: queue.SimpleQueue[tuple[int, float]] = queue.SimpleQueue()
         self.ended = threading.Event()
-        self._settings = settings
+        self._online = online
         self.start()
 
     def run(self) -> None:
         """Ask until all that was inserted is there."""
-        mart = load_manifest(self._settings.manifest_path).marts["reading"]
-        while self.waiting or not self.ended.is_set():
-            if not self.waiting:
-                time.sleep(0.02)
-                continue
-            event, committed = self.waiting[0]
-            found = get_online(self._settings, mart, {"user_id": event % _USERS}).values[0].value
-            if found is not None and float(str(found)) >= event:
-                self.lags.append(time.monotonic() - committed)
-                self.waiting.pop(0)
-            else:
-                time.sleep(0.02)
+        waiting: list[tuple[int, float]] = []
+        while waiting or not self.ended.is_set() or not self.inserted.empty():
+            while not self.inserted.empty():
+                waiting.append(self.inserted.get())
+            found = self._online.events([event % _USERS for event, _ in waiting])
+            now, still = time.monotonic(), []
+            for (event, committed), value in zip(waiting, found, strict=True):
+                if value >= event:
+                    self.lags.append(now - committed)
+                else:
+                    still.append((event, committed))
+            waiting = still
+            time.sleep(0.02)
 
     def join(self, timeout: float | None = None) -> None:
         """Wait until Redis has all of it."""
@@ -117,18 +142,15 @@ def _insert(settings: Settings, probe: _Probe, per_second: int, seconds: int) ->
             time.sleep(max(0.0, began + turn / _INSERTS_PER_SECOND - time.monotonic()))
             first, last = last + 1, last + many
             connection.execute(_INSERT, {"users": _USERS, "first": first, "last": last})
-            probe.waiting.append((last, time.monotonic()))
+            probe.inserted.put((last, time.monotonic()))
     return last
 
 
-def _wrong(settings: Settings, last: int) -> int:
+def _wrong(online: _Online, last: int) -> int:
     """Return for how many users Redis has another value than that of their last event."""
-    mart = load_manifest(settings.manifest_path).marts["reading"]
-    wrong = 0
-    for event in range(max(1, last - _USERS + 1), last + 1):
-        found = get_online(settings, mart, {"user_id": event % _USERS}).values[0].value
-        wrong += found is None or float(str(found)) != event
-    return wrong
+    events = range(max(1, last - _USERS + 1), last + 1)
+    found = online.events([event % _USERS for event in events])
+    return sum(value != event for event, value in zip(events, found, strict=True))
 
 
 def _cpu(loop: psutil.Process) -> float:
