@@ -703,6 +703,40 @@ def ingest(
 
 
 @app.command()
+def monitor(
+    recipe: Recipe,
+    since: Annotated[
+        str | None,
+        typer.Option(
+            "--since",
+            metavar="TIME",
+            help="When the window begins: 7d, or 2026-03-01 (UTC).",
+            show_default="when the champion was promoted",
+        ),
+    ] = None,
+    as_json: AsJson = False,
+    target: Target = None,
+) -> None:
+    """Show how what the champion is asked and answers differs from what it was trained on.
+
+    Reads the collected serving log, by day: how far each feature and the prediction have drifted
+    from the champion's training rows, which features were missing, how good the predictions were
+    by the labels that came back, and which values differ from the point-in-time join. Writes the
+    figures to the table `monitoring.figures`, and a report to an MLflow run. Exits with 1 if a
+    limit of the recipe's key `monitor` is broken.
+    """
+    from runner.commands.monitoring import keep, require_within_limits
+    from runner.commands.monitoring import monitor as monitor_champion
+    from runner.commands.monitoring_report import show_monitoring
+
+    settings = load_settings(target)
+    found = monitor_champion(settings, recipe, since)
+    show_monitoring(found, as_json=as_json)
+    console.note(f"report.html: `runner ui {keep(settings, found)}`")
+    require_within_limits(found)
+
+
+@app.command()
 def forget(
     entity: Annotated[
         str,

@@ -32,10 +32,11 @@ _DEPENDENT: Mapping[str, tuple[str, ...]] = {
         "decision_threshold",
         "scoring",
         "gate",
+        "monitor",
     ),
     "features": ("slices", "feature_overrides", "on_missing_entity"),
     "estimator": ("tuning",),
-    "scoring": ("gate",),
+    "scoring": ("gate", "monitor"),
 }
 # Right values for what is not judged, so that the rest can be. Nothing in dbt is named so.
 _STAND_INS: Mapping[str, object] = {

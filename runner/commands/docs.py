@@ -75,6 +75,7 @@ def generate(settings: Settings) -> None:
         manifest = json.loads(settings.manifest_path.read_bytes())
         annotate(manifest, lineage)
         connect_exposures(manifest)
+        complete_overview(manifest)
         _replace(folder / "manifest.json", json.dumps(manifest))
 
 
@@ -92,6 +93,39 @@ def annotate(manifest: dict[str, Any], lineage: Lineage) -> None:
             lost = f"Not resolved: {'; '.join(f'{c}: {why}' for c, why in gaps.items())}."
             parts = (described["description"].strip(), origin, lost if gaps else "")
             described["description"] = "\n\n".join(part for part in parts if part)
+
+
+def complete_overview(manifest: dict[str, Any]) -> None:
+    """End the project's own overview with its ML models and feature marts, if it has one."""
+    project = manifest["metadata"]["project_name"]
+    overview = manifest["docs"].get(f"doc.{project}.__overview__")
+    if overview is None:
+        return
+    models = [one for one in manifest["exposures"].values() if one["type"] == "ml"]
+    marts = [node for node in manifest["nodes"].values() if _is_feature_mart(node)]
+    tables = _table("ML models", models, "exposure"), _table("Feature marts", marts, "model")
+    overview["block_contents"] = "\n\n".join([overview["block_contents"], *filter(None, tables)])
+
+
+def _is_feature_mart(node: dict[str, Any]) -> bool:
+    meta = node["config"].get("meta", {})
+    return node["resource_type"] == "model" and "entities" in meta and "labels" not in meta
+
+
+def _table(title: str, nodes: list[dict[str, Any]], kind: str) -> str:
+    lines = [f"## {title}", "", "| Name | What it is | Owner |", "|---|---|---|"]
+    for node in sorted(nodes, key=lambda node: str(node["name"])):
+        link = f"[{_cell(node.get('label') or node['name'])}](#!/{kind}/{node['unique_id']})"
+        about, *_ = node["description"].split("\n\n")
+        owner = (
+            node["owner"]["name"] if "owner" in node else node["config"]["meta"].get("owner", "")
+        )
+        lines.append(f"| {link} | {_cell(about)} | {_cell(str(owner))} |")
+    return "\n".join(lines) if nodes else ""
+
+
+def _cell(text: str) -> str:
+    return " ".join(text.replace("|", "\\|").split())
 
 
 def _replace(path: Path, text: str) -> None:

@@ -120,13 +120,18 @@ def _exposures(
     file, marts = f"recipes/{recipe.path.name}", recipe.feature_marts
     named = re.search(rf"\b{re.escape(recipe.label)}\b", recipe.description)
     predicts = "" if named else f"Predicts {recipe.label}."
-    common = {"owner": {"name": owner or "unknown", **({"email": owner} if "@" in owner else {})}}
+    scores = _scores(recipe, champion)
+    run = str(champion.get("mlflow_run", ""))
+    common = {
+        "owner": {"name": owner or "unknown", **({"email": owner} if "@" in owner else {})},
+        **({"url": run} if run.startswith("http") else {}),
+    }
     return [
         {
             "name": f"recipe_{name}",
             "label": recipe.registered_model_name,
             "type": "ml",
-            "description": f"{recipe.description} {predicts}".strip(),
+            "description": f"{recipe.description} {predicts}".strip() + scores,
             **common,
             "config": {"meta": {"recipe": file, "reads": [recipe.spine, *marts], **champion}},
         },
@@ -134,11 +139,27 @@ def _exposures(
             "name": f"endpoint_{name}",
             "label": f"POST /predict: {recipe.registered_model_name}",
             "type": "application",
-            "description": f"Answers with the champion, by `runner serve {file}`.",
+            "description": f"Answers with the champion, by `runner serve {file}`.{scores}",
             **common,
             "config": {"meta": {"recipe": file, "reads": marts, **champion}},
         },
     ]
+
+
+def _scores(recipe: Recipe, champion: Mapping[str, object]) -> str:
+    """Return the champion and its scores as paragraphs of Markdown; empty without a champion."""
+    metrics = champion.get("metrics")
+    if not isinstance(metrics, dict):
+        return ""
+    name, version = recipe.registered_model_name, champion["champion_version"]
+    lines = ["| scorer | test rows | 95% CI |", "|---|--:|---|"]
+    for scorer in recipe.scoring:
+        value, low, high = (metrics.get(f"test_{scorer}{end}") for end in ("", "_low", "_high"))
+        if value is not None:
+            between = "" if low is None else f"{low:.4f} to {high:.4f}"
+            lines.append(f"| {scorer} | {value:.4f} | {between} |")
+    opened = f"`runner ui {name}@champion` opens its run in MLflow."
+    return "\n\n".join(["", f"**Champion: version {version}.** {opened}", "\n".join(lines)])
 
 
 def _champions(settings: Settings, recipes: list[Recipe]) -> dict[str, dict[str, object]]:

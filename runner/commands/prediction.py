@@ -41,6 +41,8 @@ from runner.settings import Settings
 from runner.warehouse.mart_snapshot import as_number
 from runner.warehouse.scored_table import ScoredBy
 
+# What an outcome model has of an earlier answer: these predictions have their own.
+_ANSWERED = ("model_name", "model_version", "prediction")
 _NUMBERS = {"int64", "int32", "float64", "float32"}
 
 
@@ -180,7 +182,8 @@ def _entities(
                 f"{source}: {given.name} is {dtype}, and the model takes {given.dtype}",
                 hint=f"cast it in the spine's SQL ({spine.file}), or train on this spine",
             )
-    return spine_query(spine, list(spine.columns))
+    left_out = _ANSWERED if spine.outcome else ()
+    return spine_query(spine, [name for name in spine.columns if name not in left_out])
 
 
 def show_predictions(written: Written, output: Output) -> None:

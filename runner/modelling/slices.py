@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+from sklearn.base import BaseEstimator
 from sklearn.exceptions import UndefinedMetricWarning
 
 from contract.scoring import Predictions
@@ -181,6 +182,17 @@ def _scored(
     probabilities = None if shown.probabilities is None else shown.probabilities[rows]
     model = predicted(Predictions(shown.labels[rows], probabilities), contender.classes)
     _, entities = np.unique(groups[rows], return_inverse=True)
+    scores, reasons = scores_with_reasons(recipe, model, y, entities)
+    return Slice(name, value, len(rows), scores, reasons)
+
+
+def scores_with_reasons(
+    recipe: Recipe,
+    model: BaseEstimator,
+    y: npt.NDArray[np.generic],
+    entities: RowNumbers,
+) -> tuple[dict[str, Interval], dict[str, str]]:
+    """Return the recipe's scores of a `predicted` model, and why a scorer has none."""
     reason = _why_not(recipe, y)
     scores, reasons = {}, {}
     for scorer in recipe.scoring:
@@ -193,7 +205,7 @@ def _scored(
                 scores[scorer] = score_interval(scorer, model, y, entities, RESAMPLES)
         except ValueError as err:  # scikit-learn's: some class is not among these rows
             reasons[scorer] = " ".join(str(err).split())
-    return Slice(name, value, len(rows), scores, reasons)
+    return scores, reasons
 
 
 def _why_not(recipe: Recipe, y: npt.NDArray[np.generic]) -> str:

@@ -175,8 +175,8 @@ class _View:
         seen = {value.feature: value for value in seen_values(self.mart, row, instant)}
         for feature in self.features:
             value = seen[feature.name]
-            online = _plain(value.value) if value.status == PRESENT else None
-            right = _plain(expected[feature.column])
+            online = plain_value(value.value) if value.status == PRESENT else None
+            right = plain_value(expected[feature.column])
             if online != right:
                 yield feature.name, online, right
 
@@ -221,7 +221,7 @@ def _kind(online: FeatureValue, offline: FeatureValue) -> str:
     return EXTRA if offline is None else MISMATCH
 
 
-def _plain(value: FeatureValue) -> FeatureValue:
+def plain_value(value: FeatureValue) -> FeatureValue:
     """Return `value` as both stores can give it: NaN is null, times are whole seconds."""
     if isinstance(value, float) and math.isnan(value):
         return None

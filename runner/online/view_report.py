@@ -24,7 +24,7 @@ class ViewReport:
     reason
         Why everything was copied although an earlier run had been completed; empty: nothing to say.
     entities
-        Entities with a valid row in the mart.
+        Entities with a valid row in the mart, as far as the run looked.
     written
         Rows written; `entities` less those that were already right and `kept_newer`.
     kept_newer

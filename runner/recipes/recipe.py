@@ -26,6 +26,7 @@ from contract.missing_views import OnMissing
 from runner.errors import RunnerError
 from runner.recipes.estimators import ESTIMATORS, SCORERS, Task
 from runner.recipes.feature_reference import FeatureReference
+from runner.recipes.limits import Limits
 from runner.recipes.missing import MissingRules, OnMissingEntity
 from runner.recipes.part import Duration, Identifier, Name, Part, PositiveDuration
 from runner.recipes.probabilities import Calibration, DecisionThreshold
@@ -38,6 +39,7 @@ from runner.recipes.rules import (
     covers,
     derived_name_problems,
     gate_problems,
+    min_score_problems,
     missing_entity_problems,
     missing_problems,
     override_problems,
@@ -206,6 +208,10 @@ class Recipe(Part):
     or `error`. For every view, or per view, such as `{user_activity: error}`
     (docs/serving.md#keys-that-are-not-there)."""
 
+    monitor: Annotated[Limits | None, BeforeValidator(_part)] = None
+    """The limits of `runner monitor`, which exits with 1 if one is broken
+    (docs/monitoring.md#limits)."""
+
     _source: YamlSource = PrivateAttr()
 
     @property
@@ -260,7 +266,7 @@ class Recipe(Part):
     def dump(self) -> dict[str, Any]:
         """Return the recipe in JSON's types, every default written out. It loads as itself."""
         dumped = self.model_dump(mode="json", by_alias=True)
-        for key in ("tuning", "calibration", "decision_threshold"):
+        for key in ("tuning", "calibration", "decision_threshold", "monitor"):
             if dumped[key] is None:
                 del dumped[key]
         for key in ("asked_at", "derived"):
@@ -359,6 +365,12 @@ class Recipe(Part):
         overrides = with_view_names(overrides)
         refuse(override_problems(overrides, info.data.get("features")))
         return overrides
+
+    @field_validator("monitor")
+    @classmethod
+    def _check_monitor(cls, monitor: Limits, info: ValidationInfo) -> Limits:
+        refuse(min_score_problems(monitor.min_scores, info.data.get("scoring")))
+        return monitor
 
     @field_validator("on_missing_entity")
     @classmethod

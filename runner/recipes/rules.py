@@ -189,6 +189,14 @@ def gate_problems(gate: Mapping[str, float], scoring: Sequence[str] | None) -> l
     return problems
 
 
+def min_score_problems(scores: Mapping[str, float], scoring: Sequence[str] | None) -> list[Problem]:
+    """Return the same for the least live scores of `monitor`."""
+    return [
+        problem._replace(path=("min_scores", *problem.path))
+        for problem in gate_problems(scores, scoring)
+    ]
+
+
 def search_space_problems(space: Collection[str]) -> list[Problem]:
     """Return what is wrong with a search space in which nothing is searched."""
     return [] if space else [_EMPTY]

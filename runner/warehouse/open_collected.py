@@ -1,4 +1,4 @@
-"""The raw tables that `runner collect` fills, in the warehouse of a target."""
+"""The tables that `runner collect` and `runner monitor` fill, in the warehouse of a target."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ from contextlib import contextmanager
 
 from runner.settings import Settings
 from runner.warehouse.collected_table import CollectedStore, CollectedTable
+from runner.warehouse.figures_table import FiguresStore
+from runner.warehouse.log_sql import LogReader
 
 RAW_SCHEMAS = {"local": "raw_data", "cloud": "raw_events"}
 """Where raw tables are, by target."""
@@ -28,4 +30,41 @@ def open_collected(
         from runner.warehouse.postgres.collected import open_postgres_collected
 
         with open_postgres_collected(settings.postgres, schema, table) as found:
+            yield found
+
+
+@contextmanager
+def open_served_log(settings: Settings, table: CollectedTable) -> Iterator[LogReader]:
+    """Open `table`, that of predictions, to be read.
+
+    Raises
+    ------
+    RunnerError
+        If nothing was collected yet.
+    """
+    schema = RAW_SCHEMAS[settings.target]
+    if settings.target == "cloud":
+        from runner.warehouse.bigquery.served_table import open_bigquery_log
+
+        with open_bigquery_log(settings, schema, table.name) as dataset:
+            yield dataset
+    else:
+        from runner.warehouse.postgres.served_table import open_postgres_log
+
+        with open_postgres_log(settings.postgres, schema, table.name) as found:
+            yield found
+
+
+@contextmanager
+def open_figures(settings: Settings) -> Iterator[FiguresStore]:
+    """Open the table of what `runner monitor` found."""
+    if settings.target == "cloud":
+        from runner.warehouse.bigquery.figures import open_bigquery_figures
+
+        with open_bigquery_figures(settings) as dataset:
+            yield dataset
+    else:
+        from runner.warehouse.postgres.figures import open_postgres_figures
+
+        with open_postgres_figures(settings.postgres) as found:
             yield found

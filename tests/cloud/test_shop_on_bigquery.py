@@ -27,6 +27,7 @@ from examples.shop import load_bigquery
 from examples.shop.load import Parameters, write
 from examples.shop.simulation import simulate
 from examples.shop.tables import raw_tables
+from runner.collecting.served_rows import PREDICTIONS
 from runner.commands.prediction import predict
 from runner.commands.prediction_output import OutputFile
 from runner.commands.training import TrainingResult, train
@@ -38,7 +39,11 @@ from runner.project.manifest import Manifest, load_manifest
 from runner.recipes.recipe import load_recipe
 from runner.records import registry
 from runner.settings import PostgresAddress, load_settings
+from runner.warehouse.bigquery.collected import BigQueryCollected
+from runner.warehouse.collected_table import CollectedRow
+from runner.warehouse.postgres.collected import open_postgres_collected
 from tests import warm
+from tests.collected_rows import collected_row
 from tests.conftest import copy_folder
 from tests.emulators.bigquery import Emulator
 from tests.online_project import stored_hashes
@@ -58,6 +63,9 @@ TABLES = {
     "spine_data.spine_category_purchase": "user_id, category_id, event_timestamp",
     "spine_data.spine_cross_sell": "order_id",
     "spine_data.spine_user_spend": "user_id, event_timestamp",
+    "spine_data.outcome_category_purchase": "server_row",
+    "spine_data.outcome_cross_sell": "server_row",
+    "spine_data.outcome_user_spend": "server_row",
 }
 MARTS = ["user_activity", "user_category_affinity", "user_demographics", "user_sign_up"]
 
@@ -89,7 +97,11 @@ class Project:
     def rows(self, table: str, order: str) -> list[dict[str, Any]]:
         """Return a table's rows in BigQuery."""
         query = f"select * from {table} order by {order}"
-        return list(self.client.query(query).result().to_arrow().to_pylist())
+        rows: list[dict[str, Any]] = self.client.query(query).result().to_arrow().to_pylist()
+        for row in rows:
+            if text := row.get("probabilities"):  # JSON, which Arrow has as text
+                row["probabilities"] = json.loads(text)
+        return rows
 
     def local_rows(self, table: str, order: str) -> list[dict[str, Any]]:
         """Return a table's rows in PostgreSQL."""
@@ -108,6 +120,22 @@ class Project:
         kind = pa.timestamp("us", tz="UTC")
         times = {"loaded_from": pa.array([START], kind), "loaded_until": pa.array([end], kind)}
         load_bigquery.replace(self.client, "loads", pa.table(times))
+
+
+def _collected() -> list[CollectedRow]:
+    """Return each mail's recommendation as an answer of every model, as collected."""
+    rows: list[CollectedRow] = []
+    for sent in _raw_tables()["recommendations"].to_pylist():
+        user, category, at = sent["user_id"], sent["category_id"], sent["recommended_at"]
+        asked: dict[str, dict[str, int]] = {
+            "is_purchase_7d": {"user_id": user, "category_id": category},
+            "spend_7d_usd": {"user_id": user},
+            "is_cross_sell_7d": {"user_id": user, "bought": 1, "offered": category},
+        }
+        for label, keys in asked.items():
+            given = {"order_value_usd": 0.1 + 0.2}
+            rows.append(collected_row(len(rows) + 1, at, label, keys, given))
+    return rows
 
 
 def _raw_tables() -> dict[str, pa.Table]:
@@ -168,6 +196,8 @@ class Built:
 def built(project: Project) -> Built:
     with psycopg.connect(**project.postgres.conninfo, autocommit=True) as connection:
         write(connection, _raw_tables(), Parameters(USERS, DAYS, 7, END), "feature_mart")
+    with open_postgres_collected(project.postgres, "raw_data", PREDICTIONS) as local:
+        local.append(_collected())
     manifest = project.root / "target" / "manifest.json"
     project.build("local")
     manifests = {"local": load_manifest(manifest)}
@@ -175,6 +205,7 @@ def built(project: Project) -> Built:
     project.load(DAYS - 2)
     first = project.build("cloud")
     project.load(DAYS)
+    BigQueryCollected(project.client, "raw_events", PREDICTIONS).append(_collected())
     second = project.build("cloud")
     manifests["cloud"] = load_manifest(manifest)
     jobs = [job for job in _query_jobs(project.client) if job.job_id not in before]

@@ -90,6 +90,12 @@ def test_a_browser_goes_from_a_recipe_to_a_feature_mart_to_its_source(shop, tmp_
             wait_for_http(server, f"http://127.0.0.1:{port}/manifest.json")
             with page(tmp_path) as docs:
                 docs.open(f"http://127.0.0.1:{port}")
+                docs.wait_for("The shop, from raw tables to predictions")
+                docs.wait_for("growth@shop.example")
+                docs.picture(tmp_path / "0-overview.png")
+                docs.click("td a", "category_purchase_rf")
+                docs.wait_for("Champion: version")
+                docs.open(f"http://127.0.0.1:{port}")
                 docs.click("a", "ML")
                 docs.click("a", "category_purchase_rf")
                 docs.wait_for("recipes/rf.yaml")
@@ -105,4 +111,4 @@ def test_a_browser_goes_from_a_recipe_to_a_feature_mart_to_its_source(shop, tmp_
         finally:
             server.terminate()
     pictures = sorted(tmp_path.glob("*.png"))
-    assert len({picture.read_bytes() for picture in pictures}) == 3
+    assert len({picture.read_bytes() for picture in pictures}) == 4

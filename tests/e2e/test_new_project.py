@@ -219,6 +219,17 @@ def test_a_recipe_trains_on_what_was_really_asked(answered):
     assert rows["customer_orders__orders_count_all"].null_count == 1  # the stranger
 
 
+def test_what_was_served_is_predicted_once_more(answered):
+    answered.runner("predict", SERVED, "outcome_reorder", "--to", "scores.again")
+    [(models, predictions, labels)] = answered.query("""
+        select array_agg(distinct again.model_name), count(again.prediction), count(is_reorder_30d)
+        from scores.again
+        inner join raw_data.predictions using (server_id, server_row)
+    """)
+    assert models == ["served"]
+    assert predictions == labels > 100
+
+
 def test_check_compares_the_outcome_model_with_its_spine(answered):
     path = answered.root / "models/outcome/outcome_reorder.yml"
     text = path.read_text()

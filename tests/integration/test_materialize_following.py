@@ -7,6 +7,7 @@ run of the random histories (default 15).
 from __future__ import annotations
 
 import dataclasses
+import json
 import os
 from collections.abc import Iterator
 from datetime import timedelta
@@ -214,15 +215,21 @@ def test_an_index_that_is_missing_is_named_and_each_run_compares(project: Online
     assert project.online() == project.expected(-1)
 
 
-def test_a_watermark_of_before_compare_every_was_declared_is_compared_first(
-    project: OnlineProject,
-) -> None:
+@pytest.mark.parametrize("before", ["compare_every was declared", "this version"])
+def test_a_watermark_of_before_is_compared_first(project: OnlineProject, before: str) -> None:
     mart = _filled(project)
-    project.marts[0] = dataclasses.replace(mart, compare_every=None)
-    project.materialize(-1.5)
-    project.marts[0] = mart
-    assert project.materialize(-1)[0].compared == at(-1)
-    assert project.materialize(-0.5)[0].compared == at(-1)
+    if before == "this version":
+        with project.redis() as client:
+            watermark = json.loads(client.hget("runner:materialize:shop:v", "watermark") or "")
+            del watermark["next_visible"], watermark["compared"]
+            client.hset("runner:materialize:shop:v", "watermark", json.dumps(watermark))
+    else:
+        project.marts[0] = dataclasses.replace(mart, compare_every=None)
+        project.materialize(-1.5)
+        project.marts[0] = mart
+    for instant in (-1, -0.5):
+        [report] = project.materialize(instant)
+        assert (report.mode, report.compared) == (INCREMENTAL, at(-1))
 
 
 _counter = iter(range(10_000))

@@ -112,6 +112,14 @@ def test_every_command_and_option_explains_itself():
                 assert getattr(option, "help", None), f"{name} {option.name}"
 
 
+def test_every_page_of_the_docs_is_in_the_readmes_groups():
+    text = README.read_text()
+    groups = text[text.index("## Documentation") : text.index("## Where things are")]
+    assert groups.count("\n| To ") == 4
+    pages = (ROOT / "docs").glob("*.md")
+    assert [page.name for page in pages if f"(docs/{page.name})" not in groups] == []
+
+
 def test_every_make_target_is_in_the_readme_and_the_other_way_round():
     rules = re.findall(r"^([a-z-]+):.*## ", (ROOT / "Makefile").read_text(), re.MULTILINE)
     text = README.read_text().replace("`bench-", "`make bench-")

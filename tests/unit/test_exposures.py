@@ -6,7 +6,7 @@ import pytest
 import yaml
 
 from runner.commands import exposures
-from runner.commands.docs import annotate
+from runner.commands.docs import annotate, complete_overview
 from runner.commands.exposures import connect_exposures, write_exposures
 from runner.errors import RunnerError
 from runner.lineage.lineage_graph import Lineage, LineageColumn
@@ -106,6 +106,18 @@ def test_a_champion_is_in_the_meta_of_both(project, monkeypatch):
     monkeypatch.setattr(exposures, "_champions", lambda *_: {"m": champion})
     for exposure in written(project).values():
         assert exposure["config"]["meta"].items() >= champion.items()
+        assert "url" not in exposure
+
+
+def test_the_champions_scores_are_a_table_and_its_run_a_url(project, monkeypatch):
+    metrics = {"test_roc_auc": 0.8, "test_roc_auc_low": 0.75, "test_roc_auc_high": 0.85}
+    run = "https://mlflow.example/#/experiments/1/runs/r"
+    champion = {"champion_version": "3", "metrics": metrics, "mlflow_run": run}
+    monkeypatch.setattr(exposures, "_champions", lambda *_: {"m": champion})
+    for exposure in written(project).values():
+        assert "**Champion: version 3.** `runner ui m@champion`" in exposure["description"]
+        assert exposure["description"].endswith("\n| roc_auc | 0.8000 | 0.7500 to 0.8500 |")
+        assert exposure["url"] == run
 
 
 def test_no_registry_is_no_champion_and_is_not_created(project):
@@ -158,3 +170,37 @@ def test_a_column_that_dbt_describes_ends_with_its_raw_columns():
     assert columns["a"]["description"] == "The sum.\n\nFrom `raw.t.x`, `raw.t.y`."
     assert columns["b"]["description"] == "The sum.\n\nNot resolved: mart.b: it is not SQL."
     assert columns["c"]["description"] == "The sum."
+
+
+def test_the_overview_ends_with_ml_models_and_feature_marts():
+    def model(name, **meta):
+        node = {"name": name, "unique_id": f"model.shop.{name}", "description": "One row | each."}
+        return {**node, "resource_type": "model", "config": {"meta": meta}}
+
+    exposure = {
+        "name": "recipe_rf",
+        "label": "rf",
+        "type": "ml",
+        "owner": {"name": "growth"},
+        "unique_id": "exposure.shop.recipe_rf",
+        "description": "Predicts y.\n\n| roc_auc |",
+    }
+    manifest = {
+        "metadata": {"project_name": "shop"},
+        "docs": {"doc.shop.__overview__": {"block_contents": "# The shop"}},
+        "exposures": {"e": exposure, "f": {**exposure, "type": "application"}},
+        "nodes": {
+            "m": model("mart", entities={"user": "user_id"}, owner="me"),
+            "s": model("spine_y", entities={"user": "user_id"}, labels={"y": "7d"}),
+            "t": model("stg_x"),
+        },
+    }
+    complete_overview(manifest)
+    head = ["", "| Name | What it is | Owner |", "|---|---|---|"]
+    assert manifest["docs"]["doc.shop.__overview__"]["block_contents"].splitlines() == [
+        *("# The shop", "", "## ML models", *head),
+        "| [rf](#!/exposure/exposure.shop.recipe_rf) | Predicts y. | growth |",
+        *("", "## Feature marts", *head),
+        "| [mart](#!/model/model.shop.mart) | One row \\| each. | me |",
+    ]
+    complete_overview({**manifest, "docs": {}})  # dbt's own overview stays

@@ -659,6 +659,16 @@ WRONG = [
         {17: 'feature_overrides: ["user_activity:orders_7d", "user_activity:orders_7d"]'},
         "17:48: feature_overrides[1]: 'user_activity:orders_7d' is listed twice",
     ),
+    # Limits of `runner monitor`
+    ({17: "monitor: {max_drift: 2}"}, "17:11: monitor.max_drift: expected 1.0 or less, got 2"),
+    (
+        {17: "monitor: {max_ages: 1d}"},
+        "17:11: monitor.max_ages: unknown key (did you mean 'max_age'?)",
+    ),
+    (
+        {17: "monitor: {min_scores: {roc_auk: 0.7}}"},
+        "17:24: monitor.min_scores.roc_auk: not among scoring (did you mean 'roc_auc'?)",
+    ),
     # YAML itself
     ({5: "label: again"}, "6:1: key 'label' occurs twice, first in line 5"),
     ({8: "split: {test: &t 28d, embargo: *t}"}, "8:15: anchors and aliases are not taken"),
@@ -894,6 +904,10 @@ def recipes(draw):
             "categorical": {"min_frequency": draw(st.integers(1, 10**6))},
         },
         "gate": {scoring[0]: draw(st.floats(-1e6, 0))},
+        "monitor": {
+            "max_drift": draw(st.floats(0, 1)),
+            "min_scores": {scoring[0]: draw(st.floats(-1e6, 0))},
+        },
     }
     return {
         "registered_model_name": draw(names),
@@ -951,6 +965,12 @@ WHOLE = [
     "time_zone: Europe/Berlin",
     "derived:",
     "  orders_per_day: orders_7d / 7",
+    "monitor:",
+    "  max_drift: 0.2",
+    "  min_scores: {roc_auc: 0.7}",
+    "  max_missing: 0.05",
+    "  max_age: 26h",
+    "  max_skew: 0.01",
 ]
 LINE = st.integers(0, len(WHOLE) - 1)
 VALUE = st.sampled_from(

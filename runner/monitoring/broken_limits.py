@@ -1,0 +1,101 @@
+"""The limits of a recipe that are broken: column, value and limit, a sentence each."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from datetime import timedelta
+
+from runner.duration import format_duration
+from runner.monitoring.column_figures import ColumnFigure
+from runner.monitoring.live_quality import LiveScore
+from runner.monitoring.traffic_skew import FeatureSkew
+from runner.recipes.limits import Limits
+from runner.recipes.yaml_source import Problem
+
+_HINTS = {
+    "max_drift": "look at its source; if the world has changed, train again",
+    "max_missing": "run `runner materialize`; `runner online get` shows an entity",
+    "max_age": "run `runner materialize`, and dbt before it",
+    "min_scores": "train again; `runner rollback` returns to the champion before",
+    "max_skew": "`runner audit` compares the online store of now",
+}
+
+
+def broken_by_columns(limits: Limits, figures: Sequence[ColumnFigure]) -> Iterator[Problem]:
+    """Yield what breaks `max_drift` and `max_missing`: per column, its first and its worst day."""
+    for column in dict.fromkeys(each.column for each in figures):
+        of = [each for each in figures if each.column == column]
+        if limits.max_drift is not None:
+            far = [f for f in of if f.has_drifted and f.drift > limits.max_drift]
+            if far:
+                worst = max(far, key=lambda each: each.drift)
+                yield _problem(
+                    "max_drift",
+                    f"{column} has drifted by {worst.drift:.3f} "
+                    f"{_when(worst, far)}, the limit is {limits.max_drift:g}",
+                )
+        if limits.max_missing is not None:
+            absent = [f for f in of if f.day and (f.missing or 0) > limits.max_missing]
+            if absent:
+                worst = max(absent, key=lambda each: each.missing or 0)
+                yield _problem(
+                    "max_missing",
+                    f"{column} is missing or expired in {worst.missing:.1%} of the "
+                    f"rows {_when(worst, absent)}, the limit is {limits.max_missing:.1%}",
+                )
+
+
+def broken_by_ages(limits: Limits, ages: Mapping[tuple[str, str], float]) -> Iterator[Problem]:
+    """Yield what breaks `max_age`: per view, the day on which its rows were oldest."""
+    if limits.max_age is None:
+        return
+    for view in sorted({view for view, _ in ages}):
+        age, day = max((age, day) for (name, day), age in ages.items() if name == view)
+        if age > limits.max_age.total_seconds():
+            shown = format_duration(timedelta(minutes=round(age / 60)))
+            yield _problem(
+                "max_age",
+                f"the rows of {view} were {shown} old on {day}, on average; the limit is "
+                f"{format_duration(limits.max_age)}",
+            )
+
+
+def broken_by_scores(
+    limits: Limits, scores: Iterable[LiveScore], version: str
+) -> Iterator[Problem]:
+    """Yield what breaks `min_scores`, of the champion's scores in the window."""
+    for score in scores:
+        least, found = limits.min_scores.get(score.scorer), score.interval
+        if score.day or score.version != version or least is None or found is None:
+            continue
+        if found.high < least:
+            yield _problem(
+                "min_scores",
+                f"live {score.scorer} is {found.value:.4f} ({found.low:.4f} to "
+                f"{found.high:.4f}) on {score.rows:,} rows, the limit is {least:g}",
+            )
+
+
+def broken_by_skew(limits: Limits, skew: Iterable[FeatureSkew]) -> Iterator[Problem]:
+    """Yield what breaks `max_skew`."""
+    for each in skew:
+        if limits.max_skew is not None and each.share > limits.max_skew:
+            causes = ", ".join(f"{count} {cause}" for cause, count in each.causes.most_common())
+            yield _problem(
+                "max_skew",
+                f"{each.feature} differs from the point-in-time join in "
+                f"{each.share:.1%} of {each.compared:,} rows ({causes}), the limit is "
+                f"{limits.max_skew:.1%}",
+            )
+
+
+def _problem(limit: str, message: str) -> Problem:
+    return Problem(("monitor", limit), message, _HINTS[limit])
+
+
+def _when(worst: ColumnFigure, broken: Sequence[ColumnFigure]) -> str:
+    days = [each.day for each in broken if each.day]
+    if not days:
+        return "in the window"
+    since = f" (first on {days[0]})" if days[0] != worst.day else ""
+    return f"on {worst.day}{since}" if worst.day else f"in the window{since}"

@@ -1,0 +1,101 @@
+"""The figures of each column, by day and of the window: drift, and what was missing."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from runner.monitoring.drift import (
+    FALSE_ALARM_RATE,
+    Counts,
+    Sample,
+    adjusted,
+    distance,
+    p_value,
+)
+from runner.monitoring.monitored import Monitored
+from runner.monitoring.served_log import WINDOW, ServedLog
+
+_ABSENT = ("missing", "expired")
+
+
+@dataclass(frozen=True)
+class ColumnFigure:
+    """A column on a day, or in the window.
+
+    Attributes
+    ----------
+    column
+        What people call it: `view:feature`, a request input, or `prediction`.
+    day
+        Such as `2026-03-12`; empty: the window.
+    rows
+        How many answered rows it is of; a row of a sampled log counts for those it represents.
+    drift
+        The Jensen-Shannon distance from the training rows, 0 to 1.
+    p_value
+        Corrected for all columns and days of the window; None: too few entities to say.
+    missing
+        The share of rows for which a feature was missing or expired; None: no feature.
+    shares
+        The share of rows in each bin.
+    """
+
+    column: str
+    day: str
+    rows: float
+    drift: float
+    p_value: float | None
+    missing: float | None
+    shares: tuple[float, ...]
+
+    @property
+    def has_drifted(self) -> bool:
+        """Whether the drift is more than chance."""
+        return self.p_value is not None and self.p_value < FALSE_ALARM_RATE
+
+    @property
+    def record(self) -> dict[str, object]:
+        """The figure in JSON's types."""
+        return {
+            "column": self.column,
+            "day": self.day or None,
+            "rows": round(self.rows),
+            "drift": self.drift,
+            "p_value": self.p_value,
+            "drifted": self.has_drifted,
+            "missing": self.missing,
+        }
+
+
+def column_figures(log: ServedLog, columns: Sequence[Monitored]) -> list[ColumnFigure]:
+    """Return the figures of every column: of the window first, then day by day."""
+    seen = log.columns(columns)
+    sizes = {keys: log.effective_sizes(keys) for keys in {each.keys for each in columns}}
+    days = sorted({day for _, day in seen} - {WINDOW})
+    each = [
+        (column, day, seen[column.name, day])
+        for day in (WINDOW, *days)
+        for column in columns
+        if (column.name, day) in seen
+    ]
+    served = [Sample(found.counts, sizes[column.keys][day]) for column, day, found in each]
+    p_values = adjusted(
+        [p_value(column.reference, of) for (column, _, _), of in zip(each, served, strict=True)]
+    )
+    return [
+        ColumnFigure(
+            column.shown_as,
+            day,
+            float(of.counts.sum()),
+            distance(column.reference, of),
+            p,
+            _missing(found.statuses, of.counts) if column.is_feature else None,
+            tuple(of.shares.tolist()),
+        )
+        for (column, day, found), of, p in zip(each, served, p_values, strict=True)
+    ]
+
+
+def _missing(statuses: dict[str, float], counts: Counts) -> float:
+    return sum(statuses.get(name, 0.0) for name in _ABSENT) / float(counts.sum())

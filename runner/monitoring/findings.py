@@ -1,0 +1,106 @@
+"""All that `runner monitor` found, and the same in JSON's types."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date
+from typing import TYPE_CHECKING
+
+from runner.monitoring.column_figures import ColumnFigure
+from runner.monitoring.live_quality import LiveQuality
+from runner.monitoring.monitored import Monitored
+from runner.monitoring.served_log import VersionDay, Window
+from runner.monitoring.traffic_skew import FeatureSkew
+from runner.warehouse.figures_table import FigureRow
+
+if TYPE_CHECKING:
+    from runner.recipes.recipe import Recipe
+
+
+@dataclass(frozen=True)
+class Monitoring:
+    """What was found.
+
+    Attributes
+    ----------
+    versions
+        The answered rows of every version of the model, by day.
+    columns
+        What is monitored of the champion, with the distribution of its training rows.
+    figures
+        Of each of these columns: in the window first, then day by day.
+    ages
+        (View, day) → the mean age of its rows when they were read, in seconds.
+    quality
+        The scores on the labels that came back.
+    test_scores
+        The champion's scores on its test rows, by scorer.
+    skew
+        How what it saw differs from the point-in-time join, per feature.
+    """
+
+    recipe: Recipe
+    window: Window
+    versions: Sequence[VersionDay]
+    columns: Sequence[Monitored]
+    figures: Sequence[ColumnFigure]
+    ages: dict[tuple[str, str], float]
+    quality: LiveQuality
+    test_scores: Mapping[str, float]
+    skew: Sequence[FeatureSkew]
+
+    @property
+    def record(self) -> dict[str, object]:
+        """Everything in JSON's types."""
+        window, quality = self.window, self.quality
+        return {
+            "model": window.model,
+            "version": window.version,
+            "run_id": window.run_id,
+            "since": window.since.isoformat(),
+            "until": window.until.isoformat(),
+            "versions": [vars(each) for each in self.versions],
+            "columns": [each.record for each in self.figures],
+            "ages": [
+                {"view": view, "day": day, "mean_seconds": age}
+                for (view, day), age in sorted(self.ages.items())
+            ],
+            "quality": {
+                "labelled": quality.labelled,
+                "not_due": quality.not_due,
+                "without_label": quality.without,
+                "reason": quality.reason or None,
+                "test_scores": dict(self.test_scores),
+                "scores": [each.record for each in quality.scores],
+            },
+            "skew": [each.record for each in self.skew],
+        }
+
+    def rows(self) -> Iterator[FigureRow]:
+        """Yield the champion's figures of each day, for the warehouse."""
+        for version in self.versions:
+            if version.version == self.window.version:
+                day = date.fromisoformat(version.day)
+                yield FigureRow(day, "rows", "", version.rows, answered_rows=version.rows)
+        for of in self.figures:
+            if of.day:
+                day, rows = date.fromisoformat(of.day), round(of.rows)
+                yield FigureRow(
+                    day, "drift", of.column, of.drift, p_value=of.p_value, answered_rows=rows
+                )
+                if of.missing is not None:
+                    yield FigureRow(day, "missing", of.column, of.missing, answered_rows=rows)
+        for (view, at), age in self.ages.items():
+            yield FigureRow(date.fromisoformat(at), "age", view, age)
+        for score in self.quality.scores:
+            if score.day and score.interval and score.version == self.window.version:
+                yield FigureRow(
+                    date.fromisoformat(score.day),
+                    "score",
+                    score.scorer,
+                    score.interval.value,
+                    score.interval.low,
+                    score.interval.high,
+                    answered_rows=score.rows,
+                )

@@ -1,0 +1,244 @@
+"""How good the served predictions were: the recipe's scorers on the labels that came back.
+
+An outcome model in dbt has each served row whose label is due, with the label by the very
+definition that the model was trained on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from contract.bundle import Label
+from contract.scoring import Predictions
+from runner.errors import RunnerError
+from runner.modelling.bootstrap import Interval, predicted
+from runner.modelling.slices import scores_with_reasons
+from runner.monitoring.served_log import WINDOW, Window
+from runner.project.manifest import Manifest, Spine
+from runner.warehouse.log_sql import LogReader
+
+if TYPE_CHECKING:
+    from runner.recipes.recipe import Recipe
+
+MOST_ROWS = 100_000
+"""Of more labelled rows, as many are drawn at random and scored."""
+_FLAGS = {"true": "1", "false": "0"}
+Texts = npt.NDArray[np.str_]
+
+
+@dataclass(frozen=True)
+class LiveScore:
+    """A score on labelled rows of a day, or of the window.
+
+    Attributes
+    ----------
+    interval
+        With its 95 % interval; None where it is not defined.
+    reason
+        Why not.
+    """
+
+    version: str
+    day: str
+    scorer: str
+    rows: int
+    interval: Interval | None
+    reason: str = ""
+
+    @property
+    def record(self) -> dict[str, object]:
+        """The score in JSON's types."""
+        found = self.interval
+        return {
+            "version": self.version,
+            "day": self.day or None,
+            "scorer": self.scorer,
+            "rows": self.rows,
+            "score": found and found.value,
+            "low": found and found.low,
+            "high": found and found.high,
+            "not_scored": self.reason or None,
+        }
+
+
+@dataclass(frozen=True)
+class LiveQuality:
+    """What is known of the champion's labels.
+
+    Attributes
+    ----------
+    labelled
+        Its rows that have a label; `MOST_ROWS` of them are scored.
+    not_due
+        Its rows whose label window is not over.
+    without
+        Its rows that are due and have no label: dbt has not built the outcome model since, or the
+        label is late.
+    scores
+        Of every version that answered in the window; of the champion by day too.
+    reason
+        Why there is none of all this.
+    """
+
+    labelled: int = 0
+    not_due: int = 0
+    without: int = 0
+    scores: tuple[LiveScore, ...] = ()
+    reason: str = ""
+
+
+class _Labelled(NamedTuple):
+    """Labelled rows, a text per row."""
+
+    days: Texts
+    entities: Texts
+    labels: Texts
+    predictions: Texts
+    probabilities: npt.NDArray[np.float64]
+
+    def of(self, rows: npt.NDArray[np.bool_]) -> _Labelled:
+        """Return some of the rows."""
+        texts = (part[rows] for part in (self.days, self.entities, self.labels, self.predictions))
+        days, entities, labels, predictions = texts
+        return _Labelled(days, entities, labels, predictions, self.probabilities[rows])
+
+
+def live_quality(
+    reader: LogReader,
+    window: Window,
+    manifest: Manifest,
+    recipe: Recipe,
+    label: Label,
+    versions: Sequence[str],
+) -> LiveQuality:
+    """Return the scores of the labelled rows, or why there are none.
+
+    Parameters
+    ----------
+    versions
+        Those that answered in the window.
+    """
+    outcome = _outcome(manifest, recipe)
+    if outcome is None:
+        return LiveQuality(reason=f"dbt has no outcome model of {recipe.spine}.{recipe.label}")
+    outcomes = _Outcomes(reader, window, outcome, label)
+    try:
+        labelled = outcomes.count()
+        scores = [
+            score
+            for version in versions
+            for score in _scores(recipe, label, version, outcomes.rows(version), window)
+        ]
+    except RunnerError as err:  # dbt has not built it
+        return LiveQuality(reason=err.message)
+    due, not_due = outcomes.due(outcome.labels[recipe.label])
+    return LiveQuality(labelled, not_due, max(0, due - labelled), tuple(scores))
+
+
+def _outcome(manifest: Manifest, recipe: Recipe) -> Spine | None:
+    for spine in manifest.spines.values():
+        found = spine.outcome
+        if found is not None and (found.spine, found.label) == (recipe.spine, recipe.label):
+            return spine
+    return None
+
+
+class _Outcomes:
+    """The rows of an outcome model in a window."""
+
+    def __init__(self, reader: LogReader, window: Window, outcome: Spine, label: Label) -> None:
+        self._reader, self._window, self._outcome = reader, window, outcome
+        self._label = label
+
+    def count(self) -> int:
+        """Return how many rows of the champion have a label."""
+        where = self._where("event_timestamp", self._window.version)
+        [[count]] = self._reader.rows(f"select count(*) from {self._outcome.path} where {where}")
+        return int(count or 0)
+
+    def due(self, label_window: timedelta) -> tuple[int, int]:
+        """Return how many of the champion's rows are due for a label, and how many are not."""
+        sql, limit = self._reader.sql, self._window.until - label_window
+        [[due, rows]] = self._reader.rows(
+            f"select sum(case when served_at <= {sql.instant(limit.isoformat())} then 1 else 0 "
+            f"end), count(*)\nfrom {sql.table}\n"
+            f"where {self._where('served_at', self._window.version)}"
+        )
+        return int(due or 0), int(rows or 0) - int(due or 0)
+
+    def rows(self, version: str) -> _Labelled:
+        """Return the labelled rows of a version, at most `MOST_ROWS`."""
+        sql = self._reader.sql
+        keys = [sql.text(sql.name(key)) for key in self._outcome.join_keys]
+        entity = " || ' ' || ".join(f"coalesce({key}, '')" for key in keys) or "server_id"
+        classes = [str(each) for each in self._label.classes or ()]
+        shares = [sql.number(sql.json_text("probabilities", each)) for each in classes]
+        columns = [
+            sql.day("event_timestamp"),
+            entity,
+            sql.text(sql.name(self._label.name)),
+            "prediction",
+            *shares,
+        ]
+        by_chance = sql.hash(["server_id", sql.text("server_row")])
+        found = self._reader.rows(
+            f"select {', '.join(columns)}\nfrom {self._outcome.path}\n"
+            f"where {self._where('event_timestamp', version)}\n"
+            f"    and {sql.name(self._label.name)} is not null\n"
+            f"order by {by_chance}\nlimit {MOST_ROWS}"
+        )
+        texts = np.array([[str(cell) for cell in row[:4]] for row in found], np.str_)
+        texts = texts.reshape(len(found), 4)
+        probabilities = np.array([row[4:] for row in found], np.float64)
+        days, entities, labels, predictions = texts.T
+        return _Labelled(
+            days, entities, labels, predictions, probabilities.reshape(len(found), len(classes))
+        )
+
+    def _where(self, instant: str, version: str) -> str:
+        sql, window = self._reader.sql, self._window
+        return (
+            f"model_name = {sql.literal(window.model)} "
+            f"and model_version = {sql.literal(version)} "
+            f"and {instant} >= {sql.instant(window.since.isoformat())} "
+            f"and {instant} < {sql.instant(window.until.isoformat())}"
+        )
+
+
+def _scores(
+    recipe: Recipe, label: Label, version: str, rows: _Labelled, window: Window
+) -> list[LiveScore]:
+    days = sorted(set(rows.days)) if version == window.version else []
+    scores: list[LiveScore] = []
+    for day in (WINDOW, *days):
+        of = np.ones(len(rows.days), np.bool_) if day == WINDOW else rows.days == day
+        found, reasons = _scored(recipe, label, rows.of(of))
+        count = int(of.sum())
+        scores += [LiveScore(version, day, name, count, one) for name, one in found.items()]
+        scores += [LiveScore(version, day, n, count, None, why) for n, why in reasons.items()]
+    return scores
+
+
+def _scored(
+    recipe: Recipe, label: Label, rows: _Labelled
+) -> tuple[dict[str, Interval], dict[str, str]]:
+    _, entities = np.unique(rows.entities, return_inverse=True)
+    if label.classes is None:
+        values = Predictions(rows.predictions.astype(np.float64), None)
+        y = rows.labels.astype(np.float64)
+        return scores_with_reasons(recipe, predicted(values, None), y, entities)
+    classes = list(label.classes)
+    by_name = {str(each): each for each in classes}
+    kind = np.int64 if isinstance(classes[0], int) else object
+    given, y = (
+        np.array([by_name[text if text in by_name else _FLAGS[text]] for text in texts], kind)
+        for texts in (rows.predictions, rows.labels)
+    )
+    model = predicted(Predictions(given, rows.probabilities), classes)
+    return scores_with_reasons(recipe, model, y, entities)

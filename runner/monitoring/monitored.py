@@ -1,0 +1,98 @@
+"""What is monitored of a model: its features, its request inputs and its prediction."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+
+from contract.bundle import Bundle, BundleFeature, BundleRequestInput
+from contract.scoring import Predictions
+from runner.monitoring.bins import Bins, bins_of
+from runner.monitoring.drift import Sample, effective_size
+
+PREDICTION = "prediction"
+
+
+@dataclass(frozen=True)
+class Monitored:
+    """A column of the serving log, and how the training rows are distributed in it.
+
+    Attributes
+    ----------
+    name
+        The model's column, or `prediction`.
+    shown_as
+        What people call it: `view:feature`, or its name.
+    place
+        The log's column and, if that is JSON, the member of it.
+    keys
+        The entity keys that it belongs to: rows of one entity repeat its value.
+    is_feature
+        Whether it has a status.
+    """
+
+    name: str
+    shown_as: str
+    place: tuple[str, str]
+    keys: tuple[str, ...]
+    bins: Bins
+    reference: Sample
+    is_feature: bool = False
+
+
+def monitored_columns(
+    bundle: Bundle, trained: pa.Table, tested: pa.Table, predictions: Predictions
+) -> list[Monitored]:
+    """Return the model's columns that can be held against its training rows.
+
+    Times are left out, for they always move on, and personal data, which the log does not have.
+
+    Parameters
+    ----------
+    trained, tested
+        The rows that the model was fitted on, and its test rows.
+    predictions
+        Of the test rows: of those that it was fitted on, a model is too sure.
+    """
+    kept = [one for one in bundle.row if one.dtype != "timestamp" and not one.pii]
+    return [*(_input(bundle, one, trained) for one in kept), _answer(bundle, tested, predictions)]
+
+
+def _input(bundle: Bundle, column: BundleFeature | BundleRequestInput, rows: pa.Table) -> Monitored:
+    is_feature = isinstance(column, BundleFeature)
+    keys = column.keys if isinstance(column, BundleFeature) else _every_key(bundle)
+    shown = column.name
+    if isinstance(column, BundleFeature):
+        shown = f"{column.projection}:{column.feature}"
+    values = rows[column.name]
+    bins = bins_of(values, column.dtype)
+    reference = _sample(bins, values, rows, keys)
+    place = ("features", column.name)
+    return Monitored(column.name, shown, place, keys, bins, reference, is_feature)
+
+
+def _answer(bundle: Bundle, rows: pa.Table, predictions: Predictions) -> Monitored:
+    classes, place = bundle.label.classes, (PREDICTION, "")
+    values, dtype = pa.chunked_array([pa.array(predictions.labels)]), "float64"
+    if classes and len(classes) == 2:
+        assert predictions.probabilities is not None  # noqa: S101 - a classification
+        shares = predictions.probabilities[:, 1].astype(np.float64)
+        values, place = pa.chunked_array([pa.array(shares)]), ("probabilities", str(classes[1]))
+    elif classes:
+        dtype = "string"
+    bins, keys = bins_of(values, dtype), _every_key(bundle)
+    reference = _sample(bins, values, rows, keys)
+    return Monitored(PREDICTION, PREDICTION, place, keys, bins, reference)
+
+
+def _every_key(bundle: Bundle) -> tuple[str, ...]:
+    return tuple(key.name for key in bundle.entity_keys)
+
+
+def _sample(bins: Bins, values: pa.ChunkedArray, rows: pa.Table, keys: Sequence[str]) -> Sample:
+    counts = np.bincount(bins.numbers(values), minlength=len(bins.labels)).astype(np.float64)
+    entities = rows.group_by(list(keys)).aggregate([([], "count_all")])["count_all"]
+    return Sample(counts, effective_size(entities.to_numpy().astype(np.float64)))

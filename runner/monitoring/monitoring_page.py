@@ -1,0 +1,82 @@
+"""What `runner monitor` found as one HTML page, with its pictures in it: nothing is fetched."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from runner.markup import Markup, page, section, table, tag
+from runner.monitoring.findings import Monitoring
+from runner.monitoring.live_quality import LiveScore
+
+
+def monitoring_page(found: Monitoring, pictures: Iterable[tuple[str, str, str]]) -> Markup:
+    """Return the page.
+
+    Parameters
+    ----------
+    pictures
+        (File name, title, SVG) of each.
+    """
+    window = found.window
+    return page(
+        f"{window.model} version {window.version}: monitoring",
+        tag(
+            "p",
+            f"{window.since:%Y-%m-%d %H:%M} to {window.until:%Y-%m-%d %H:%M} UTC, run "
+            f"{window.run_id}.",
+            class_="note",
+        ),
+        _drift(found),
+        _quality(found),
+        _skew(found),
+        *(section(title, Markup(svg[svg.index("<svg") :])) for _, title, svg in pictures),
+    )
+
+
+def _drift(found: Monitoring) -> Markup:
+    whole = sorted((f for f in found.figures if not f.day), key=lambda each: -each.drift)
+    rows = [
+        [f.column, f"{f.drift:.3f}", _number(f.p_value, ".2g"), _number(f.missing, ".1%")]
+        for f in whole
+    ]
+    return section("Drift", table(["column", "drift", "p", "missing"], rows, (1, 2, 3)))
+
+
+def _quality(found: Monitoring) -> Markup:
+    quality = found.quality
+    if quality.reason:
+        return section("Live quality", tag("p", f"None: {quality.reason}."))
+    labels = (
+        f"{quality.labelled:,} rows have a label, {quality.not_due:,} are not due yet, "
+        f"{quality.without:,} are due and have none."
+    )
+    rows = [_score(each, found) for each in quality.scores if not each.day]
+    head = ["version", "scorer", "live", "95 % interval", "test rows", "rows"]
+    return section("Live quality", tag("p", labels), table(head, rows, (2, 4, 5)))
+
+
+def _score(score: LiveScore, found: Monitoring) -> list[str]:
+    live, interval = "–", score.reason
+    if score.interval is not None:
+        live = f"{score.interval.value:.4f}"
+        interval = f"{score.interval.low:.4f} to {score.interval.high:.4f}"
+    test = _number(found.test_scores.get(score.scorer), ".4f")
+    return [score.version, score.scorer, live, interval, test, f"{score.rows:,}"]
+
+
+def _skew(found: Monitoring) -> Markup:
+    rows = [
+        [
+            each.feature,
+            f"{each.compared:,}",
+            f"{each.share:.1%}",
+            ", ".join(f"{count:,} {cause}" for cause, count in sorted(each.causes.items())),
+        ]
+        for each in found.skew
+    ]
+    head = ["feature", "rows compared", "skew", "values that differ"]
+    return section("Skew", table(head, rows, (1, 2)))
+
+
+def _number(value: float | None, form: str) -> str:
+    return "–" if value is None else format(value, form)

@@ -1,0 +1,186 @@
+"""What the serving log says of one version of a model, counted inside the warehouse.
+
+Each figure is one scan of the window's days; what comes back grows with days, columns and bins,
+not with rows. A row of a sampled log counts for those it represents, `1 / log_share`.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+import numpy as np
+
+from contract.view_layout import PRESENT
+from runner.monitoring.drift import Counts
+from runner.monitoring.monitored import Monitored
+from runner.warehouse.log_sql import LogReader
+
+WINDOW = ""
+"""The day of figures that are of the whole window."""
+
+
+@dataclass(frozen=True)
+class Window:
+    """Whose rows are read, and from when until when, in UTC."""
+
+    model: str
+    version: str
+    run_id: str
+    since: datetime
+    until: datetime
+
+
+@dataclass(frozen=True)
+class VersionDay:
+    """How many rows a version answered on a day; `represented` is more where the log is sampled."""
+
+    day: str
+    version: str
+    rows: int
+    represented: float
+
+
+@dataclass(frozen=True)
+class ColumnDay:
+    """A column on a day, or in the window.
+
+    Attributes
+    ----------
+    counts
+        Rows by bin.
+    statuses
+        Status → rows, of a feature.
+    """
+
+    counts: Counts
+    statuses: dict[str, float]
+
+
+class ServedLog:
+    """One version's part of the log.
+
+    Parameters
+    ----------
+    reader
+        Runs queries in the warehouse.
+    """
+
+    def __init__(self, reader: LogReader, window: Window) -> None:
+        self._reader = reader
+        self._sql = reader.sql
+        self._window = window
+
+    def versions(self) -> list[VersionDay]:
+        """Return the rows of each version of the model by day."""
+        found = self._reader.rows(
+            f"select {self._sql.day('served_at')} as day, model_version, count(*), "
+            f"sum(1 / log_share)\nfrom {self._sql.table}\nwhere {self._in_window}\n"
+            "group by 1, 2\norder by 1, 2"
+        )
+        return [VersionDay(str(d), str(v), int(n or 0), float(w or 0)) for d, v, n, w in found]
+
+    def columns(self, columns: Sequence[Monitored]) -> dict[tuple[str, str], ColumnDay]:
+        """Return what each column holds, by (its name, day); `WINDOW` is the sum of all days."""
+        if not columns:
+            return {}
+        values = [(str(i), *self._bin_and_status(each)) for i, each in enumerate(columns)]
+        found = self._reader.rows(
+            f"{self._served('features, statuses, prediction, probabilities')}\n"
+            "select s.day, v.number, v.bin, v.status, sum(s.weight)\nfrom served as s\n"
+            f"{self._sql.unpivoted(values, ('number', 'bin', 'status'))}\ngroup by 1, 2, 3, 4"
+        )
+        result: dict[tuple[str, str], ColumnDay] = {}
+        for day, number, place, status, weight in found:
+            column = columns[int(number or 0)]
+            for when in (str(day), WINDOW):
+                empty = ColumnDay(np.zeros(len(column.bins.labels)), defaultdict(float))
+                seen = result.setdefault((column.name, when), empty)
+                seen.counts[int(place or 0)] += float(weight or 0)
+                if column.is_feature:
+                    seen.statuses[str(status)] += float(weight or 0)
+        return result
+
+    def effective_sizes(self, keys: Sequence[str]) -> dict[str, float]:
+        """Return how many independent rows each day is worth, and `WINDOW`, by entities of `keys`.
+
+        See `drift.effective_size`. Without keys it is one: all rows repeat one value.
+        """
+        if not keys:
+            return defaultdict(lambda: 1.0)
+        names = [f"key_{i}" for i in range(len(keys))]
+        texts = [self._sql.json_text("entity_keys", key) for key in keys]
+        selected = "".join(f", {text} as {name}" for text, name in zip(texts, names, strict=True))
+        found = self._reader.rows(
+            f"{self._served(f'entity_keys{selected}')},\n"
+            f"by_day as (\n    select day, {', '.join(names)}, sum(weight) as total\n"
+            f"    from served\n    group by day, {', '.join(names)}\n),\n"
+            f"in_window as (\n    select {', '.join(names)}, sum(total) as total\n"
+            f"    from by_day\n    group by {', '.join(names)}\n)\n"
+            "select day, sum(total) * sum(total) / sum(total * total) from by_day group by day\n"
+            f"union all\nselect {self._sql.literal(WINDOW)}, "
+            "sum(total) * sum(total) / sum(total * total) from in_window"
+        )
+        return {str(day): float(size or 0) for day, size in found}
+
+    def ages(self, views: Sequence[str]) -> dict[tuple[str, str], float]:
+        """Return the mean age in seconds of the rows that were read, by (view, day)."""
+        if not views:
+            return {}
+        values = []
+        for i, view in enumerate(views):
+            read = self._sql.json_instant(self._sql.json_text("event_times", view))
+            values.append((str(i), self._sql.seconds("served_at", read)))
+        found = self._reader.rows(
+            f"{self._served('event_times')}\n"
+            "select s.day, v.number, sum(v.age * s.weight) / sum(s.weight)\nfrom served as s\n"
+            f"{self._sql.unpivoted(values, ('number', 'age'))}\n"
+            "where v.age is not null\ngroup by 1, 2"
+        )
+        return {(views[int(number or 0)], str(day)): float(age or 0) for day, number, age in found}
+
+    def sample(self, size: int) -> list[list[str]]:
+        """Return rows drawn at random: `served_at`, and keys, features, statuses, event times."""
+        sql = self._sql
+        whole = ("entity_keys", "features", "statuses", "event_times")
+        by_chance = sql.hash(["server_id", sql.text("server_row")])
+        found = self._reader.rows(
+            f"select {sql.iso('served_at')}, {', '.join(map(sql.json, whole))}\n"
+            f"from {sql.table}\nwhere {self._of_version}\norder by {by_chance}\nlimit {size}"
+        )
+        return [[str(cell) for cell in row] for row in found]
+
+    def _bin_and_status(self, column: Monitored) -> tuple[str, str]:
+        place, member = column.place
+        text = self._sql.json_text(place, member) if member else place
+        status = "''"
+        if column.is_feature:
+            status = f"coalesce({self._sql.json_text('statuses', column.name)}, '{PRESENT}')"
+        return column.bins.sql(self._sql, text), status
+
+    @property
+    def _in_window(self) -> str:
+        window, sql = self._window, self._sql
+        return (
+            f"model_name = {sql.literal(window.model)} "
+            f"and served_at >= {sql.instant(window.since.isoformat())} "
+            f"and served_at < {sql.instant(window.until.isoformat())}"
+        )
+
+    @property
+    def _of_version(self) -> str:
+        window, sql = self._window, self._sql
+        return (
+            f"{self._in_window} and model_version = {sql.literal(window.version)} "
+            f"and run_id = {sql.literal(window.run_id)}"
+        )
+
+    def _served(self, columns: str) -> str:
+        sql = self._sql
+        return (
+            f"with served as (\n    select {sql.day('served_at')} as day, "
+            f"1 / log_share as weight, served_at, {columns}\n    from {sql.table}\n"
+            f"    where {self._of_version}\n)"
+        )

@@ -1,0 +1,35 @@
+"""The recipe's part `monitor`: what `runner monitor` accepts."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import Field, SerializerFunctionWrapHandler, model_serializer
+
+from runner.recipes.estimators import SCORERS
+from runner.recipes.part import Part, PositiveDuration
+
+Share = Annotated[float, Field(ge=0, le=1)]
+
+
+class Limits(Part):
+    """The limits of `runner monitor`; one that is left out is not checked."""
+
+    max_drift: Share | None = None
+    """The largest drift of a feature or the prediction on a day or in the window, from 0 to 1.
+    Only a drift that is more than chance breaks it."""
+    min_scores: Annotated[
+        dict[str, float], Field(json_schema_extra={"propertyNames": {"enum": list(SCORERS)}})
+    ] = {}  # noqa: RUF012 - pydantic copies it
+    """The least live score, by scorer. It is broken if the whole 95 % interval is below."""
+    max_missing: Share | None = None
+    """The largest share of a day's rows for which a feature may be missing or expired."""
+    max_age: PositiveDuration | None = None
+    """How old the rows of a feature view may be when they are read, on average on a day."""
+    max_skew: Share | None = None
+    """The largest share of a feature's compared values that may differ from the point-in-time
+    join."""
+
+    @model_serializer(mode="wrap")
+    def _dump(self, handler: SerializerFunctionWrapHandler) -> dict[str, object]:
+        return {key: value for key, value in handler(self).items() if value not in (None, {})}

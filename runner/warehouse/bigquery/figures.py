@@ -1,0 +1,101 @@
+"""The table of what `runner monitor` found, in BigQuery. The twin of `postgres.figures`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from uuid import uuid4
+
+from google.api_core.exceptions import GoogleAPIError
+from google.auth.exceptions import GoogleAuthError
+from google.cloud import bigquery
+
+from runner.errors import RunnerError
+from runner.settings import Settings
+from runner.sql import quote_bigquery
+from runner.warehouse.figures_table import COLUMNS, SCHEMA, TABLE, FiguredDays, FigureRow
+
+_TYPES = {"text": "STRING", "date": "DATE", "float": "FLOAT64", "bigint": "INT64"}
+_LABELS = {"runner": "monitor"}
+_LIFETIME = timedelta(hours=1)
+
+
+class BigQueryFigures:
+    """See `FiguresStore`."""
+
+    def __init__(self, client: bigquery.Client) -> None:
+        self._client = client
+        self._name = quote_bigquery(client.project, SCHEMA, TABLE)
+
+    def replace(self, days: FiguredDays, rows: Sequence[FigureRow]) -> None:
+        """See `FiguresStore`."""
+        self._create()
+        arriving = f"{self._client.project}.{SCHEMA}.arriving_{uuid4().hex}"
+        table = bigquery.Table(arriving, schema=_fields())
+        table.expires = datetime.now(tz=UTC) + _LIFETIME  # of a process that was killed
+        self._client.create_table(table)
+        try:
+            options = bigquery.LoadJobConfig(schema=_fields(), labels=_LABELS)
+            records = [
+                dict(
+                    zip(
+                        COLUMNS,
+                        (days.model, days.version, row[0].isoformat(), *row[1:]),
+                        strict=True,
+                    )
+                )
+                for row in rows
+            ]
+            self._client.load_table_from_json(records, table, job_config=options).result()
+            self._merge(arriving, days)
+        finally:
+            self._client.delete_table(arriving, not_found_ok=True)
+
+    def _merge(self, arriving: str, days: FiguredDays) -> None:
+        """Delete the old figures and insert the new ones, in one statement."""
+        names = ", ".join(map(quote_bigquery, COLUMNS))
+        values = ", ".join(f"s.{quote_bigquery(name)}" for name in COLUMNS)
+        self._run(
+            f"merge {self._name} as t using {quote_bigquery(*arriving.split('.'))} as s on false\n"
+            f"when not matched by target then insert ({names}, written_at) "
+            f"values ({values}, current_timestamp())\n"
+            "when not matched by source and t.model_name = @model "
+            "and t.model_version = @version and t.day between @first and @last then delete",
+            [
+                bigquery.ScalarQueryParameter("model", "STRING", days.model),
+                bigquery.ScalarQueryParameter("version", "STRING", days.version),
+                bigquery.ScalarQueryParameter("first", "DATE", days.first),
+                bigquery.ScalarQueryParameter("last", "DATE", days.last),
+            ],
+        )
+
+    def _create(self) -> None:
+        self._client.create_dataset(SCHEMA, exists_ok=True)
+        declared = ", ".join(f"{quote_bigquery(n)} {_TYPES[kind]}" for n, kind in COLUMNS.items())
+        self._run(
+            f"create table if not exists {self._name} ({declared}, written_at TIMESTAMP not null)",
+            [],
+        )
+
+    def _run(self, sql: str, parameters: list[bigquery.ScalarQueryParameter]) -> None:
+        options = bigquery.QueryJobConfig(query_parameters=parameters, labels=_LABELS)
+        self._client.query(sql, job_config=options).result()
+
+
+@contextmanager
+def open_bigquery_figures(settings: Settings) -> Iterator[BigQueryFigures]:
+    """Open the table in the project of GOOGLE_CLOUD_PROJECT."""
+    project = settings.env["GOOGLE_CLOUD_PROJECT"]
+    try:
+        with bigquery.Client(project, location=settings.env.get("BIGQUERY_LOCATION")) as client:
+            yield BigQueryFigures(client)
+    except (GoogleAPIError, GoogleAuthError) as err:
+        raise RunnerError(
+            f"BigQuery, {project}.{SCHEMA}.{TABLE}: {err}",
+            hint="run `runner doctor --target cloud`",
+        ) from err
+
+
+def _fields() -> list[bigquery.SchemaField]:
+    return [bigquery.SchemaField(name, _TYPES[kind]) for name, kind in COLUMNS.items()]

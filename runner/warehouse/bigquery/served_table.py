@@ -1,0 +1,48 @@
+"""The table of predictions in BigQuery, read only. The twin of `postgres.served_table`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+from google.api_core.exceptions import GoogleAPIError, NotFound
+from google.auth.exceptions import GoogleAuthError
+from google.cloud import bigquery
+
+from runner.errors import RunnerError
+from runner.settings import Settings
+from runner.sql import quote_bigquery
+from runner.warehouse.log_sql import BigQueryLogSql, Cell, no_table
+
+_LABELS = {"runner": "monitor"}
+
+
+class BigQueryLogReader:
+    """See `LogReader`."""
+
+    def __init__(self, client: bigquery.Client, table: str) -> None:
+        self._client = client
+        self.sql = BigQueryLogSql(table)
+
+    def rows(self, query: str) -> Sequence[Sequence[Cell]]:
+        """See `LogReader`."""
+        options = bigquery.QueryJobConfig(labels=_LABELS)
+        try:
+            job = self._client.query(query, job_config=options)
+            return [row.values() for row in job.result()]
+        except NotFound as err:
+            raise no_table(err.message) from err
+
+
+@contextmanager
+def open_bigquery_log(settings: Settings, schema: str, table: str) -> Iterator[BigQueryLogReader]:
+    """Open the table in the project of GOOGLE_CLOUD_PROJECT."""
+    project = settings.env["GOOGLE_CLOUD_PROJECT"]
+    try:
+        with bigquery.Client(project, location=settings.env.get("BIGQUERY_LOCATION")) as client:
+            yield BigQueryLogReader(client, quote_bigquery(client.project, schema, table))
+    except (GoogleAPIError, GoogleAuthError) as err:
+        raise RunnerError(
+            f"BigQuery, {project}.{schema}.{table}: {err}",
+            hint="run `runner doctor --target cloud`",
+        ) from err

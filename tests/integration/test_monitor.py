@@ -1,0 +1,388 @@
+"""`runner monitor` on a real PostgreSQL: a month of answers, with a known break."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import psycopg
+import pyarrow as pa
+import pyarrow.compute as pc
+import pytest
+from sklearn.metrics import roc_auc_score
+
+from contract.scoring import Model
+from runner.collecting.served_rows import PREDICTIONS
+from runner.commands.monitoring import keep, monitor, require_within_limits
+from runner.commands.monitoring_report import show_monitoring
+from runner.errors import CombinedError, RunnerError
+from runner.feature_store.as_of import open_as_of
+from runner.monitoring.column_figures import column_figures
+from runner.monitoring.drift import Sample, distance
+from runner.monitoring.findings import Monitoring
+from runner.monitoring.served_log import ServedLog, Window
+from runner.monitoring.traffic_skew import FeatureSkew, traffic_skew
+from runner.packaging.served_version import load_version
+from runner.project.manifest import load_manifest
+from runner.recipes.recipe import load_recipe
+from runner.records import registry, tracking
+from runner.settings import Settings
+from runner.warehouse.open_collected import open_served_log
+from tests.answered_rows import answered, write
+from tests.modelling import feature_table, make_recipe
+from tests.trainings import changed, train
+
+pytestmark = pytest.mark.servers
+
+START = datetime(2026, 3, 1, tzinfo=UTC)
+DAYS, ROWS, BREAK = 20, 120, 12
+VALUE, ORDERS = "activity__value", "activity__orders_7d"
+WORSE = 15
+FEATURE_COLUMNS = {
+    "orders_7d": "bigint",
+    "value": "double precision",
+    "is_member": "boolean",
+    "country": "text",
+}
+KEYS = {"user_id": "bigint", "event_timestamp": "timestamptz"}
+SERVED = {
+    "model_name": "text",
+    "model_version": "text",
+    "prediction": "text",
+    "probabilities": "jsonb",
+    "server_id": "text",
+    "server_row": "bigint",
+    "request_id": "text",
+    "request_row": "bigint",
+}
+OUTCOME = ", ".join([*KEYS, *SERVED, "y"])
+LOGGED = [column.name for column in PREDICTIONS.columns]
+
+
+def declared(columns: dict[str, str]) -> str:
+    return ", ".join(f"{name} {kind}" for name, kind in columns.items())
+
+
+TABLES = f"""
+create schema feature_mart; create schema outcome;
+create table feature_mart.activity ({declared(KEYS | FEATURE_COLUMNS)});
+create table outcome.outcome_y ({declared(KEYS | SERVED | {"y": "bigint"})});
+"""
+
+
+def write_manifest(settings: Settings) -> None:
+    """Write what dbt says of the mart, the spine and the outcome model."""
+    meta = {"entities": {"user": "user_id"}}
+    labels = meta | {"labels": {"y": "7d"}}
+    outcome = labels | {"outcome": {"spine": "spine_y", "label": "y"}}
+    nodes = {
+        "activity": ("feature_mart", KEYS | FEATURE_COLUMNS, meta),
+        "spine_y": ("spine_data", KEYS | {"y": "bigint"}, labels),
+        "outcome_y": ("outcome", KEYS | SERVED | {"y": "bigint"}, outcome),
+    }
+    content = {
+        "metadata": {"project_name": "shop"},
+        "nodes": {
+            name: dbt_model(name, schema, settings.postgres.database, found, columns)
+            for name, (schema, columns, found) in nodes.items()
+        },
+        "macros": {},
+    }
+    settings.manifest_path.parent.mkdir()
+    settings.manifest_path.write_text(json.dumps(content))
+    (settings.root / "profiles").mkdir()
+    (settings.root / "profiles" / "feature_store.local.yaml").write_text(STORE)
+
+
+STORE = """project: shop
+offline_store: {type: runner.warehouse.postgres.offline_store.PointInTimePostgreSQLOfflineStore}
+"""
+
+
+def dbt_model(
+    name: str, schema: str, database: str, meta: dict[str, Any], columns: dict[str, str]
+) -> dict[str, Any]:
+    return {
+        "resource_type": "model",
+        "name": name,
+        "fqn": ["shop", schema, name],
+        "database": database,
+        "schema": schema,
+        "alias": name,
+        "description": f"One row per {name}.",
+        "patch_path": f"shop://models/{schema}/{name}.yml",
+        "original_file_path": f"models/{schema}/{name}.sql",
+        "tags": [],
+        "raw_code": "",
+        "config": {"meta": meta},
+        "columns": {
+            column: {"name": column, "data_type": kind, "description": ""}
+            for column, kind in columns.items()
+        },
+    }
+
+
+class Month:
+    """A project with a champion, and the answers that it gave in a month."""
+
+    def __init__(self, folder: Any, address: Any) -> None:
+        (folder / "recipes").mkdir()
+        self.path = folder / "recipes" / "m.yaml"
+        training = train(folder, make_recipe(self.path))
+        env = {f"PG{name.upper()}": str(value) for name, value in address.conninfo.items()}
+        env |= {"PGDATABASE": address.database, "REDIS_URL": "redis://127.0.0.1:1/0"}
+        env |= training.prepared.settings.env
+        object.__setattr__(training.prepared.settings, "env", env)
+        self.settings = training.prepared.settings
+        client = registry.connect(self.settings)
+        artifacts = folder / "artifacts"
+        artifacts.mkdir()
+        self.run_id, digest = tracking.record(client, changed(training), artifacts)
+        tracking.register(client, self.run_id, digest, training)
+        registry.promote(client, "m", "1")
+        self.path.write_text(self.path.read_text().replace("embargo: 0d", "embargo: 7d"))
+        write_manifest(self.settings)
+        self.sql = psycopg.connect(**address.conninfo, autocommit=True)
+        self.sql.execute(TABLES)
+        self.model, _ = load_version(self.settings, "models:/m/1")
+        self.tables = [self.day(day) for day in range(DAYS)]
+        for day, table in enumerate(self.tables):
+            rows = self.rows(table, START + timedelta(days=day))
+            write(self.settings, rows)
+            self.add_outcomes(rows, is_right=day < WORSE)
+
+    def add_outcomes(self, rows: list[list[Any]], *, is_right: bool) -> None:
+        """Give each row a label that is as probable as it was said to be, or as improbable."""
+        random = np.random.default_rng(len(rows))
+        with self.sql.cursor().copy(f"copy outcome.outcome_y ({OUTCOME}) from stdin") as copy:
+            for row in map(dict, (zip(LOGGED, row, strict=True) for row in rows)):
+                likely = json.loads(row["probabilities"])["1"]
+                y = int(random.random() < (likely if is_right else 1 - likely))
+                keys = json.loads(row["entity_keys"])
+                taken = [row[name] for name in ("served_at", *OUTCOME.split(", ")[2:-1])]
+                copy.write_row([keys["user_id"], *taken, y])
+
+    def skew(self, day: datetime) -> dict[str, FeatureSkew]:
+        window = Window("m", "1", self.run_id, day, day + timedelta(days=1))
+        manifest, recipe = load_manifest(self.settings.manifest_path), load_recipe(self.path)
+        as_of = open_as_of(self.settings, manifest, recipe)
+        with open_served_log(self.settings, PREDICTIONS) as reader:
+            log = ServedLog(reader, window)
+            found = traffic_skew(log, self.model.bundle, manifest, as_of)
+        return {each.feature: each for each in found}
+
+    def add_mart_row(self, user: int, at: datetime, features: dict[str, Any]) -> None:
+        values = [features[f"activity__{name}"] for name in FEATURE_COLUMNS]
+        self.sql.execute(
+            "insert into feature_mart.activity values (%s, %s, %s, %s, %s, %s)", [user, at, *values]
+        )
+
+    @staticmethod
+    def day(number: int) -> pa.Table:
+        """Return a day's features: the value's unit changes on one."""
+        table = feature_table(ROWS, seed=100 + number)
+        if number < BREAK:
+            return table
+        place = table.column_names.index(VALUE)
+        return table.set_column(place, VALUE, pc.multiply(table[VALUE], 100.0))
+
+    def rows(self, table: pa.Table, day: datetime, **changes: Any) -> list[list[Any]]:
+        probabilities = answers(self.model, table)
+        return list(
+            answered(table, day, probabilities=probabilities, **{"run_id": self.run_id} | changes)
+        )
+
+
+def answers(model: Model, table: pa.Table) -> list[float]:
+    times = pa.array([START] * table.num_rows, pa.timestamp("us", "UTC"))
+    columns = {name: table[name] for name in table.column_names} | {"event_timestamp": times}
+    found = model.score(columns).probabilities
+    assert found is not None
+    return [float(share) for share in found[:, 1]]
+
+
+@pytest.fixture(scope="module", name="month")
+def _month(tmp_path_factory: pytest.TempPathFactory, module_database: Any) -> Month:
+    return Month(tmp_path_factory.mktemp("month"), module_database)
+
+
+@pytest.fixture(scope="module", name="found")
+def _found(month: Month) -> Monitoring:
+    return monitor(month.settings, month.path, START.isoformat())
+
+
+def test_the_right_feature_drifts_from_the_right_day(found: Monitoring) -> None:
+    drifted = {(each.column, each.day) for each in found.figures if each.has_drifted and each.day}
+    days = [(START + timedelta(days=day)).date().isoformat() for day in range(BREAK, DAYS)]
+    assert {day for column, day in drifted if column == "activity:value"} == set(days)
+    assert {column for column, _ in drifted} <= {"activity:value", "prediction"}
+
+
+def test_the_warehouse_counts_what_python_counts(month: Month, found: Monitoring) -> None:
+    whole = pa.concat_tables(month.tables)
+    for column in found.columns[:-1]:
+        bins = column.bins.numbers(whole[column.name])
+        counts = np.bincount(bins, minlength=len(column.bins.labels)).astype(float)
+        [figure] = [f for f in found.figures if f.column == column.shown_as and not f.day]
+        assert figure.shares == pytest.approx(counts / counts.sum())
+        assert figure.drift == distance(column.reference, Sample(counts, 1))
+        assert figure.rows == DAYS * ROWS
+
+
+def test_versions_and_ages_are_by_day(found: Monitoring) -> None:
+    assert len(found.versions) == DAYS
+    assert {(each.version, each.rows) for each in found.versions} == {("1", ROWS)}
+    assert len(found.ages) == DAYS
+    assert list(found.ages.values()) == pytest.approx([7200] * DAYS)
+
+
+def test_a_row_of_a_sampled_log_counts_for_those_it_represents(
+    month: Month, found: Monitoring
+) -> None:
+    earlier = START - timedelta(days=10)
+    table = feature_table(40, seed=5)
+    missing = {ORDERS: "missing", VALUE: "null"}
+    write(month.settings, month.rows(table, earlier, log_share=0.25, statuses=missing))
+    write(month.settings, month.rows(table.slice(0, 4), earlier, server_id="s2"))
+    window = Window("m", "1", month.run_id, earlier, earlier + timedelta(days=1))
+    with open_served_log(month.settings, PREDICTIONS) as reader:
+        log = ServedLog(reader, window)
+        [rows], figured = log.versions(), column_figures(log, found.columns)
+    assert (rows.rows, rows.represented) == (44, 164)
+    figures = {each.column: each for each in figured if each.day}
+    assert figures["activity:orders_7d"].missing == pytest.approx(160 / 164)
+    assert figures["activity:value"].missing == 0
+    assert figures["activity:value"].p_value is None  # of 44 users nothing is tested
+
+
+def test_what_is_shown(found: Monitoring, capsys: pytest.CaptureFixture[str]) -> None:
+    show_monitoring(found, as_json=False)
+    lines = capsys.readouterr().out.splitlines()
+    line = next(line for line in lines if line.startswith("activity:value"))
+    assert f"labels: {DAYS * ROWS:,} rows have one, 0 are not due yet" in "\n".join(lines)
+    assert line.split()[-3:] == [str(DAYS - BREAK), "of", str(DAYS)]
+    show_monitoring(found, as_json=True)
+    assert json.loads(capsys.readouterr().out) == found.record
+
+
+def test_live_scores_are_those_of_the_labels_and_fall_on_the_right_day(
+    month: Month, found: Monitoring
+) -> None:
+    assert (found.quality.labelled, found.quality.reason) == (DAYS * ROWS, "")
+    by_day = {s.day: s.interval for s in found.quality.scores if s.day and s.scorer == "roc_auc"}
+    high = [score.value for score in list(by_day.values())[:WORSE]]
+    low = [score.high for score in list(by_day.values())[WORSE:]]
+    assert min(high) > 0.6 > 0.5 > max(low)
+    labels, shares = zip(
+        *month.sql.execute(
+            "select y, (probabilities ->> '1')::float from outcome.outcome_y"
+        ).fetchall(),
+        strict=True,
+    )
+    [whole] = [s.interval for s in found.quality.scores if not s.day]
+    assert whole is not None
+    assert whole.value == pytest.approx(roc_auc_score(labels, shares))
+    assert whole.low < whole.value < whole.high
+
+
+def test_rows_that_are_not_due_are_counted(month: Month) -> None:
+    now = datetime.now(UTC)
+    table = feature_table(12, seed=5)
+    write(month.settings, list(month.rows(table.slice(0, 4), now - timedelta(days=30))))
+    write(month.settings, list(month.rows(table, now - timedelta(days=2))))
+    quality = monitor(month.settings, month.path, "31d").quality
+    assert (quality.labelled, quality.not_due, quality.without) == (0, 12, 4)
+    [score] = quality.scores
+    assert (score.interval, score.reason) == (None, "fewer than 50 rows")
+
+
+def test_skew_is_counted_with_its_cause(month: Month) -> None:
+    day = START - timedelta(days=20)
+    rows = [dict(zip(LOGGED, row, strict=True)) for row in month.rows(feature_table(12), day)]
+    for i, row in enumerate(rows):
+        user, features = json.loads(row["entity_keys"])["user_id"], json.loads(row["features"])
+        other = features | {VALUE: 77.0}
+        month.add_mart_row(user, row["served_at"] - timedelta(hours=2), features)
+        if i == 4:  # a newer row than any that was read
+            month.add_mart_row(user, row["served_at"] - timedelta(minutes=1), other)
+        if i == 5:  # an older one than those that others read: it was not there yet
+            row["features"] = json.dumps(dict.fromkeys(features))
+            row["event_times"] = json.dumps({"activity": None})
+            row["statuses"] = json.dumps(dict.fromkeys(features, "missing"))
+            month.sql.execute(
+                "update feature_mart.activity set event_timestamp = %s where user_id = %s",
+                [row["served_at"] - timedelta(days=1), user],
+            )
+        if i in {6, 7}:
+            row["features"] = json.dumps(other)
+            row["statuses"] = json.dumps({VALUE: "overridden"} if i == 6 else {})
+    write(month.settings, [list(row.values()) for row in rows])
+    skew = month.skew(day)
+    value = skew["activity:value"]
+    assert value.compared == 12
+    assert value.causes == {
+        "not yet materialized": 1,
+        "late row": 1,
+        "override": 1,
+        "unexplained": 1,
+    }
+    assert value.share == 3 / 12
+    assert skew["activity:country"].causes == {"late row": 1}
+
+
+def test_broken_limits_are_one_error_that_names_column_value_and_limit(
+    month: Month, found: Monitoring
+) -> None:
+    require_within_limits(found)  # the recipe has none
+    text = month.path.read_text()
+    path = month.path.with_name("limited.yaml")
+    limits = "max_drift: 0.6, min_scores: {roc_auc: 0.9}, max_age: 1h, max_missing: 0.9"
+    path.write_text(f"{text}monitor: {{{limits}, max_skew: 0.5}}\n")
+    with pytest.raises(CombinedError) as caught:
+        require_within_limits(dataclasses.replace(found, recipe=load_recipe(path)))
+    message = caught.value.message
+    assert "monitor.max_drift: activity:value has drifted by 0.9" in message
+    assert "(first on 2026-03-13), the limit is 0.6" in message
+    assert "monitor.max_age: the rows of activity were 2h old on 2026-03-20, on average" in message
+    assert "monitor.min_scores: live roc_auc is 0." in message
+    assert "monitor.max_skew: activity:" in message  # dbt has no row of these users
+    assert "max_missing" not in message
+
+
+def test_figures_are_in_the_warehouse_once_and_a_report_is_in_mlflow(
+    month: Month, found: Monitoring
+) -> None:
+    for _ in range(2):
+        run_id = keep(month.settings, found)
+    figures = month.sql.execute(
+        "select kind, count(*), count(distinct (day, name)) from monitoring.figures group by 1"
+    ).fetchall()
+    assert sorted(figures) == [
+        ("age", DAYS, DAYS),
+        ("drift", DAYS * 5, DAYS * 5),
+        ("missing", DAYS * 4, DAYS * 4),
+        ("rows", DAYS, DAYS),
+        ("score", DAYS, DAYS),
+    ]
+    client = registry.connect(month.settings)
+    run = client.get_run(run_id)
+    assert run.data.tags["mlflow.parentRunId"] == month.run_id
+    assert run.data.tags["monitored_version"] == "1"
+    assert len(client.get_metric_history(run_id, "drift.activity_value")) == DAYS
+    files = {each.path for each in client.list_artifacts(run_id)}
+    drawn = {"distributions.svg", "drift.svg", "missing.svg", "live_roc_auc.svg"}
+    assert files == drawn | {"monitoring.json", "report.html"}
+    report = Path(client.download_artifacts(run_id, "report.html")).read_text()
+    assert report.count("<svg") == len(drawn)
+
+
+def test_no_row_of_the_champion_is_an_error(month: Month) -> None:
+    with pytest.raises(RunnerError, match="no row that m version 1 answered since") as caught:
+        monitor(month.settings, month.path, "2030-01-01")
+    assert "`runner collect`" in caught.value.hint
+    with pytest.raises(RunnerError, match="--since 'soon' is neither a duration nor a time"):
+        monitor(month.settings, month.path, "soon")
