@@ -67,6 +67,7 @@ class JobSchedules(_Sized):
     collect: str | None = None
     train: str | None
     audit: str | None
+    monitor: str | None = None
 
 
 class DeploymentSizes(_Sized):

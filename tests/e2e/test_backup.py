@@ -55,7 +55,7 @@ def test_models_and_features_come_back_as_they_were(project: Project, tmp_path: 
     try:
         shutil.rmtree(project.root / "mlruns")
         client.flushdb()
-        assert "category_purchase_rf" in project.refused("predict", RECIPE, "keys.csv")
+        assert "mlflow.db" in project.refused("predict", RECIPE, "keys.csv")
     finally:
         shutil.copytree(tmp_path / "mlruns", project.root / "mlruns", dirs_exist_ok=True)
     assert "`runner materialize --full`" in PAGE

@@ -94,9 +94,9 @@ def test_bytes_are_those_of_the_plan_times_the_schedules(sizes: DeploymentSizes)
     ]
     hourly = (100 + 40 + 20) * 2**20 + LEAST_BILLED
     weekly = (100 + 7 + 100 + 10 + 3) * 2**20
-    daily = (7 + 3) * 2**20
+    join = (7 + 3) * 2**20
     collections = 4 * 365 / 12 * 2 * LEAST_BILLED
-    expected = collections + 730 * hourly + 365 / 84 * weekly + 365 / 12 * daily
+    expected = collections + 730 * hourly + 365 / 84 * (weekly + join) + 365 / 12 * join
     assert bytes_per_month(sizes, plans) == pytest.approx(expected)
 
 

@@ -53,6 +53,11 @@ def planned_jobs(settings: Settings) -> list[PlannedJob]:
         jobs.append(PlannedJob(f"train-{name}", (f"runner train {recipe}",), when.train))
         audit = ("dbt parse --target cloud", f"runner audit {recipe}")
         jobs.append(PlannedJob(f"audit-{name}", audit, when.audit))
+        # Without an API there is nothing to look at, which would be a failure.
+        monitored = ("dbt parse --target cloud", f"runner monitor {recipe}")
+        jobs.append(
+            PlannedJob(f"monitor-{name}", monitored, when.monitor if settings.serve else None)
+        )
     return jobs
 
 

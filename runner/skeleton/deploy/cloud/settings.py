@@ -160,6 +160,7 @@ class Schedules(_Part):
     collect: Cron | None
     train: Cron | None
     audit: Cron | None
+    monitor: Cron | None
 
 
 class Retention(_Part):

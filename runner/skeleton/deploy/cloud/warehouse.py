@@ -16,6 +16,7 @@ DATASETS = {
     "feature_mart": "dataEditor",
     "spine_data": "dataEditor",
     "feast_registry": "dataEditor",
+    "monitoring": "dataEditor",
 }
 
 
