@@ -107,11 +107,12 @@ def status(as_json: AsJson = False, target: Target = None) -> None:
     """Show whether PostgreSQL and Redis answer, where, and who started them.
 
     Exits with 1 unless both answer, so that a health check can use it. Notes say what of the
-    serving log waits for `runner collect`, and if the online store lacks most features of a
-    champion.
+    serving log waits for `runner collect`, how old the features are that `runner refresh` keeps,
+    and if the online store lacks most features of a champion.
     """
     from runner.commands.checks.log_backlog import waiting_at_hand
     from runner.commands.checks.online_features import HINT, problems_at_hand
+    from runner.commands.checks.refresh_lag import refresh_at_hand
     from runner.commands.server_report import show_servers
     from runner.servers import local_servers
 
@@ -122,6 +123,8 @@ def status(as_json: AsJson = False, target: Target = None) -> None:
         raise typer.Exit(1)
     if waiting := waiting_at_hand(settings):
         console.note(f"serving log: {waiting}")
+    if refreshed := refresh_at_hand(settings):
+        console.note(f"refresh: {refreshed}")
     for problem in problems_at_hand(settings):
         console.note(f"{problem}\nhint: {HINT}")
 
@@ -479,6 +482,40 @@ def materialize(
 
 
 @app.command()
+def refresh(
+    recipes: Annotated[
+        list[Path] | None,
+        typer.Argument(
+            metavar="RECIPE",
+            help="Recipes whose feature marts are refreshed. Default: what served models read.",
+            show_default=False,
+            autocompletion=completion.recipes,
+        ),
+    ] = None,
+    every: Annotated[
+        str | None,
+        typer.Option(
+            "--every",
+            metavar="DURATION",
+            help="Start a round this often, such as 30s, until Ctrl-C.",
+            show_default="one round",
+        ),
+    ] = None,
+    target: Target = None,
+) -> None:
+    """Bring new rows into the online features: collect, dbt build, materialize. A line a round.
+
+    Builds with dbt only what the new rows of sources touch, and copies only what changed. Rounds
+    never overlap, in any process. A failed round is one error line, and the next one goes on;
+    Ctrl-C lets a round end.
+    """
+    from runner.commands.refresh_loop import refresh as refresh_features
+    from runner.commands.refresh_report import show_round
+
+    refresh_features(load_settings(target), recipes or [], every, show_round)
+
+
+@app.command()
 def audit(
     recipe: Recipe,
     entities: Annotated[
@@ -734,6 +771,42 @@ def monitor(
     show_monitoring(found, as_json=as_json)
     console.note(f"report.html: `runner ui {keep(settings, found)}`")
     require_within_limits(found)
+
+
+@app.command()
+def push(
+    view: Annotated[
+        str,
+        typer.Argument(
+            help="A feature view whose rows a dbt source has, such as user_session.",
+            show_default=False,
+            autocompletion=completion.views,
+        ),
+    ],
+    source: Annotated[
+        str,
+        typer.Argument(
+            metavar="FILE|-",
+            help="An NDJSON, CSV or Parquet file; - reads NDJSON from stdin.",
+            show_default=False,
+        ),
+    ],
+    as_json: AsJson = False,
+    target: Target = None,
+) -> None:
+    """Write feature values that were computed elsewhere, for predictions and for training.
+
+    To Redis at once, unless a newer value is there; and to the raw table of the dbt source that has
+    the rows pushed to the view, for its mart. Rows that are wrong are listed; exits with 1 if there
+    are any.
+    """
+    from runner.commands.ingestion_report import show_pushed
+    from runner.commands.pushing import push as push_rows
+
+    done = push_rows(load_settings(target), view, source)
+    show_pushed(done, as_json=as_json)
+    if done.rejected:
+        raise typer.Exit(1)
 
 
 @app.command()

@@ -33,6 +33,7 @@ _stdout = Console(highlight=False, soft_wrap=True, markup=False, emoji=False)
 
 
 _GAP = 2  # between two columns
+_quiet_steps = False
 
 
 def result(text: str) -> None:
@@ -117,6 +118,22 @@ def failure(error: RunnerError) -> None:
     _stderr.print(f"hint: {_one_line(error.hint)}")
 
 
+def error(text: str) -> None:
+    """Print one `error:` line to stderr, for what goes on afterwards."""
+    _stderr.print(f"error: {_one_line(text)}", style="bold red")
+
+
+@contextmanager
+def quiet_steps() -> Iterator[None]:
+    """Show no steps in the block."""
+    global _quiet_steps
+    before, _quiet_steps = _quiet_steps, True
+    try:
+        yield
+    finally:
+        _quiet_steps = before
+
+
 class Step:
     """A running step; `detail` is shown behind its name while it runs and when it is done."""
 
@@ -148,7 +165,8 @@ def step(description: str) -> Iterator[Step]:
     finally:
         detail = f"  {running.detail}" if running.detail else ""
         elapsed = time.perf_counter() - started
-        _stderr.print(f"{mark} {description}{detail}  ({elapsed:.1f} s)")
+        if not _quiet_steps:
+            _stderr.print(f"{mark} {description}{detail}  ({elapsed:.1f} s)")
 
 
 class _SpeedColumn(ProgressColumn):
@@ -185,7 +203,9 @@ def _description() -> TextColumn:
 
 def _progress(*columns: ProgressColumn) -> Progress:
     """Return a display that vanishes when it ends, and is none where stderr is no terminal."""
-    return Progress(*columns, console=_stderr, transient=True, disable=not _stderr.is_terminal)
+    return Progress(
+        *columns, console=_stderr, transient=True, disable=_quiet_steps or not _stderr.is_terminal
+    )
 
 
 def _one_line(text: str) -> str:

@@ -21,8 +21,8 @@ from runner.bytes_billed import NOTHING_BILLED, Billed
 from runner.errors import RunnerError
 from runner.project import freshness
 from runner.project.build_lock import build_lock
+from runner.project.dbt_process import DbtProgram, follow
 from runner.project.dbt_process import Progress as Progress
-from runner.project.dbt_process import follow
 from runner.project.dbt_results import DbtResult, dbt_failure, dbt_results
 from runner.project.manifest import Manifest, load_manifest
 from runner.settings import DBT_SESSION, Settings
@@ -82,14 +82,21 @@ def upstream_of(select: list[str]) -> list[str]:
 
 
 def run(
-    settings: Settings, arguments: list[str], progress: Progress, *, inherited: Sequence[int] = ()
+    settings: Settings,
+    arguments: list[str],
+    progress: Progress,
+    *,
+    inherited: Sequence[int] = (),
+    program: DbtProgram | None = None,
 ) -> list[DbtResult]:
     """Run one dbt command in the project; its progress goes to `progress`.
 
     Parameters
     ----------
     inherited
-        Open files that dbt holds as long as it lives.
+        Open files that dbt holds as long as it works.
+    program
+        A dbt that is there already; None: one is started.
 
     Returns
     -------
@@ -102,15 +109,19 @@ def run(
         If dbt fails; see `build`.
     """
     project = freshness.fingerprint(settings)
-    command = [str(find_program("dbt")), "--log-format", "json", "--no-use-colors", *arguments]
-    command += ["--target", settings.target]
-    events = follow(command, settings.root, {**settings.env, **DBT_SESSION}, progress, inherited)
+    options = ["--log-format", "json", "--no-use-colors", *arguments, "--target", settings.target]
+    if program is not None:
+        events = program(options, progress, inherited)
+    else:
+        command = [str(find_program("dbt")), *options]
+        env = {**settings.env, **DBT_SESSION}
+        events = follow(command, settings.root, env, progress, inherited)
     if events.exit_code:
         generated = _GENERATED.search("\n".join(events.errors))
         if generated and freshness.is_generated(ours := settings.root / generated[0]):
             # An earlier version wrote references into it, and one leads nowhere now.
             ours.unlink()
-            return run(settings, arguments, progress, inherited=inherited)
+            return run(settings, arguments, progress, inherited=inherited, program=program)
         raise dbt_failure(settings, arguments, events)
     freshness.remember(settings, project, events.invocation_id)
     return dbt_results(settings, events.invocation_id)

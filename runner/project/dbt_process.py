@@ -7,10 +7,10 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NotRequired, TypedDict
+from typing import NotRequired, Protocol, TypedDict
 
 from runner.project import dies_with_parent
 
@@ -35,7 +35,9 @@ class _EventData(TypedDict, total=False):
     node_info: _EventNode
 
 
-class _Event(TypedDict):
+class DbtEvent(TypedDict):
+    """A line of dbt's JSON log."""
+
     info: _EventInfo
     data: _EventData
 
@@ -48,6 +50,15 @@ class DbtEvents:
     errors: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
     exit_code: int = 0
+
+
+class DbtProgram(Protocol):
+    """dbt that is there already."""
+
+    def __call__(
+        self, arguments: Sequence[str], progress: Progress, inherited: Sequence[int]
+    ) -> DbtEvents:
+        """Run one command to its end; return what it said."""
 
 
 def follow(
@@ -71,8 +82,8 @@ def follow(
     ) as process:
         assert process.stdout is not None  # noqa: S101  (PIPE was asked for)
         try:
-            for event in _parse(process.stdout):
-                _note(event, events, progress)
+            for event in parsed(process.stdout):
+                note_event(event, events, progress)
         except KeyboardInterrupt:
             # A terminal sends Ctrl-C to dbt too, `kill` does not. dbt cancels its queries and ends.
             process.send_signal(signal.SIGINT)
@@ -90,7 +101,8 @@ def _end(process: subprocess.Popen[str]) -> None:
         process.kill()
 
 
-def _parse(lines: Iterator[str]) -> Iterator[_Event]:
+def parsed(lines: Iterable[str]) -> Iterator[DbtEvent]:
+    """Yield the events in what dbt prints."""
     for line in lines:
         if line.startswith("{"):
             yield json.loads(line)
@@ -99,7 +111,8 @@ def _parse(lines: Iterator[str]) -> Iterator[_Event]:
             yield {"info": {"name": "Plain", "level": "error", "msg": line.strip()}, "data": {}}
 
 
-def _note(event: _Event, events: DbtEvents, progress: Progress) -> None:
+def note_event(event: DbtEvent, events: DbtEvents, progress: Progress) -> None:
+    """Add an event to `events`, and show that dbt goes on."""
     info, data = event["info"], event["data"]
     events.invocation_id = info.get("invocation_id") or events.invocation_id
     # On BigQuery the adapter prints a link to the job; what went wrong comes after it.

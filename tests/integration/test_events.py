@@ -292,7 +292,7 @@ def test_files_of_every_kind_are_ingested_once_and_bad_rows_are_listed(
     show_ingested(done, as_json=False)
     told = capsys.readouterr()
     assert told.out == "raw_data.clicks: 2 events written\n"
-    assert "warning: row 5: user_id is missing, and is tested for not_null" in told.err
+    assert "warning: row 5: user_id is missing or null" in told.err
     assert (ingest(project.settings, "clicks", str(lines)).known) == 2
     table = tmp_path / "a.csv"
     table.write_text(

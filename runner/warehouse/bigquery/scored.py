@@ -44,13 +44,17 @@ class BigQueryScored:
     """The rows of one model version and day, in a file until `commit`."""
 
     def __init__(
-        self, client: bigquery.Client, table: tuple[str, str], columns: pa.Schema, file: IO[bytes]
+        self,
+        client: bigquery.Client,
+        table: tuple[str, str],
+        file: IO[bytes],
+        writer: pq.ParquetWriter,
     ) -> None:
         self._client = client
         self._dataset, self._table = table
-        self._fields = [bigquery.SchemaField(field.name, _type(field)) for field in columns]
+        self._fields = [bigquery.SchemaField(field.name, _type(field)) for field in writer.schema]
         self._file = file
-        self._writer = pq.ParquetWriter(file, columns, coerce_timestamps="us")
+        self._writer = writer
 
     def write(self, rows: pa.Table) -> None:
         """Append rows to the file."""
@@ -65,12 +69,12 @@ class BigQueryScored:
             require_columns(f"{self._dataset}.{self._table}", there, needed)
         except NotFound:
             ensure_dataset(self._client, self._dataset)
-            declared = ", ".join(f"{quote_bigquery(n)} {kind}" for n, kind in needed.items())
-            self._run(
-                f"create table if not exists {quote_bigquery(self._dataset, self._table)} "
-                f"({declared}) partition by {DAY} cluster by {MODEL}, {VERSION}",
-                [],
+            made = bigquery.Table(
+                f"{self._client.project}.{self._dataset}.{self._table}", schema=self._fields
             )
+            made.time_partitioning = bigquery.TimePartitioning(field=DAY)
+            made.clustering_fields = [MODEL, VERSION]
+            self._client.create_table(made, exists_ok=True)
 
     def commit(self, by: ScoredBy) -> None:
         """Replace what the version wrote that day by the rows of the file."""
@@ -86,7 +90,8 @@ class BigQueryScored:
                 bigquery.ScalarQueryParameter("model", "STRING", by.model),
                 bigquery.ScalarQueryParameter("version", "STRING", by.version),
             ]
-            self._run(self._merge_sql(arriving), parameters)
+            options = bigquery.QueryJobConfig(query_parameters=parameters, labels=_LABELS)
+            self._client.query(self._merge_sql(arriving), job_config=options).result()
         finally:
             self._client.delete_table(arriving, not_found_ok=True)
 
@@ -110,10 +115,6 @@ class BigQueryScored:
             f"when not matched then insert ({names}) values ({names})"
         )
 
-    def _run(self, sql: str, parameters: list[bigquery.ScalarQueryParameter]) -> None:
-        options = bigquery.QueryJobConfig(query_parameters=parameters, labels=_LABELS)
-        self._client.query(sql, job_config=options).result()
-
 
 @contextmanager
 def open_bigquery_scored(
@@ -123,8 +124,12 @@ def open_bigquery_scored(
     project = settings.env["GOOGLE_CLOUD_PROJECT"]
     location = settings.env.get("BIGQUERY_LOCATION")
     try:
-        with bigquery.Client(project, location=location) as client, TemporaryFile() as file:
-            scored = BigQueryScored(client, table, columns, file)
+        with (
+            bigquery.Client(project, location=location) as client,
+            TemporaryFile() as file,
+            pq.ParquetWriter(file, columns, coerce_timestamps="us") as writer,
+        ):
+            scored = BigQueryScored(client, table, file, writer)
             scored.prepare()
             yield scored
             scored.commit(by)

@@ -1,0 +1,85 @@
+"""`runner refresh`: rounds, one after another, until it is asked to end."""
+
+from __future__ import annotations
+
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing, contextmanager
+from datetime import timedelta
+from pathlib import Path
+
+from runner import console
+from runner.commands.refresh_round import Refresher, Round
+from runner.duration import parse_duration
+from runner.errors import RunnerError
+from runner.failures import explain
+from runner.settings import Settings
+
+
+def refresh(
+    settings: Settings,
+    recipes: Sequence[Path],
+    every: str | None,
+    show: Callable[[Round], None],
+) -> None:
+    """Run one round, or one `every` so long until Ctrl-C or SIGTERM, which let a round end.
+
+    A round that fails is an error line, and the next one goes on.
+
+    Parameters
+    ----------
+    every
+        From the beginning of one round to that of the next, such as `30s`; None: one round.
+    show
+        Called with each round that succeeded.
+    """
+    interval = None if every is None else _interval(every)
+    with closing(Refresher(settings, recipes)) as refresher:
+        if interval is None:
+            show(refresher.round())
+        else:
+            _go_on(refresher, interval.total_seconds(), show)
+
+
+def _go_on(refresher: Refresher, interval: float, show: Callable[[Round], None]) -> None:
+    with _asked_to_end() as ended:
+        while not ended.is_set():
+            started = time.monotonic()
+            try:
+                show(refresher.round())
+            except Exception as err:  # servers come back, SQL is corrected: the loop goes on
+                known = explain(err)
+                told = f"{known.message}; {known.hint}" if known else f"{type(err).__name__}: {err}"
+                console.error(f"{time.strftime('%H:%M:%S')} {told}")
+            ended.wait(max(0.0, interval - (time.monotonic() - started)))
+
+
+def _interval(every: str) -> timedelta:
+    try:
+        return parse_duration(every)
+    except ValueError as err:
+        raise RunnerError(f"--every {err}", hint="write a duration, such as --every 30s") from err
+
+
+@contextmanager
+def _asked_to_end() -> Iterator[threading.Event]:
+    """Give what is set by the first Ctrl-C or SIGTERM; the second one has its usual effect."""
+    ended = threading.Event()
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+
+    def restore() -> None:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+    def end(_number: int, _frame: object) -> None:
+        ended.set()
+        restore()
+
+    for number in before:
+        signal.signal(number, end)
+    try:
+        yield ended
+    finally:
+        restore()

@@ -1,0 +1,19 @@
+"""A round of `runner refresh`, in one line."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+from runner import console
+from runner.commands.refresh_round import Round
+
+
+def show_round(done: Round) -> None:
+    """Print what the round did."""
+    now = datetime.now(UTC)
+    built = f"built {', '.join(done.built)}" if done.built else "nothing to build"
+    parts = [f"{done.collected:,} rows collected", built]
+    parts.append(f"{done.written:,} written, {done.removed:,} removed")
+    if done.newest:
+        parts.append(f"features of {max(0.0, (now - done.newest).total_seconds()):,.0f} s ago")
+    console.result(f"{now:%H:%M:%S} UTC  {'; '.join(parts)}  ({done.seconds:.1f} s)")

@@ -1,0 +1,122 @@
+"""What `runner refresh` left: its last rounds, and what the tables looked like that it built from.
+
+In Redis, so that it survives the process and is there for jobs without a disk of their own.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from runner.online.connection import OnlineConnection
+
+_DONE, _FAILED, _NEWEST = b"done", b"failed", b"newest"
+
+
+@dataclass(frozen=True)
+class BuiltFrom:
+    """The project and the sources that marts were last built from.
+
+    Attributes
+    ----------
+    project
+        The project's fingerprint; None: not known.
+    marks
+        Source table → its mark before the build.
+    """
+
+    project: str | None
+    marks: Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class RefreshTimes:
+    """When rounds ended, in UTC.
+
+    Attributes
+    ----------
+    done
+        The last one that succeeded; None: none has.
+    failed
+        The last one that did not, and why; None: the last one succeeded.
+    newest
+        The newest event time of the features it refreshed.
+    """
+
+    done: datetime | None
+    failed: tuple[datetime, str] | None
+    newest: datetime | None
+
+    def lag(self) -> str:
+        """Return how old the features are, and the last round; empty: there was none."""
+        now = datetime.now(UTC)
+        parts = []
+        if self.newest:
+            parts.append(f"features of {_ago(now, self.newest)}")
+        if self.done:
+            parts.append(f"last round {_ago(now, self.done)}")
+        if self.failed:
+            at, why = self.failed
+            parts.append(f"failed {_ago(now, at)}: {why}")
+        return ", ".join(parts)
+
+
+class RefreshState:
+    """What rounds have left for one Feast project."""
+
+    def __init__(self, connection: OnlineConnection, project: str) -> None:
+        self._client = connection.client
+        self._key = f"runner:refresh:{project}".encode()
+
+    def built_from(self, marts: str) -> BuiltFrom | None:
+        """Return what these marts were last built from; None: not known."""
+        content = self._client.hget(self._key, self._field(marts))
+        return BuiltFrom(**json.loads(content)) if content else None
+
+    def note_built(self, marts: str, built: BuiltFrom | None) -> None:
+        """Keep what these marts are built from; None: forget it, so that they are built again."""
+        if built is None:
+            self._client.hdel(self._key, self._field(marts))
+        else:
+            self._client.hset(self._key, self._field(marts), json.dumps(asdict(built)))
+
+    def note_done(self, newest: datetime | None) -> None:
+        """Keep that a round succeeded, and the newest event time, if that is known."""
+        fields = {_DONE: datetime.now(UTC).isoformat()}
+        self._client.hdel(self._key, _FAILED)
+        self._client.hset(
+            self._key, mapping=fields | ({_NEWEST: newest.isoformat()} if newest else {})
+        )
+
+    def note_failed(self, why: str) -> None:
+        """Keep that a round failed."""
+        self._client.hset(self._key, _FAILED, json.dumps([datetime.now(UTC).isoformat(), why]))
+
+    def times(self) -> RefreshTimes:
+        """Return when rounds ended."""
+        raw: dict[bytes, bytes] = self._client.hgetall(self._key)
+        failed: list[Any] | None = json.loads(raw.get(_FAILED, b"null"))
+        return RefreshTimes(
+            _instant(raw.get(_DONE)),
+            (datetime.fromisoformat(failed[0]), failed[1]) if failed else None,
+            _instant(raw.get(_NEWEST)),
+        )
+
+    @staticmethod
+    def _field(marts: str) -> bytes:
+        return f"built:{marts}".encode()
+
+
+def _instant(content: bytes | None) -> datetime | None:
+    return datetime.fromisoformat(content.decode()) if content else None
+
+
+def _ago(now: datetime, then: datetime) -> str:
+    seconds = max(0.0, (now - then).total_seconds())
+    for size, unit in ((86_400, "d"), (3_600, "h"), (60, "min")):
+        if seconds >= 2 * size:
+            return f"{seconds / size:.0f} {unit} ago"
+    return f"{seconds:.0f} s ago"

@@ -1,0 +1,48 @@
+"""Marks that change soon after a table has changed, from its metadata, which costs nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from datetime import datetime
+
+from google.api_core.exceptions import NotFound
+from google.cloud import bigquery
+
+from runner.settings import Settings
+from runner.sql import quote_bigquery
+
+
+def bigquery_marks(settings: Settings, tables: Collection[str]) -> dict[str, str]:
+    """Return table → its mark, without those of which nothing is known, such as views.
+
+    Rows that are streamed are counted while they wait in the streaming buffer.
+    """
+    found: dict[str, str] = {}
+    with _client(settings) as client:
+        for name in tables:
+            try:
+                table = client.get_table(name.replace("`", ""))
+            except NotFound:
+                continue
+            if table.table_type == "TABLE" and table.modified is not None:
+                buffer = table.streaming_buffer
+                parts = (table.modified.isoformat(), table.num_rows, table.num_bytes)
+                found[name] = repr((*parts, buffer and buffer.estimated_rows))
+    return found
+
+
+def bigquery_newest(settings: Settings, times: Mapping[str, str]) -> datetime | None:
+    """Return the latest time up to now in these tables, by table → its column of times."""
+    newest: list[datetime] = []
+    with _client(settings) as client:
+        for table, column in times.items():
+            name = quote_bigquery(column)
+            sql = f"select max({name}) from {table} where {name} <= current_timestamp()"
+            options = bigquery.QueryJobConfig(labels={"runner": "refresh"})
+            newest += [at for (at,) in client.query(sql, job_config=options).result() if at]
+    return max(newest, default=None)
+
+
+def _client(settings: Settings) -> bigquery.Client:
+    location = settings.env.get("BIGQUERY_LOCATION")
+    return bigquery.Client(settings.env["GOOGLE_CLOUD_PROJECT"], location=location)

@@ -1,0 +1,78 @@
+"""Marks that change soon after a table has changed, at no cost however large it is.
+
+PostgreSQL counts what is inserted, updated and deleted. A session reports its counts when a
+transaction ends, but not twice within a second, and an idle one up to 10 s later: a mark says that
+there is something new, seldom at once, and never that there is nothing. `table_states` does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from datetime import datetime
+
+import psycopg
+
+from runner.settings import PostgresAddress
+from runner.sql import quote, text_postgres
+from runner.warehouse.postgres.session_settings import READ_ONLY, settings_sql
+
+_MARK = """
+with recursive tree as (
+    select to_regclass({table})::oid as oid
+    union
+    select child.inhrelid from pg_inherits as child inner join tree on child.inhparent = tree.oid
+)
+select string_agg(
+    concat_ws(
+        '/', class.oid, class.relfilenode,
+        pg_stat_get_tuples_inserted(class.oid), pg_stat_get_tuples_updated(class.oid),
+        pg_stat_get_tuples_deleted(class.oid)
+    ),
+    ',' order by class.oid
+)
+from pg_class as class
+inner join tree on tree.oid = class.oid
+where current_setting('track_counts')::boolean
+having bool_and(class.relkind in ('r', 'p', 'm'))
+"""
+
+
+def postgres_marks(address: PostgresAddress, tables: Collection[str]) -> dict[str, str]:
+    """Return table → its mark, without those of which nothing is counted, such as views.
+
+    Parameters
+    ----------
+    tables
+        As written after `from`.
+    """
+    found: dict[str, str] = {}
+    with _reading(address) as connection:
+        for table in tables:
+            row = connection.execute(_MARK.format(table=text_postgres(table)).encode()).fetchone()
+            if row and row[0]:
+                found[table] = str(row[0])
+    return found
+
+
+def postgres_newest(address: PostgresAddress, times: Mapping[str, str]) -> datetime | None:
+    """Return the latest time up to now in these tables.
+
+    Parameters
+    ----------
+    times
+        Table → its column of times.
+    """
+    newest: list[datetime] = []
+    with _reading(address) as connection:
+        for table, column in times.items():
+            sql = f"select max({quote(column)}) from {table} where {quote(column)} <= now()"
+            row = connection.execute(sql.encode()).fetchone()
+            newest += [row[0]] if row and row[0] else []
+    return max(newest, default=None)
+
+
+def _reading(address: PostgresAddress) -> psycopg.Connection:
+    connection = psycopg.connect(**address.conninfo)  # type: ignore[arg-type]
+    connection.execute(READ_ONLY)
+    connection.execute(settings_sql().encode())
+    return connection
