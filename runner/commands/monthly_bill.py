@@ -28,7 +28,7 @@ _PREDICTIONS_PER_SECOND = 500
 _WAKE_SECONDS = 20.0
 JOB_MINUTES: Mapping[str, float] = {
     "materialize": 3,
-    "collect": 2,
+    "refresh": 3,
     "train": 10,
     "audit": 3,
     "monitor": 3,
@@ -164,7 +164,7 @@ def _jobs(sizes: DeploymentSizes) -> BillPart:
     per_recipe = len(sizes.recipes)
     runs = {
         "materialize": runs_per_month(sizes.schedules.materialize),
-        "collect": runs_per_month(sizes.schedules.collect),
+        "refresh": runs_per_month(sizes.schedules.refresh),
         "train": runs_per_month(sizes.schedules.train) * per_recipe,
         "audit": runs_per_month(sizes.schedules.audit) * per_recipe,
         "monitor": runs_per_month(sizes.schedules.monitor) * per_recipe,

@@ -104,7 +104,7 @@ def test_every_recipe_is_trained_audited_and_served(stack: Stack) -> None:
     jobs = {job.inputs["name"] for job in stack.all(JOB)}
     services = {service.inputs["name"] for service in stack.all(SERVICE)}
     of_recipes = {f"{job}-{name}" for job in RECIPE_JOBS for name in ("rf", "hgb")}
-    assert jobs == {"materialize", "collect", "shell", *of_recipes}
+    assert jobs == {"refresh", "materialize", "shell", *of_recipes}
     assert services == {"mlflow", "api-rf", "api-hgb"}
     for service in stack.all(SERVICE):
         if service.name != "tracking":
@@ -326,9 +326,9 @@ def test_the_datasets_are_those_that_doctor_looks_for(stack: Stack) -> None:
     for grant in stack.all("bigquery/datasetIamMember:DatasetIamMember"):
         if grant.inputs["role"] == "roles/bigquery.dataEditor":
             writable[grant.inputs["member"]].add(grant.inputs["datasetId"])
-    collector = RUNNER.replace("ml-runner", "ml-collector")
-    assert writable == {RUNNER: set(made) - {"raw_events"}, collector: {"raw_events"}}
-    assert {job.name for job in stack.all(JOB) if account(job) in collector} == {"job-collect"}
+    refresher = RUNNER.replace("ml-runner", "ml-refresher")
+    assert writable == {RUNNER: set(made) - {"raw_events"}, refresher: set(made)}
+    assert {job.name for job in stack.all(JOB) if account(job) in refresher} == {"job-refresh"}
 
 
 def test_every_bucket_is_private_and_has_a_lifecycle(stack: Stack) -> None:
