@@ -107,10 +107,10 @@ def status(as_json: AsJson = False, target: Target = None) -> None:
     """Show whether PostgreSQL and Redis answer, where, and who started them.
 
     Exits with 1 unless both answer, so that a health check can use it. Notes say what of the
-    serving log waits for `runner collect`, how old the features are that `runner refresh` keeps,
-    and if the online store lacks most features of a champion.
+    serving log and of events waits for `runner collect`, how old the features are that
+    `runner refresh` keeps, and if the online store lacks most features of a champion.
     """
-    from runner.commands.checks.log_backlog import waiting_at_hand
+    from runner.commands.checks.log_backlog import waiting_at_hand, waiting_events
     from runner.commands.checks.online_features import HINT, problems_at_hand
     from runner.commands.checks.refresh_lag import refresh_at_hand
     from runner.commands.server_report import show_servers
@@ -123,6 +123,8 @@ def status(as_json: AsJson = False, target: Target = None) -> None:
         raise typer.Exit(1)
     if waiting := waiting_at_hand(settings):
         console.note(f"serving log: {waiting}")
+    if waiting := waiting_at_hand(settings, waiting_events):
+        console.note(f"events: {waiting}")
     if refreshed := refresh_at_hand(settings):
         console.note(f"refresh: {refreshed}")
     for problem in problems_at_hand(settings):

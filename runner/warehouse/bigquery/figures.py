@@ -17,6 +17,7 @@ from google.cloud import bigquery
 from runner.errors import RunnerError
 from runner.settings import Settings
 from runner.sql import quote_bigquery
+from runner.warehouse.bigquery.datasets import ensure_dataset
 from runner.warehouse.figures_table import COLUMNS, SCHEMA, TABLE, FiguredDays, FigureRow
 
 _TYPES = {"text": "STRING", "date": "DATE", "float": "FLOAT64", "bigint": "INT64"}
@@ -79,7 +80,7 @@ class BigQueryFigures:
         )
 
     def _create(self) -> None:
-        self._client.create_dataset(SCHEMA, exists_ok=True)
+        ensure_dataset(self._client, SCHEMA)
         declared = ", ".join(f"{quote_bigquery(n)} {_TYPES[kind]}" for n, kind in COLUMNS.items())
         self._run(
             f"create table if not exists {self._name} ({declared}, written_at TIMESTAMP not null)",
