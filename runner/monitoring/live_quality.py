@@ -93,7 +93,7 @@ class LiveQuality:
     reason: str = ""
 
 
-class _Labelled(NamedTuple):
+class LabelledRows(NamedTuple):
     """Labelled rows, a text per row."""
 
     days: Texts
@@ -102,11 +102,11 @@ class _Labelled(NamedTuple):
     predictions: Texts
     probabilities: npt.NDArray[np.float64]
 
-    def of(self, rows: npt.NDArray[np.bool_]) -> _Labelled:
+    def of(self, rows: npt.NDArray[np.bool_]) -> LabelledRows:
         """Return some of the rows."""
         texts = (part[rows] for part in (self.days, self.entities, self.labels, self.predictions))
         days, entities, labels, predictions = texts
-        return _Labelled(days, entities, labels, predictions, self.probabilities[rows])
+        return LabelledRows(days, entities, labels, predictions, self.probabilities[rows])
 
 
 def live_quality(
@@ -172,7 +172,7 @@ class _Outcomes:
         )
         return int(str(due or 0)), int(str(rows or 0)) - int(str(due or 0))
 
-    def rows(self, version: str) -> _Labelled:
+    def rows(self, version: str) -> LabelledRows:
         """Return the labelled rows of a version, at most `MOST_ROWS`."""
         sql = self._reader.sql
         keys = [sql.text(sql.name(key)) for key in self._outcome.join_keys]
@@ -197,7 +197,7 @@ class _Outcomes:
         texts = texts.reshape(len(found), 4)
         probabilities = np.array([row[4:] for row in found], np.float64)
         days, entities, labels, predictions = texts.T
-        return _Labelled(
+        return LabelledRows(
             days, entities, labels, predictions, probabilities.reshape(len(found), len(classes))
         )
 
@@ -212,22 +212,23 @@ class _Outcomes:
 
 
 def _scores(
-    recipe: Recipe, label: Label, version: str, rows: _Labelled, window: Window
+    recipe: Recipe, label: Label, version: str, rows: LabelledRows, window: Window
 ) -> list[LiveScore]:
     days = sorted(set(rows.days)) if version == window.version else []
     scores: list[LiveScore] = []
     for day in (WINDOW, *days):
         of = np.ones(len(rows.days), np.bool_) if day == WINDOW else rows.days == day
-        found, reasons = _scored(recipe, label, rows.of(of))
+        found, reasons = scored(recipe, label, rows.of(of))
         count = int(of.sum())
         scores += [LiveScore(version, day, name, count, one) for name, one in found.items()]
         scores += [LiveScore(version, day, n, count, None, why) for n, why in reasons.items()]
     return scores
 
 
-def _scored(
-    recipe: Recipe, label: Label, rows: _Labelled
+def scored(
+    recipe: Recipe, label: Label, rows: LabelledRows
 ) -> tuple[dict[str, Interval], dict[str, str]]:
+    """Return the recipe's scores of labelled rows by scorer, and why a scorer has none."""
     _, entities = np.unique(rows.entities, return_inverse=True)
     if label.classes is None:
         values = Predictions(rows.predictions.astype(np.float64), None)

@@ -24,7 +24,11 @@ def pictures(found: Monitoring) -> Iterator[tuple[str, str, str]]:
     whole = sorted((f for f in found.figures if not f.day), key=lambda each: -each.drift)
     shown = whole[:_MOST]
     columns = {each.shown_as: each for each in found.columns}
-    yield "distributions", "Training rows and now", _distributions(shown, columns)
+    yield (
+        "distributions",
+        "Training rows (grey) and the window (red), shares by bin",
+        _distributions(shown, columns),
+    )
     names = [each.column for each in shown]
     yield "drift", "Drift by day", _by_day(found.figures, names, "drift")
     missing = [each.column for each in whole if each.missing is not None][:_MOST]

@@ -1,0 +1,56 @@
+"""Live scores: the texts of the warehouse as labels, for each kind of label."""
+
+import numpy as np
+import pytest
+from sklearn.metrics import accuracy_score, r2_score, roc_auc_score
+
+from contract.bundle import Label
+from runner.monitoring.live_quality import LabelledRows, scored
+from tests.modelling import REGRESSOR, make_recipe
+
+N = 200
+
+
+def labelled(labels, predictions, probabilities=None):
+    """Return rows of 100 entities, two each."""
+    shares = np.empty((N, 0)) if probabilities is None else probabilities
+    texts = (["2026-03-01"] * N, [str(i // 2) for i in range(N)], labels, predictions)
+    return LabelledRows(*(np.array(list(map(str, each)), np.str_) for each in texts), shares)
+
+
+def test_flags_are_the_classes_0_and_1(tmp_path):
+    random = np.random.default_rng(0)
+    y, share = random.integers(2, size=N), random.random(N)
+    rows = labelled(
+        ["true" if one else "false" for one in y],
+        (share > 0.5).astype(int),
+        np.column_stack([1 - share, share]),
+    )
+    recipe = make_recipe(tmp_path / "r.yaml", scoring="roc_auc, accuracy")
+    scores, reasons = scored(recipe, Label("y", classes=(0, 1)), rows)
+    assert reasons == {}
+    assert scores["roc_auc"].value == pytest.approx(roc_auc_score(y, share))
+    assert scores["accuracy"].value == accuracy_score(y, share > 0.5)
+
+
+def test_texts_are_classes(tmp_path):
+    random = np.random.default_rng(0)
+    names = np.array(["a", "b", "true"])
+    y, said = random.choice(names, N), random.choice(names, N)
+    rows = labelled(y, said, np.full((N, 3), 1 / 3))
+    recipe = make_recipe(tmp_path / "r.yaml", scoring="accuracy")
+    scores, _ = scored(recipe, Label("y", classes=("a", "b", "true")), rows)
+    assert scores["accuracy"].value == accuracy_score(y, said)
+
+
+def test_numbers_are_values_and_few_rows_are_not_scored(tmp_path):
+    random = np.random.default_rng(0)
+    y = random.normal(size=N)
+    said = y + random.normal(size=N) / 2
+    recipe = make_recipe(tmp_path / "r.yaml", REGRESSOR, "r2", "regression")
+    rows = labelled(y, said)
+    scores, _ = scored(recipe, Label("y"), rows)
+    assert scores["r2"].value == pytest.approx(r2_score(y, said))
+    assert scores["r2"].low < scores["r2"].value < scores["r2"].high
+    few, reasons = scored(recipe, Label("y"), rows.of(np.arange(N) < 49))
+    assert (few, reasons) == ({}, {"r2": "fewer than 50 rows"})
