@@ -9,21 +9,25 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import psycopg
 import pyarrow as pa
 import pytest
 from google.cloud import bigquery
 
+from contract.bundle import Label
 from runner.collecting.served_rows import PREDICTIONS
 from runner.monitoring.bins import bins_of
 from runner.monitoring.column_figures import column_figures
 from runner.monitoring.drift import Sample
+from runner.monitoring.live_quality import live_quality
 from runner.monitoring.monitored import PREDICTION, Monitored
 from runner.monitoring.served_log import ServedLog, Window
+from runner.project.manifest import Manifest, OutcomeOf, Spine
 from runner.settings import PostgresAddress, Settings
 from runner.warehouse.figures_table import FiguredDays, FigureRow
 from runner.warehouse.open_collected import open_figures, open_served_log
 from tests.answered_rows import MODEL, RUN, answered, write
-from tests.modelling import feature_table
+from tests.modelling import SPINE, feature_table, make_recipe
 
 pytestmark = [pytest.mark.cloud, pytest.mark.servers, pytest.mark.timeout(300)]
 
@@ -99,6 +103,64 @@ def test_both_warehouses_count_the_same(targets: list[Settings]) -> None:
         assert (mine.column, mine.day, mine.missing) == (theirs.column, theirs.day, theirs.missing)
         assert (mine.drift, mine.p_value) == pytest.approx((theirs.drift, theirs.p_value))
     assert np.allclose(np.concatenate(cloud[4]), np.concatenate(local[4]))
+
+
+def outcome(settings: Settings) -> Spine:
+    """Return what dbt says of the outcome model in the warehouse of a target."""
+    cloud = settings.target == "cloud"
+    database = settings.env["GOOGLE_CLOUD_PROJECT" if cloud else "PGDATABASE"]
+    return replace(
+        SPINE,
+        name="outcome_y",
+        database=database,
+        schema="outcome",
+        alias="outcome_y",
+        labels={"y": timedelta(days=1)},
+        outcome=OutcomeOf("spine_y", "y"),
+        adapter_type="bigquery" if cloud else "postgres",
+    )
+
+
+def labelled(kinds: tuple[str, str, str, str], value: str) -> str:
+    """Return SQL that makes the outcome model's table of 60 rows; `value`: of its JSON."""
+    text, integer, timestamp, json = kinds
+    names = (
+        f"user_id {integer}, event_timestamp {timestamp}, model_name {text}, "
+        f"model_version {text}, prediction {text}, probabilities {json}, server_id {text}, "
+        f"server_row {integer}, y {integer}"
+    )
+    rows = ", ".join(
+        f"({i}, '2026-03-01 0{i % 10}:00:00+00', '{MODEL}', '1', '{i % 2}', "
+        f"{value % (1 - i / 60, i / 60)}, 's1', {i}, {int(i * 7 % 60 > 25)})"
+        for i in range(60)
+    )
+    return f"create table outcome.outcome_y ({names}); insert into outcome.outcome_y values {rows}"
+
+
+def test_both_warehouses_score_the_same(
+    targets: list[Settings], client: bigquery.Client, tmp_path: Path
+) -> None:
+    kinds = ("text", "bigint", "timestamptz", "jsonb")
+    json = """'{"0": %s, "1": %s}'"""
+    with psycopg.connect(**targets[0].postgres.conninfo, autocommit=True) as sql:
+        sql.execute(f"create schema outcome; {labelled(kinds, json)}".encode())
+    client.create_dataset("outcome", exists_ok=True)
+    kinds = ("string", "int64", "timestamp", "json")
+    for statement in labelled(kinds, f"parse_json({json})").split("; "):
+        client.query(statement).result()
+    recipe = make_recipe(tmp_path / "m.yaml")
+    rows = list(answered(feature_table(80), START))
+    found = []
+    for settings in targets:
+        write(settings, rows)
+        manifest = Manifest(tmp_path, "shop", {}, {"outcome_y": outcome(settings)}, "")
+        with open_served_log(settings, PREDICTIONS) as reader:
+            label = Label("y", classes=(0, 1))
+            found.append(live_quality(reader, WINDOW, manifest, recipe, label, ["1"]))
+    client.delete_table("outcome.outcome_y")
+    assert found[0] == found[1]
+    assert (found[1].labelled, found[1].without, found[1].reason) == (60, 20, "")
+    assert all(score.interval for score in found[1].scores)
 
 
 def test_figures_of_a_day_are_replaced(targets: list[Settings], client: bigquery.Client) -> None:
