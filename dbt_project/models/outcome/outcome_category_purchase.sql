@@ -19,7 +19,9 @@ served as (
 
     from {{ ref('stg_serving__predictions') }}
 
-    where label = 'is_purchase_7d'
+    where
+        label = 'is_purchase_7d'
+        and coalesce(answered_as, 'answer') = 'answer'
 
 ),
 

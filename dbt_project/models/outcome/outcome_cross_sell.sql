@@ -21,7 +21,9 @@ served as (
 
     from {{ ref('stg_serving__predictions') }}
 
-    where label = 'is_cross_sell_7d'
+    where
+        label = 'is_cross_sell_7d'
+        and coalesce(answered_as, 'answer') = 'answer'
 
 ),
 

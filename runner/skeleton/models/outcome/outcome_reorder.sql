@@ -18,7 +18,9 @@ served as (
 
     from {{ ref('stg_serving__predictions') }}
 
-    where label = 'is_reorder_30d'
+    where
+        label = 'is_reorder_30d'
+        and coalesce(answered_as, 'answer') = 'answer'
 
 ),
 
