@@ -20,6 +20,8 @@ RECEIVED_AT = "received_at"
 """The column of the instant at which an event was accepted."""
 COLLECTED_AT = "collected_at"
 """The column of the instant at which it was written to the warehouse."""
+PUSH_ID = "push_id"
+"""The column that names a pushed row."""
 _FORMAT = 1
 
 
@@ -46,6 +48,8 @@ class EventColumn:
         Whether the source tests that it is not null.
     length
         How many characters a text may have; None: any number.
+    limit
+        How large a number may be, without its sign; None: as large as its type.
     digits
         How many digits a number may have before and after the point, for `numeric`.
     """
@@ -55,11 +59,33 @@ class EventColumn:
     required: bool = False
     length: int | None = None
     digits: tuple[int, int] | None = None
+    limit: float | None = None
+
+
+@dataclass(frozen=True)
+class PushedView:
+    """A feature view whose values are pushed: what a pushed row is in the online store.
+
+    Attributes
+    ----------
+    keys, features
+        By join key and by feature: the dtype, in the order of the mart.
+    timestamp
+        The column of the event time.
+    key_ttl_seconds
+        How long Redis keeps a key after it was last written; None: for ever.
+    """
+
+    name: str
+    keys: dict[str, str]
+    features: dict[str, str]
+    timestamp: str
+    key_ttl_seconds: int | None = None
 
 
 @dataclass(frozen=True)
 class EventTable:
-    """A dbt source that takes events.
+    """A dbt source that takes events, or rows that are pushed to a feature view.
 
     Attributes
     ----------
@@ -71,6 +97,8 @@ class EventTable:
         Those that the source declares, without `received_at` and `collected_at`.
     is_open
         Whether it takes more; if not, what waits is still collected.
+    view
+        The feature view that its rows are pushed to; None: it takes events.
     """
 
     name: str
@@ -79,6 +107,7 @@ class EventTable:
     id_column: str
     columns: tuple[EventColumn, ...]
     is_open: bool = True
+    view: PushedView | None = None
 
     def dump(self) -> bytes:
         """Return it as JSON."""

@@ -10,11 +10,12 @@ from datetime import UTC, date, datetime
 import orjson
 
 from contract.event_format import EventColumn, EventTable
-from contract.values import FLOAT32_MAX
 
 EventValue = str | int | float | bool | dict[str, object] | list[object] | None
 """A value as JSON has it; times and dates are texts."""
 _ID_CHARACTERS = 256
+_JSON_DIGITS = 15
+_DIGITS = re.compile(r"\d")
 _NUMBER = re.compile(r"-?(\d+)(?:\.(\d+))?")
 
 
@@ -62,7 +63,7 @@ class EventReader:
                 _check_id(column.name, value)
             if value is None:
                 if column.required:
-                    raise BadEventError(f"{column.name} is missing, and is tested for not_null")
+                    raise BadEventError(f"{column.name} is missing or null")
                 values.append(None)
                 continue
             try:
@@ -91,19 +92,14 @@ def _whole(bits: int) -> Callable[[EventColumn, object], int]:
     return read
 
 
-def _float(_: EventColumn, value: object) -> float:
+def _float(column: EventColumn, value: object) -> float:
     if type(value) is not float and type(value) is not int:
         raise TypeError
     number = float(value)
     if not math.isfinite(number):
         raise TypeError
-    return number
-
-
-def _short_float(column: EventColumn, value: object) -> float:
-    number = _float(column, value)
-    if abs(number) > FLOAT32_MAX:
-        raise BadEventError(f"a number between -{FLOAT32_MAX:.3g} and {FLOAT32_MAX:.3g}")
+    if column.limit is not None and abs(number) > column.limit:
+        raise BadEventError(f"a number between -{column.limit:.3g} and {column.limit:.3g}")
     return number
 
 
@@ -137,7 +133,9 @@ def _day(column: EventColumn, value: object) -> str:
 def _numeric(column: EventColumn, value: object) -> str:
     if isinstance(value, bool) or not isinstance(value, int | float | str):
         raise TypeError
-    text = f"{value:f}" if isinstance(value, float) and "e" in repr(value) else str(value)
+    text = str(value)
+    if isinstance(value, float) and len(_DIGITS.findall(text)) > _JSON_DIGITS:
+        raise BadEventError('a text, such as "12.50": a JSON number keeps 15 digits')
     found = _NUMBER.fullmatch(text)
     before, after = column.digits or (29, 9)
     if found is None or len(found[1].lstrip("0")) > before or len(found[2] or "") > after:
@@ -171,7 +169,7 @@ _READERS: Mapping[str, Callable[[EventColumn, object], EventValue]] = {
     "int32": _whole(32),
     "int16": _whole(16),
     "float64": _float,
-    "float32": _short_float,
+    "float32": _float,
     "string": _text,
     "bool": _flag,
     "timestamp": _instant,

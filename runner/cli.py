@@ -107,10 +107,10 @@ def status(as_json: AsJson = False, target: Target = None) -> None:
     """Show whether PostgreSQL and Redis answer, where, and who started them.
 
     Exits with 1 unless both answer, so that a health check can use it. Notes say what of the
-    serving log waits for `runner collect`, how old the features are that `runner refresh` keeps,
-    and if the online store lacks most features of a champion.
+    serving log and of events waits for `runner collect`, how old the features are that
+    `runner refresh` keeps, and if the online store lacks most features of a champion.
     """
-    from runner.commands.checks.log_backlog import waiting_at_hand
+    from runner.commands.checks.log_backlog import waiting_at_hand, waiting_events
     from runner.commands.checks.online_features import HINT, problems_at_hand
     from runner.commands.checks.refresh_lag import refresh_at_hand
     from runner.commands.server_report import show_servers
@@ -123,6 +123,8 @@ def status(as_json: AsJson = False, target: Target = None) -> None:
         raise typer.Exit(1)
     if waiting := waiting_at_hand(settings):
         console.note(f"serving log: {waiting}")
+    if waiting := waiting_at_hand(settings, waiting_events):
+        console.note(f"events: {waiting}")
     if refreshed := refresh_at_hand(settings):
         console.note(f"refresh: {refreshed}")
     for problem in problems_at_hand(settings):
@@ -759,7 +761,7 @@ def monitor(
     Reads the collected serving log, by day: how far each feature and the prediction have drifted
     from the champion's training rows, which features were missing, how good the predictions were
     by the labels that came back, and which values differ from the point-in-time join. Writes the
-    figures to the table `monitoring.figures`, and a report to an MLflow run. Exits with 1 if a
+    figures to the warehouse's schema `monitoring`, and a report to an MLflow run. Exits with 1 if a
     limit of the recipe's key `monitor` is broken.
     """
     from runner.commands.monitoring import keep, require_within_limits
@@ -771,6 +773,42 @@ def monitor(
     show_monitoring(found, as_json=as_json)
     console.note(f"report.html: `runner ui {keep(settings, found)}`")
     require_within_limits(found)
+
+
+@app.command()
+def push(
+    view: Annotated[
+        str,
+        typer.Argument(
+            help="A feature view whose rows a dbt source has, such as user_session.",
+            show_default=False,
+            autocompletion=completion.views,
+        ),
+    ],
+    source: Annotated[
+        str,
+        typer.Argument(
+            metavar="FILE|-",
+            help="An NDJSON, CSV or Parquet file; - reads NDJSON from stdin.",
+            show_default=False,
+        ),
+    ],
+    as_json: AsJson = False,
+    target: Target = None,
+) -> None:
+    """Write feature values that were computed elsewhere, for predictions and for training.
+
+    To Redis at once, unless a newer value is there; and to the raw table of the dbt source that has
+    the rows pushed to the view, for its mart. Rows that are wrong are listed; exits with 1 if there
+    are any.
+    """
+    from runner.commands.ingestion_report import show_pushed
+    from runner.commands.pushing import push as push_rows
+
+    done = push_rows(load_settings(target), view, source)
+    show_pushed(done, as_json=as_json)
+    if done.rejected:
+        raise typer.Exit(1)
 
 
 @app.command()

@@ -31,8 +31,8 @@ from serving.features.online_client import OnlineStoreClient
 from serving.http import docs_page
 from serving.http.api_keys import ApiKeys
 from serving.http.connections import Connections
-from serving.http.events import EventsEndpoint
-from serving.http.guard import EVENTS, Lifecycle, RequestGuard
+from serving.http.events import EventsEndpoint, PushEndpoint
+from serving.http.guard import EVENTS, PUSH, Lifecycle, RequestGuard
 from serving.http.openapi import describe_predict
 from serving.http.openapi_events import describe_events
 from serving.http.predict import PredictEndpoint
@@ -152,8 +152,12 @@ def create_app(
     predict = PredictEndpoint(champion, online_store, metrics, limits, record)
     app.router.routes.append(Route("/predict", predict, methods=["POST"]))
     if events is not None:
-        endpoint = EventsEndpoint(events, predict.uploads, metrics, limits)
-        app.router.routes.append(Route(f"{EVENTS}{{table}}", endpoint, methods=["POST"]))
+        shared = (events, predict.uploads, metrics, limits)
+        takes_events, takes_rows = EventsEndpoint(*shared), PushEndpoint(*shared)
+        app.router.routes += [
+            Route(f"{EVENTS}{{table}}", takes_events, methods=["POST"]),
+            Route(f"{PUSH}{{view}}", takes_rows, methods=["POST"]),
+        ]
     _add_endpoints(app)
     app.add_exception_handler(HTTPException, _http_error)
     app.add_exception_handler(Exception, _leave_to_guard)

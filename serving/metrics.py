@@ -109,6 +109,7 @@ class Metrics:
         self.shadow_model: tuple[str, str] | None = None
         """Name and version of the shadow, as of the scrape under way."""
         self.events = {"accepted": 0, "rejected": 0, "not_recorded": 0}
+        self.pushed_rows = {"accepted": 0, "older": 0, "rejected": 0, "not_recorded": 0}
         self.in_flight = 0
         self.buffered_bytes = 0
         self.connections = 0
@@ -216,6 +217,15 @@ class Metrics:
         for outcome, count in self.events.items():
             events.add_metric([outcome], count)
         yield events
+        pushed = CounterMetricFamily(
+            "serving_pushed_rows",
+            "Pushed rows: accepted (older: of them, those that found a newer value in the online "
+            "store), rejected, and not recorded by Redis.",
+            labels=["outcome"],
+        )
+        for outcome, count in self.pushed_rows.items():
+            pushed.add_metric([outcome], count)
+        yield pushed
         yield GaugeMetricFamily(
             "serving_recent_absent_share",
             "Share of features missing or expired in the last 100 rows.",

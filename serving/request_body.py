@@ -49,7 +49,7 @@ def read_request(body: bytes, limits: Limits) -> PredictRequest:
         If it is none, or one of more rows than allowed.
     """
     content = _read_object(body, "entity_rows", ("entity_rows", "feature_overrides"), _FIELDS)
-    rows = _read_rows(content, "entity_rows", "entity rows", limits)
+    rows = _listed(content, "entity_rows", "entity rows", limits)
     overrides = content.get("feature_overrides")
     if overrides is not None and (not isinstance(overrides, list) or len(overrides) != len(rows)):
         raise InvalidRequestError(
@@ -70,7 +70,13 @@ def read_events(body: bytes, limits: Limits) -> list[Any]:
         If it has none, or more than allowed.
     """
     content = _read_object(body, "events", ("events",), frozenset({"events"}))
-    return _read_rows(content, "events", "events", limits)
+    return _listed(content, "events", "events", limits)
+
+
+def read_rows(body: bytes, limits: Limits) -> list[Any]:
+    """Return the pushed rows in `body`; raises as `read_events`."""
+    content = _read_object(body, "rows", ("rows",), frozenset({"rows"}))
+    return _listed(content, "rows", "rows", limits)
 
 
 def _read_object(
@@ -90,7 +96,7 @@ def _read_object(
     return content
 
 
-def _read_rows(content: dict[str, Any], name: str, what: str, limits: Limits) -> list[Any]:
+def _listed(content: dict[str, Any], name: str, what: str, limits: Limits) -> list[Any]:
     rows = content.get(name)
     if not isinstance(rows, list) or not rows:
         raise InvalidRequestError(f"{name} must be a list of one or more {what}")

@@ -7,15 +7,16 @@ from dataclasses import replace
 
 from contract.event_format import EventTable, event_stream_key, event_tables_key
 from runner.online.connection import OnlineConnection
+from runner.online.online_config import OnlineConfig
 
 
 class EventTables:
     """The tables of one Feast project."""
 
-    def __init__(self, connection: OnlineConnection, project: str) -> None:
+    def __init__(self, connection: OnlineConnection, config: OnlineConfig) -> None:
         self._client = connection.client
-        self._project = project
-        self._key = event_tables_key(project)
+        self._config = config
+        self._key = event_tables_key(config.project)
 
     def stored(self) -> list[EventTable]:
         """Return the tables whose events servers take, or may have taken."""
@@ -27,7 +28,8 @@ class EventTables:
         """Have servers take events of these tables, and of no others."""
         names = {table.name for table in tables}
         for table in tables:
-            self._client.hset(self._key, table.name, table.dump())
+            stored = with_key_ttl(table, self._config)
+            self._client.hset(self._key, table.name, stored.dump())
         for table in self.stored():
             if table.name not in names and table.is_open:
                 self._client.hset(self._key, table.name, replace(table, is_open=False).dump())
@@ -40,4 +42,11 @@ class EventTables:
 
     def stream(self, table: EventTable) -> bytes:
         """Return the key of a table's stream."""
-        return event_stream_key(self._project, table.name)
+        return event_stream_key(self._config.project, table.name)
+
+
+def with_key_ttl(table: EventTable, config: OnlineConfig) -> EventTable:
+    """Return a table that knows how long Redis keeps what is pushed."""
+    if table.view is None:
+        return table
+    return replace(table, view=replace(table.view, key_ttl_seconds=config.key_ttl_seconds))

@@ -64,13 +64,13 @@ def collect(settings: Settings, keep: str | None) -> Collected:
     """
     first = None if keep is None else _first_day(keep)
     require_servers(settings)
-    with collecting(settings) as (connection, project), console.bar("collect", None) as bar:
+    with collecting(settings) as (connection, config), console.bar("collect", None) as bar:
         with open_collected(settings, PREDICTIONS) as store:
-            reader = ServedRows(connection, project)
-            stream = LogStream(connection, stream_key(project))
+            reader = ServedRows(connection, config.project)
+            stream = LogStream(connection, stream_key(config.project))
             drained = drain(stream, reader, store, bar.advance)
             deleted = 0 if first is None else store.delete_before(first)
-        events = collect_events(settings, connection, project, bar.advance)
+        events = collect_events(settings, connection, config, bar.advance)
     return Collected(
         _table(settings),
         drained.written,

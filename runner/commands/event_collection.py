@@ -14,7 +14,7 @@ from runner.collecting.event_tables import EventTables
 from runner.collecting.log_stream import LogStream
 from runner.errors import RunnerError
 from runner.online.connection import OnlineConnection, connect
-from runner.online.online_config import load_online_config
+from runner.online.online_config import OnlineConfig, load_online_config
 from runner.online.state import Lease, holding
 from runner.project.event_sources import event_tables
 from runner.settings import Settings
@@ -45,23 +45,23 @@ class CollectedEvents:
 
 
 @contextmanager
-def collecting(settings: Settings) -> Iterator[tuple[OnlineConnection, str]]:
+def collecting(settings: Settings) -> Iterator[tuple[OnlineConnection, OnlineConfig]]:
     """Open Redis for the one process that may write raw tables now; others wait."""
     config = load_online_config(settings)
     with connect(settings, config) as connection:
         lease = Lease(connection, config.project, "the serving log", work="collect")
         with holding(lease, console.note):
-            yield connection, config.project
+            yield connection, config
 
 
 def collect_events(
     settings: Settings,
     connection: OnlineConnection,
-    project: str,
+    config: OnlineConfig,
     progress: Callable[[int], None],
 ) -> list[CollectedEvents]:
     """Move the events of every table to the warehouse; one that cannot be stops no other."""
-    known = EventTables(connection, project)
+    known = EventTables(connection, config)
     if settings.manifest_path.is_file():
         known.publish(event_tables(settings.manifest_path))
     done = [
@@ -79,7 +79,7 @@ def publish_event_tables(settings: Settings) -> None:
         return
     config = load_online_config(settings)
     with connect(settings, config) as connection:
-        EventTables(connection, config.project).publish(tables)
+        EventTables(connection, config).publish(tables)
 
 
 def _collect(
@@ -89,6 +89,7 @@ def _collect(
     drained, error = Drained(), None
     try:
         with open_collected(settings, raw_table(table), table.schema) as store:
+            store.create()  # dbt models may read it before anything has come
             drained = drain(stream, reader, store, progress)
     except RunnerError as err:
         error = err

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import date, datetime
 from decimal import Decimal
 from pathlib import Path
@@ -16,6 +16,7 @@ import pyarrow.csv
 import pyarrow.parquet as pq
 
 from contract.event_format import EventTable
+from contract.event_values import BadEventError, EventValue
 from runner.errors import RunnerError
 
 _LINES = frozenset({".ndjson", ".jsonl"})
@@ -39,6 +40,22 @@ class FileEvent(NamedTuple):
     content: object
     fault: str
     given_id: str | None
+
+
+def right_rows(
+    events: Iterable[FileEvent],
+    read: Callable[[object, str | None], list[EventValue]],
+    rejected: list[tuple[int, str]],
+) -> Iterator[list[EventValue]]:
+    """Yield the values of each event that `read` takes; note the others in `rejected`."""
+    for event in events:
+        if event.fault:
+            rejected.append((event.row, event.fault))
+            continue
+        try:
+            yield read(event.content, event.given_id)
+        except BadEventError as err:
+            rejected.append((event.row, str(err)))
 
 
 def read_events(table: EventTable, source: str) -> Iterator[FileEvent]:

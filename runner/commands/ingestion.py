@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from itertools import islice
 
 from contract.event_format import EventTable
-from contract.event_values import BadEventError, EventReader
+from contract.event_values import EventReader
 from runner import console
 from runner.collecting.event_rows import EventRows, raw_table
 from runner.commands.event_collection import collecting
-from runner.commands.event_file import FileEvent, read_events
+from runner.commands.event_file import FileEvent, read_events, right_rows
 from runner.errors import RunnerError
 from runner.project.event_sources import event_tables
 from runner.servers.local_servers import require_servers
 from runner.settings import Settings
-from runner.warehouse.collected_table import CollectedRow, CollectedStore
+from runner.warehouse.collected_table import CollectedStore
 from runner.warehouse.open_collected import open_collected
 from runner.wording import did_you_mean
 
@@ -66,7 +65,8 @@ def ingest(settings: Settings, name: str, source: str) -> Ingested:
 
 
 def _table(settings: Settings, name: str) -> EventTable:
-    tables = {table.name: table for table in event_tables(settings.manifest_path)}
+    found = event_tables(settings.manifest_path)
+    tables = {table.name: table for table in found if table.view is None}
     if name not in tables:
         known = ", ".join(tables)
         raise RunnerError(
@@ -81,22 +81,9 @@ def _table(settings: Settings, name: str) -> EventTable:
 def _write(
     table: EventTable, batch: list[FileEvent], store: CollectedStore, done: Ingested
 ) -> None:
-    rows = list(_rows(table, batch, done))
+    reader, made, now = EventReader(table), EventRows(table), datetime.now(UTC)
+    right = right_rows(batch, reader.read, done.rejected)
+    rows = made.received(now, reader.columns, right)
     written = store.append(rows) if rows else 0
     done.written += written
     done.known += len(rows) - written
-
-
-def _rows(table: EventTable, batch: list[FileEvent], done: Ingested) -> Iterator[CollectedRow]:
-    reader, made = EventReader(table), EventRows(table)
-    received_at = datetime.now(UTC)
-    for event in batch:
-        if event.fault:
-            done.rejected.append((event.row, event.fault))
-            continue
-        try:
-            values = reader.read(event.content, event.given_id)
-        except BadEventError as err:
-            done.rejected.append((event.row, str(err)))
-        else:
-            yield made.row(received_at, reader.columns, values)

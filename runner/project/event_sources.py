@@ -1,18 +1,28 @@
-"""The dbt sources that take events: those whose `config.meta` has `event_id`.
+"""The dbt sources that take events or pushed rows: those whose `config.meta` says so.
 
 `event_id` names the column that names an event. The declared columns are all that an event may
-have, and a `not_null` test makes one required; see docs/events.md.
+have, and a `not_null` test makes one required; see docs/events.md. `pushes` names the feature mart
+that rows are pushed to: their columns are the mart's.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 
-from contract.event_format import COLLECTED_AT, RECEIVED_AT, EventColumn, EventTable
+from contract.event_format import (
+    COLLECTED_AT,
+    PUSH_ID,
+    RECEIVED_AT,
+    EventColumn,
+    EventTable,
+    PushedView,
+)
+from contract.values import FLOAT32_MAX
 from runner.errors import RunnerError
 from runner.project.column_types import DTYPES, declared_type
+from runner.project.manifest import FeatureMart, load_manifest
 from runner.project.manifest_file import (
     ManifestFile,
     ManifestNode,
@@ -37,12 +47,14 @@ _TYPES = {
 }
 _ARGUMENTS = re.compile(r"\((\d+)(?:\s*,\s*(\d+))?\)")
 _FILLED = frozenset({RECEIVED_AT, COLLECTED_AT})
+_LIMITS = {"float32": FLOAT32_MAX, "float64": FLOAT32_MAX}
+"""No model can take a larger feature, whatever its type."""
 _IDS = frozenset({"int64", "string"})
 _HINT = "docs/events.md lists what a source needs to take events"
 
 
 def event_tables(manifest_path: Path) -> list[EventTable]:
-    """Return the dbt sources that take events.
+    """Return the dbt sources that take events or pushed rows.
 
     Raises
     ------
@@ -52,13 +64,51 @@ def event_tables(manifest_path: Path) -> list[EventTable]:
     content = read_manifest(manifest_path)
     root = manifest_path.parent.parent
     found: dict[str, EventTable] = {}
+    views = set()
     for key, node in content.get("sources", {}).items():
-        if "event_id" not in meta_of(node):
+        meta = meta_of(node)
+        if not {"event_id", "pushes"} & meta.keys():
             continue
         if node["name"] in found:
             raise _error(root, node, (), "another source has a table of this name")
-        found[node["name"]] = _table(root, node, _required(content, key))
+        if "pushes" not in meta:
+            found[node["name"]] = _table(root, node, _required(content, key))
+            continue
+        if meta["pushes"] in views:
+            raise _error(root, node, (), f"pushes: another source has those of {meta['pushes']}")
+        views.add(meta["pushes"])
+        found[node["name"]] = _pushed(root, node, load_manifest(manifest_path).marts)
     return list(found.values())
+
+
+def _pushed(root: Path, node: ManifestNode, marts: Mapping[str, FeatureMart]) -> EventTable:
+    """Return the raw table of rows that are pushed to a feature mart: the mart's columns."""
+    name = str(meta_of(node)["pushes"])
+    mart = marts.get(name)
+    if mart is None or not mart.online:
+        raise _error(root, node, (), f"pushes: {name!r} is not a feature mart that is online")
+    if mart.created_timestamp_column in {None, mart.timestamp_field}:
+        message = f"pushes: {name} has no created_timestamp_column: no training would know when a "
+        raise _error(root, node, (), message + "pushed value became known")
+    keys = {key: mart.columns[key].dtype for key in mart.join_keys}
+    features = {feature.name: feature.dtype for feature in mart.features}
+    required = keys | {mart.timestamp_field: "timestamp"}
+    columns = [
+        EventColumn(PUSH_ID, "string"),
+        *(EventColumn(key, dtype, required=True) for key, dtype in required.items()),
+        *(EventColumn(one, dtype, limit=_LIMITS.get(dtype)) for one, dtype in features.items()),
+    ]
+    if len({column.name for column in columns} | _FILLED) != len(columns) + len(_FILLED):
+        message = f"pushes: {name} has a column {PUSH_ID}, {RECEIVED_AT} or {COLLECTED_AT}"
+        raise _error(root, node, (), f"{message}, which the raw table fills")
+    return EventTable(
+        name=node["name"],
+        schema=node["schema"],
+        relation=node.get("identifier") or node["name"],
+        id_column=PUSH_ID,
+        columns=tuple(columns),
+        view=PushedView(name, keys, features, mart.timestamp_field),
+    )
 
 
 def _table(root: Path, node: ManifestNode, required: Collection[str]) -> EventTable:
@@ -98,6 +148,7 @@ def _column(root: Path, node: ManifestNode, column: NodeColumn, required: bool) 
         name=column["name"],
         dtype=dtype,
         required=required,
+        limit=FLOAT32_MAX if dtype == "float32" else None,
         length=int(first) if dtype == "string" and first is not None else None,
         digits=digits,
     )

@@ -52,6 +52,7 @@ class NodeMeta(TypedDict, total=False):
     labels: dict[str, object]
     outcome: dict[str, str]
     event_id: object
+    pushes: object
 
 
 class NodeConfig(TypedDict):

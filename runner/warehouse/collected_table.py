@@ -54,10 +54,13 @@ class CollectedTable:
 
 
 class CollectedStore(Protocol):
-    """The table in a warehouse, made when the first rows come."""
+    """The table in a warehouse, made at the latest when the first rows come."""
 
     rows_at_once: int
     """How many rows are best written together."""
+
+    def create(self) -> None:
+        """Make the table unless it is there; add columns that it lacks."""
 
     def append(self, rows: Sequence[CollectedRow]) -> int:
         """Write the rows that are not there yet, all or none; return how many those were."""

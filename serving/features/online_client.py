@@ -72,9 +72,13 @@ class OnlineStoreClient:
 
         `slot` is that of `hash_slot`; it says nothing where there is one server.
         """
+        return await self.ask_each([slot] * len(commands), commands)
+
+    async def ask_each(self, slots: Sequence[int], commands: Sequence[bytes]) -> list[object]:
+        """Return the reply to each packed command about keys of its slot, errors among them."""
         if self._owners is None:
             return await _send(self._first, commands)
-        return await self._ask_owners(self._owners, commands, [slot] * len(commands))
+        return await self._ask_owners(self._owners, commands, slots)
 
     async def ping(self) -> bool:
         """Return whether every server that keys may lie on answers now."""

@@ -1,13 +1,18 @@
-"""POST /events/{table}: events in, and which of them the table takes."""
+"""POST /events/{table} and POST /push/{view}: rows in, and which of them are taken."""
 
 from __future__ import annotations
 
 import asyncio
 import re
 import time
-from typing import NamedTuple
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from functools import partial
+from typing import NamedTuple, TypeVar
 
-from contract.event_format import EventEntry, EventTable
+from contract.event_format import EventEntry
 from contract.event_values import BadEventError, EventReader, EventValue
 from contract.serving_settings import Limits
 from serving.event_log import EventLog
@@ -15,11 +20,17 @@ from serving.http.asgi import Receive, Scope, Send, json_answer, send_answer
 from serving.http.uploads import Uploads
 from serving.http_errors import InvalidRequestError, TooManyRequestsError
 from serving.metrics import Metrics
-from serving.request_body import read_events
+from serving.request_body import read_events, read_rows
 
+_Row = TypeVar("_Row")
+_Made = TypeVar("_Made")
 _INLINE = 64
-"""More events are checked in a thread, so that predictions do not wait for them."""
+"""More rows are checked in a thread, so that predictions do not wait for them."""
 _IDEMPOTENCY_KEY = re.compile(rb"[\x21-\x7e]{1,200}")
+
+
+_Read = Callable[[object, str | None], list[EventValue]]
+"""Returns a row's values; takes the row and the id of one that has none itself."""
 
 
 class _Checked(NamedTuple):
@@ -27,8 +38,8 @@ class _Checked(NamedTuple):
     rejected: list[dict[str, object]]
 
 
-class EventsEndpoint:
-    """Answers `POST /events/{table}`."""
+class _RowsEndpoint(ABC):
+    """Checks the rows of a request, records those that are right, and names the others."""
 
     def __init__(
         self, events: EventLog, uploads: Uploads, metrics: Metrics, limits: Limits
@@ -40,53 +51,89 @@ class EventsEndpoint:
         self._taken = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Check the events of a request, record those that are right, and name the others."""
+        """Answer one request."""
         if self._taken >= self._limits.concurrency:
             raise TooManyRequestsError("too many requests at once")
         self._taken += 1
         try:
             async with self._uploads.whole(scope, receive) as body:
-                table = await self._events.table(scope["path_params"]["table"])
-                checked = await self._check(table, body, _idempotency_key(scope))
-                await self._record(table, checked)
+                content = await self._answer(scope, body)
         finally:
             self._taken -= 1
-        content = {"accepted": len(checked.rows), "rejected": checked.rejected}
         await send_answer(send, json_answer(200, content))
 
-    async def _check(self, table: EventTable, body: bytes, key: str | None) -> _Checked:
-        events = read_events(body, self._limits)
-        if len(events) <= _INLINE:
-            return _check(table, events, key)
-        return await asyncio.to_thread(_check, table, events, key)
+    @abstractmethod
+    async def _answer(self, scope: Scope, body: bytes) -> dict[str, object]:
+        """Return the answer's content."""
 
-    async def _record(self, table: EventTable, checked: _Checked) -> None:
-        self._metrics.events["rejected"] += len(checked.rejected)
-        if not checked.rows:
-            return
-        columns = [column.name for column in table.columns]
-        outcome = "not_recorded"
-        try:
-            await self._events.append(table, EventEntry(time.time(), columns, checked.rows))
-            outcome = "accepted"
-        finally:
-            self._metrics.events[outcome] += len(checked.rows)
+    async def _check(self, read: _Read, rows: Sequence[object], scope: Scope) -> _Checked:
+        return await _aside(partial(_check, read, _idempotency_key(scope)), rows)
 
 
-def _check(table: EventTable, events: list[object], key: str | None) -> _Checked:
+class EventsEndpoint(_RowsEndpoint):
+    """Answers `POST /events/{table}`."""
+
+    async def _answer(self, scope: Scope, body: bytes) -> dict[str, object]:
+        table = await self._events.table(scope["path_params"]["table"])
+        reader = EventReader(table)
+        checked = await self._check(reader.read, read_events(body, self._limits), scope)
+        counts = self._metrics.events
+        counts["rejected"] += len(checked.rejected)
+        if checked.rows:
+            with _counting(counts, len(checked.rows)):
+                entry = EventEntry(time.time(), reader.columns, checked.rows)
+                await self._events.append(table, entry)
+        return {"accepted": len(checked.rows), "rejected": checked.rejected}
+
+
+class PushEndpoint(_RowsEndpoint):
+    """Answers `POST /push/{view}`."""
+
+    async def _answer(self, scope: Scope, body: bytes) -> dict[str, object]:
+        table, pushed = await self._events.pushed(scope["path_params"]["view"])
+        now = datetime.now(UTC)
+        rows = read_rows(body, self._limits)
+        checked = await self._check(partial(pushed.read_at, now), rows, scope)
+        counts, older = self._metrics.pushed_rows, 0
+        counts["rejected"] += len(checked.rejected)
+        if checked.rows:
+            with _counting(counts, len(checked.rows)):
+                entry = EventEntry(now.timestamp(), pushed.columns, checked.rows)
+                writes = await _aside(pushed.writes, checked.rows)
+                older = await self._events.push(table, entry, writes)
+        counts["older"] += older
+        return {"accepted": len(checked.rows), "older": older, "rejected": checked.rejected}
+
+
+@contextmanager
+def _counting(counts: dict[str, int], rows: int) -> Iterator[None]:
+    """Count rows as accepted when the block ends, and as not recorded when it fails."""
+    outcome = "not_recorded"
+    try:
+        yield
+        outcome = "accepted"
+    finally:
+        counts[outcome] += rows
+
+
+async def _aside(work: Callable[[Sequence[_Row]], _Made], rows: Sequence[_Row]) -> _Made:
+    """Return what `work` makes of rows, in a thread if there are many."""
+    return work(rows) if len(rows) <= _INLINE else await asyncio.to_thread(work, rows)
+
+
+def _check(read: _Read, key: str | None, rows: Sequence[object]) -> _Checked:
     checked = _Checked([], [])
-    reader = EventReader(table)
-    for position, event in enumerate(events):
+    for position, row in enumerate(rows):
         try:
             given_id = None if key is None else f"{key}/{position}"
-            checked.rows.append(reader.read(event, given_id))
+            checked.rows.append(read(row, given_id))
         except BadEventError as err:
             checked.rejected.append({"position": position, "reason": str(err)})
     return checked
 
 
 def _idempotency_key(scope: Scope) -> str | None:
-    """Return the request's `Idempotency-Key`, which names its events by their positions."""
+    """Return the request's `Idempotency-Key`, which names its rows by their positions."""
     for name, value in scope["headers"]:
         if name == b"idempotency-key":
             if not _IDEMPOTENCY_KEY.fullmatch(value):

@@ -35,7 +35,7 @@ from serving.metrics import Metrics
 Reply = Callable[[int, Sequence[Header], bytes], bool]
 
 ROUTES = frozenset({"/predict", "/model", "/metrics", "/openapi.json"}) | OPEN_PATHS
-EVENTS = "/events/"
+EVENTS, PUSH = "/events/", "/push/"
 """What the paths begin with that write, and have keys of their own."""
 _UNREADABLE = "unreadable"
 """The route of a request whose head could not be read."""
@@ -131,7 +131,7 @@ class RequestGuard:
             self._note(scope, status or _CLIENT_CLOSED, caller.arrived, request_id)
 
     def _keys_for(self, scope: Scope) -> ApiKeys:
-        if not scope["path"].startswith(EVENTS):
+        if not scope["path"].startswith((EVENTS, PUSH)):
             return self._keys
         if self._writers is None:
             raise ForbiddenError("this server takes no events: SERVING_EVENT_KEYS is not set")
@@ -216,7 +216,9 @@ class RequestGuard:
 
 def _route_of(path: str) -> str:
     """Return what metrics call a path that is not one of `ROUTES`."""
-    return f"{EVENTS}{{table}}" if path.startswith(EVENTS) else "other"
+    if path.startswith(EVENTS):
+        return f"{EVENTS}{{table}}"
+    return f"{PUSH}{{view}}" if path.startswith(PUSH) else "other"
 
 
 def _log_unexpected(err: Exception, request_id: bytes) -> None:

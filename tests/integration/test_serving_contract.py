@@ -77,7 +77,9 @@ def test_no_request_finds_a_fault_or_a_broken_promise(
 ) -> None:
     with server.client(**{"X-API-Key": KEY}) as client:
         document = client.get("/openapi.json").json()
-    assert set(document["paths"]) == {"/predict", "/events/{table}", "/health", "/ready", "/model"}
+    assert set(document["paths"]) == {
+        *("/predict", "/events/{table}", "/push/{view}", "/health", "/ready", "/model")
+    }
     operation = schemathesis.openapi.from_dict(document)[path][method]
 
     @settings(

@@ -23,6 +23,7 @@ from google.cloud import bigquery
 from runner.errors import RunnerError
 from runner.settings import Settings
 from runner.sql import quote_bigquery, text_bigquery
+from runner.warehouse.bigquery.datasets import ensure_dataset
 from runner.warehouse.collected_table import (
     CollectedColumn,
     CollectedRow,
@@ -57,9 +58,25 @@ class BigQueryCollected:
         self._table = table
         self._name = quote_bigquery(client.project, schema, table.name)
 
+    def create(self) -> None:
+        """Make the table unless it is there; add columns that it lacks."""
+        if (found := self._found()) is not None:
+            self._add_missing_columns({field.name for field in found.schema})
+            return
+        ensure_dataset(self._client, self._schema)
+        declared = ", ".join(_declared(column) for column in self._table.columns)
+        instant = quote_bigquery(self._table.day)
+        rest = [quote_bigquery(name) for name in self._table.key if name != self._table.day]
+        self._run(
+            f"create table if not exists {self._name} "
+            f"({declared}, collected_at TIMESTAMP not null default current_timestamp()) "
+            f"partition by timestamp_trunc({instant}, day) cluster by {', '.join(rest)}",
+            [],
+        )
+
     def append(self, rows: Sequence[CollectedRow]) -> int:
         """Write the rows that are not there yet; return how many those were."""
-        self._create()
+        self.create()
         arriving = f"{self._client.project}.{self._schema}.arriving_{uuid4().hex}"
         fields = [_arriving(column) for column in self._table.columns]
         table = bigquery.Table(arriving, schema=fields)
@@ -116,28 +133,6 @@ class BigQueryCollected:
             )
         except NotFound:
             return None
-
-    def _create(self) -> None:
-        if (found := self._found()) is not None:
-            self._add_missing_columns({field.name for field in found.schema})
-            return
-        self._create_dataset()
-        declared = ", ".join(_declared(column) for column in self._table.columns)
-        instant = quote_bigquery(self._table.day)
-        rest = [quote_bigquery(name) for name in self._table.key if name != self._table.day]
-        self._run(
-            f"create table if not exists {self._name} "
-            f"({declared}, collected_at TIMESTAMP not null default current_timestamp()) "
-            f"partition by timestamp_trunc({instant}, day) cluster by {', '.join(rest)}",
-            [],
-        )
-
-    def _create_dataset(self) -> None:
-        """Create the dataset unless it exists: who may not create one gets no other answer."""
-        try:
-            self._client.get_dataset(self._schema)
-        except NotFound:
-            self._client.create_dataset(self._schema, exists_ok=True)
 
     def _add_missing_columns(self, known: Collection[str]) -> None:
         """Add what was declared since the table was made; a table of somebody else's stays."""

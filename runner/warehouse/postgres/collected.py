@@ -42,6 +42,11 @@ class PostgresCollected:
         self._table = table
         self._name = quote_table(schema, table.name)
 
+    def create(self) -> None:
+        """Make the table unless it is there; add columns that it lacks."""
+        with self._transaction():
+            self._create()
+
     def append(self, rows: Sequence[CollectedRow]) -> int:
         """Write the rows that are not there yet; return how many those were."""
         names = ", ".join(quote(column.name) for column in self._table.columns)

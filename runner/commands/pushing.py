@@ -1,0 +1,104 @@
+"""`runner push`: feature values computed elsewhere, to the online store and the raw table."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from functools import partial
+from itertools import islice
+
+import hiredis
+
+from contract.event_format import EventTable
+from contract.online_write import KEPT, WRITE
+from contract.push_rows import PushedRows, PushedValues
+from runner import console
+from runner.collecting.event_rows import EventRows, raw_table
+from runner.collecting.event_tables import with_key_ttl
+from runner.commands.event_collection import collecting
+from runner.commands.event_file import read_events, right_rows
+from runner.errors import RunnerError
+from runner.online.connection import OnlineConnection
+from runner.online.online_config import load_online_config
+from runner.project.event_sources import event_tables
+from runner.servers.local_servers import require_servers
+from runner.settings import Settings
+from runner.warehouse.open_collected import open_collected
+from runner.wording import did_you_mean
+
+_ROWS = 1_000
+
+
+@dataclass
+class Pushed:
+    """What `runner push` did.
+
+    Attributes
+    ----------
+    known
+        Rows that were pushed before, from the same file.
+    older
+        Rows that found a newer value in the online store, which stays.
+    rejected
+        The row of each that is wrong, from 1, and the reason.
+    """
+
+    name: str
+    written: int = 0
+    known: int = 0
+    older: int = 0
+    rejected: list[tuple[int, str]] = field(default_factory=list)
+
+
+def push(settings: Settings, view: str, source: str) -> Pushed:
+    """Write the rows of a file to the view's raw table, and then to the online store.
+
+    Parameters
+    ----------
+    source
+        A file, or `-` for stdin.
+    """
+    config = load_online_config(settings)
+    table = with_key_ttl(_table(settings, view), config)
+    pushed, made = PushedRows(table, config.project), EventRows(table)
+    require_servers(settings)
+    done = Pushed(view)
+    with (
+        collecting(settings) as (connection, _),
+        open_collected(settings, raw_table(table), table.schema) as store,
+        console.bar("push", None) as bar,
+    ):
+        events = read_events(table, source)
+        while batch := list(islice(events, _ROWS)):
+            now = datetime.now(UTC)
+            rows = list(right_rows(batch, partial(pushed.read_at, now), done.rejected))
+            if rows:
+                written = store.append(made.received(now, pushed.columns, rows))
+                done.written += written
+                done.known += len(rows) - written
+                done.older += _write(connection, pushed, rows)
+            bar.advance(len(batch))
+    return done
+
+
+def _table(settings: Settings, view: str) -> EventTable:
+    found = event_tables(settings.manifest_path)
+    tables = {table.view.name: table for table in found if table.view is not None}
+    if view not in tables:
+        known = ", ".join(tables)
+        raise RunnerError(
+            f"no dbt source has the rows pushed to {view!r}{did_you_mean(view, list(tables))}",
+            hint=f"views that take rows: {known}"
+            if known
+            else "docs/events.md shows how to declare one",
+        )
+    return tables[view]
+
+
+def _write(connection: OnlineConnection, pushed: PushedRows, rows: Sequence[PushedValues]) -> int:
+    """Write rows into the online store; return how many found a newer value."""
+    script = connection.client.script_load(WRITE)
+    writes = pushed.writes(rows)
+    commands = [hiredis.pack_command(write.command(b"EVALSHA", script)) for write in writes]
+    return connection.ask(commands, [write.key for write in writes]).count(KEPT)
