@@ -761,7 +761,7 @@ def monitor(
     Reads the collected serving log, by day: how far each feature and the prediction have drifted
     from the champion's training rows, which features were missing, how good the predictions were
     by the labels that came back, and which values differ from the point-in-time join. Writes the
-    figures to the table `monitoring.figures`, and a report to an MLflow run. Exits with 1 if a
+    figures to the warehouse's schema `monitoring`, and a report to an MLflow run. Exits with 1 if a
     limit of the recipe's key `monitor` is broken.
     """
     from runner.commands.monitoring import keep, require_within_limits
