@@ -77,8 +77,8 @@ def bytes_per_month(sizes: DeploymentSizes, plans: Sequence[Plan]) -> float:
     """Return what BigQuery bills the scheduled jobs for.
 
     A materialization builds every dbt model and copies what changed: it reads as much as a full
-    one, and asks each mart which partitions were written. A collection merges a small table into a
-    day's partition. An audit joins as a training does.
+    one, and asks each mart which partitions were written. A refresh may do the same, after merging
+    a small table into a day's partition. An audit joins as a training does, and so does monitoring.
     """
     when = sizes.schedules
     every = _unique(step for planned in plans for step in planned.steps)
@@ -88,9 +88,9 @@ def bytes_per_month(sizes: DeploymentSizes, plans: Sequence[Plan]) -> float:
     audit = sum(_billed(planned.steps, "join") for planned in plans)
     return (
         runs_per_month(when.materialize) * materialize
-        + runs_per_month(when.collect) * _COLLECTION
+        + runs_per_month(when.refresh) * (_COLLECTION + materialize)
         + runs_per_month(when.train) * train
-        + runs_per_month(when.audit) * audit
+        + (runs_per_month(when.audit) + runs_per_month(when.monitor)) * audit
     )
 
 

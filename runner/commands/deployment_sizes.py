@@ -64,9 +64,10 @@ class JobSchedules(_Sized):
     """When jobs run, as cron; None: never."""
 
     materialize: str | None
-    collect: str | None = None
+    refresh: str | None = None
     train: str | None
     audit: str | None
+    monitor: str | None = None
 
 
 class DeploymentSizes(_Sized):

@@ -26,7 +26,13 @@ _PREDICTION_SECONDS = 2.1
 _PREDICTIONS_PER_SECOND = 500
 # An instance that wakes asks MLflow, which may have to wake as well: our estimate.
 _WAKE_SECONDS = 20.0
-JOB_MINUTES: Mapping[str, float] = {"materialize": 3, "collect": 2, "train": 10, "audit": 3}
+JOB_MINUTES: Mapping[str, float] = {
+    "materialize": 3,
+    "refresh": 3,
+    "train": 10,
+    "audit": 3,
+    "monitor": 3,
+}
 """Our estimates for small marts: dbt alone takes one or two."""
 _COLLECTOR_CPU, _COLLECTOR_GIB = 0.5, 0.5  # beside each instance of the API
 _DATABASE_GB = 10  # the least that Cloud SQL sells
@@ -158,9 +164,10 @@ def _jobs(sizes: DeploymentSizes) -> BillPart:
     per_recipe = len(sizes.recipes)
     runs = {
         "materialize": runs_per_month(sizes.schedules.materialize),
-        "collect": runs_per_month(sizes.schedules.collect),
+        "refresh": runs_per_month(sizes.schedules.refresh),
         "train": runs_per_month(sizes.schedules.train) * per_recipe,
         "audit": runs_per_month(sizes.schedules.audit) * per_recipe,
+        "monitor": runs_per_month(sizes.schedules.monitor) * per_recipe,
     }
     seconds = sum(count * JOB_MINUTES[job] * 60 for job, count in runs.items())
     rate = sizes.jobs.cpu * prices.CPU_ALWAYS.usd + sizes.jobs.memory_gib * prices.MEMORY_ALWAYS.usd

@@ -28,6 +28,7 @@ from tests.deploy.stacks import ROOT, Declared, Stack, declared
 
 CALLER = "serviceAccount:shop@my-project.iam.gserviceaccount.com"
 RUNNER = "serviceAccount:ml-runner@my-project.iam.gserviceaccount.com"
+RECIPE_JOBS = ("train", "audit", "monitor", "smoke")
 SERVICE, JOB = "cloudrunv2/service:Service", "cloudrunv2/job:Job"
 
 
@@ -102,8 +103,8 @@ def test_every_job_runs_commands_that_exist_with_arguments_that_fit(stack: Stack
 def test_every_recipe_is_trained_audited_and_served(stack: Stack) -> None:
     jobs = {job.inputs["name"] for job in stack.all(JOB)}
     services = {service.inputs["name"] for service in stack.all(SERVICE)}
-    of_recipes = {f"{job}-{name}" for job in ("train", "audit", "smoke") for name in ("rf", "hgb")}
-    assert jobs == {"materialize", "collect", "shell", *of_recipes}
+    of_recipes = {f"{job}-{name}" for job in RECIPE_JOBS for name in ("rf", "hgb")}
+    assert jobs == {"refresh", "materialize", "shell", *of_recipes}
     assert services == {"mlflow", "api-rf", "api-hgb"}
     for service in stack.all(SERVICE):
         if service.name != "tracking":
@@ -320,14 +321,14 @@ def test_every_schedule_starts_a_job_that_it_may_start(stack: Stack) -> None:
 
 def test_the_datasets_are_those_that_doctor_looks_for(stack: Stack) -> None:
     made = [d.inputs["datasetId"] for d in stack.all("bigquery/dataset:Dataset")]
-    assert sorted(made) == sorted(DATASETS)
+    assert sorted(made) == sorted([*DATASETS, "monitoring"])  # which the first monitoring may make
     writable = defaultdict(set)
     for grant in stack.all("bigquery/datasetIamMember:DatasetIamMember"):
         if grant.inputs["role"] == "roles/bigquery.dataEditor":
             writable[grant.inputs["member"]].add(grant.inputs["datasetId"])
-    collector = RUNNER.replace("ml-runner", "ml-collector")
-    assert writable == {RUNNER: set(DATASETS) - {"raw_events"}, collector: {"raw_events"}}
-    assert {job.name for job in stack.all(JOB) if account(job) in collector} == {"job-collect"}
+    refresher = RUNNER.replace("ml-runner", "ml-refresher")
+    assert writable == {RUNNER: set(made) - {"raw_events"}, refresher: set(made)}
+    assert {job.name for job in stack.all(JOB) if account(job) in refresher} == {"job-refresh"}
 
 
 def test_every_bucket_is_private_and_has_a_lifecycle(stack: Stack) -> None:

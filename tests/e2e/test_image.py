@@ -44,7 +44,8 @@ def _image(tmp_path_factory: pytest.TempPathFactory, shop: Project) -> Project:
         if name == "COPY":
             _copy(value.split(), app)
         elif name == "ENV":
-            env |= dict(pair.split("=", 1) for pair in value.split())
+            pairs = (pair.split("=", 1) for pair in value.split())
+            env |= {name: "" if given.startswith("$") else given for name, given in pairs}
         elif name == "RUN":
             subprocess.run(["sh", "-ec", f"{LEFT_OUT} {value}"], cwd=app, env=env, check=True)
     return Project(app, env)
@@ -94,7 +95,9 @@ def test_it_trains_and_answers(image: Project, shop: Project) -> None:
     assert not (image.root / "deploy").exists()
     assert list((image.root / "serving").rglob("__pycache__/*.pyc"))
     where = ["python", "-c", "import runner; print(runner.__file__)"]
-    found = subprocess.run(where, env=image.env, capture_output=True, text=True, check=True)
+    found = subprocess.run(
+        where, cwd=image.root, env=image.env, capture_output=True, text=True, check=True
+    )
     assert found.stdout.strip() == str(image.root / "runner" / "__init__.py")
     done = subprocess.run(
         ["runner", "train", "recipes/rf.yaml"],

@@ -25,15 +25,22 @@ SCRIPT = "\n".join(BLOCKS).replace("\\\n", " ")
 def test_the_blocks_are_bash():
     done = subprocess.run(["bash", "-n"], input=SCRIPT, text=True, capture_output=True, check=False)
     assert done.stderr == ""
-    assert len(BLOCKS) == 6
+    assert len(BLOCKS) == 7
+
+
+# As runner/commands/release.py runs them; tests/e2e/test_release.py looks at each word.
+RELEASE = (
+    "gcloud run jobs execute smoke-rf --wait --region=us-central1 --project=my-project",
+    "gcloud logging read filter --limit=1 --format=value --project=my-project",
+)
 
 
 def gcloud_lines():
-    """Return the words of each `gcloud` command on the page, in blocks and in the text."""
+    """Return the words of each `gcloud` command of a release or on the page, in any place."""
     lines = [line.partition(" #")[0] for line in SCRIPT.splitlines()]
     lines += re.findall(r"`(gcloud [^`]+)`", PAGE)
     found = [re.search(r"\bgcloud [^)|]*", line) for line in lines]
-    return [shlex.split(match[0]) for match in found if match]
+    return [shlex.split(line) for line in (*RELEASE, *(match[0] for match in found if match))]
 
 
 @pytest.fixture(scope="module")
@@ -60,7 +67,7 @@ def commands():
 
 def test_gcloud_has_every_command_and_option(commands):
     lines = gcloud_lines()
-    assert len(lines) >= 9
+    assert len(lines) >= 11
     for _, *words in lines:
         known = commands
         options = dict(known["flags"])

@@ -92,11 +92,11 @@ def test_bytes_are_those_of_the_plan_times_the_schedules(sizes: DeploymentSizes)
         Plan((*shared, step("join", "a", 7), step("sweep", "orders", 20)), 6.25),
         Plan((*shared, step("split", "b", 10), step("join", "b", 3)), 6.25),
     ]
-    hourly = (100 + 40 + 20) * 2**20 + LEAST_BILLED
+    materialize = (100 + 40 + 20) * 2**20 + LEAST_BILLED
     weekly = (100 + 7 + 100 + 10 + 3) * 2**20
-    daily = (7 + 3) * 2**20
-    collections = 4 * 365 / 12 * 2 * LEAST_BILLED
-    expected = collections + 730 * hourly + 365 / 84 * weekly + 365 / 12 * daily
+    join = (7 + 3) * 2**20
+    hourly, daily = 2 * LEAST_BILLED + materialize, join + materialize
+    expected = 730 * hourly + 365 / 84 * (weekly + join) + 365 / 12 * daily
     assert bytes_per_month(sizes, plans) == pytest.approx(expected)
 
 

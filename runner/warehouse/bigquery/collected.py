@@ -23,6 +23,7 @@ from google.cloud import bigquery
 from runner.errors import RunnerError
 from runner.settings import Settings
 from runner.sql import quote_bigquery, text_bigquery
+from runner.warehouse.bigquery.datasets import ensure_dataset
 from runner.warehouse.collected_table import (
     CollectedColumn,
     CollectedRow,
@@ -62,7 +63,7 @@ class BigQueryCollected:
         if (found := self._found()) is not None:
             self._add_missing_columns({field.name for field in found.schema})
             return
-        self._create_dataset()
+        ensure_dataset(self._client, self._schema)
         declared = ", ".join(_declared(column) for column in self._table.columns)
         instant = quote_bigquery(self._table.day)
         rest = [quote_bigquery(name) for name in self._table.key if name != self._table.day]
@@ -132,13 +133,6 @@ class BigQueryCollected:
             )
         except NotFound:
             return None
-
-    def _create_dataset(self) -> None:
-        """Create the dataset unless it exists: who may not create one gets no other answer."""
-        try:
-            self._client.get_dataset(self._schema)
-        except NotFound:
-            self._client.create_dataset(self._schema, exists_ok=True)
 
     def _add_missing_columns(self, known: Collection[str]) -> None:
         """Add what was declared since the table was made; a table of somebody else's stays."""

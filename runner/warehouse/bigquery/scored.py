@@ -22,6 +22,7 @@ from google.cloud import bigquery
 from runner.errors import RunnerError
 from runner.settings import Settings
 from runner.sql import quote_bigquery
+from runner.warehouse.bigquery.datasets import ensure_dataset
 from runner.warehouse.scored_table import DAY, MODEL, VERSION, ScoredBy, require_columns
 
 _TYPES = {
@@ -67,7 +68,7 @@ class BigQueryScored:
             there = {field.name: _NAMES.get(field.field_type, field.field_type) for field in found}
             require_columns(f"{self._dataset}.{self._table}", there, needed)
         except NotFound:
-            self._client.create_dataset(self._dataset, exists_ok=True)
+            ensure_dataset(self._client, self._dataset)
             made = bigquery.Table(
                 f"{self._client.project}.{self._dataset}.{self._table}", schema=self._fields
             )

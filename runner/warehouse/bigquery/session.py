@@ -19,6 +19,7 @@ from google.cloud import bigquery
 from runner.bytes_billed import refusal
 from runner.errors import RunnerError
 from runner.sql import quote_bigquery
+from runner.warehouse.bigquery.datasets import ensure_dataset
 from runner.warehouse.bigquery.types import column_of
 from runner.warehouse.join.join_parts import JoinColumn
 from runner.warehouse.join.refusals import refusal_in
@@ -193,12 +194,9 @@ class BigQuerySession:
         if self._store.table_create_disposition == "CREATE_NEVER":
             return
         dataset = bigquery.Dataset(".".join(name[:2]))
-        with suppress(NotFound):  # to look needs fewer permissions than to create
-            self._client.get_dataset(dataset.reference)
-            return
         if self._store.location:
             dataset.location = self._store.location
-        self._client.create_dataset(dataset, exists_ok=True)
+        ensure_dataset(self._client, dataset)
 
     def _options(self, purpose: str, *, dry_run: bool = False) -> bigquery.QueryJobConfig:
         options = bigquery.QueryJobConfig(

@@ -49,7 +49,9 @@ def create_buckets(settings: Settings, stack: str, identities: Identities) -> Bu
         for bucket, name, identity in (
             (artifacts, "artifacts", identities.mlflow),
             (artifacts, "artifacts", identities.runner),
+            (artifacts, "artifacts", identities.refresher),
             (data, "data", identities.runner),
+            (data, "data", identities.refresher),
         )
         for role in _USES
     ]

@@ -54,7 +54,7 @@ def declare(settings: Settings, stack: str) -> None:
     cloud = _project(settings, buckets)
     after = [*datasets, *buckets.grants]
     for planned in planned_jobs(settings):
-        identity = identities.collector if planned.collects else identities.runner
+        identity = identities.refresher if planned.writes_raw else identities.runner
         job = create_job(planned, settings, image, cloud | clients, identity, network, after)
         if planned.schedule is not None:
             schedule_job(planned.name, planned.schedule, job, settings, identities.scheduler)

@@ -13,7 +13,7 @@ import pulumi_gcp as gcp
 
 _PROJECT_ROLES = {
     "runner": ("bigquery.jobUser", "bigquery.readSessionUser"),
-    "collector": ("bigquery.jobUser",),
+    "refresher": ("bigquery.jobUser", "bigquery.readSessionUser"),
     "mlflow": ("cloudsql.client",),
     "api": ("monitoring.metricWriter",),
     "scheduler": (),
@@ -42,10 +42,16 @@ class Identity:
 
 @dataclass(frozen=True)
 class Identities:
-    """Every service account: none of them is Google's default one."""
+    """Every service account: none of them is Google's default one.
+
+    Attributes
+    ----------
+    refresher
+        The runner, where it also writes raw tables.
+    """
 
     runner: Identity
-    collector: Identity
+    refresher: Identity
     mlflow: Identity
     api: Identity
     scheduler: Identity

@@ -24,26 +24,25 @@ class PlannedJob:
 
     Attributes
     ----------
-    collects
+    writes_raw
         Whether it writes raw tables, as an account of its own.
     """
 
     name: str
     commands: tuple[str, ...]
     schedule: str | None
-    collects: bool = False
+    writes_raw: bool = False
 
 
 def planned_jobs(settings: Settings) -> list[PlannedJob]:
     """Return every job of the stack."""
     when = settings.schedules
+    # Without an API they find nothing to do, which is a failure.
+    refresh, monitor = (when.refresh, when.monitor) if settings.serve else (None, None)
     jobs = [
+        PlannedJob("refresh", ("runner refresh",), refresh, writes_raw=True),
         PlannedJob(
             "materialize", ("dbt build --target cloud", "runner materialize"), when.materialize
-        ),
-        # dbt's sources declare which events the API takes.
-        PlannedJob(
-            "collect", ("dbt parse --target cloud", "runner collect"), when.collect, collects=True
         ),
         # Without a schedule or commands of its own: `gcloud run jobs execute shell --args=-ec,…`
         PlannedJob("shell", ("runner doctor",), None),
@@ -53,6 +52,8 @@ def planned_jobs(settings: Settings) -> list[PlannedJob]:
         jobs.append(PlannedJob(f"train-{name}", (f"runner train {recipe}",), when.train))
         audit = ("dbt parse --target cloud", f"runner audit {recipe}")
         jobs.append(PlannedJob(f"audit-{name}", audit, when.audit))
+        monitored = ("dbt parse --target cloud", f"runner monitor {recipe}")
+        jobs.append(PlannedJob(f"monitor-{name}", monitored, monitor))
     return jobs
 
 

@@ -64,4 +64,4 @@ def _snapshots(size: Memorystore) -> gcp.redis.InstancePersistenceConfigArgs | N
 
 
 def _secret(name: str, value: pulumi.Input[str], identities: Identities) -> StoredSecret:
-    return store_secret(name, value, [identities.runner, identities.collector, identities.api])
+    return store_secret(name, value, [identities.runner, identities.refresher, identities.api])

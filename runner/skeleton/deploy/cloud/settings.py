@@ -156,10 +156,11 @@ class JobSize(_Part):
 class Schedules(_Part):
     """When each job runs, as cron in UTC; None: only by hand."""
 
+    refresh: Cron | None
     materialize: Cron | None
-    collect: Cron | None
     train: Cron | None
     audit: Cron | None
+    monitor: Cron | None
 
 
 class Retention(_Part):

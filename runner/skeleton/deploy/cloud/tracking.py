@@ -63,7 +63,7 @@ def create_tracking(
     given = _given(host, database, admin, buckets, identities.mlflow)
     _server(settings, image, given, database, identities.mlflow)
     password = store_secret(
-        "mlflow-password", admin, [identities.runner, identities.collector, identities.api]
+        "mlflow-password", admin, [identities.runner, identities.refresher, identities.api]
     )
     return Given(
         variables={

@@ -8,14 +8,15 @@ import pulumi_gcp as gcp
 from cloud.iam import Identities, Identity
 
 RAW = "raw_events"
-# The raw tables are somebody else's: the runner reads them, and only the collector of the serving
-# log writes. `staging` is dbt's own.
+# The raw tables are somebody else's: the runner reads them, and only a refresh, which collects the
+# serving log and events, writes. `staging` is dbt's own.
 DATASETS = {
     RAW: "dataViewer",
     "staging": "dataEditor",
     "feature_mart": "dataEditor",
     "spine_data": "dataEditor",
     "feast_registry": "dataEditor",
+    "monitoring": "dataEditor",
 }
 
 
@@ -31,8 +32,7 @@ def create_datasets(location: str, identities: Identities) -> list[pulumi.Resour
             opts=pulumi.ResourceOptions(depends_on=[identities.runner.account]),
         )
         grants.append(_grant(dataset, name, role, identities.runner))
-        if name == RAW:
-            grants.append(_grant(dataset, name, "dataEditor", identities.collector))
+        grants.append(_grant(dataset, name, "dataEditor", identities.refresher))
     return grants
 
 
