@@ -14,6 +14,8 @@ from contract.event_format import EventColumn, EventTable
 EventValue = str | int | float | bool | dict[str, object] | list[object] | None
 """A value as JSON has it; times and dates are texts."""
 _ID_CHARACTERS = 256
+_JSON_DIGITS = 15
+_DIGITS = re.compile(r"\d")
 _NUMBER = re.compile(r"-?(\d+)(?:\.(\d+))?")
 
 
@@ -131,7 +133,9 @@ def _day(column: EventColumn, value: object) -> str:
 def _numeric(column: EventColumn, value: object) -> str:
     if isinstance(value, bool) or not isinstance(value, int | float | str):
         raise TypeError
-    text = f"{value:f}" if isinstance(value, float) and "e" in repr(value) else str(value)
+    text = str(value)
+    if isinstance(value, float) and len(_DIGITS.findall(text)) > _JSON_DIGITS:
+        raise BadEventError('a text, such as "12.50": a JSON number keeps 15 digits')
     found = _NUMBER.fullmatch(text)
     before, after = column.digits or (29, 9)
     if found is None or len(found[1].lstrip("0")) > before or len(found[2] or "") > after:

@@ -107,10 +107,10 @@ def status(as_json: AsJson = False, target: Target = None) -> None:
     """Show whether PostgreSQL and Redis answer, where, and who started them.
 
     Exits with 1 unless both answer, so that a health check can use it. Notes say what of the
-    serving log waits for `runner collect`, how old the features are that `runner refresh` keeps,
-    and if the online store lacks most features of a champion.
+    serving log and of events waits for `runner collect`, how old the features are that
+    `runner refresh` keeps, and if the online store lacks most features of a champion.
     """
-    from runner.commands.checks.log_backlog import waiting_at_hand
+    from runner.commands.checks.log_backlog import waiting_at_hand, waiting_events
     from runner.commands.checks.online_features import HINT, problems_at_hand
     from runner.commands.checks.refresh_lag import refresh_at_hand
     from runner.commands.server_report import show_servers
@@ -123,6 +123,8 @@ def status(as_json: AsJson = False, target: Target = None) -> None:
         raise typer.Exit(1)
     if waiting := waiting_at_hand(settings):
         console.note(f"serving log: {waiting}")
+    if waiting := waiting_at_hand(settings, waiting_events):
+        console.note(f"events: {waiting}")
     if refreshed := refresh_at_hand(settings):
         console.note(f"refresh: {refreshed}")
     for problem in problems_at_hand(settings):
@@ -759,7 +761,7 @@ def monitor(
     Reads the collected serving log, by day: how far each feature and the prediction have drifted
     from the champion's training rows, which features were missing, how good the predictions were
     by the labels that came back, and which values differ from the point-in-time join. Writes the
-    figures to the table `monitoring.figures`, and a report to an MLflow run. Exits with 1 if a
+    figures to the warehouse's schema `monitoring`, and a report to an MLflow run. Exits with 1 if a
     limit of the recipe's key `monitor` is broken.
     """
     from runner.commands.monitoring import keep, require_within_limits

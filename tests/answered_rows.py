@@ -58,6 +58,7 @@ def answered(
             "probabilities": json.dumps({"0": 1 - positive, "1": positive}),
             "decision_threshold": None,
             "log_share": 1.0,
+            "answered_as": "answer",
         }
         yield list((row | changes).values())
 

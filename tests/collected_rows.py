@@ -36,5 +36,6 @@ def collected_row(
         "prediction": "1",
         "probabilities": '{"0": 0.25, "1": 0.75}',
         "log_share": 1.0,
+        "answered_as": "answer",
     }
     return [known.get(column.name) for column in PREDICTIONS.columns]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, date, datetime, timedelta
 
 import orjson
@@ -80,9 +80,24 @@ class EventRows:
             self.foreign += 1
             return []
         received_at = datetime.fromtimestamp(parsed.received_at, UTC)
-        return [self.row(received_at, parsed.columns, values) for values in parsed.rows]
+        return self.received(received_at, parsed.columns, parsed.rows)
 
-    def row(
+    def received(
+        self, at: datetime, columns: Sequence[str], rows: Iterable[Sequence[EventValue]]
+    ) -> list[CollectedRow]:
+        """Return the rows of events that came together, a microsecond apart: their order is kept.
+
+        Raises
+        ------
+        RunnerError
+            As `rows`.
+        """
+        return [
+            self._row(at + timedelta(microseconds=n), columns, values)
+            for n, values in enumerate(rows)
+        ]
+
+    def _row(
         self, received_at: datetime, columns: Sequence[str], values: Sequence[EventValue]
     ) -> CollectedRow:
         """Return an event's row, null for columns that are newer than it is."""

@@ -73,6 +73,7 @@ _END = [
     Check("champions", tools.champions, after=("MLflow", "PostgreSQL", "BigQuery jobs")),
     Check("online features", online_features.online_features, after=("Redis", "MLflow")),
     Check("serving log", log_backlog.serving_log, after=("Redis",)),
+    Check("events", log_backlog.events, after=("Redis",)),
     Check("serving port", machine.port),
 ]
 _LOCAL = [

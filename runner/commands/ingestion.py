@@ -83,7 +83,7 @@ def _write(
 ) -> None:
     reader, made, now = EventReader(table), EventRows(table), datetime.now(UTC)
     right = right_rows(batch, reader.read, done.rejected)
-    rows = [made.row(now, reader.columns, values) for values in right]
+    rows = made.received(now, reader.columns, right)
     written = store.append(rows) if rows else 0
     done.written += written
     done.known += len(rows) - written

@@ -35,7 +35,7 @@ from runner.packaging.served_version import load_version
 from runner.project.manifest import EVENT_TIMESTAMP, load_manifest
 from runner.recipes.recipe import load_recipe
 from runner.recipes.references import check_references
-from runner.records.champion import Champion, find_champion, training_rows
+from runner.records.champion import ServedChampion, find_champion, training_rows
 from runner.records.monitoring_run import record_monitoring
 from runner.records.run_reader import open_reader
 from runner.servers.local_servers import require_servers
@@ -125,7 +125,7 @@ def require_within_limits(found: Monitoring) -> None:
         raise found.recipe.source.errors(problems)
 
 
-def _columns(model: Model, champion: Champion, rows: pa.Table) -> list[Monitored]:
+def _columns(model: Model, champion: ServedChampion, rows: pa.Table) -> list[Monitored]:
     trained, tested = champion.parts(rows)
     taken = [*model.bundle.row_dtypes, EVENT_TIMESTAMP]
     predictions = model.score({name: tested[name] for name in taken})

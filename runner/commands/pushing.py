@@ -74,7 +74,7 @@ def push(settings: Settings, view: str, source: str) -> Pushed:
             now = datetime.now(UTC)
             rows = list(right_rows(batch, partial(pushed.read_at, now), done.rejected))
             if rows:
-                written = store.append([made.row(now, pushed.columns, row) for row in rows])
+                written = store.append(made.received(now, pushed.columns, rows))
                 done.written += written
                 done.known += len(rows) - written
                 done.older += _write(connection, pushed, rows)

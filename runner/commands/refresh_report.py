@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 
 from runner import console
 from runner.commands.refresh_round import Round
+from runner.online.refresh_state import ago
 
 
 def show_round(done: Round) -> None:
@@ -15,5 +16,5 @@ def show_round(done: Round) -> None:
     parts = [f"{done.collected:,} rows collected", built]
     parts.append(f"{done.written:,} written, {done.removed:,} removed")
     if done.newest:
-        parts.append(f"features of {max(0.0, (now - done.newest).total_seconds()):,.0f} s ago")
+        parts.append(f"features of {ago(now, done.newest)}")
     console.result(f"{now:%H:%M:%S} UTC  {'; '.join(parts)}  ({done.seconds:.1f} s)")

@@ -145,36 +145,42 @@ class Refresher:
         """Build what changed since the last round; return the names of the dbt models."""
         names = [mart.name for mart in marts]
         content = read_manifest(self._settings.manifest_path)
-        nodes = {**content["nodes"], **content["sources"]}
-        keys = upstream_first(nodes, names)
-        sources = {
-            str(nodes[key].get("relation_name")): key for key in keys if key in content["sources"]
+        keys = upstream_first({**content["nodes"], **content["sources"]}, names)
+        tables = {
+            str(content["sources"][key].get("relation_name")): key
+            for key in keys
+            if key in content["sources"]
         }
         project = freshness.fingerprint(self._settings)
-        marks = table_marks(self._settings, sources)
+        marks = table_marks(self._settings, tables)
         before = state.built_from(" ".join(names))
         if before is None or project is None or before.project != project:
-            selected = [f"+{mart.selector or mart.name}" for mart in marts]
+            self._run_dbt(names, [f"+{mart.selector or mart.name}" for mart in marts], whole=True)
             built = names
         else:
-            changed = [
-                key
-                for name, key in sources.items()
-                if marks.get(name) != before.marks.get(name) or name not in marks
-            ]
-            touched = list(_touched(content, keys, changed))
-            selected = [selector_of(nodes[key]) for key in touched]
-            built = [nodes[key]["name"] for key in touched]
-        if selected:
-            require_unchanged(self._settings, names, "", _ignore)
-            self._run_dbt(selected)
+            same = {name for name, mark in marks.items() if before.marks.get(name) == mark}
+            changed = [key for name, key in tables.items() if name not in same]
+            touched = [content["nodes"][key] for key in _touched(content, keys, changed)]
+            if touched:
+                self._run_dbt(names, [selector_of(node) for node in touched], whole=False)
+            built = [node["name"] for node in touched]
         state.note_built(" ".join(names), BuiltFrom(project, marks))
         return built
 
-    def _run_dbt(self, selected: Sequence[str]) -> None:
+    def _run_dbt(self, marts: Sequence[str], selected: Sequence[str], *, whole: bool) -> None:
+        """Run `dbt build`.
+
+        Parameters
+        ----------
+        whole
+            Whether the SQL may be other than the last time: an incremental mart that changed is
+            built from nothing then, as in training.
+        """
+        changed = require_unchanged(self._settings, marts, "", _ignore)
         # Unit tests are of the SQL, which training has built; tests of rows look at the new ones.
-        arguments = ["build", "--exclude-resource-type", "unit_test", "--indirect-selection"]
-        arguments += ["buildable", "--select", *selected]
+        arguments = ["build", "--exclude-resource-type", "unit_test"]
+        arguments += ["--full-refresh"] if changed and whole else []
+        arguments += ["--indirect-selection", "buildable", "--select", *selected]
         with build_lock(self._settings) as lock:
             dbt.run(self._settings, arguments, _ignore, inherited=(lock,), program=self._dbt)
 

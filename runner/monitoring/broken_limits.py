@@ -9,7 +9,7 @@ from runner.duration import format_duration
 from runner.monitoring.column_figures import ColumnFigure
 from runner.monitoring.live_quality import LiveScore
 from runner.monitoring.traffic_skew import FeatureSkew
-from runner.recipes.limits import Limits
+from runner.recipes.limits import MonitorLimits
 from runner.recipes.yaml_source import Problem
 
 _HINTS = {
@@ -21,7 +21,7 @@ _HINTS = {
 }
 
 
-def broken_by_columns(limits: Limits, figures: Sequence[ColumnFigure]) -> Iterator[Problem]:
+def broken_by_columns(limits: MonitorLimits, figures: Sequence[ColumnFigure]) -> Iterator[Problem]:
     """Yield what breaks `max_drift` and `max_missing`: per column, its first and its worst day."""
     for column in dict.fromkeys(each.column for each in figures):
         of = [each for each in figures if each.column == column]
@@ -45,7 +45,9 @@ def broken_by_columns(limits: Limits, figures: Sequence[ColumnFigure]) -> Iterat
                 )
 
 
-def broken_by_ages(limits: Limits, ages: Mapping[tuple[str, str], float]) -> Iterator[Problem]:
+def broken_by_ages(
+    limits: MonitorLimits, ages: Mapping[tuple[str, str], float]
+) -> Iterator[Problem]:
     """Yield what breaks `max_age`: per view, the day on which its rows were oldest."""
     if limits.max_age is None:
         return
@@ -61,7 +63,7 @@ def broken_by_ages(limits: Limits, ages: Mapping[tuple[str, str], float]) -> Ite
 
 
 def broken_by_scores(
-    limits: Limits, scores: Iterable[LiveScore], version: str
+    limits: MonitorLimits, scores: Iterable[LiveScore], version: str
 ) -> Iterator[Problem]:
     """Yield what breaks `min_scores`, of the champion's scores in the window."""
     for score in scores:
@@ -76,7 +78,7 @@ def broken_by_scores(
             )
 
 
-def broken_by_skew(limits: Limits, skew: Iterable[FeatureSkew]) -> Iterator[Problem]:
+def broken_by_skew(limits: MonitorLimits, skew: Iterable[FeatureSkew]) -> Iterator[Problem]:
     """Yield what breaks `max_skew`."""
     for each in skew:
         if limits.max_skew is not None and each.share > limits.max_skew:

@@ -89,8 +89,9 @@ class ServedLog:
         values = [(str(i), *self._bin_and_status(each)) for i, each in enumerate(columns)]
         found = self._reader.rows(
             f"{self._served('features, statuses, prediction, probabilities')}\n"
-            "select s.day, v.number, v.bin, v.status, sum(s.weight)\nfrom served as s\n"
-            f"{self._sql.unpivoted(values, ('number', 'bin', 'status'))}\ngroup by 1, 2, 3, 4"
+            "select day, number, bin, status, sum(weight)\nfrom (\n"
+            f"{self._sql.unpivoted('served', 'day, weight', values, ('number', 'bin', 'status'))}"
+            "\n) as repeated\ngroup by 1, 2, 3, 4"
         )
         result: dict[tuple[str, str], ColumnDay] = {}
         for day, number, place, status, weight in found:
@@ -135,9 +136,9 @@ class ServedLog:
             values.append((str(i), self._sql.seconds("served_at", read)))
         found = self._reader.rows(
             f"{self._served('event_times')}\n"
-            "select s.day, v.number, sum(v.age * s.weight) / sum(s.weight)\nfrom served as s\n"
-            f"{self._sql.unpivoted(values, ('number', 'age'))}\n"
-            "where v.age is not null\ngroup by 1, 2"
+            "select day, number, sum(age * weight) / sum(weight)\nfrom (\n"
+            f"{self._sql.unpivoted('served', 'day, weight', values, ('number', 'age'))}\n"
+            ") as repeated\nwhere age is not null\ngroup by 1, 2"
         )
         return {(views[int(number or 0)], str(day)): float(age or 0) for day, number, age in found}
 

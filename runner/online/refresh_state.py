@@ -55,12 +55,12 @@ class RefreshTimes:
         now = datetime.now(UTC)
         parts = []
         if self.newest:
-            parts.append(f"features of {_ago(now, self.newest)}")
+            parts.append(f"features of {ago(now, self.newest)}")
         if self.done:
-            parts.append(f"last round {_ago(now, self.done)}")
+            parts.append(f"last round {ago(now, self.done)}")
         if self.failed:
             at, why = self.failed
-            parts.append(f"failed {_ago(now, at)}: {why}")
+            parts.append(f"failed {ago(now, at)}: {why}")
         return ", ".join(parts)
 
 
@@ -114,7 +114,8 @@ def _instant(content: bytes | None) -> datetime | None:
     return datetime.fromisoformat(content.decode()) if content else None
 
 
-def _ago(now: datetime, then: datetime) -> str:
+def ago(now: datetime, then: datetime) -> str:
+    """Return `12 s ago`, in the largest unit of which there are at least two."""
     seconds = max(0.0, (now - then).total_seconds())
     for size, unit in ((86_400, "d"), (3_600, "h"), (60, "min")):
         if seconds >= 2 * size:

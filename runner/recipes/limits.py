@@ -12,7 +12,7 @@ from runner.recipes.part import Part, PositiveDuration
 Share = Annotated[float, Field(ge=0, le=1)]
 
 
-class Limits(Part):
+class MonitorLimits(Part):
     """The limits of `runner monitor`; one that is left out is not checked."""
 
     max_drift: Share | None = None

@@ -26,7 +26,7 @@ from contract.missing_views import OnMissing
 from runner.errors import RunnerError
 from runner.recipes.estimators import ESTIMATORS, SCORERS, Task
 from runner.recipes.feature_reference import FeatureReference
-from runner.recipes.limits import Limits
+from runner.recipes.limits import MonitorLimits
 from runner.recipes.missing import MissingRules, OnMissingEntity
 from runner.recipes.part import Duration, Identifier, Name, Part, PositiveDuration
 from runner.recipes.probabilities import Calibration, DecisionThreshold
@@ -208,7 +208,7 @@ class Recipe(Part):
     or `error`. For every view, or per view, such as `{user_activity: error}`
     (docs/serving.md#keys-that-are-not-there)."""
 
-    monitor: Annotated[Limits | None, BeforeValidator(_part)] = None
+    monitor: Annotated[MonitorLimits | None, BeforeValidator(_part)] = None
     """The limits of `runner monitor`, which exits with 1 if one is broken
     (docs/monitoring.md#limits)."""
 
@@ -368,7 +368,7 @@ class Recipe(Part):
 
     @field_validator("monitor")
     @classmethod
-    def _check_monitor(cls, monitor: Limits, info: ValidationInfo) -> Limits:
+    def _check_monitor(cls, monitor: MonitorLimits, info: ValidationInfo) -> MonitorLimits:
         refuse(min_score_problems(monitor.min_scores, info.data.get("scoring")))
         return monitor
 

@@ -27,7 +27,7 @@ _CHANGES = ("champion_until", "rolled_back_at")
 
 
 @dataclass(frozen=True)
-class Champion:
+class ServedChampion:
     """A champion, as MLflow has it.
 
     Attributes
@@ -50,7 +50,7 @@ class Champion:
         return rows.filter(pc.less_equal(times, until)), rows.filter(pc.greater(times, start))
 
 
-def find_champion(reader: RunReader, name: str) -> Champion:
+def find_champion(reader: RunReader, name: str) -> ServedChampion:
     """Return the model's champion.
 
     Raises
@@ -66,10 +66,10 @@ def find_champion(reader: RunReader, name: str) -> Champion:
             f"{name} has no champion", hint=f"train one, or run `runner promote {name} VERSION`"
         )
     run = require_run(reader, champion)
-    return Champion(champion, run, _since(champion, versions, run))
+    return ServedChampion(champion, run, _since(champion, versions, run))
 
 
-def training_rows(reader: RunReader, champion: Champion) -> pa.Table:
+def training_rows(reader: RunReader, champion: ServedChampion) -> pa.Table:
     """Return every row of the champion's training, with its features as they were joined then."""
     return pq.read_table(pa.BufferReader(reader.artifact(champion.run, ROWS)))
 

@@ -1,4 +1,4 @@
-"""The table of what `runner monitor` found, `monitoring.figures`: for dashboards."""
+"""The table of what `runner monitor` found, in the schema `monitoring`: for dashboards."""
 
 from __future__ import annotations
 

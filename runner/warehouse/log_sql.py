@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Protocol
 
 from runner.errors import RunnerError
@@ -66,8 +66,18 @@ class LogSql(Protocol):
     def hash(self, texts: Sequence[str]) -> str:
         """Return a value that orders rows as by chance, and always the same."""
 
-    def unpivoted(self, rows: Iterable[Sequence[str]], names: Sequence[str]) -> str:
-        """Return a join that repeats each row, once for each of `rows`, as `v` with `names`."""
+    def unpivoted(
+        self, source: str, kept: str, rows: Sequence[Sequence[str]], names: Sequence[str]
+    ) -> str:
+        """Return a query that repeats each row of `source`, once for each of `rows`.
+
+        Parameters
+        ----------
+        kept
+            The columns of `source` to keep.
+        rows, names
+            SQL of more columns, and what they are called.
+        """
 
 
 class LogReader(Protocol):
@@ -139,10 +149,15 @@ class PostgresLogSql:
         """See `LogSql`."""
         return f"md5({' || '.join(texts)})"
 
-    def unpivoted(self, rows: Iterable[Sequence[str]], names: Sequence[str]) -> str:
+    def unpivoted(
+        self, source: str, kept: str, rows: Sequence[Sequence[str]], names: Sequence[str]
+    ) -> str:
         """See `LogSql`."""
         values = ",\n    ".join(f"({', '.join(row)})" for row in rows)
-        return f"cross join lateral (values\n    {values}\n) as v ({', '.join(names)})"
+        return (
+            f"select {kept}, {', '.join(names)}\nfrom {source}\n"
+            f"cross join lateral (values\n    {values}\n) as v ({', '.join(names)})"
+        )
 
 
 class BigQueryLogSql:
@@ -204,12 +219,19 @@ class BigQueryLogSql:
         """See `LogSql`."""
         return f"to_hex(md5(concat({', '.join(texts)})))"
 
-    def unpivoted(self, rows: Iterable[Sequence[str]], names: Sequence[str]) -> str:
+    def unpivoted(
+        self, source: str, kept: str, rows: Sequence[Sequence[str]], names: Sequence[str]
+    ) -> str:
         """See `LogSql`."""
-        first, *others = [list(row) for row in rows]
-        named = ", ".join(f"{cell} as {name}" for cell, name in zip(first, names, strict=True))
-        structs = [f"struct({named})", *(f"struct({', '.join(row)})" for row in others)]
-        return "cross join unnest([\n    " + ",\n    ".join(structs) + "\n]) as v"
+        places = ", ".join(map(str, range(len(rows))))
+        columns = []
+        for name, cells in zip(names, zip(*rows, strict=True), strict=True):
+            cases = "\n    ".join(f"when {i} then {cell}" for i, cell in enumerate(cells))
+            columns.append(f"case place\n    {cases}\n    end as {name}")
+        return (
+            f"select {kept}, {', '.join(columns)}\nfrom {source}\n"
+            f"cross join unnest([{places}]) as place"
+        )
 
 
 def _floats(numbers: Sequence[float]) -> str:

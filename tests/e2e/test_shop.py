@@ -200,6 +200,15 @@ def test_predictions_in_a_table_are_those_of_a_file_however_often(shop, run, tmp
     assert "99" in shop.refused("predict", "category_purchase_rf/99", asked[1])
 
 
+def test_a_refresh_without_recipes_keeps_what_served_models_read(shop, run):
+    marts = ("user_demographics", "user_activity", "user_category_affinity")
+    line = shop.runner("refresh")
+    assert all(mart in line for mart in marts)
+    assert "features of " in line
+    assert "; nothing to build; " in shop.runner("refresh")
+    assert "refresh: features of " in shop.run("runner", "status").stderr
+
+
 def without_numbers(line):
     # Whether the first user has looked at the category depends on the day.
     line = line.replace('["user_category_affinity"]', "[]")

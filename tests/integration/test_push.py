@@ -13,7 +13,6 @@ from typing import Any
 import httpx
 import pandas as pd
 import pytest
-from jinja2 import Environment
 
 from contract.event_format import event_stream_key
 from contract.redis_address import RedisAddress
@@ -41,11 +40,11 @@ STREAM = event_stream_key(PROJECT, "clicks")
 VIEW = "user_activity"
 USER = {"user_id": 7}
 ROW = USER | {"category_id": "toys"}
-# What `{{ pushed_rows(…) }}` is in the mart's SQL.
+# What the mart's SQL has of its source.
 MART = """
 insert into feature_mart.user_activity
 select user_id, event_timestamp, received_at as created_at, orders_7d, is_active
-from {{ pushed_rows('raw_data.clicks', ['user_id']) }}
+from raw_data.clicks
 """
 
 
@@ -127,10 +126,8 @@ def seen(client: httpx.Client) -> tuple[Any, Any]:
 def build(project: OnlineProject) -> None:
     """Collect, and build the mart from what was pushed, as dbt does."""
     assert collect(project.settings, None).errors == []
-    macro = (_ROOT / "runner/skeleton/macros/pushed_rows.sql").read_text()
-    assert macro == (_ROOT / "dbt_project/macros/pushed_rows.sql").read_text()
     project.sql.execute("truncate feature_mart.user_activity")
-    project.sql.execute(Environment(autoescape=False).from_string(macro + MART).render())
+    project.sql.execute(MART)
 
 
 def mart_of(project: OnlineProject) -> FeatureMart:
@@ -163,16 +160,20 @@ def test_the_mart_can_be_built_before_anything_is_pushed(project: OnlineProject)
 def test_a_training_sees_a_pushed_value_from_when_it_was_received(
     project: OnlineProject, client: httpx.Client
 ) -> None:
-    post(client, value(1, 7200))
-    post(client, value(2, 3600))  # an hour old already
+    first = value(1, 3600)  # an hour old already
+    before = datetime.now(UTC)
+    post(client, first)
+    between = datetime.now(UTC)
+    post(client, first | {"orders_7d": 2}, first | {"orders_7d": 3})  # a correction, twice
     build(project)
     store = open_store(project.settings)
     store.apply(feast_objects(written(project), []))
-    now = datetime.now(UTC)
-    spine = pd.DataFrame({"user_id": [7, 7], "event_timestamp": [now - timedelta(minutes=30), now]})
+    moments = [before, between, datetime.now(UTC)]
+    spine = pd.DataFrame({"user_id": [7, 7, 7], "event_timestamp": moments})
     joined = store.get_historical_features(spine, [f"{VIEW}:orders_7d"]).to_df()
     found = joined.sort_values("event_timestamp")["orders_7d"]
-    assert [None if pd.isna(one) else one for one in found] == [None, 2]
+    assert [None if pd.isna(one) else one for one in found] == [None, 1, 3]
+    assert seen(client) == (3, True)
 
 
 def test_an_older_push_never_wins_and_of_equal_instants_the_later_push_does(

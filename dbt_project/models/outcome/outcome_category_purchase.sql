@@ -4,7 +4,9 @@ served as (
 
     select
         cast({{ json_text('entity_keys', 'user_id') }} as {{ dbt.type_bigint() }}) as user_id,
-        cast({{ json_text('entity_keys', 'category_id') }} as {{ dbt.type_bigint() }}) as category_id,
+        cast(
+            {{ json_text('entity_keys', 'category_id') }} as {{ dbt.type_bigint() }}
+        ) as category_id,
         served_at as event_timestamp,
         model_name,
         model_version,
@@ -17,7 +19,9 @@ served as (
 
     from {{ ref('stg_serving__predictions') }}
 
-    where label = 'is_purchase_7d'
+    where
+        label = 'is_purchase_7d'
+        and coalesce(answered_as, 'answer') = 'answer'
 
 ),
 

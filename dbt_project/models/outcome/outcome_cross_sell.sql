@@ -7,7 +7,9 @@ served as (
         cast({{ json_text('entity_keys', 'bought') }} as {{ dbt.type_bigint() }}) as bought,
         cast({{ json_text('entity_keys', 'offered') }} as {{ dbt.type_bigint() }}) as offered,
         served_at as event_timestamp,
-        cast({{ json_text('features', 'order_value_usd') }} as {{ dbt.type_float() }}) as order_value_usd,
+        cast(
+            {{ json_text('features', 'order_value_usd') }} as {{ dbt.type_float() }}
+        ) as order_value_usd,
         model_name,
         model_version,
         prediction,
@@ -19,7 +21,9 @@ served as (
 
     from {{ ref('stg_serving__predictions') }}
 
-    where label = 'is_cross_sell_7d'
+    where
+        label = 'is_cross_sell_7d'
+        and coalesce(answered_as, 'answer') = 'answer'
 
 ),
 

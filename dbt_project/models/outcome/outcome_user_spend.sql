@@ -16,7 +16,9 @@ served as (
 
     from {{ ref('stg_serving__predictions') }}
 
-    where label = 'spend_7d_usd'
+    where
+        label = 'spend_7d_usd'
+        and coalesce(answered_as, 'answer') = 'answer'
 
 ),
 

@@ -23,6 +23,7 @@ renamed as (
         model_version,
         label,
         prediction,
+        answered_as,
 
         ---------- numerics
         decision_threshold,

@@ -5,8 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
+from tempfile import TemporaryFile
 from uuid import uuid4
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 from google.api_core.exceptions import GoogleAPIError
 from google.auth.exceptions import GoogleAuthError
 from google.cloud import bigquery
@@ -18,6 +21,7 @@ from runner.warehouse.bigquery.datasets import ensure_dataset
 from runner.warehouse.figures_table import COLUMNS, SCHEMA, TABLE, FiguredDays, FigureRow
 
 _TYPES = {"text": "STRING", "date": "DATE", "float": "FLOAT64", "bigint": "INT64"}
+_ARROW = {"text": pa.string(), "date": pa.date32(), "float": pa.float64(), "bigint": pa.int64()}
 _LABELS = {"runner": "monitor"}
 _LIFETIME = timedelta(hours=1)
 
@@ -37,21 +41,25 @@ class BigQueryFigures:
         table.expires = datetime.now(tz=UTC) + _LIFETIME  # of a process that was killed
         self._client.create_table(table)
         try:
-            options = bigquery.LoadJobConfig(schema=_fields(), labels=_LABELS)
-            records = [
-                dict(
-                    zip(
-                        COLUMNS,
-                        (days.model, days.version, row[0].isoformat(), *row[1:]),
-                        strict=True,
-                    )
-                )
-                for row in rows
-            ]
-            self._client.load_table_from_json(records, table, job_config=options).result()
+            self._load(table, days, rows)
             self._merge(arriving, days)
         finally:
             self._client.delete_table(arriving, not_found_ok=True)
+
+    def _load(self, table: bigquery.Table, days: FiguredDays, rows: Sequence[FigureRow]) -> None:
+        columns = zip(*((days.model, days.version, *row) for row in rows), strict=True)
+        kinds = [_ARROW[kind] for kind in COLUMNS.values()]
+        arrays = [pa.array(list(v), kind) for v, kind in zip(columns, kinds, strict=True)]
+        options = bigquery.LoadJobConfig(
+            source_format=bigquery.SourceFormat.PARQUET,
+            write_disposition=bigquery.WriteDisposition.WRITE_TRUNCATE,
+            schema=table.schema,
+            labels=_LABELS,
+        )
+        with TemporaryFile() as file:
+            pq.write_table(pa.table(arrays, names=list(COLUMNS)), file)
+            file.seek(0)
+            self._client.load_table_from_file(file, table, job_config=options).result()
 
     def _merge(self, arriving: str, days: FiguredDays) -> None:
         """Delete the old figures and insert the new ones, in one statement."""

@@ -3,7 +3,9 @@ with
 served as (
 
     select
-        cast({{ json_text('entity_keys', 'customer_id') }} as {{ dbt.type_bigint() }}) as customer_id,
+        cast(
+            {{ json_text('entity_keys', 'customer_id') }} as {{ dbt.type_bigint() }}
+        ) as customer_id,
         served_at as event_timestamp,
         model_name,
         model_version,
@@ -16,7 +18,9 @@ served as (
 
     from {{ ref('stg_serving__predictions') }}
 
-    where label = 'is_reorder_30d'
+    where
+        label = 'is_reorder_30d'
+        and coalesce(answered_as, 'answer') = 'answer'
 
 ),
 
