@@ -104,7 +104,7 @@ def test_a_file_that_cannot_be_written_is_named(world, tmp_path):
 def test_compare_writes_the_page_and_prints_the_table(world, tmp_path, monkeypatch):
     training, _, [run, _] = world
     settings = training.prepared.settings
-    monkeypatch.setattr(cli, "load_settings", lambda _: settings)
+    monkeypatch.setattr(cli.model_commands, "load_settings", lambda _: settings)
     file = tmp_path / "same.html"
     done = CliRunner().invoke(cli.app, ["compare", run, run, "--html", str(file)])
     assert done.stdout.splitlines()[-1] == "identical"

@@ -62,7 +62,7 @@ def failing(monkeypatch):
         def load_settings(_):
             raise error
 
-        monkeypatch.setattr(cli, "load_settings", load_settings)
+        monkeypatch.setattr(cli.project_commands, "load_settings", load_settings)
         return CliRunner().invoke(cli.app, ["status"])
 
     return fail_with

@@ -1,0 +1,101 @@
+"""Commands about what was served."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Annotated
+
+import typer
+
+from runner import console
+from runner.command_line import AsJson, Recipe, Target
+from runner.settings import load_settings
+
+app = typer.Typer()
+command = partial(app.command, rich_help_panel="After the answer")
+
+
+@command()
+def collect(
+    keep: Annotated[
+        str | None,
+        typer.Option(
+            "--keep",
+            metavar="DURATION",
+            help="Delete the rows of days before, such as 90d.",
+            show_default="every row is kept",
+        ),
+    ] = None,
+    target: Target = None,
+) -> None:
+    """Move the serving log and accepted events from Redis to the warehouse.
+
+    The serving log, every answered row, goes to the table `predictions` in the schema `raw_data`
+    (cloud: the dataset `raw_events`), with a partition per day. Events go to the raw tables of
+    their dbt sources. Each row is there once, however often this is interrupted and repeated. Run
+    it regularly: the log in Redis is bounded, and its oldest rows go first; events wait until they
+    are collected.
+    """
+    from runner.commands.collection import collect as collect_log
+    from runner.commands.collection_report import show_collected
+    from runner.errors import CombinedError
+
+    done = collect_log(load_settings(target), keep)
+    show_collected(done)
+    if done.errors:
+        raise CombinedError(done.errors, hint=done.errors[0].hint)
+
+
+@command()
+def monitor(
+    recipe: Recipe,
+    since: Annotated[
+        str | None,
+        typer.Option(
+            "--since",
+            metavar="TIME",
+            help="When the window begins: 7d, or 2026-03-01 (UTC).",
+            show_default="when the champion was promoted",
+        ),
+    ] = None,
+    as_json: AsJson = False,
+    target: Target = None,
+) -> None:
+    """Show how what the champion is asked and answers differs from what it was trained on.
+
+    Reads the collected serving log, by day: how far each feature and the prediction have drifted
+    from the champion's training rows, which features were missing, how good the predictions were
+    by the labels that came back, and which values differ from the point-in-time join. Writes the
+    figures to the warehouse's schema `monitoring`, and a report to an MLflow run. Exits with 1 if a
+    limit of the recipe's key `monitor` is broken.
+    """
+    from runner.commands.monitoring import keep, require_within_limits
+    from runner.commands.monitoring import monitor as monitor_champion
+    from runner.commands.monitoring_report import show_monitoring
+
+    settings = load_settings(target)
+    found = monitor_champion(settings, recipe, since)
+    show_monitoring(found, as_json=as_json)
+    console.note(f"report.html: `runner ui {keep(settings, found)}`")
+    require_within_limits(found)
+
+
+@command()
+def forget(
+    entity: Annotated[
+        str,
+        typer.Argument(
+            metavar="KEY=VALUE", help="An entity key, such as user_id=123.", show_default=False
+        ),
+    ],
+    target: Target = None,
+) -> None:
+    """Delete an entity's rows from the serving log, collected or not.
+
+    Collects first, then deletes from the table `predictions`. Feature marts and the online store
+    stay: delete the entity from its source.
+    """
+    from runner.commands.collection import forget as forget_entity
+
+    table, deleted = forget_entity(load_settings(target), entity)
+    console.result(f"{table}: {deleted:,} rows of {entity} deleted")
