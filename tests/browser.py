@@ -9,7 +9,7 @@ import shutil
 import subprocess
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -22,9 +22,14 @@ CHROMIUM = (
 # It can reach nothing but this machine.
 FLAGS = [
     *("--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"),
+    "--disable-features=IsolateSandboxedIframes",  # a process of their own would hide them from us
     "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1",
 ]
 _SECONDS = 60.0
+
+
+class RefusedError(Exception):
+    """The browser did not do what it was asked."""
 
 
 class Page:
@@ -52,6 +57,19 @@ class Page:
         """Return when the page shows `text`."""
         self._wait(f"document.body.innerText.includes({json.dumps(text)})", repr(text))
 
+    def wait_for_in_frame(self, text: str) -> None:
+        """Return when a frame of the page, which scripts of the page may not read, shows `text`."""
+        deadline = time.monotonic() + _SECONDS
+        while not any(text in shown for shown in self._frames()):
+            assert time.monotonic() < deadline, f"no {text!r} in a frame: {self._evaluate(_TEXT)}"
+
+    def _frames(self) -> Iterator[str]:
+        tree = self._call("Page.getFrameTree")["frameTree"]
+        for child in tree.get("childFrames", []):
+            with suppress(RefusedError):  # it loads another document just now
+                found = self._call("Page.createIsolatedWorld", frameId=child["frame"]["id"])
+                yield str(self._evaluate(_TEXT, found["executionContextId"]))
+
     def dark(self) -> None:
         """Show pages as to a reader whose system is dark."""
         dark = {"name": "prefers-color-scheme", "value": "dark"}
@@ -71,8 +89,9 @@ class Page:
         while not self._evaluate(expression):
             assert time.monotonic() < deadline, f"no {what} in: {self._evaluate(_TEXT)}"
 
-    def _evaluate(self, expression: str) -> Any:
-        answer = self._call("Runtime.evaluate", expression=expression, returnByValue=True)
+    def _evaluate(self, expression: str, context: int | None = None) -> Any:
+        where = {} if context is None else {"contextId": context}
+        answer = self._call("Runtime.evaluate", expression=expression, returnByValue=True, **where)
         return answer["result"].get("value")
 
     def _call(self, method: str, **parameters: Any) -> dict[str, Any]:
@@ -83,7 +102,8 @@ class Page:
             if _is_problem(answer):
                 self.problems.append(json.dumps(answer["params"]))
             if answer.get("id") == number:
-                assert "error" not in answer, answer
+                if "error" in answer:
+                    raise RefusedError(answer)
                 return dict(answer["result"])
 
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from datetime import datetime
 
 from contract.event_format import EventTable, event_stream_key, event_tables_key
+from runner.online.collected_pushes import forget_collected, note_collected
 from runner.online.connection import OnlineConnection
 from runner.online.online_config import OnlineConfig
 
@@ -14,6 +16,7 @@ class EventTables:
     """The tables of one Feast project."""
 
     def __init__(self, connection: OnlineConnection, config: OnlineConfig) -> None:
+        self._connection = connection
         self._client = connection.client
         self._config = config
         self._key = event_tables_key(config.project)
@@ -30,9 +33,18 @@ class EventTables:
         for table in tables:
             stored = with_key_ttl(table, self._config)
             self._client.hset(self._key, table.name, stored.dump())
+            self.note_collected(table, None)
         for table in self.stored():
             if table.name not in names and table.is_open:
                 self._client.hset(self._key, table.name, replace(table, is_open=False).dump())
+                if table.view is not None:
+                    project = self._config.project
+                    forget_collected(self._connection, project, table.view.name)
+
+    def note_collected(self, table: EventTable, began: datetime | None) -> None:
+        """Note when the collection of pushed rows began that has ended; None: none yet."""
+        if table.view is not None and table.is_open:
+            note_collected(self._connection, self._config.project, table.view.name, began)
 
     def drop_closed(self) -> None:
         """Forget the tables that take no more and of which nothing waits."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime
 
 from contract.event_format import EventTable
 from runner import console
@@ -64,10 +65,13 @@ def collect_events(
     known = EventTables(connection, config)
     if settings.manifest_path.is_file():
         known.publish(event_tables(settings.manifest_path))
-    done = [
-        _collect(settings, table, LogStream(connection, known.stream(table)), progress)
-        for table in known.stored()
-    ]
+    done = []
+    for table in known.stored():
+        began = datetime.now(UTC)
+        stream = LogStream(connection, known.stream(table))
+        done.append(_collect(settings, table, stream, progress))
+        if done[-1].error is None:
+            known.note_collected(table, began)
     known.drop_closed()
     return done
 

@@ -105,15 +105,15 @@ class Refresher:
         self._dbt.close()
 
     def _steps(self, state: RefreshState, started: float) -> Round:
-        collected = collect(self._settings, None)
         manifest = dbt.up_to_date(self._settings, _ignore)
+        rows, errors = self._collect()
         marts = self._marts(manifest)
         names = [mart.name for mart in marts]
         built = self._build(state, marts)
-        reports, errors = materialize(self._settings, names, full=False)
-        if errors:
+        reports, failed = materialize(self._settings, names, full=False)
+        if failed:
             state.note_built(" ".join(names), None)  # a table may be gone: the next round builds it
-        errors = [*collected.errors, *errors]
+        errors += failed
         if errors:
             raise CombinedError(errors, hint=errors[0].hint)
         written = sum(report.written for report in reports)
@@ -121,8 +121,15 @@ class Refresher:
         times = {mart.path: mart.timestamp_field for mart in marts}
         newest = newest_time(self._settings, times) if built or written else None
         seconds = time.perf_counter() - started
-        rows = collected.written + sum(events.written for events in collected.events)
         return Round(rows, tuple(built), written, removed, newest, seconds)
+
+    def _collect(self) -> tuple[int, list[RunnerError]]:
+        """Return how many rows were moved, and why others wait: it keeps no feature from it."""
+        try:
+            done = collect(self._settings, None)
+        except RunnerError as err:
+            return 0, [err]
+        return done.written + sum(events.written for events in done.events), done.errors
 
     def _marts(self, manifest: Manifest) -> list[FeatureMart]:
         if self._recipes:

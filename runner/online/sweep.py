@@ -17,15 +17,20 @@ _BATCH_KEYS = 5_000
 
 
 def sweep(
-    connection: OnlineConnection, snapshot: MartSnapshot, as_of: datetime, writer: ViewWriter
+    connection: OnlineConnection,
+    snapshot: MartSnapshot,
+    as_of: datetime,
+    writer: ViewWriter,
+    until: float,
 ) -> int:
     """Remove the view's fields from every entity without a valid row; return how many there were.
 
     Other views' fields in the same hash stay; Redis drops a hash with its last field. A value
-    newer than `as_of` stays too: its row may be one that this snapshot cannot see yet.
+    newer than `until`, in Unix seconds, stays too: its row may be one that this snapshot cannot see
+    yet.
     """
     removed = 0
-    for stored in _stored(connection, writer, as_of, snapshot.keys_at_once):
+    for stored in _stored(connection, writer, until, snapshot.keys_at_once):
         alive = snapshot.existing(as_of, [entity.values for entity in stored])
         gone = [entity for n, entity in enumerate(stored, start=1) if n not in alive]
         commands = [writer.remove_command(entity.key, entity.seen) for entity in gone]
@@ -75,9 +80,9 @@ class _Stored(NamedTuple):
 
 
 def _stored(
-    connection: OnlineConnection, writer: ViewWriter, as_of: datetime, size: int
+    connection: OnlineConnection, writer: ViewWriter, until: float, size: int
 ) -> Iterator[list[_Stored]]:
-    """Return the view's entities of `as_of` or before, about `size` at a time."""
+    """Return the view's entities of `until` or before, about `size` at a time."""
     waiting: list[_Stored] = []
     for keys in connection.scan(writer.keys.prefix, _BATCH_KEYS):
         times = connection.ask([writer.time_command(key) for key in keys], keys)
@@ -85,7 +90,7 @@ def _stored(
             _Stored(key, values, seen)
             for key, seen in zip(keys, times, strict=True)
             if seen is not None
-            and stored_time(seen) <= as_of.timestamp()
+            and stored_time(seen) <= until
             and (values := writer.keys.decode(key)) is not None
         ]
         if len(waiting) >= size:

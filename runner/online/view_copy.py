@@ -12,6 +12,7 @@ import pyarrow as pa
 from contract.feast_format import field_hash, time_field
 from contract.view_state import FeatureDigests
 from runner.errors import RunnerError
+from runner.online.collected_pushes import swept_until
 from runner.online.connection import OnlineConnection
 from runner.online.online_config import OnlineConfig
 from runner.online.state import Lease, ViewState
@@ -229,7 +230,8 @@ class ViewCopy:
         return entities
 
     def _sweep(self, as_of: datetime) -> int:
-        return sweep(self._connection, self._snapshot, as_of, self._writer)
+        until = swept_until(self._connection, self._project, self._mart.name, as_of)
+        return sweep(self._connection, self._snapshot, as_of, self._writer, until)
 
     def _remove(self, fields: list[bytes]) -> None:
         remove_fields(self._connection, self._lease, self._project, self._state, fields)

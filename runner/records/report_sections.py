@@ -8,36 +8,18 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from contract.expressions import columns_in
 from runner.charts import Axis, Period, axis, histogram, interval, timeline
 from runner.markup import Markup, section, table, tag
 from runner.modelling.bootstrap import Interval
 from runner.modelling.feature_profile import FeatureProfile, feature_profiles
 from runner.modelling.slices import Slice
 from runner.project.manifest import EVENT_TIMESTAMP
+from runner.records.report_values import PERSONAL, cut, ends, number, personal_columns
 from runner.records.run_record import Training
 
 SHOWN_FEATURES = 150
 """A report shows no more model inputs: it stays below 1 MB."""
-_TEXT_LENGTH = 200
 _LEAST_SHARE = 0.001
-_PERSONAL = "personal data: not shown"
-
-
-def personal_columns(training: Training) -> frozenset[str]:
-    """Return what is personal data, by every name that a report may call it.
-
-    Computed columns of personal data are personal too.
-    """
-    prepared = training.prepared
-    found = {column.name for column in prepared.spine.columns.values() if column.pii}
-    for feature in prepared.features:
-        if feature.mart.columns[feature.name].pii:
-            found |= {feature.reference, feature.column}
-    for column in prepared.computed:
-        if found & set(columns_in(column.expression)):
-            found.add(column.name)
-    return frozenset(found)
 
 
 def score_cards(training: Training) -> Markup:
@@ -151,7 +133,7 @@ def features_section(training: Training) -> Markup:
     rows = [
         [
             tag("span", tag("b", each.column), " ", tag("span", each.dtype, class_="note")),
-            tag("span", _cut(about.get(each.column, "")), class_="note"),
+            tag("span", cut(about.get(each.column, "")), class_="note"),
             _missing(each),
             *_distribution(each, is_personal=each.column in hidden),
         ]
@@ -208,16 +190,6 @@ def lineage_section(training: Training) -> Markup:
     )
 
 
-def number(value: float) -> str:
-    """Return a score as every table shows it."""
-    return f"{value:,.4f}"
-
-
-def ends(found: Interval | None) -> str:
-    """Return the two ends of an interval; empty where there is none."""
-    return f"{number(found.low)} to {number(found.high)}" if found else ""
-
-
 def _some(value: float | None) -> list[float]:
     return [] if value is None else [value]
 
@@ -249,11 +221,11 @@ def _missing(each: FeatureProfile) -> Markup:
 
 def _distribution(each: FeatureProfile, *, is_personal: bool) -> Iterator[Markup]:
     if is_personal:
-        yield from (Markup(), tag("span", _PERSONAL, class_="note"))
+        yield from (Markup(), tag("span", PERSONAL, class_="note"))
         return
     yield histogram(each.training.shares, each.test.shares, each.bins)
     lines = (("first", each.training.summary), ("second", each.test.summary))
-    yield tag("span", *(tag("div", _cut(text), class_=f"{of} note") for of, text in lines))
+    yield tag("span", *(tag("div", cut(text), class_=f"{of} note") for of, text in lines))
 
 
 def _slice(
@@ -265,10 +237,5 @@ def _slice(
         for name in scoring
     ]
     drawn = interval(on, found.value, (found.low, found.high), whole) if found else Markup()
-    value = _PERSONAL if is_personal else _cut(each.value)
+    value = PERSONAL if is_personal else cut(each.value)
     return [value, f"{each.rows:,}", *cells, drawn]
-
-
-def _cut(text: str) -> str:
-    """Return the text, of a long one its beginning."""
-    return text if len(text) <= _TEXT_LENGTH else f"{text[: _TEXT_LENGTH - 1]}…"

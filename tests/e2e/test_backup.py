@@ -21,7 +21,7 @@ from tests.e2e.conftest import REPOSITORY, Project, Served, served
 pytestmark = pytest.mark.servers
 
 RECIPE = "recipes/rf.yaml"
-ROW = {"entity_rows": [{"user_id": 17, "category_id": 3}], "include_features": True}
+ROW = {"entity_rows": [{"user_id": 17, "category_id": 3}]}
 PAGE = (REPOSITORY / "docs" / "cloud.md").read_text()
 
 

@@ -71,7 +71,7 @@ def test_the_pages_project_leaves_dbt_nothing_to_warn_of(reorder):
     assert "WARNING" not in done.stdout
 
 
-def test_the_page_looks_ahead_before_it_leaves_rows_out(reorder):
+def test_the_pages_label_looks_ahead_from_every_row(reorder):
     wrong = reorder.query("""
         select * from spine_data.spine_reorder as s
         where s.is_reorder_30d != exists (
@@ -82,3 +82,10 @@ def test_the_page_looks_ahead_before_it_leaves_rows_out(reorder):
         )
     """)
     assert wrong == []
+
+
+def test_the_pages_project_builds_its_outcome_model(reorder):
+    done = reorder.run("dbt", "build", "--target", "local")
+    assert done.returncode == 0, done.stdout
+    assert reorder.query("select count(*) from spine_data.outcome_reorder") == [(0,)]
+    assert "outcome_reorder" not in reorder.run("runner", "check").stdout  # it fits the spine

@@ -212,6 +212,26 @@ def test_a_value_of_the_mart_that_is_newer_stays_and_an_older_one_gives_way(
     assert seen(client) == (2, True)
 
 
+def test_a_pushed_entity_stays_until_the_mart_can_have_it_and_is_swept_when_it_has_not(
+    project: OnlineProject, client: httpx.Client
+) -> None:
+    post(client, value(1))  # before anything was collected
+    materialize(project.settings, project.marts, full=True)
+    assert seen(client) == (1, True)
+    build(project)
+    post(client, value(3, user_id=9), value(4, 300, user_id=8))
+    (report,) = materialize(project.settings, project.marts, full=True)  # 8 is as if deleted
+    assert (report.removed, len(project.online())) == (1, 2)
+    build(project)
+    materialize(project.settings, project.marts, full=True)
+    assert len(project.online()) == 3
+    written(project, pushes=None)  # nothing is pushed any more, so what the mart has is all
+    project.sql.execute("delete from feature_mart.user_activity where user_id = 9")
+    assert collect(project.settings, None).errors == []
+    materialize(project.settings, project.marts, full=True)
+    assert len(project.online()) == 2
+
+
 def test_keys_live_as_long_as_materialized_ones_and_wrong_rows_come_back(
     project: OnlineProject, client: httpx.Client
 ) -> None:

@@ -14,7 +14,11 @@ from mlflow import MlflowClient
 from runner.commands.shell_environment import exports
 from runner.commands.tracking_ui import show_runs
 from runner.errors import RunnerError
+from runner.markup import page, table
+from runner.records.run_report import REPORT
 from runner.settings import read_settings
+from tests.browser import CHROMIUM
+from tests.browser import page as browser_page
 from tests.conftest import free_port
 
 pytestmark = pytest.mark.servers
@@ -42,6 +46,8 @@ def project(tmp_path_factory):
     experiment = client.create_experiment("e", (root / "mlruns" / "e").as_uri())
     run = client.create_run(experiment)
     client.log_text(run.info.run_id, "seen", "notes.txt")
+    shown = page("The report", table(["scorer"], [["roc_auc 0.7746"]]))
+    client.log_text(run.info.run_id, shown, REPORT)
     client.set_terminated(run.info.run_id)
     return root, run
 
@@ -58,7 +64,15 @@ def read(url):
         return answer.read()
 
 
-def test_ui_serves_the_page_of_a_run_and_leaves_nothing_behind(project, bare):
+def see_report(url, folder):
+    """Open the run's report in MLflow's pages, and take a picture."""
+    with browser_page(folder) as mlflow_page:
+        mlflow_page.open(f"{url}/artifacts/{REPORT}?workflowType=machine_learning")
+        mlflow_page.wait_for_in_frame("roc_auc 0.7746")
+        mlflow_page.picture(folder / "mlflow.png")
+
+
+def test_ui_serves_the_page_of_a_run_and_leaves_nothing_behind(project, bare, tmp_path):
     root, run = project
     run_id, port = run.info.run_id, free_port()
     command = [sys.executable, "-m", "runner", "ui", run_id, "--port", str(port)]
@@ -73,6 +87,8 @@ def test_ui_serves_the_page_of_a_run_and_leaves_nothing_behind(project, bare):
             found = json.loads(read(f"{base}api/2.0/mlflow/runs/get?run_id={run_id}"))
             assert found["run"]["info"]["run_id"] == run_id
             assert read(f"{base}get-artifact?path=notes.txt&run_uuid={run_id}") == b"seen"
+            if CHROMIUM is not None:
+                see_report(f"{base}#/experiments/{experiment}/runs/{run_id}", tmp_path)
         finally:
             ui.send_signal(signal.SIGTERM)
         assert ui.wait(timeout=60) == 0

@@ -2,7 +2,7 @@
 
 import pytest
 
-from runner.project.dbt_messages import database_error, essence
+from runner.project.dbt_messages import TWO_WRITERS, database_error, essence
 
 DATABASE = """\
 Database Error in model stg_sales__orders (models/staging/stg_sales__orders.sql)
@@ -134,3 +134,20 @@ def test_of_a_unit_test_only_what_the_database_said_is_taken_for_its_error():
     told = 'syntax error at or near "selec"; LINE 138: selec * from history'
     assert database_error(UNIT_TEST) == told
     assert database_error("actual differs from expected:\n\n@@,user_id\n→,1→2") == ""
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        "tuple concurrently updated",
+        "tuple concurrently deleted",
+        'relation "user_activity__dbt_tmp" already exists',
+        'relation "feature_mart.user_activity__dbt_backup" does not exist',
+        "deadlock detected",
+        "could not open relation with OID 16401",
+        'duplicate key value violates unique constraint "pg_namespace_nspname_index"',
+        "Could not serialize access to table shop:feature_mart.x due to concurrent update",
+    ],
+)
+def test_what_two_dbt_at_once_do_to_each_other_is_known(said: str) -> None:
+    assert TWO_WRITERS.search(f"Database Error in model user_activity\n  {said}")

@@ -3,8 +3,11 @@
 import pytest
 import yaml
 
+from runner.commands.release import release
 from runner.commands.released_stack import ReleasedStack, TrafficShare
+from runner.errors import RunnerError
 
+RELEASES = "  shop:releases: {}\n"
 HEAD = """config: # all of it
   gcp:project: my-project
   gcp:region: us-central1
@@ -38,3 +41,12 @@ def test_however_it_is_written(tmp_path, releases, is_last):
     assert TAIL in text
     stack.share({})
     assert yaml.safe_load(path.read_text())["config"]["shop:releases"] == {}
+
+
+def test_a_wrong_duration_is_refused_before_anything_runs(tmp_path):
+    path = tmp_path / "deploy" / "Pulumi.prod.yaml"
+    path.parent.mkdir()
+    path.write_text(HEAD + RELEASES)
+    with pytest.raises(RunnerError, match=r"--watch: '5x' is not a duration"):
+        release(ReleasedStack(tmp_path, "prod"), "5x")
+    assert path.read_text() == HEAD + RELEASES

@@ -29,6 +29,8 @@ select string_agg(
         pg_stat_get_tuples_deleted(class.oid)
     ),
     ',' order by class.oid
+) || coalesce(
+    '/' || (select max(stats_reset) from pg_stat_database where datname = current_database()), ''
 )
 from pg_class as class
 inner join tree on tree.oid = class.oid
