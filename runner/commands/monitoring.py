@@ -77,7 +77,9 @@ def monitor(settings: Settings, path: Path, since: str | None = None) -> Monitor
             figures = column_figures(log, columns)
             step.update(f"{sum(each.rows for each in versions):,} rows")
         with console.step("live quality"):
-            answered, label = sorted({each.version for each in versions}), model.bundle.label
+            answered = [(each, False) for each in sorted({day.version for day in versions})]
+            answered += [(each, True) for each in log.shadows()]
+            label = model.bundle.label
             quality = live_quality(opened, window, manifest, recipe, label, answered)
         with console.step("skew"):
             as_of = open_as_of(settings, manifest, recipe)

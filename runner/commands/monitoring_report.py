@@ -51,7 +51,7 @@ def _show_quality(found: Monitoring) -> None:
         f"{quality.without:,} are due and have none"
     )
     lines = [
-        [f"version {each.version}", each.scorer, *_cells(each, found.test_scores)]
+        [f"version {each.shown_as}", each.scorer, *_cells(each, found.test_scores)]
         for each in quality.scores
         if not each.day
     ]

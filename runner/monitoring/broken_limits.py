@@ -68,7 +68,13 @@ def broken_by_scores(
     """Yield what breaks `min_scores`, of the champion's scores in the window."""
     for score in scores:
         least, found = limits.min_scores.get(score.scorer), score.interval
-        if score.day or score.version != version or least is None or found is None:
+        if (
+            score.day
+            or score.is_shadow
+            or score.version != version
+            or least is None
+            or found is None
+        ):
             continue
         if found.high < least:
             yield _problem(

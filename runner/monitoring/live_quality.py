@@ -19,13 +19,15 @@ from contract.scoring import Predictions
 from runner.errors import RunnerError
 from runner.modelling.bootstrap import Interval, predicted
 from runner.modelling.slices import scores_with_reasons
-from runner.monitoring.served_log import WINDOW, Window
+from runner.monitoring.served_log import ANSWERED, WINDOW, Window
 from runner.project.manifest import Manifest, Spine
 from runner.warehouse.log_sql import LogReader
 
 if TYPE_CHECKING:
     from runner.recipes.recipe import Recipe
 
+_SHADOW_SECONDS = 60
+"""A shadow answers within as many after the champion; later is another request of the same id."""
 MOST_ROWS = 100_000
 """Of more labelled rows, as many are drawn at random and scored."""
 _FLAGS = {"true": "1", "false": "0"}
@@ -38,6 +40,8 @@ class LiveScore:
 
     Attributes
     ----------
+    is_shadow
+        Whether nobody was given the version's answers; the labels are those of the same requests.
     interval
         With its 95 % interval; None where it is not defined.
     reason
@@ -50,6 +54,12 @@ class LiveScore:
     rows: int
     interval: Interval | None
     reason: str = ""
+    is_shadow: bool = False
+
+    @property
+    def shown_as(self) -> str:
+        """The version, as a reader of a table needs it."""
+        return f"{self.version} (shadow)" if self.is_shadow else self.version
 
     @property
     def record(self) -> dict[str, object]:
@@ -57,6 +67,7 @@ class LiveScore:
         found = self.interval
         return {
             "version": self.version,
+            "is_shadow": self.is_shadow,
             "day": self.day or None,
             "scorer": self.scorer,
             "rows": self.rows,
@@ -81,7 +92,7 @@ class LiveQuality:
         Its rows that are due and have no label: dbt has not built the outcome model since, or the
         label is late.
     scores
-        Of every version that answered in the window; of the champion by day too.
+        Of every version that answered in the window, shadows too; of the champion by day too.
     reason
         Why there is none of all this.
     """
@@ -115,14 +126,14 @@ def live_quality(
     manifest: Manifest,
     recipe: Recipe,
     label: Label,
-    versions: Sequence[str],
+    answered: Sequence[tuple[str, bool]],
 ) -> LiveQuality:
     """Return the scores of the labelled rows, or why there are none.
 
     Parameters
     ----------
-    versions
-        Those that answered in the window.
+    answered
+        The versions that answered in the window, and whether as a shadow.
     """
     outcome = _outcome(manifest, recipe)
     if outcome is None:
@@ -132,8 +143,8 @@ def live_quality(
         labelled = outcomes.count()
         scores = [
             score
-            for version in versions
-            for score in _scores(recipe, label, version, outcomes.rows(version), window)
+            for one in answered
+            for score in _scores(recipe, label, window, one, outcomes.rows(*one))
         ]
     except RunnerError as err:  # dbt has not built it
         return LiveQuality(reason=err.message)
@@ -168,60 +179,77 @@ class _Outcomes:
         [[due, rows]] = self._reader.rows(
             f"select sum(case when served_at <= {sql.instant(limit.isoformat())} then 1 else 0 "
             f"end), count(*)\nfrom {sql.table}\n"
-            f"where {self._where('served_at', self._window.version)}"
+            f"where {self._where('served_at', self._window.version)} and {ANSWERED}"
         )
         return int(str(due or 0)), int(str(rows or 0)) - int(str(due or 0))
 
-    def rows(self, version: str) -> LabelledRows:
-        """Return the labelled rows of a version, at most `MOST_ROWS`."""
-        sql = self._reader.sql
-        keys = [sql.text(sql.name(key)) for key in self._outcome.join_keys]
-        entity = " || ' ' || ".join(f"coalesce({key}, '')" for key in keys) or "server_id"
+    def rows(self, version: str, is_shadow: bool) -> LabelledRows:
+        """Return the labelled rows of a version, at most `MOST_ROWS`.
+
+        A shadow's have the labels of the rows that clients were given for the same requests.
+        """
+        sql, served = self._reader.sql, "shadow" if is_shadow else "outcome"
+        keys = [sql.text(f"outcome.{sql.name(key)}") for key in self._outcome.join_keys]
+        entity = " || ' ' || ".join(f"coalesce({key}, '')" for key in keys) or "outcome.server_id"
         classes = [str(each) for each in self._label.classes or ()]
-        shares = [sql.number(sql.json_text("probabilities", each)) for each in classes]
+        shares = [sql.number(sql.json_text(f"{served}.probabilities", each)) for each in classes]
+        label = f"outcome.{sql.name(self._label.name)}"
         columns = [
-            sql.day("event_timestamp"),
+            sql.day("outcome.event_timestamp"),
             entity,
-            sql.text(sql.name(self._label.name)),
-            "prediction",
+            sql.text(label),
+            f"{served}.prediction",
             *shares,
         ]
-        by_chance = sql.hash(["server_id", sql.text("server_row")])
+        by_chance = sql.hash(["outcome.server_id", sql.text("outcome.server_row")])
         found = self._reader.rows(
-            f"select {', '.join(columns)}\nfrom {self._outcome.path}\n"
-            f"where {self._where('event_timestamp', version)}\n"
-            f"    and {sql.name(self._label.name)} is not null\n"
+            f"select {', '.join(columns)}\nfrom {self._outcome.path} as outcome\n"
+            f"{self._shadow_join() if is_shadow else ''}"
+            f"where {self._where('outcome.event_timestamp', version, f'{served}.')}\n"
+            f"    and {label} is not null\n"
             f"order by {by_chance}\nlimit {MOST_ROWS}"
         )
         texts = np.array([[str(cell) for cell in row[:4]] for row in found], np.str_)
         texts = texts.reshape(len(found), 4)
         probabilities = np.array([row[4:] for row in found], np.float64)
+        probabilities = probabilities.reshape(len(found), len(classes))
         days, entities, labels, predictions = texts.T
-        return LabelledRows(
-            days, entities, labels, predictions, probabilities.reshape(len(found), len(classes))
-        )
+        return LabelledRows(days, entities, labels, predictions, probabilities)
 
-    def _where(self, instant: str, version: str) -> str:
+    def _shadow_join(self) -> str:
+        later = self._reader.sql.seconds("shadow.served_at", "outcome.event_timestamp")
+        same = [f"shadow.{name} = outcome.{name}" for name in ("request_id", "request_row")]
+        same += ["shadow.server_id = outcome.server_id", "shadow.answered_as = 'shadow'"]
+        same += [f"{later} between 0 and {_SHADOW_SECONDS}"]
+        return f"join {self._reader.sql.table} as shadow\n    on {' and '.join(same)}\n"
+
+    def _where(self, instant: str, version: str, of: str = "") -> str:
         sql, window = self._reader.sql, self._window
         return (
-            f"model_name = {sql.literal(window.model)} "
-            f"and model_version = {sql.literal(version)} "
+            f"{of}model_name = {sql.literal(window.model)} "
+            f"and {of}model_version = {sql.literal(version)} "
             f"and {instant} >= {sql.instant(window.since.isoformat())} "
             f"and {instant} < {sql.instant(window.until.isoformat())}"
         )
 
 
 def _scores(
-    recipe: Recipe, label: Label, version: str, rows: LabelledRows, window: Window
+    recipe: Recipe, label: Label, window: Window, answered: tuple[str, bool], rows: LabelledRows
 ) -> list[LiveScore]:
-    days = sorted(set(rows.days)) if version == window.version else []
+    version, is_shadow = answered
+    is_champion = version == window.version and not is_shadow
     scores: list[LiveScore] = []
-    for day in (WINDOW, *days):
+    for day in (WINDOW, *(sorted(set(rows.days)) if is_champion else ())):
         of = np.ones(len(rows.days), np.bool_) if day == WINDOW else rows.days == day
         found, reasons = scored(recipe, label, rows.of(of))
-        count = int(of.sum())
-        scores += [LiveScore(version, day, name, count, one) for name, one in found.items()]
-        scores += [LiveScore(version, day, n, count, None, why) for n, why in reasons.items()]
+        of_scorers: dict[str, tuple[Interval | None, str]] = {
+            **{name: (one, "") for name, one in found.items()},
+            **{name: (None, why) for name, why in reasons.items()},
+        }
+        scores += [
+            LiveScore(version, day, name, int(of.sum()), *one, is_shadow)
+            for name, one in of_scorers.items()
+        ]
     return scores
 
 

@@ -61,7 +61,7 @@ def _score(score: LiveScore, found: Monitoring) -> list[str]:
         live = f"{score.interval.value:.4f}"
         interval = f"{score.interval.low:.4f} to {score.interval.high:.4f}"
     test = _number(found.test_scores.get(score.scorer), ".4f")
-    return [score.version, score.scorer, live, interval, test, f"{score.rows:,}"]
+    return [score.shown_as, score.scorer, live, interval, test, f"{score.rows:,}"]
 
 
 def _skew(found: Monitoring) -> Markup:

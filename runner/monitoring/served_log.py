@@ -18,6 +18,8 @@ from runner.monitoring.drift import Counts
 from runner.monitoring.monitored import Monitored
 from runner.warehouse.log_sql import Cell, LogReader
 
+ANSWERED = "coalesce(answered_as, 'answer') = 'answer'"
+"""What clients were given: not a shadow's rows."""
 WINDOW = ""
 """The day of figures that are of the whole window."""
 
@@ -77,10 +79,19 @@ class ServedLog:
         """Return the rows of each version of the model by day."""
         found = self._reader.rows(
             f"select {self._sql.day('served_at')} as day, model_version, count(*), "
-            f"sum(1 / log_share)\nfrom {self._sql.table}\nwhere {self._in_window}\n"
+            f"sum(1 / log_share)\nfrom {self._sql.table}\n"
+            f"where {self._in_window} and {ANSWERED}\n"
             "group by 1, 2\norder by 1, 2"
         )
         return [VersionDay(str(d), str(v), int(_number(n)), _number(w)) for d, v, n, w in found]
+
+    def shadows(self) -> list[str]:
+        """Return the versions of the model that answered as a shadow."""
+        found = self._reader.rows(
+            f"select distinct model_version from {self._sql.table}\n"
+            f"where {self._in_window} and answered_as = 'shadow'\norder by 1"
+        )
+        return [str(version) for [version] in found]
 
     def columns(self, columns: Sequence[Monitored]) -> dict[tuple[str, str], ColumnDay]:
         """Return what each column holds, by (its name, day); `WINDOW` is the sum of all days."""
@@ -174,7 +185,7 @@ class ServedLog:
     def _of_version(self) -> str:
         window, sql = self._window, self._sql
         return (
-            f"{self._in_window} and model_version = {sql.literal(window.version)} "
+            f"{self._in_window} and {ANSWERED} and model_version = {sql.literal(window.version)} "
             f"and run_id = {sql.literal(window.run_id)}"
         )
 

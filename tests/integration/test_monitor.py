@@ -289,6 +289,31 @@ def test_live_scores_are_those_of_the_labels_and_fall_on_the_right_day(
     assert whole.low < whole.value < whole.high
 
 
+def test_a_shadow_is_scored_by_the_labels_of_the_same_requests(
+    month: Month, found: Monitoring
+) -> None:
+    known = month.sql.execute(
+        "select event_timestamp, server_id, request_id, y from outcome.outcome_y "
+        "order by event_timestamp limit 100"
+    ).fetchall()
+    rows = []
+    shadow = {"model_version": "2", "answered_as": "shadow"}
+    for (at, server_id, request_id, y), row in zip(
+        known, month.rows(month.tables[0].slice(0, 100), START, **shadow), strict=True
+    ):
+        same = {"served_at": at + timedelta(seconds=1), "server_id": server_id}
+        same |= {"request_id": request_id, "probabilities": json.dumps({"0": 1 - y, "1": y})}
+        rows.append(list((dict(zip(LOGGED, row, strict=True)) | same).values()))
+    write(month.settings, rows)
+    shown = monitor(month.settings, month.path, START.isoformat())
+    [score] = [score for score in shown.quality.scores if score.is_shadow]
+    assert (score.shown_as, score.rows) == ("2 (shadow)", 100)
+    assert score.interval is not None
+    assert score.interval.value == 1.0
+    assert {day.version for day in shown.versions} == {"1"}
+    assert shown.quality.labelled == found.quality.labelled
+
+
 def test_rows_that_are_not_due_are_counted(month: Month) -> None:
     now = datetime.now(UTC)
     table = feature_table(12, seed=5)
