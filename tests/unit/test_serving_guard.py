@@ -43,6 +43,7 @@ def _ask(app: Any, **scope: Any) -> list[Any]:
             lifecycle=Lifecycle(),
             connections=Connections(Limits(), Metrics()),
             endpoints={},
+            writers=None,
         )
         request = {
             "type": "http",
