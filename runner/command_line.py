@@ -67,7 +67,7 @@ Accepted = Annotated[
     typer.Option(
         "--accept-changed-features",
         metavar="REASON",
-        help="Change features that served versions take, and retire those versions.",
+        help="Change features that served versions use, and retire those versions.",
         show_default=False,
     ),
 ]

@@ -85,7 +85,7 @@ def compare(
         typer.Option(
             "--html",
             metavar="FILE",
-            help="Write a page with scores, differences and plots side by side, too.",
+            help="Also write a page with scores, differences and plots side by side.",
             show_default=False,
         ),
     ] = None,

@@ -76,11 +76,11 @@ def refresh(
     ] = None,
     target: Target = None,
 ) -> None:
-    """Bring new rows into the online features: collect, dbt build, materialize. A line a round.
+    """Bring new rows into the online features: collect, dbt build, materialize.
 
-    Builds with dbt only what the new rows of sources touch, and copies only what changed. Rounds
-    never overlap, in any process. A failed round is one error line, and the next one goes on;
-    Ctrl-C lets a round end.
+    Builds with dbt only what the new rows of sources touch, copies only what changed, and prints a
+    line per round. Rounds never overlap, in any process. With `--every`, a round that fails prints
+    an error line and the next one starts as usual; Ctrl-C lets the current round end.
     """
     from runner.commands.refresh_loop import refresh as refresh_features
     from runner.commands.refresh_report import show_round
@@ -154,7 +154,7 @@ def push(
     view: Annotated[
         str,
         typer.Argument(
-            help="A feature view whose rows a dbt source has, such as user_session.",
+            help="A feature view that takes pushed rows, such as user_session.",
             show_default=False,
             autocompletion=completion.views,
         ),
@@ -172,9 +172,9 @@ def push(
 ) -> None:
     """Write feature values that were computed elsewhere, for predictions and for training.
 
-    To Redis at once, unless a newer value is there; and to the raw table of the dbt source that has
-    the rows pushed to the view, for its mart. Rows that are wrong are listed; exits with 1 if there
-    are any.
+    Writes them to Redis at once, unless a newer value is there, and to the raw table that the mart
+    of the view reads: the table whose dbt source has `pushes: VIEW`. Rows that are wrong are left
+    out and listed, with the reason; exits with 1 if there are any.
     """
     from runner.commands.ingestion_report import show_pushed
     from runner.commands.pushing import push as push_rows

@@ -102,7 +102,7 @@ def smoke_test(
     ] = "http://127.0.0.1:8000",
     target: Target = None,
 ) -> None:
-    """Check that a running API is ready and answers one entity as the batch does.
+    """Check that a running API is ready and predicts the same as `runner predict` for one entity.
 
     Takes an entity from the feature marts, asks the API for its prediction, and compares that with
     the champion's prediction from the point-in-time join. Exits with 1 if they differ, or if the
@@ -131,10 +131,10 @@ def release(
     ] = "prod",
     target: Target = None,
 ) -> None:
-    """Deploy new revisions of the APIs on Google Cloud without a gap, and return if they fail.
+    """Deploy new revisions of the APIs on Google Cloud without a gap; undo it if they fail.
 
     The new revisions start without requests, pass `runner smoke-test`, get 10 % of the requests,
-    pass it again without a server error, and then get all. If one fails, the revisions that
+    pass it again without a server error, and then get all. If a step fails, the revisions that
     answered before get every request again, and the exit code is 1. Each step is a `pulumi up`,
     with the shares in `deploy/Pulumi.<stack>.yaml`: commit that file afterwards.
     """

@@ -60,9 +60,9 @@ def down(as_json: AsJson = False, target: Target = None) -> None:
 def status(as_json: AsJson = False, target: Target = None) -> None:
     """Show whether PostgreSQL and Redis answer, where, and who started them.
 
-    Exits with 1 unless both answer, so that a health check can use it. Notes say what of the
+    Exits with 1 unless both answer, so that a health check can use it. Notes say how much of the
     serving log and of events waits for `runner collect`, how old the features are that
-    `runner refresh` keeps, and if the online store lacks most features of a champion.
+    `runner refresh` keeps fresh, and whether the online store lacks most features of a champion.
     """
     from runner.commands.checks.log_backlog import waiting_at_hand, waiting_events
     from runner.commands.checks.online_features import HINT, problems_at_hand

@@ -22,7 +22,7 @@ def collect(
         typer.Option(
             "--keep",
             metavar="DURATION",
-            help="Delete the rows of days before, such as 90d.",
+            help="How long to keep rows, such as 90d; older days are deleted.",
             show_default="every row is kept",
         ),
     ] = None,
@@ -32,9 +32,9 @@ def collect(
 
     The serving log, every answered row, goes to the table `predictions` in the schema `raw_data`
     (cloud: the dataset `raw_events`), with a partition per day. Events go to the raw tables of
-    their dbt sources. Each row is there once, however often this is interrupted and repeated. Run
-    it regularly: the log in Redis is bounded, and its oldest rows go first; events wait until they
-    are collected.
+    their dbt sources. Each row is there once, however often the command is interrupted and
+    repeated. Run it regularly: the log in Redis is bounded, and its oldest rows go first; events
+    wait until they are collected.
     """
     from runner.commands.collection import collect as collect_log
     from runner.commands.collection_report import show_collected
@@ -61,11 +61,11 @@ def monitor(
     as_json: AsJson = False,
     target: Target = None,
 ) -> None:
-    """Show how what the champion is asked and answers differs from what it was trained on.
+    """Compare what the champion is asked and answers with its training rows, and score its answers.
 
     Reads the collected serving log, by day: how far each feature and the prediction have drifted
     from the champion's training rows, which features were missing, how good the predictions were
-    by the labels that came back, and which values differ from the point-in-time join. Writes the
+    once their labels were known, and which values differ from the point-in-time join. Writes the
     figures to the warehouse's schema `monitoring`, and a report to an MLflow run. Exits with 1 if a
     limit of the recipe's key `monitor` is broken.
     """

@@ -184,8 +184,8 @@ def train(
     `champion` if it passes the recipe's gate and beats the present champion on the same test rows
     by more than noise. If not, it becomes the `challenger`, and the reason is printed.
 
-    Leaves the build out if nothing changed since the last one: SQL, variables, the rows of sources.
-    Refuses, before dbt builds anything, to change a feature that a served version takes.
+    Skips the build if nothing changed since the last one: SQL, variables, the rows of sources.
+    Refuses, before dbt builds anything, to change a feature that a served version uses.
     """
     from runner.commands.training import train as train_recipe
     from runner.commands.training_report import show_training
