@@ -1,4 +1,4 @@
-"""Events held against the columns of their table, one by one."""
+"""Checks events against the columns of their table, one by one."""
 
 from __future__ import annotations
 
@@ -76,7 +76,9 @@ class EventReader:
 
 def _check_id(name: str, value: object) -> None:
     if value is None or value == "":
-        raise BadEventError(f"{name} is missing: it names the event, so that a retry adds none")
+        raise BadEventError(
+            f"{name} is missing: without this id, a retry would add the event again"
+        )
     if isinstance(value, str) and len(value) > _ID_CHARACTERS:
         raise BadEventError(f"{name} must be a text of at most {_ID_CHARACTERS} characters")
 

@@ -76,7 +76,7 @@ class PushedRows:
         ------
         BadEventError
             If it lacks a feature: to leave one out by mistake would be a silent null. If its event
-            time lies ahead. As `EventReader.read`.
+            time is too far ahead. As `EventReader.read`.
         """
         if isinstance(row, dict):
             for name in self._view.features:
@@ -86,7 +86,9 @@ class PushedRows:
                 row = {**row, self._view.timestamp: now.isoformat()}
         values = self._reader.read(row, given_id or uuid4().hex)
         if self._event_time(values) > now + _AHEAD:
-            raise BadEventError(f"{self._view.timestamp} lies ahead of the server's clock")
+            raise BadEventError(
+                f"{self._view.timestamp} is more than a minute ahead of the server's clock"
+            )
         return values
 
     def key(self, values: PushedValues) -> bytes:

@@ -38,7 +38,8 @@ class Project:
     --------
     >>> project = Project(".")
     >>> frame = project.training_frame("recipes/rf.yaml")
-    >>> predictions = project.champion("category_purchase_rf").predict(frame[["user_id"]])
+    >>> keys = frame[["user_id", "category_id"]]
+    >>> predictions = project.champion("category_purchase_rf").predict(keys)
     """
 
     def __init__(self, folder: str | Path = ".", target: str | None = None) -> None:

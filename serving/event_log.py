@@ -71,7 +71,7 @@ class EventLog:
         """
         table = await self._find(view, _view_of)
         if table is None:
-            raise UnknownTableError(f"no dbt source has the rows pushed to {view[:64]!r}")
+            raise UnknownTableError(f"no dbt source takes rows pushed to {view[:64]!r}")
         return table, PushedRows(table, self._project)
 
     async def append(self, table: EventTable, entry: EventEntry) -> None:

@@ -105,8 +105,8 @@ class EventRows:
         for name, value in event.items():
             if name not in self._readers and value is not None:
                 raise RunnerError(
-                    f"{self._table.schema}.{self._table.relation}: events wait that have a column "
-                    f"{name!r}, which the dbt source no longer declares",
+                    f"{self._table.schema}.{self._table.relation}: waiting events have a column "
+                    f"{name!r} that the dbt source no longer declares",
                     hint=f"declare {name} until they are collected",
                 )
         made = (

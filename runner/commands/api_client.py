@@ -81,7 +81,9 @@ class ApiClient:
                 hint="start it with `runner serve`, or name another --url",
             ) from err
         if not isinstance(answer, dict):
-            raise RunnerError(f"{address} answers no JSON object", hint="name another --url")
+            raise RunnerError(
+                f"{address} does not answer with a JSON object", hint="name another --url"
+            )
         return answer
 
 

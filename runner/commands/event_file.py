@@ -79,7 +79,7 @@ def read_events(table: EventTable, source: str) -> Iterator[FileEvent]:
         return _numbered(_from_parquet(path), given)
     raise RunnerError(
         f"{path}: is not a .ndjson, .csv or .parquet file",
-        hint="rename it, or give NDJSON on stdin: `runner ingest TABLE -`",
+        hint="rename it, or write - as FILE and give NDJSON on stdin",
     )
 
 

@@ -1,4 +1,4 @@
-"""`runner monitor`: what the champion was asked and answered, held against its training."""
+"""`runner monitor`: what the champion was asked and answered, compared with its training."""
 
 from __future__ import annotations
 
@@ -141,9 +141,9 @@ def _views(columns: Sequence[Monitored]) -> list[str]:
 def _require_rows(window: Window, versions: Sequence[VersionDay]) -> None:
     if not any(each.version == window.version for each in versions):
         raise RunnerError(
-            f"no row that {window.model} version {window.version} answered since "
-            f"{window.since:%Y-%m-%d %H:%M} UTC is collected",
-            hint="`runner collect` moves the serving log to the warehouse; --since begins earlier",
+            f"the collected serving log has no row that {window.model} version {window.version} "
+            f"answered since {window.since:%Y-%m-%d %H:%M} UTC",
+            hint="run `runner collect`, or name an earlier --since",
         )
 
 

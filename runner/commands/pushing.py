@@ -88,7 +88,7 @@ def _table(settings: Settings, view: str) -> EventTable:
     if view not in tables:
         known = ", ".join(tables)
         raise RunnerError(
-            f"no dbt source has the rows pushed to {view!r}{did_you_mean(view, list(tables))}",
+            f"no dbt source takes rows pushed to {view!r}{did_you_mean(view, list(tables))}",
             hint=f"views that take rows: {known}"
             if known
             else "docs/events.md shows how to declare one",

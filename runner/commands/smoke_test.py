@@ -135,7 +135,7 @@ def _answered(api: ApiClient, name: str, version: str, row: Mapping[str, object]
         answer = _Answers.model_validate(api.post("/predict", {"entity_rows": [sent]}))
     except ValidationError as err:
         raise RunnerError(
-            f"{api.url}/predict answers nothing that is a prediction", hint="name another --url"
+            f"{api.url}/predict does not answer with a prediction", hint="name another --url"
         ) from err
     served, [one] = (answer.model.name, answer.model.version), answer.predictions
     if served != (name, version):
@@ -169,7 +169,8 @@ def _require_equal(answered: Answer, expected: Answer, url: str) -> None:
     hint = "`runner audit` compares the features; `runner materialize` renews them"
     if missing != expected[1]:
         raise RunnerError(
-            f"{url} finds nothing in {_names(missing)}, the batch in {_names(expected[1])}",
+            f"missing views at {url}: {_names(missing)}; in the point-in-time join: "
+            f"{_names(expected[1])}",
             hint=hint,
         )
     same = numbers.keys() == expected[0].keys() and all(
@@ -177,7 +178,8 @@ def _require_equal(answered: Answer, expected: Answer, url: str) -> None:
     )
     if not same:
         raise RunnerError(
-            f"{url} answers {_numbers(numbers)}, the batch {_numbers(expected[0])}", hint=hint
+            f"{url} answers {_numbers(numbers)}; the batch prediction is {_numbers(expected[0])}",
+            hint=hint,
         )
 
 
@@ -188,7 +190,7 @@ def _close(a: float | None, b: float | None) -> bool:
 
 
 def _names(views: frozenset[str]) -> str:
-    return ", ".join(sorted(views)) or "no view"
+    return ", ".join(sorted(views)) or "none"
 
 
 def _numbers(numbers: Mapping[str, float | None]) -> str:

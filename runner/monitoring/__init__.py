@@ -1,1 +1,1 @@
-"""What a served model was asked and answered, held against its training rows."""
+"""What a served model was asked and answered, compared with its training rows."""

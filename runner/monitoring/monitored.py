@@ -46,7 +46,7 @@ class Monitored:
 def monitored_columns(
     bundle: Bundle, trained: pa.Table, tested: pa.Table, predictions: Predictions
 ) -> list[Monitored]:
-    """Return the model's columns that can be held against its training rows.
+    """Return the model's columns that can be compared with its training rows.
 
     Times are left out, for they always move on, and personal data, which the log does not have.
 

@@ -75,7 +75,9 @@ def event_tables(manifest_path: Path) -> list[EventTable]:
             found[node["name"]] = _table(root, node, _required(content, key))
             continue
         if meta["pushes"] in views:
-            raise _error(root, node, (), f"pushes: another source has those of {meta['pushes']}")
+            raise _error(
+                root, node, (), f"pushes: another source takes the rows of {meta['pushes']}"
+            )
         views.add(meta["pushes"])
         found[node["name"]] = _pushed(root, node, load_manifest(manifest_path).marts)
     return list(found.values())

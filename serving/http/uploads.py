@@ -1,4 +1,4 @@
-"""Bodies that come in, held against the limits, whichever endpoint they are for."""
+"""Reads request bodies within the limits, whichever endpoint they are for."""
 
 from __future__ import annotations
 

@@ -196,7 +196,9 @@ def test_an_api_that_answers_as_the_batch_does_passes(shop: Project, serving: Se
 
 def test_an_api_that_finds_other_features_fails(shop: Project, empty_store: Served) -> None:
     told = shop.refused("smoke-test", RECIPE, "--url", empty_store.address)
-    assert "finds nothing in user_activity, user_category_affinity, user_demographics" in told
+    assert (
+        ": user_activity, user_category_affinity, user_demographics; in the point-in-time" in told
+    )
 
 
 def test_an_api_that_does_not_answer_or_wants_a_key_fails(shop: Project) -> None:

@@ -102,7 +102,7 @@ def test_good_events_are_in_the_table_and_bad_ones_come_back_by_position(
             {"position": 1, "reason": "user_id must be a whole number of 64 bits"},
             {
                 "position": 3,
-                "reason": "click_id is missing: it names the event, so that a retry adds none",
+                "reason": "click_id is missing: without this id, a retry would add the event again",
             },
         ],
     }
@@ -199,7 +199,7 @@ def test_a_column_that_the_source_lost_blocks_until_it_is_back_and_a_new_one_is_
     columns = {name: kind for name, kind in COLUMNS.items() if name != "page"}
     declare(project.settings, source_manifest(columns))
     (error,) = collect(project.settings, None).errors
-    assert "raw_data.clicks: events wait that have a column 'page'" in error.message
+    assert "raw_data.clicks: waiting events have a column 'page'" in error.message
     declare(project.settings, source_manifest(COLUMNS | {"shop": "text"}))
     collected(project)
     assert clicks(project.sql, "user_id, page, shop") == [(1, None, None), (2, "home", None)]

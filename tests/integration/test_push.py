@@ -289,7 +289,7 @@ def test_a_file_is_pushed_once(
     again = push(project.settings, VIEW, str(path))
     assert (again.written, again.known, again.older) == (0, 2, 1)
     assert seen(client) == (4, True)
-    with pytest.raises(RunnerError, match="no dbt source has the rows pushed to 'other'"):
+    with pytest.raises(RunnerError, match="no dbt source takes rows pushed to 'other'"):
         push(project.settings, "other", str(path))
 
 

@@ -99,7 +99,7 @@ def test_values_keep_what_they_mean(table: EventTable) -> None:
     [
         (["c1"], "an event is an object of columns"),
         (click(1, usr=2), "'usr' is not a column of clicks"),
-        ({"user_id": 1}, "click_id is missing: it names the event, so that a retry adds none"),
+        ({"user_id": 1}, "click_id is missing: without this id, a retry would add the event again"),
         (click(1, click_id="x" * 257), "click_id must be a text of at most 256 characters"),
         ({"click_id": "c1"}, "user_id is missing or null"),
         (click(1, user_id=2**63), "user_id must be a whole number of 64 bits"),

@@ -12,10 +12,18 @@ SAME = ({"0": 0.25, "1": 0.75}, frozenset({"user_activity"}))
 @pytest.mark.parametrize(
     ("numbers", "missing", "expected"),
     [
-        ({"0": 0.26, "1": 0.74}, {"user_activity"}, "answers 0: 0.26, 1: 0.74, the batch 0: 0.25"),
-        ({"1": 0.75}, {"user_activity"}, "answers 1: 0.75, the batch"),
+        (
+            {"0": 0.26, "1": 0.74},
+            {"user_activity"},
+            "answers 0: 0.26, 1: 0.74; the batch prediction is 0: 0.25",
+        ),
+        ({"1": 0.75}, {"user_activity"}, "answers 1: 0.75; the batch prediction"),
         ({"0": None, "1": None}, {"user_activity"}, "answers 0: None"),
-        ({"0": 0.25, "1": 0.75}, set(), "finds nothing in no view, the batch in user_activity"),
+        (
+            {"0": 0.25, "1": 0.75},
+            set(),
+            "missing views at .*: none; in the point-in-time join: user_activity",
+        ),
     ],
 )
 def test_another_number_or_another_missing_view_is_a_difference(numbers, missing, expected):
