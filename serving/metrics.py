@@ -219,7 +219,7 @@ class Metrics:
         yield events
         pushed = CounterMetricFamily(
             "serving_pushed_rows",
-            "Pushed rows: accepted (older: of them, those that found a newer value in the online "
+            "Pushed rows: accepted (older: of them, those older than the value in the online "
             "store), rejected, and not recorded by Redis.",
             labels=["outcome"],
         )

@@ -60,7 +60,7 @@ def refresh(
         list[Path] | None,
         typer.Argument(
             metavar="RECIPE",
-            help="Recipes whose feature marts are refreshed. Default: what served models read.",
+            help="Recipes whose marts are refreshed. Default: what models with an alias read.",
             show_default=False,
             autocompletion=completion.recipes,
         ),

@@ -16,7 +16,7 @@ from serving.http_errors import EVENT_RESPONSES
 _IDEMPOTENCY_KEY: Part = {
     "name": "Idempotency-Key",
     "in": "header",
-    "description": "Names what has no id of its own, by its position.",
+    "description": "With its position, the id of a row that has none: a retry adds nothing.",
     "schema": {"type": "string", "pattern": "^[!-~]{1,200}$"},
 }
 _POSITION = "In the request, from 0."
@@ -39,7 +39,7 @@ def describe_events(document: dict[str, Any], max_rows: int, secured: bool) -> N
             {
                 "older": {
                     "type": "integer",
-                    "description": "How many of them found a newer value in the online store, "
+                    "description": "How many of them are older than the value in the online store, "
                     "which stays.",
                 }
             }
@@ -64,7 +64,7 @@ def _events() -> Part:
         "tags": ["events"],
         "summary": "Record events",
         "description": "Each event is in its table once, however often it is sent with the same "
-        "id. Those that are wrong are named; they do not stop the others.",
+        "id. Wrong ones are listed with the reason; they do not stop the others.",
         "parameters": [
             _named("table", "A table of a dbt source that takes events."),
             _IDEMPOTENCY_KEY,
@@ -80,10 +80,10 @@ def _push() -> Part:
         "tags": ["events"],
         "summary": "Push feature values",
         "description": "Values computed elsewhere, for predictions at once and, once they are "
-        "collected, for training. An older event time never replaces a newer one; of equal ones "
-        "the later push counts.",
+        "collected, for training. An older event time never replaces a newer one; if they are "
+        "equal, the later push counts.",
         "parameters": [
-            _named("view", "A feature view whose rows a dbt source has."),
+            _named("view", "A feature view that takes pushed rows."),
             _IDEMPOTENCY_KEY,
         ],
         "requestBody": {"required": True, "content": json_content("PushedRows")},
