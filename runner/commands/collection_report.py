@@ -23,7 +23,7 @@ def show_collected(done: Collected) -> None:
             console.result(f"{events.name}: {events.written:,} events written{repeated}")
         if events.foreign:
             console.warn(
-                f"{events.name}: {events.foreign:,} entries of another version are dropped"
+                f"{events.name}: {events.foreign:,} entries that another version wrote are dropped"
             )
     if done.foreign:
         console.warn(
