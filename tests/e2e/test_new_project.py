@@ -257,3 +257,18 @@ def test_check_compares_the_outcome_model_with_its_spine(answered):
     problem = "outcome_reorder: meta.labels.is_reorder_30d is 7d, but 30d in spine_reorder"
     assert f"models/outcome/outcome_reorder.yml:{line}: {problem}" in done.stdout
     assert done.returncode == 1
+
+
+def test_monitor_trains_again_if_a_limit_is_broken(answered):
+    monitored = "recipes/monitored.yaml"
+    recipe = (answered.root / RECIPE).read_text()
+    (answered.root / monitored).write_text(recipe + "monitor: {max_age: 1s}\n")
+    done = answered.run("runner", "monitor", monitored)
+    assert done.returncode == 1
+    assert "error: " in done.stderr
+    assert "the limit is 1s" in done.stderr
+    done = answered.run("runner", "monitor", monitored, "--retrain")
+    assert done.returncode == 0, done.stderr
+    assert "warning: " in done.stderr
+    versions, _ = answered.registered("reorder_demo_reorder")
+    assert versions == ["1", "2"]
