@@ -34,6 +34,13 @@ _stdout = Console(highlight=False, soft_wrap=True, markup=False, emoji=False)
 
 _GAP = 2  # between two columns
 _quiet_steps = False
+_verbose = False
+
+
+def set_verbosity(*, quiet: bool, verbose: bool) -> None:
+    """Show no steps if `quiet`, and details if `verbose`."""
+    global _quiet_steps, _verbose
+    _quiet_steps, _verbose = quiet, verbose
 
 
 def result(text: str) -> None:
@@ -105,6 +112,12 @@ def _print_stacked(title: str, columns: list[str], rows: list[list[str]]) -> Non
 def note(text: str) -> None:
     """Print a line of progress to stderr."""
     _stderr.print(text, style="dim")
+
+
+def detail(text: str) -> None:
+    """Print a line to stderr that only `--verbose` shows."""
+    if _verbose:
+        _stderr.print(text, style="dim")
 
 
 def warn(text: str) -> None:

@@ -17,9 +17,9 @@ HEAD = """\
 # Command line: every command and option
 
 `python -m tests.cli_reference` writes this page from the commands; do not edit it. `--help` after
-any command shows the same. Results go to stdout, progress and notes to stderr. The exit code is 0
-for success, 1 for an expected failure, which ends with one `error:` and one `hint:` line, and 2 for
-wrong usage.
+any command shows the same. Before a command, `-q` shows no progress, and `-v` also all that
+dbt says. Results go to stdout, progress and notes to stderr. The exit code is 0 for success, 1 for
+an expected failure, which ends with one `error:` and one `hint:` line, and 2 for wrong usage.
 """
 
 

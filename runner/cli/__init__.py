@@ -39,14 +39,23 @@ def _version(wanted: bool) -> None:
 
 @app.callback()
 def _root(
-    version: Annotated[
+    version: Annotated[  # noqa: ARG001  (its callback ends the command)
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")
+    ] = False,
+    quiet: Annotated[
+        bool, typer.Option("--quiet", "-q", help="Show no progress: only results and problems.")
+    ] = False,
+    verbose: Annotated[
+        bool, typer.Option("--verbose", "-v", help="Also show all that dbt says.")
     ] = False,
 ) -> None:
     """From a recipe to a prediction, with SQL at the centre.
 
     A usual day: `runner up`, `runner train recipes/rf.yaml`, `runner materialize`, `runner serve`.
     """
+    if quiet and verbose:
+        raise typer.BadParameter("--quiet and --verbose exclude each other")
+    console.set_verbosity(quiet=quiet, verbose=verbose)
 
 
 for commands in (

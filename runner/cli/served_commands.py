@@ -9,6 +9,7 @@ import typer
 
 from runner import console
 from runner.command_line import AsJson, Recipe, Target
+from runner.errors import RunnerError
 from runner.settings import load_settings
 
 app = typer.Typer()
@@ -58,6 +59,10 @@ def monitor(
             show_default="when the champion was promoted",
         ),
     ] = None,
+    retrain: Annotated[
+        bool,
+        typer.Option("--retrain", help="If a limit is broken, train; the gate decides as always."),
+    ] = False,
     as_json: AsJson = False,
     target: Target = None,
 ) -> None:
@@ -67,8 +72,10 @@ def monitor(
     from the champion's training rows, which features were missing, how good the predictions were
     once their labels were known, and which values differ from the point-in-time join. Writes the
     figures to the warehouse's schema `monitoring`, and a report to an MLflow run. Exits with 1 if a
-    limit of the recipe's key `monitor` is broken.
+    limit of the recipe's key `monitor` is broken, unless `--retrain` then trains.
     """
+    if retrain and as_json:
+        raise typer.BadParameter("--retrain and --json exclude each other")
     from runner.commands.monitoring import keep, require_within_limits
     from runner.commands.monitoring import monitor as monitor_champion
     from runner.commands.monitoring_report import show_monitoring
@@ -77,7 +84,16 @@ def monitor(
     found = monitor_champion(settings, recipe, since)
     show_monitoring(found, as_json=as_json)
     console.note(f"report.html: `runner ui {keep(settings, found)}`")
-    require_within_limits(found)
+    try:
+        require_within_limits(found)
+    except RunnerError as err:
+        if not retrain:
+            raise
+        console.warn(err.message)
+        from runner.commands.training import train
+        from runner.commands.training_report import show_training
+
+        show_training(train(settings, recipe), recipe, as_json=False)
 
 
 @command()

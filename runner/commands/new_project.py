@@ -19,7 +19,10 @@ _WITH_PORTS = {"profiles", "docker-compose.local.yml"}
 _PORT = re.compile(r"(?<=['=-])5432|(?<=-)6379|(?<=127\.0\.0\.1:)6379")
 _TOKEN = "PROJECT_NAME"  # noqa: S105  (no secret)
 # A leading dot would hide it from the build of the package, and make git obey it there.
-_DOTTED = {"dockerignore": ".dockerignore", "gitignore": ".gitignore"}
+_DOTTED = {
+    name: f".{name}"
+    for name in ("dockerignore", "github", "gitignore", "pre-commit-config.yaml", "sqlfluff")
+}
 # So that a bare `dbt` and `feast -c feature_repo` find them. Packages hold no links.
 _LINKS = {
     "profiles.yml": "profiles/profiles.yml",
@@ -89,7 +92,7 @@ def _write_all(folder: Path, project: NewProject) -> None:
             text = path.read_text(encoding="utf-8").replace(_TOKEN, project.name)
             if relative.parts[0] in _WITH_PORTS:
                 text = _PORT.sub(lambda found: project.ports[found[0]], text)
-            _write(folder / relative.with_name(_DOTTED.get(path.name, path.name)), text)
+            _write(folder.joinpath(*(_DOTTED.get(part, part) for part in relative.parts)), text)
     _write(folder / "schemas" / "recipe.schema.json", json.dumps(recipe_schema(), indent=2) + "\n")
     for link, to in _LINKS.items():
         (folder / link).symlink_to(to)
@@ -126,7 +129,8 @@ def _free_port(usual: int) -> int:
 
 def _require_empty(folder: Path) -> None:
     if folder.is_dir():
-        found = sorted(path.name for path in folder.iterdir())
+        names = [path.name for path in folder.iterdir()]
+        found = sorted(names, key=lambda name: (name.startswith("."), name))
         if not found:
             return
         more = f" and {len(found) - 5} more" if len(found) > 5 else ""

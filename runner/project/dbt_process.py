@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NotRequired, Protocol, TypedDict
 
+from runner import console
 from runner.project import dies_with_parent
 
 Progress = Callable[[str], None]
@@ -112,7 +113,7 @@ def parsed(lines: Iterable[str]) -> Iterator[DbtEvent]:
 
 
 def note_event(event: DbtEvent, events: DbtEvents, progress: Progress) -> None:
-    """Add an event to `events`, and show that dbt goes on."""
+    """Add an event to `events`, and show that dbt goes on; `--verbose` shows all it says."""
     info, data = event["info"], event["data"]
     events.invocation_id = info.get("invocation_id") or events.invocation_id
     # On BigQuery the adapter prints a link to the job; what went wrong comes after it.
@@ -120,6 +121,7 @@ def note_event(event: DbtEvent, events: DbtEvents, progress: Progress) -> None:
         events.errors.append(info["msg"].strip())
     elif info["level"] == "warn":
         events.warnings.append(info["msg"].strip())
+    console.detail(f"dbt: {info['msg'].strip()}")
     if info["name"] in {"LogModelResult", "LogTestResult", "LogStartLine"}:
         total = data.get("total") or data.get("num_models")  # the latter of tests
         progress(f"{data.get('index')}/{total} {data['node_info']['node_name']}")

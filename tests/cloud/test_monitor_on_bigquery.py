@@ -30,6 +30,7 @@ from tests.answered_rows import MODEL, RUN, answered, write
 from tests.modelling import SPINE, feature_table, make_recipe
 
 pytestmark = [pytest.mark.cloud, pytest.mark.servers, pytest.mark.timeout(300)]
+ANSWERED = [("1", False), ("2", True)]
 
 START = datetime(2026, 3, 1, tzinfo=UTC)
 WINDOW = Window(MODEL, "1", RUN, START, START + timedelta(days=2))
@@ -127,14 +128,26 @@ def labelled(kinds: tuple[str, str, str, str], value: str) -> str:
     names = (
         f"user_id {integer}, event_timestamp {timestamp}, model_name {text}, "
         f"model_version {text}, prediction {text}, probabilities {json}, server_id {text}, "
-        f"server_row {integer}, y {integer}"
+        f"server_row {integer}, request_id {text}, request_row {integer}, y {integer}"
     )
     rows = ", ".join(
         f"({i}, '2026-03-01 0{i % 10}:00:00+00', '{MODEL}', '1', '{i % 2}', "
-        f"{value % (1 - i / 60, i / 60)}, 's1', {i}, {int(i * 7 % 60 > 25)})"
+        f"{value % (1 - i / 60, i / 60)}, 's1', {i}, 'asked{i}', 0, {int(i * 7 % 60 > 25)})"
         for i in range(60)
     )
     return f"create table outcome.outcome_y ({names}); insert into outcome.outcome_y values {rows}"
+
+
+def shadows() -> list[list[Any]]:
+    """Return the rows that version 2 answered as a shadow, to the outcome model's requests."""
+    names = [column.name for column in PREDICTIONS.columns]
+    shares = [i / 60 for i in reversed(range(60))]
+    changes = {"model_version": "2", "answered_as": "shadow"}
+    rows = []
+    for i, row in enumerate(answered(feature_table(60), START, probabilities=shares, **changes)):
+        asked = {"served_at": START + timedelta(hours=i % 10, seconds=1), "request_id": f"asked{i}"}
+        rows.append(list((dict(zip(names, row, strict=True)) | asked).values()))
+    return rows
 
 
 def test_both_warehouses_score_the_same(
@@ -149,17 +162,21 @@ def test_both_warehouses_score_the_same(
     for statement in labelled(kinds, f"parse_json({json})").split("; "):
         client.query(statement).result()
     recipe = make_recipe(tmp_path / "m.yaml")
-    rows = list(answered(feature_table(80), START))
+    rows = [*answered(feature_table(80), START), *shadows()]
     found = []
     for settings in targets:
         write(settings, rows)
         manifest = Manifest(tmp_path, "shop", {}, {"outcome_y": outcome(settings)}, "")
         with open_served_log(settings, PREDICTIONS) as reader:
             label = Label("y", classes=(0, 1))
-            found.append(live_quality(reader, WINDOW, manifest, recipe, label, ["1"]))
+            found.append(live_quality(reader, WINDOW, manifest, recipe, label, ANSWERED))
     client.delete_table("outcome.outcome_y")
     assert found[0] == found[1]
     assert (found[1].labelled, found[1].without, found[1].reason) == (60, 20, "")
+    assert {(score.shown_as, score.rows) for score in found[1].scores if not score.day} == {
+        ("1", 60),
+        ("2 (shadow)", 60),
+    }
     assert all(score.interval for score in found[1].scores)
 
 

@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import redis
+import yaml
 
 from contract.log_format import FIELD, LogEntry, stream_key
 from tests.conftest import copy_folder
@@ -70,6 +71,17 @@ def test_everything_in_it_builds_and_its_recipe_is_right(project):
     done = project.run("dbt", "build", "--target", "local")
     assert done.returncode == 0, done.stdout
     assert project.runner("check").strip() == f"{RECIPE}: OK"
+
+
+def test_what_its_checks_run_passes(project):
+    [local] = yaml.safe_load((project.root / ".pre-commit-config.yaml").read_text())["repos"]
+    assert [hook["entry"] for hook in local["hooks"]] == ["runner check", "sqlfluff lint"]
+    workflow = yaml.safe_load((project.root / ".github/workflows/checks.yml").read_text())
+    steps = [step["run"] for step in workflow["jobs"]["checks"]["steps"] if "run" in step]
+    checks = ["runner up", "dbt build", "runner check", "sqlfluff lint models"]
+    assert [step for step in steps if not step.startswith("pip ")] == checks
+    done = project.run("sqlfluff", "lint", "models")
+    assert done.returncode == 0, done.stdout
 
 
 def test_its_sql_is_read_for_the_cloud_target_too(project):
@@ -245,3 +257,18 @@ def test_check_compares_the_outcome_model_with_its_spine(answered):
     problem = "outcome_reorder: meta.labels.is_reorder_30d is 7d, but 30d in spine_reorder"
     assert f"models/outcome/outcome_reorder.yml:{line}: {problem}" in done.stdout
     assert done.returncode == 1
+
+
+def test_monitor_trains_again_if_a_limit_is_broken(answered):
+    monitored = "recipes/monitored.yaml"
+    recipe = (answered.root / RECIPE).read_text()
+    (answered.root / monitored).write_text(recipe + "monitor: {max_age: 1s}\n")
+    done = answered.run("runner", "monitor", monitored)
+    assert done.returncode == 1
+    assert "error: " in done.stderr
+    assert "the limit is 1s" in done.stderr
+    done = answered.run("runner", "monitor", monitored, "--retrain")
+    assert done.returncode == 0, done.stderr
+    assert "warning: " in done.stderr
+    versions, _ = answered.registered("reorder_demo_reorder")
+    assert versions == ["1", "2"]

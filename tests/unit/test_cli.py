@@ -7,10 +7,11 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from runner import __version__, cli
+from runner import __version__, cli, console
 from runner.commands.model_argument import registered_name
 from runner.commands.server_report import show_servers
 from runner.errors import RunnerError
+from runner.project.dbt_process import DbtEvents, note_event
 
 HEAVY = {"dbt", "feast", "matplotlib", "mlflow", "numpy", "onnx", "pandas", "psycopg", "pyarrow"}
 HEAVY |= {"redis", "serving", "skl2onnx", "sklearn", "sqlglot"}
@@ -141,3 +142,26 @@ def test_a_command_that_reads_a_few_rows_imports_little(story, allowed):
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert HEAVY & set(done.stdout.split()) == allowed
+
+
+@pytest.mark.parametrize(
+    ("option", "shown"),
+    [
+        ([], ["✓ build"]),
+        (["--quiet"], []),
+        (["-v"], ["dbt: 1 of 2 OK", "✓ build"]),
+    ],
+)
+def test_quiet_shows_no_steps_and_verbose_shows_what_dbt_says(option, shown, monkeypatch):
+    def load_settings(_):
+        with console.step("build"):
+            event = {"info": {"name": "Note", "level": "info", "msg": "1 of 2 OK"}, "data": {}}
+            note_event(event, DbtEvents(), lambda _: None)
+        raise RunnerError("it broke", hint="mend it")
+
+    monkeypatch.setattr(cli.project_commands, "load_settings", load_settings)
+    done = CliRunner().invoke(cli.app, [*option, "status"])
+    monkeypatch.undo()
+    console.set_verbosity(quiet=False, verbose=False)
+    lines = [line.partition("  (")[0] for line in done.stderr.splitlines()]
+    assert lines == [*shown, "error: it broke", "hint: mend it"]

@@ -120,6 +120,14 @@ def test_every_page_of_the_docs_is_in_the_readmes_groups():
     assert [page.name for page in pages if f"(docs/{page.name})" not in groups] == []
 
 
+def test_every_alert_has_a_row_in_the_page_on_operations():
+    rules = yaml.safe_load((ROOT / "monitoring/alerts.yml").read_text())
+    alerts = [rule["alert"] for group in rules["groups"] for rule in group["rules"]]
+    page = (ROOT / "docs/operations.md").read_text()
+    rows = "".join(line for line in page.splitlines() if line.startswith("| `"))
+    assert [alert for alert in alerts if f"`{alert}`" not in rows] == []
+
+
 def test_every_make_target_is_in_the_readme_and_the_other_way_round():
     rules = re.findall(r"^([a-z-]+):.*## ", (ROOT / "Makefile").read_text(), re.MULTILINE)
     text = README.read_text().replace("`bench-", "`make bench-")
