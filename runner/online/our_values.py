@@ -14,7 +14,7 @@ from runner.online.redis_encoding import stored_time
 
 
 class WrittenTimes:
-    """The event time that runs wrote last of each entity key, since every entity was compared.
+    """The latest event time that runs wrote of each entity key, since every entity was compared.
 
     A hash in the online store. A run that follows new rows does not see whether the mart has lost
     one since; the next comparison knows by this hash that the value is no stranger's.
@@ -25,15 +25,23 @@ class WrittenTimes:
         self._key = f"runner:materialize:written:{project}:{view}"
 
     def note(self, keys: Sequence[bytes], times: Sequence[bytes], ttl: int | None) -> None:
-        """Note what is about to be written."""
-        pairs = [part for pair in zip(keys, times, strict=True) for part in pair]
-        if pairs:
-            self._client.execute_command("HSET", self._key, *pairs)
+        """Note what is about to be written.
+
+        A later time stays: the value of that time is in the store until this one replaces it.
+        """
+        if not keys:
+            return
+        latest = [
+            new if old is None or stored_time(old) < stored_time(new) else old
+            for old, new in zip(self.times(keys), times, strict=True)
+        ]
+        pairs = [part for pair in zip(keys, latest, strict=True) for part in pair]
+        self._client.execute_command("HSET", self._key, *pairs)
         if ttl is not None:
             self._client.expire(self._key, ttl)
 
     def times(self, keys: Sequence[bytes]) -> list[bytes | None]:
-        """Return what was written last, as stored; None: nothing that is known."""
+        """Return the latest that was written, as stored; None: nothing that is known."""
         found: list[bytes | None] = self._client.hmget(self._key, list(keys))
         return found
 

@@ -18,6 +18,8 @@ import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
+from runner.online import writer
+from runner.online.guards import ScriptGuard, TransactionGuard, WriteGuard
 from runner.online.materialize import materialize
 from runner.online.view_report import FULL, INCREMENTAL, ViewReport
 from runner.project.manifest import FeatureMart
@@ -160,6 +162,20 @@ def test_a_row_that_was_written_and_deleted_gives_way_and_a_strangers_value_does
     assert (report.compared, report.kept_newer) == (at(1), 2)
     theirs = {redis_key(mart, {"id": user}): pushed for user in (8, 9)}
     assert project.online() == project.expected(1) | theirs
+
+
+@pytest.mark.parametrize("guard", [TransactionGuard, ScriptGuard])
+def test_a_row_that_was_written_and_moved_back_in_time_gives_way(
+    project: OnlineProject, guard: type[WriteGuard], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(writer, "TransactionGuard", guard)
+    mart = _filled(project)
+    _add(project, mart, 7, -1.2, 700)
+    _follow(project, -1)
+    project.delete(mart, "x = 700")
+    _add(project, mart, 7, -1.5, 71, created=-0.9)
+    assert _follow(project, -0.8).kept_newer == 0
+    assert project.online() == project.expected(-0.8)
 
 
 def test_keys_are_confirmed_before_half_of_their_life_is_gone(project: OnlineProject) -> None:
