@@ -1,7 +1,8 @@
 """Until when the warehouse has what was pushed to a view: later values must not be swept away.
 
 An entity that is pushed to may not be in the mart yet. `runner collect` notes when it began; a
-build after it has every row that was pushed before.
+build after it has every row that was pushed before. A collection may end while the build runs, so
+what the mart has is what was collected before the materialization that preceded the build.
 """
 
 from __future__ import annotations
@@ -31,11 +32,13 @@ def forget_collected(connection: OnlineConnection, project: str, view: str) -> N
     connection.client.delete(_key(project, view))
 
 
-def swept_until(connection: OnlineConnection, project: str, view: str, as_of: datetime) -> float:
-    """Return up to which event time, in Unix seconds, a value without a row in the mart may go."""
+def collected_until(connection: OnlineConnection, project: str, view: str) -> float | None:
+    """Return up to which event time, in Unix seconds, pushed rows are in the raw table.
+
+    None: the view takes no pushes.
+    """
     noted = connection.client.get(_key(project, view))
-    instant = as_of.timestamp()
-    return instant if noted is None else min(instant, float(noted))
+    return None if noted is None else float(noted)
 
 
 def _key(project: str, view: str) -> str:

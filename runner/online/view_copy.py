@@ -12,7 +12,7 @@ import pyarrow as pa
 from contract.feast_format import field_hash, time_field
 from contract.view_state import FeatureDigests
 from runner.errors import RunnerError
-from runner.online.collected_pushes import swept_until
+from runner.online.collected_pushes import collected_until
 from runner.online.connection import OnlineConnection
 from runner.online.online_config import OnlineConfig
 from runner.online.state import Lease, ViewState
@@ -57,6 +57,7 @@ class ViewCopy:
         self._mart = snapshot.mart
         self._digests = state.with_known_digests(digests)
         self._definition = definition_digest(snapshot.mart)
+        self._collected = collected_until(connection, config.project, snapshot.mart.name)
         self._writer = ViewWriter(
             connection,
             snapshot.mart,
@@ -81,6 +82,12 @@ class ViewCopy:
                 "values, which stay in Redis",
                 hint="repeat `runner materialize` once MLflow answers",
             )
+
+    @property
+    def _pushed_until(self) -> float:
+        """Up to which event time the mart has had what was pushed, given a build since the last."""
+        last = self._state.watermark
+        return (last.collected if last else None) or 0.0
 
     @property
     def _has_other_keys(self) -> bool:
@@ -173,6 +180,7 @@ class ViewCopy:
             definition=self._definition,
             next_visible=self._next_visible(as_of, followed),
             compared=followed.comparison if followed else None,
+            collected=self._collected,
         )
 
     def _next_visible(self, as_of: datetime, followed: Watermark | None) -> datetime | None:
@@ -230,7 +238,9 @@ class ViewCopy:
         return entities
 
     def _sweep(self, as_of: datetime) -> int:
-        until = swept_until(self._connection, self._project, self._mart.name, as_of)
+        until = as_of.timestamp()
+        if self._collected is not None:
+            until = min(until, self._pushed_until)
         return sweep(self._connection, self._snapshot, as_of, self._writer, until)
 
     def _remove(self, fields: list[bytes]) -> None:

@@ -54,6 +54,9 @@ class Watermark:
         From when on a row may count that was in the mart then; None: there was none.
     compared
         The last comparison, if this run followed new rows alone; None: it compared.
+    collected
+        Up to which event time, in Unix seconds, pushed rows were in the raw table then; None: the
+        view took no pushes.
     """
 
     as_of: datetime
@@ -64,6 +67,7 @@ class Watermark:
     definition: str
     next_visible: datetime | None = NOT_LOOKED
     compared: LastComparison | None = None
+    collected: float | None = None
 
     @property
     def comparison(self) -> LastComparison:
@@ -93,6 +97,7 @@ def parse_watermark(content: bytes) -> Watermark:
         and LastComparison(
             datetime.fromisoformat(compared["as_of"]), compared["horizon"], compared["kept_newer"]
         ),
+        collected=fields.get("collected"),
     )
 
 

@@ -219,6 +219,7 @@ def test_a_pushed_entity_stays_until_the_mart_can_have_it_and_is_swept_when_it_h
     materialize(project.settings, project.marts, full=True)
     assert seen(client) == (1, True)
     build(project)
+    materialize(project.settings, project.marts)
     post(client, value(3, user_id=9), value(4, 300, user_id=8))
     (report,) = materialize(project.settings, project.marts, full=True)  # 8 is as if deleted
     assert (report.removed, len(project.online())) == (1, 2)
@@ -230,6 +231,19 @@ def test_a_pushed_entity_stays_until_the_mart_can_have_it_and_is_swept_when_it_h
     assert collect(project.settings, None).errors == []
     materialize(project.settings, project.marts, full=True)
     assert len(project.online()) == 2
+
+
+def test_a_pushed_entity_stays_when_a_collection_ended_after_the_last_build_began(
+    project: OnlineProject, client: httpx.Client
+) -> None:
+    materialize(project.settings, project.marts)
+    post(client, value(1, 300))
+    assert collect(project.settings, None).errors == []  # and the mart is not built
+    (report,) = materialize(project.settings, project.marts, full=True)
+    assert (report.removed, seen(client)) == (0, (1, True))
+    build(project)
+    materialize(project.settings, project.marts, full=True)
+    assert seen(client) == (1, True)
 
 
 def test_keys_live_as_long_as_materialized_ones_and_wrong_rows_come_back(
