@@ -84,6 +84,12 @@ class ViewCopy:
             )
 
     @property
+    def _is_pushed(self) -> bool:
+        """Whether pushes may have created entities since the last run."""
+        last = self._state.watermark
+        return self._collected is not None or (last is not None and last.collected is not None)
+
+    @property
     def _pushed_until(self) -> float:
         """Up to which event time the mart has had what was pushed, given a build since the last."""
         last = self._state.watermark
@@ -125,12 +131,13 @@ class ViewCopy:
             removed = self._sweep(as_of)
         rows = self._rows(as_of, since, follows=follows)
         entities = self._stream(rows, progress, since=since, follows=follows)
-        # As many entities found as the last run left: none of those has gone from the mart.
+        # As many entities found as the last run left: none of those has gone from the mart. But one
+        # that a push created is found too, and was not among them.
         tally = self._writer.tally
         found = self._writer.unchanged + tally.found
         if since is not None and follows:
             entities = since.entities + entities - found
-        elif since is not None and (was_dirty or found < since.entities):
+        elif since and (was_dirty or self._is_pushed or found < since.entities):
             removed = self._sweep(as_of)
         self._lease.renew()
         watermark = self._watermark(as_of, entities, since if follows else None)
@@ -159,6 +166,7 @@ class ViewCopy:
             and bool(self._mart.join_keys)
             and self._snapshot.hindrance is None
             and not self._state.is_dirty
+            and (self._collected is not None or last.collected is None)  # pushes have ended
             and (last.next_visible is None or as_of < last.next_visible)
             and self._state.outlives(self._ttl)
         )

@@ -24,6 +24,7 @@ from runner.errors import RunnerError
 from runner.feature_store.feast_objects import feast_objects
 from runner.feature_store.store import open_store
 from runner.online.materialize import materialize
+from runner.online.view_report import INCREMENTAL
 from runner.project.event_sources import event_tables
 from runner.project.manifest import FeatureMart, Manifest
 from runner.settings import PostgresAddress
@@ -244,6 +245,23 @@ def test_a_pushed_entity_stays_when_a_collection_ended_after_the_last_build_bega
     build(project)
     materialize(project.settings, project.marts, full=True)
     assert seen(client) == (1, True)
+
+
+def test_an_entity_that_left_the_mart_is_swept_though_a_pushed_one_came(
+    project: OnlineProject, client: httpx.Client
+) -> None:
+    for user, ago in ((7, 400), (8, 300)):
+        post(client, value(user, ago, user_id=user))
+    build(project)
+    for _ in range(2):
+        materialize(project.settings, project.marts)
+    post(client, value(9, 200, user_id=9))
+    assert collect(project.settings, None).errors == []
+    project.sql.execute(f"{MART} where user_id = 9")
+    project.delete(mart_of(project), "user_id = 8")
+    (report,) = materialize(project.settings, project.marts)
+    assert (report.mode, report.removed, report.entities) == (INCREMENTAL, 1, 2)
+    assert project.online() == project.expected(24 * 365 * 100)
 
 
 def test_keys_live_as_long_as_materialized_ones_and_wrong_rows_come_back(
