@@ -13,7 +13,7 @@ import time
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from datetime import datetime
+from datetime import UTC, datetime
 
 import redis
 
@@ -73,15 +73,24 @@ class ViewState:
         known = [self.started, self.watermark.as_of if self.watermark else None]
         return max(filter(None, known), default=None)
 
-    def ours(self) -> OurValues:
+    def ours(self, pushed_until: float | None) -> OurValues:
         """Return which stored values newer than the mart's can only be ones that it had.
 
         After a comparison that met no stranger's value, whatever is stored up to its instant came
         from the mart; if the mart's newest is older now, that row was deleted there. So was one
         that has been written since by a run that followed new rows.
+
+        Parameters
+        ----------
+        pushed_until
+            Up to which event time, in Unix seconds, the mart has had what was pushed, whatever the
+            last comparison met; None: the view takes no pushes.
         """
         last = self.watermark
-        if last is None or last.comparison.kept_newer:
+        if last is not None and pushed_until:
+            until = min(last.comparison.as_of, datetime.fromtimestamp(pushed_until, UTC))
+            return OurValues(until, self.written)
+        if last is None or pushed_until is not None or last.comparison.kept_newer:
             return OurValues(None, self.written)
         instants = [last.comparison.as_of]
         if self.started is not None and not self._only_followed:

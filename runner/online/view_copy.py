@@ -64,7 +64,7 @@ class ViewCopy:
             project=config.project,
             key_ttl_seconds=config.key_ttl_seconds,
             lease=lease,
-            ours=state.ours(),
+            ours=state.ours(self._pushed_until if self._is_pushed else None),
         )
 
     def require_nothing_left(self) -> None:

@@ -264,6 +264,24 @@ def test_an_entity_that_left_the_mart_is_swept_though_a_pushed_one_came(
     assert project.online() == project.expected(24 * 365 * 100)
 
 
+@pytest.mark.parametrize("full", [True, False])
+def test_a_deleted_newest_row_gives_way_although_pushed_values_are_newer_than_the_mart(
+    project: OnlineProject, client: httpx.Client, full: bool
+) -> None:
+    for user in (7, 8):
+        post(client, value(1, 400, user_id=user), value(2, 300, user_id=user))
+    build(project)
+    materialize(project.settings, project.marts)
+    post(client, value(3, user_id=8))
+    for _ in range(2):
+        (report,) = materialize(project.settings, project.marts, full=full)
+        assert report.kept_newer == 1
+    project.delete(mart_of(project), "user_id = 7 and orders_7d = 2")
+    assert seen(client) == (2, True)
+    (report,) = materialize(project.settings, project.marts, full=full)
+    assert (report.kept_newer, seen(client)) == (1, (1, True))
+
+
 def test_keys_live_as_long_as_materialized_ones_and_wrong_rows_come_back(
     project: OnlineProject, client: httpx.Client
 ) -> None:
