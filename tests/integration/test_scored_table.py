@@ -48,8 +48,11 @@ class Table:
                 scored.write(by.with_rows(part))
             then()
 
+    def reader(self):
+        return psycopg.connect(**self.address.conninfo, autocommit=True)
+
     def query(self, sql):
-        with psycopg.connect(**self.address.conninfo, autocommit=True) as connection:
+        with self.reader() as connection:
             cursor = connection.execute(sql)
             return cursor.fetchall() if cursor.description else []
 
@@ -99,6 +102,21 @@ def test_two_at_once_leave_the_rows_of_one_and_readers_do_not_wait(table):
     table.write(rows(2), then=meanwhile)
     second.join(30)
     assert table.users == [("3", 3)]
+
+
+def test_the_first_run_of_a_day_keeps_no_reader_waiting_nor_waits_for_one(table):
+    table.write(rows(1))
+    table.query("create index on scores.purchase (user_id)")
+    table.query(f"alter database \"{table.address.database}\" set lock_timeout = '2s'")
+    tomorrow = dataclasses.replace(BY, at=BY.at + timedelta(days=1))
+    with table.reader() as reader, reader.transaction():
+        reader.execute("select * from scores.purchase")
+        table.write(rows(2), by=tomorrow, then=lambda: table.query("select * from scores.purchase"))
+    assert table.users == [("3", 1), ("3", 2)]
+    [partition] = table.query(
+        "select tableoid::regclass::text from scores.purchase where user_id = 2"
+    )
+    assert partition == ("scores.purchase_20260302",)
 
 
 def test_columns_that_the_table_does_not_have_are_named(table):

@@ -96,10 +96,16 @@ class PostgresScored:
     def _create_partition(self, day: date) -> None:
         if not any(row["is_ours"] for row in self._rows(_PARTITIONED)):
             return  # somebody else's table: its rows are wherever it puts them
-        name = f"{self._table[:_LONGEST_NAME]}_{day:%Y%m%d}"
+        name = quote_table(self._schema, f"{self._table[:_LONGEST_NAME]}_{day:%Y%m%d}")
+        if self._rows(f"select 1 as found where to_regclass({text_postgres(name)}) is not null"):
+            return
+        # To attach a partition keeps no reader waiting; `create table … partition of` would, and
+        # the transaction stays open until all is scored.
+        parts = "including all excluding identity excluding indexes excluding statistics"
+        self._run(f"create table {name} (like {self._name} {parts})")
         self._run(
-            f"create table if not exists {quote_table(self._schema, name)} "
-            f"partition of {self._name} for values in ({text_postgres(day.isoformat())})"
+            f"alter table {self._name} attach partition {name} "
+            f"for values in ({text_postgres(day.isoformat())})"
         )
 
     def _rows(self, sql: str) -> Sequence[dict[str, Any]]:
