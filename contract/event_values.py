@@ -15,8 +15,8 @@ EventValue = str | int | float | bool | dict[str, object] | list[object] | None
 """A value as JSON has it; times and dates are texts."""
 _ID_CHARACTERS = 256
 _JSON_DIGITS = 15
-_DIGITS = re.compile(r"\d")
-_NUMBER = re.compile(r"-?(\d+)(?:\.(\d+))?")
+_DIGITS = re.compile(r"[0-9]")
+_NUMBER = re.compile(r"-?([0-9]+)(?:\.([0-9]+))?")  # \d is any alphabet's digit
 
 
 class BadEventError(ValueError):

@@ -224,6 +224,24 @@ def test_a_table_of_somebody_else_needs_the_columns_and_an_index(
     assert clicks(project.sql) == [("c1", 1)]
 
 
+def test_a_row_that_the_warehouse_refuses_stops_no_other_table(
+    project: OnlineProject, client: httpx.Client
+) -> None:
+    collected(project)
+    project.sql.execute("alter table raw_data.clicks add check (user_id > 1)")
+    source = source_manifest()
+    views = source_manifest()["sources"]["source.shop.web.clicks"] | {"name": "views"}
+    source["sources"]["source.shop.web.views"] = views | {"identifier": "views"}
+    declare(project.settings, source)
+    (done,) = [each for each in collected(project).events if each.name == "raw_data.views"]
+    assert done.written == 0
+    post(client, click(1))
+    post(client, click(1), table="views")
+    answer = collect(project.settings, None)
+    assert [each.written for each in answer.events] == [0, 1]
+    assert "raw_data.clicks refuses a row: new row for relation" in answer.errors[0].message
+
+
 def test_entries_of_something_else_are_dropped_and_counted(
     project: OnlineProject, client: httpx.Client
 ) -> None:

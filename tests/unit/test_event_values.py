@@ -108,6 +108,7 @@ def test_values_keep_what_they_mean(table: EventTable) -> None:
         (click(1, price="12345.00"), "price must be a number of at most 4 digits before the"),
         (click(1, price=0.125), "price must be a number of at most 4 digits before the point, 2"),
         (click(1, price=0.1 + 0.2), "price must be a text, such as"),
+        (click(1, price="١٢.٥"), "price must be a number of at most"),
         (click(1, price="1e3"), "price must be a number of at most"),
         (click(1, is_new=1), "is_new must be true or false"),
         (click(1, clicked_at="2026-03-01T12:00:00"), "clicked_at must be an ISO 8601 time with"),

@@ -177,6 +177,11 @@ def open_postgres_collected(
             hint=f"grant {address.user} the right to create and write tables in {schema}; rename "
             "a table of this name if it is not one that `runner collect` created",
         ) from err
+    except (psycopg.DataError, psycopg.IntegrityError) as err:
+        raise RunnerError(
+            f"PostgreSQL, {schema}.{table.name} refuses a row: {' '.join(str(err).split())}",
+            hint="change the column or constraint that refuses it, and run the command again",
+        ) from err
 
 
 def _declared(column: CollectedColumn) -> str:
