@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -49,10 +49,14 @@ class CollectedEvents:
 def collecting(settings: Settings) -> Iterator[tuple[OnlineConnection, OnlineConfig]]:
     """Open Redis for the one process that may write raw tables now; others wait."""
     config = load_online_config(settings)
-    with connect(settings, config) as connection:
-        lease = Lease(connection, config.project, "the serving log", work="collect")
-        with holding(lease, console.note):
-            yield connection, config
+    with connect(settings, config) as connection, writing(connection, config):
+        yield connection, config
+
+
+def writing(connection: OnlineConnection, config: OnlineConfig) -> AbstractContextManager[Lease]:
+    """Be the one process that may write raw tables; others wait until the block ends."""
+    lease = Lease(connection, config.project, "the serving log", work="collect")
+    return holding(lease, console.note)
 
 
 def collect_events(

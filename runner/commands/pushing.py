@@ -16,10 +16,10 @@ from contract.push_rows import PushedRows, PushedValues
 from runner import console
 from runner.collecting.event_rows import EventRows, raw_table
 from runner.collecting.event_tables import with_key_ttl
-from runner.commands.event_collection import collecting
+from runner.commands.event_collection import writing
 from runner.commands.event_file import read_events, right_rows
 from runner.errors import RunnerError
-from runner.online.connection import OnlineConnection
+from runner.online.connection import OnlineConnection, connect
 from runner.online.online_config import load_online_config
 from runner.project.event_sources import event_tables
 from runner.servers.local_servers import require_servers
@@ -65,19 +65,20 @@ def push(settings: Settings, view: str, source: str) -> Pushed:
     require_servers(settings)
     done = Pushed(view)
     with (
-        collecting(settings) as (connection, _),
+        connect(settings, config) as connection,
         open_collected(settings, raw_table(table), table.schema) as store,
         console.bar("push", None) as bar,
     ):
         events = read_events(table, source)
         while batch := list(islice(events, _ROWS)):
-            now = datetime.now(UTC)
-            rows = list(right_rows(batch, partial(pushed.read_at, now), done.rejected))
-            if rows:
-                written = store.append(made.received(now, pushed.columns, rows))
-                done.written += written
-                done.known += len(rows) - written
-                done.older += _write(connection, pushed, rows)
+            with writing(connection, config):  # a batch may take its producer hours
+                now = datetime.now(UTC)
+                rows = list(right_rows(batch, partial(pushed.read_at, now), done.rejected))
+                if rows:
+                    written = store.append(made.received(now, pushed.columns, rows))
+                    done.written += written
+                    done.known += len(rows) - written
+                    done.older += _write(connection, pushed, rows)
             bar.advance(len(batch))
     return done
 
