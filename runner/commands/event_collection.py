@@ -29,7 +29,7 @@ class CollectedEvents:
     Attributes
     ----------
     name
-        The dbt source's table, as `schema.relation`.
+        The dbt source's table, as `schema.relation`; `sources` where one is declared wrong.
     known
         Events that were in the table already: retries, or what an interrupted run had written.
     foreign
@@ -67,27 +67,34 @@ def collect_events(
 ) -> list[CollectedEvents]:
     """Move the events of every table to the warehouse; one that cannot be stops no other."""
     known = EventTables(connection, config)
-    if settings.manifest_path.is_file():
-        known.publish(event_tables(settings.manifest_path))
+    closed = {table.name for table in known.stored() if not table.is_open}
     done = []
+    try:
+        if settings.manifest_path.is_file():
+            known.publish(event_tables(settings.manifest_path))
+    except RunnerError as err:  # what waits is collected as it was declared before
+        done.append(CollectedEvents("sources", 0, 0, 0, err))
     for table in known.stored():
         began = datetime.now(UTC)
         stream = LogStream(connection, known.stream(table))
         done.append(_collect(settings, table, stream, progress))
         if done[-1].error is None:
             known.note_collected(table, began)
-    known.drop_closed()
+    known.drop_closed(closed)
     return done
 
 
 def publish_event_tables(settings: Settings) -> None:
-    """Have servers take events of the sources that dbt's manifest has; nothing if it has none."""
+    """Have servers take events of sources that dbt's manifest has and Redis has not.
+
+    The manifest may be older than what `runner collect` published: it changes no other table.
+    """
     tables = event_tables(settings.manifest_path) if settings.manifest_path.is_file() else []
     if not tables:
         return
     config = load_online_config(settings)
     with connect(settings, config) as connection:
-        EventTables(connection, config).publish(tables)
+        EventTables(connection, config).add(tables)
 
 
 def _collect(

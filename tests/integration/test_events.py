@@ -6,6 +6,7 @@ import multiprocessing
 import signal
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import httpx
@@ -13,7 +14,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from contract.event_format import EVENTS_FIELD, event_stream_key
+from contract.event_format import (
+    EVENTS_FIELD,
+    EventEntry,
+    event_stream_key,
+    event_tables_key,
+)
 from contract.redis_address import RedisAddress
 from runner.commands.checks.log_backlog import events
 from runner.commands.collection import Collected, collect
@@ -190,6 +196,40 @@ def test_a_table_that_no_source_declares_is_unknown_and_what_waits_is_collected(
         assert client.post("/events/clicks", json={"events": [{}]}).status_code == 404
 
 
+def test_events_that_come_just_after_a_table_is_closed_are_collected(
+    project: OnlineProject,
+) -> None:
+    declare(project.settings, source_manifest(event_id=None))
+    collected(project)
+    late = EventEntry(1.0, ["click_id", "user_id"], [["c1", 1]])  # its server did not know yet
+    project.redis().xadd(STREAM, {EVENTS_FIELD: late.dump()})
+    collected(project)
+    assert clicks(project.sql) == [("c1", 1)]
+
+
+def test_a_source_that_is_declared_wrong_is_reported_and_what_waits_is_collected(
+    project: OnlineProject, client: httpx.Client
+) -> None:
+    post(client, click(1))
+    declare(project.settings, source_manifest(COLUMNS | {"user_id": "point"}))
+    done = collect(project.settings, None)
+    assert ["data_type point" in error.message for error in done.errors] == [True]
+    assert clicks(project.sql) == [("c1", 1)]
+
+
+def test_serving_adds_tables_and_changes_none_that_are_known(project: OnlineProject) -> None:
+    declare(project.settings, source_manifest(COLUMNS | {"shop": "text"}))
+    collected(project)
+    older = source_manifest()
+    added = older["sources"]["source.shop.web.clicks"] | {"name": "views"}
+    older["sources"]["source.shop.web.views"] = added
+    declare(project.settings, older)
+    publish_event_tables(project.settings)
+    found = project.redis().hgetall(event_tables_key(PROJECT))
+    assert sorted(found) == [b"clicks", b"views"]
+    assert b'"shop"' in found[b"clicks"]
+
+
 def test_a_column_that_the_source_lost_blocks_until_it_is_back_and_a_new_one_is_added(
     project: OnlineProject, client: httpx.Client
 ) -> None:
@@ -332,6 +372,19 @@ def test_files_of_every_kind_are_ingested_once_and_bad_rows_are_listed(
         ("c3", 3, "1.50", "07"),
         ("c5", 5, None, None),
     ]
+
+
+def test_a_producer_that_pauses_keeps_no_other_from_collecting(
+    project: OnlineProject, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def produced() -> Iterator[bytes]:
+        yield b'{"click_id": "c1", "user_id": 1}'
+        leases.extend(project.redis().keys("runner:collect:lease:*"))
+
+    leases: list[bytes] = []
+    monkeypatch.setattr("sys.stdin", SimpleNamespace(buffer=produced()))
+    assert ingest(project.settings, "clicks", "-").written == 1
+    assert leases == []
 
 
 def test_what_cannot_be_ingested_is_refused(project: OnlineProject, tmp_path: Path) -> None:
