@@ -63,6 +63,26 @@ def test_a_source_that_cannot_take_events_is_refused_with_its_line(
         event_tables(settings.manifest_path)
 
 
+@pytest.mark.parametrize(
+    ("adapter", "kind", "digits"),
+    [
+        ("bigquery", "bignumeric", None),
+        ("bigquery", "bignumeric(50, 20)", (29, 9)),
+        ("bigquery", "numeric(38, 20)", (18, 9)),
+        ("bigquery", "numeric(8, 2)", (6, 2)),
+        ("postgres", "numeric(50, 20)", (30, 20)),
+    ],
+)
+def test_a_number_has_no_more_digits_than_the_table_that_is_created(
+    settings: Settings, adapter: str, kind: str, digits: tuple[int, int] | None
+) -> None:
+    manifest = source_manifest(COLUMNS | {"price": kind})
+    manifest["metadata"]["adapter_type"] = adapter
+    declare(settings, manifest)
+    (table,) = event_tables(settings.manifest_path)
+    assert [column.digits for column in table.columns if column.name == "price"] == [digits]
+
+
 def test_two_sources_with_one_name_are_refused(settings: Settings) -> None:
     manifest = source_manifest()
     manifest["sources"]["source.shop.app.clicks"] = manifest["sources"]["source.shop.web.clicks"]
@@ -125,6 +145,19 @@ def test_a_wrong_event_is_refused_with_its_column(
     with pytest.raises(BadEventError) as caught:
         EventReader(table).read(event, None)
     assert str(caught.value).startswith(reason)
+
+
+def nested(levels: int) -> Any:
+    return [nested(levels - 1)] if levels else 1
+
+
+def test_json_is_no_deeper_than_an_entry_can_have_it(table: EventTable) -> None:
+    reader = EventReader(table)
+    row = reader.read(click(1, tags=nested(250)), None)
+    assert EventEntry(1.5, reader.columns, [row]).dump()
+    for levels in range(252, 256):
+        with pytest.raises(BadEventError, match="tags must be JSON of at most 250 levels"):
+            reader.read(click(1, tags=nested(levels)), None)
 
 
 def test_entries_of_another_version_are_none() -> None:
