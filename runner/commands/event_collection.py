@@ -21,6 +21,9 @@ from runner.project.event_sources import event_tables
 from runner.settings import Settings
 from runner.warehouse.open_collected import open_collected
 
+_PAGE = 10
+"""Entries of events that are read at once: each is a whole request, of up to 1 MiB unless set."""
+
 
 @dataclass(frozen=True)
 class CollectedEvents:
@@ -76,7 +79,7 @@ def collect_events(
         done.append(CollectedEvents("sources", 0, 0, 0, err))
     for table in known.stored():
         began = datetime.now(UTC)
-        stream = LogStream(connection, known.stream(table))
+        stream = LogStream(connection, known.stream(table), _PAGE)
         done.append(_collect(settings, table, stream, progress))
         if done[-1].error is None:
             known.note_collected(table, began)
