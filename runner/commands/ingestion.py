@@ -15,6 +15,7 @@ from runner.commands.event_file import FileEvent, read_events, right_rows
 from runner.errors import RunnerError
 from runner.online.connection import connect
 from runner.online.online_config import load_online_config
+from runner.project import dbt
 from runner.project.event_sources import event_tables
 from runner.servers.local_servers import require_servers
 from runner.settings import Settings
@@ -69,6 +70,8 @@ def ingest(settings: Settings, name: str, source: str) -> Ingested:
 
 
 def _table(settings: Settings, name: str) -> EventTable:
+    with console.step("dbt parse") as step:
+        dbt.up_to_date(settings, step.update)
     found = event_tables(settings.manifest_path)
     tables = {table.name: table for table in found if table.view is None}
     if name not in tables:

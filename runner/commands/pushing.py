@@ -21,6 +21,7 @@ from runner.commands.event_file import read_events, right_rows
 from runner.errors import RunnerError
 from runner.online.connection import OnlineConnection, connect
 from runner.online.online_config import load_online_config
+from runner.project import dbt
 from runner.project.event_sources import event_tables
 from runner.servers.local_servers import require_servers
 from runner.settings import Settings
@@ -84,6 +85,8 @@ def push(settings: Settings, view: str, source: str) -> Pushed:
 
 
 def _table(settings: Settings, view: str) -> EventTable:
+    with console.step("dbt parse") as step:
+        dbt.up_to_date(settings, step.update)
     found = event_tables(settings.manifest_path)
     tables = {table.view.name: table for table in found if table.view is not None}
     if view not in tables:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -27,8 +27,10 @@ from runner.commands.collection_report import show_collected
 from runner.commands.event_collection import publish_event_tables
 from runner.commands.ingestion import ingest
 from runner.commands.ingestion_report import show_ingested
+from runner.commands.pushing import push
 from runner.errors import RunnerError
 from runner.settings import PostgresAddress
+from runner.warehouse.postgres.collected import PostgresCollected
 from tests import collect_process
 from tests.event_project import COLUMNS, click, clicks, declare, source_manifest
 from tests.online_project import PROJECT, OnlineProject
@@ -154,6 +156,24 @@ def test_who_collects_is_killed_anywhere_and_each_event_is_there_once(
     collected(project)
     assert clicks(project.sql, "user_id") == [(i,) for i in range(601)]
     assert project.redis().xlen(STREAM) == 0
+
+
+def test_large_requests_are_collected_a_few_at_a_time(
+    project: OnlineProject, client: httpx.Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number in range(21):
+        post(client, click(number))
+    sizes: list[int] = []
+    append = PostgresCollected.append
+
+    def noted(store: PostgresCollected, rows: Any) -> int:
+        sizes.append(len(rows))
+        return append(store, rows)
+
+    monkeypatch.setattr(PostgresCollected, "append", noted)
+    monkeypatch.setattr("runner.collecting.drain._BYTES", 1)
+    collected(project)
+    assert sizes == [10, 10, 1]
 
 
 def test_a_full_redis_refuses_events_and_keeps_all_that_it_acknowledged(
@@ -385,6 +405,15 @@ def test_a_producer_that_pauses_keeps_no_other_from_collecting(
     monkeypatch.setattr("sys.stdin", SimpleNamespace(buffer=produced()))
     assert ingest(project.settings, "clicks", "-").written == 1
     assert leases == []
+
+
+@pytest.mark.parametrize("write", [ingest, push])
+def test_dbt_reads_a_project_that_has_changed_before_a_file_is_checked(
+    project: OnlineProject, write: Callable[..., object]
+) -> None:
+    (project.settings.root / "models" / "sources.yml").write_text("sources: {}\n")
+    with pytest.raises(RunnerError, match="dbt has no other profile"):
+        write(project.settings, "clicks", "-")
 
 
 def test_what_cannot_be_ingested_is_refused(project: OnlineProject, tmp_path: Path) -> None:
