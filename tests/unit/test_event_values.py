@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ import pytest
 
 from contract.event_format import EventEntry, EventTable
 from contract.event_values import BadEventError, EventReader
+from runner.commands.serving_launch import serve
 from runner.errors import RunnerError
 from runner.project.event_sources import event_tables
 from runner.settings import Settings
@@ -61,6 +63,18 @@ def test_a_source_that_cannot_take_events_is_refused_with_its_line(
     declare(settings, source_manifest(COLUMNS | columns, **meta))
     with pytest.raises(RunnerError, match=message):
         event_tables(settings.manifest_path)
+
+
+def test_a_server_starts_though_a_source_is_declared_wrong(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    declare(settings, source_manifest(COLUMNS | {"user_id": "point"}))
+    started: list[tuple[object, ...]] = []
+    monkeypatch.setattr("os.execve", lambda *given: started.append(given))
+    env = {"MLFLOW_TRACKING_URI": "http://127.0.0.1:1"}
+    serve(replace(settings, env=env), "shop", None, None)
+    assert len(started) == 1
+    assert "user_id: data_type point" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
