@@ -206,7 +206,7 @@ class _Outcomes:
             f"select {', '.join(columns)}\nfrom {self._outcome.path} as outcome\n"
             f"{self._shadow_join() if is_shadow else ''}"
             f"where {self._where('outcome.event_timestamp', version, f'{served}.')}\n"
-            f"    and {label} is not null\n"
+            f"    and {label} is not null and {served}.prediction is not null\n"
             f"order by {by_chance}\nlimit {MOST_ROWS}"
         )
         texts = np.array([[str(cell) for cell in row[:4]] for row in found], np.str_)

@@ -124,6 +124,16 @@ def test_a_row_says_what_the_server_saw_and_answered(log: Log) -> None:
     }
 
 
+def test_a_null_answer_is_null_in_a_table_of_an_earlier_version_too(log: Log) -> None:
+    log.add(1)
+    log.collect()
+    log.project.sql.execute("alter table raw_data.predictions alter prediction set not null")
+    row = (0, [17], [None, None, "app"], "mm", [None], None, None)
+    log.append(LogEntry("s1", 2, "b1", "3", 1.0, [(NOW, "r", [row])]).dump())
+    log.collect()
+    assert log.table("prediction") == [("1",), (None,)]
+
+
 def test_a_shadows_rows_are_marked(log: Log) -> None:
     row = (0, [17], [1, "NL", "app"], None, [NOW], 1, None)
     for first, is_shadow in ((1, False), (2, True)):

@@ -24,6 +24,7 @@ from runner.feature_store.as_of import open_as_of
 from runner.monitoring.column_figures import column_figures
 from runner.monitoring.drift import Sample, distance
 from runner.monitoring.findings import Monitoring
+from runner.monitoring.live_quality import live_quality
 from runner.monitoring.served_log import ServedLog, Window
 from runner.monitoring.traffic_skew import FeatureSkew, traffic_skew
 from runner.packaging.served_version import load_version
@@ -323,6 +324,35 @@ def test_rows_that_are_not_due_are_counted(month: Month) -> None:
     assert (quality.labelled, quality.not_due, quality.without) == (0, 12, 4)
     [score] = quality.scores
     assert (score.interval, score.reason) == (None, "fewer than 50 rows")
+
+
+def test_null_answers_are_left_out_of_scores_and_of_the_predictions_drift(
+    month: Month, found: Monitoring
+) -> None:
+    at = START - timedelta(days=30)
+    rows = month.rows(feature_table(80, seed=6), at)
+    nothing = {"prediction": None, "probabilities": '{"0": null, "1": null}'}
+    nulls = [
+        list((dict(zip(LOGGED, row, strict=True)) | nothing).values())
+        for row in month.rows(feature_table(40, seed=7), at)
+    ]
+    write(month.settings, [*rows, *nulls])
+    month.add_outcomes(rows, is_right=True)
+    month.sql.execute(
+        "insert into outcome.outcome_y select 1, served_at, model_name, model_version, prediction, "
+        "probabilities, server_id, server_row, request_id, request_row, 1 "
+        "from raw_data.predictions where prediction is null"
+    )
+    window = Window("m", "1", month.run_id, at, at + timedelta(days=1))
+    manifest, recipe = load_manifest(month.settings.manifest_path), load_recipe(month.path)
+    with open_served_log(month.settings, PREDICTIONS) as reader:
+        figures = {f.column: f for f in column_figures(ServedLog(reader, window), found.columns)}
+        label = month.model.bundle.label
+        quality = live_quality(reader, window, manifest, recipe, label, [("1", False)])
+    assert (figures["prediction"].rows, figures["prediction"].shares[0]) == (80, 0)
+    assert figures["activity:value"].rows == 120
+    assert {score.rows for score in quality.scores} == {80}
+    month.sql.execute("delete from outcome.outcome_y where event_timestamp < %s", [START])
 
 
 def test_skew_is_counted_with_its_cause(month: Month) -> None:
