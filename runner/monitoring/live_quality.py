@@ -6,7 +6,7 @@ definition that the model was trained on.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING, NamedTuple
@@ -265,9 +265,15 @@ def scored(
     classes = list(label.classes)
     by_name = {str(each): each for each in classes}
     kind = np.int64 if isinstance(classes[0], int) else object
-    given, y = (
-        np.array([by_name[text if text in by_name else _FLAGS[text]] for text in texts], kind)
-        for texts in (rows.predictions, rows.labels)
-    )
+    texts = (_as_classes(rows.predictions, by_name), _as_classes(rows.labels, by_name))
+    if new := {text for part in texts for text in part} - by_name.keys():
+        why = f"{min(new)!r} is not one of the version's classes"
+        return {}, dict.fromkeys(recipe.scoring, why)
+    given, y = (np.array([by_name[text] for text in part], kind) for part in texts)
     model = predicted(Predictions(given, rows.probabilities), classes)
     return scores_with_reasons(recipe, model, y, entities)
+
+
+def _as_classes(texts: Texts, by_name: Mapping[str, object]) -> list[str]:
+    """Return labels as classes are named: a flag is 0 or 1 where the model has no such class."""
+    return [text if text in by_name else _FLAGS.get(text, text) for text in texts.tolist()]
