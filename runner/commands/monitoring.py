@@ -94,11 +94,13 @@ def keep(settings: Settings, found: Monitoring) -> str:
     The run is below that of the champion's training, and has a report as one HTML file.
     """
     window, rows = found.window, list(found.rows())
-    days = FiguredDays(window.model, window.version, window.since.date(), window.until.date())
+    # The figures of days before stay: `runner collect --keep` deleted their log.
+    first = min(row.day for row in rows)
+    days = FiguredDays(window.model, window.version, first, window.until.date())
     with console.step("report"), TemporaryDirectory() as name:
+        folder, drawn = Path(name), pictures(found)
         with open_figures(settings) as store:
             store.replace(days, rows)
-        folder, drawn = Path(name), list(pictures(found))
         (folder / "monitoring.json").write_text(json.dumps(found.record, indent=2))
         (folder / "report.html").write_text(monitoring_page(found, drawn), encoding="utf-8")
         for file, _, svg in drawn:

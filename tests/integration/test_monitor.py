@@ -21,10 +21,12 @@ from runner.commands.monitoring import keep, monitor, require_within_limits
 from runner.commands.monitoring_report import show_monitoring
 from runner.errors import CombinedError, RunnerError
 from runner.feature_store.as_of import open_as_of
+from runner.monitoring.bins import CategoryBins
 from runner.monitoring.column_figures import column_figures
 from runner.monitoring.drift import Sample, distance
 from runner.monitoring.findings import Monitoring
 from runner.monitoring.live_quality import live_quality
+from runner.monitoring.pictures import pictures
 from runner.monitoring.served_log import ServedLog, Window
 from runner.monitoring.traffic_skew import FeatureSkew, traffic_skew
 from runner.packaging.served_version import load_version
@@ -423,6 +425,12 @@ def test_figures_are_in_the_warehouse_once_and_a_report_is_in_mlflow(
         ("rows", DAYS, DAYS),
         ("score", DAYS, DAYS),
     ]
+    gone = (START - timedelta(days=1)).date()
+    month.sql.execute("update monitoring.figures set day = %s where kind = 'age'", [gone])
+    earlier = dataclasses.replace(found.window, since=START - timedelta(days=9))
+    keep(month.settings, dataclasses.replace(found, window=earlier))
+    count = "select count(*) from monitoring.figures where kind = 'age'"
+    assert month.sql.execute(count).fetchall() == [(2 * DAYS,)]  # of days whose log is gone
     client = registry.connect(month.settings)
     run = client.get_run(run_id)
     assert run.data.tags["mlflow.parentRunId"] == month.run_id
@@ -433,6 +441,28 @@ def test_figures_are_in_the_warehouse_once_and_a_report_is_in_mlflow(
     assert files == drawn | {"monitoring.json", "report.html"}
     report = Path(client.download_artifacts(run_id, "report.html")).read_text()
     assert report.count("<svg") == len(drawn)
+
+
+def test_pictures_show_names_as_they_are_and_whole_days(found: Monitoring) -> None:
+    names = CategoryBins((r"$\price$", "$a^"))
+    country = next(each for each in found.columns if each.shown_as == "activity:country")
+    odd = dataclasses.replace(country, bins=names, reference=Sample(np.ones(4), 4))
+    drawn = pictures(
+        dataclasses.replace(
+            found,
+            columns=[odd if each is country else each for each in found.columns],
+            figures=[
+                dataclasses.replace(each, shares=(0.25,) * 4)
+                if each.column == "activity:country"
+                else each
+                for each in found.figures
+            ],
+        )
+    )
+    svg = {name: text for name, _, text in drawn}
+    assert r"$\price$" in svg["distributions"]
+    assert ">2026-03-01<" in svg["drift"]
+    assert ">2026-03-01<" in svg["live_roc_auc"]
 
 
 def test_no_row_of_the_champion_is_an_error(month: Month) -> None:
