@@ -22,6 +22,7 @@ from runner.monitoring.broken_limits import (
     broken_by_columns,
     broken_by_scores,
     broken_by_skew,
+    unchecked_scores,
 )
 from runner.monitoring.column_figures import column_figures
 from runner.monitoring.findings import Monitoring
@@ -119,6 +120,10 @@ def require_within_limits(found: Monitoring) -> None:
     limits, window = found.recipe.monitor, found.window
     if limits is None:
         return
+    unchecked = unchecked_scores(limits, found.quality.scores, window.version)
+    if names := ", ".join(unchecked):
+        why = f": {found.quality.reason}" if found.quality.reason else ""
+        console.warn(f"min_scores is not checked for {names}{why}")
     problems = [
         *broken_by_columns(limits, found.figures),
         *broken_by_ages(limits, found.ages),

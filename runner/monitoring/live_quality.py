@@ -149,6 +149,12 @@ def live_quality(
     except RunnerError as err:  # dbt has not built it
         return LiveQuality(reason=err.message)
     due, not_due = outcomes.due(outcome.labels[recipe.label])
+    if due and outcomes.is_empty():
+        reason = (
+            f"{outcome.name} has no rows though {due:,} are due: run `dbt build --select "
+            "stg_serving__predictions+`"
+        )
+        return LiveQuality(0, not_due, due, reason=reason)
     return LiveQuality(labelled, not_due, max(0, due - labelled), tuple(scores))
 
 
@@ -172,6 +178,10 @@ class _Outcomes:
         where = self._where("event_timestamp", self._window.version)
         [[count]] = self._reader.rows(f"select count(*) from {self._outcome.path} where {where}")
         return int(str(count or 0))
+
+    def is_empty(self) -> bool:
+        """Return whether dbt has built no row yet, of any model and time."""
+        return not self._reader.rows(f"select 1 from {self._outcome.path} limit 1")
 
     def due(self, label_window: timedelta) -> tuple[int, int]:
         """Return how many of the champion's rows are due for a label, and how many are not."""

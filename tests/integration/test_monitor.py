@@ -25,7 +25,7 @@ from runner.monitoring.bins import CategoryBins
 from runner.monitoring.column_figures import column_figures
 from runner.monitoring.drift import Sample, distance
 from runner.monitoring.findings import Monitoring
-from runner.monitoring.live_quality import live_quality
+from runner.monitoring.live_quality import LiveQuality, live_quality
 from runner.monitoring.pictures import pictures
 from runner.monitoring.served_log import ServedLog, Window
 from runner.monitoring.traffic_skew import FeatureSkew, traffic_skew
@@ -357,6 +357,20 @@ def test_null_answers_are_left_out_of_scores_and_of_the_predictions_drift(
     month.sql.execute("delete from outcome.outcome_y where event_timestamp < %s", [START])
 
 
+def test_an_outcome_model_without_rows_is_named_with_how_to_build_it(month: Month) -> None:
+    with month.sql.transaction():
+        month.sql.execute("alter table outcome.outcome_y rename to kept")
+        month.sql.execute("create table outcome.outcome_y (like outcome.kept)")
+    try:
+        quality = monitor(month.settings, month.path, START.isoformat()).quality
+    finally:
+        with month.sql.transaction():
+            month.sql.execute("drop table outcome.outcome_y")
+            month.sql.execute("alter table outcome.kept rename to outcome_y")
+    assert quality.reason.startswith("outcome_y has no rows though 2,4")
+    assert quality.reason.endswith("run `dbt build --select stg_serving__predictions+`")
+
+
 def test_skew_is_counted_with_its_cause(month: Month) -> None:
     day = START - timedelta(days=20)
     rows = [dict(zip(LOGGED, row, strict=True)) for row in month.rows(feature_table(12), day)]
@@ -408,6 +422,28 @@ def test_broken_limits_are_one_error_that_names_column_value_and_limit(
     assert "monitor.min_scores: live roc_auc is 0." in message
     assert "monitor.max_skew: activity:" in message  # dbt has no row of these users
     assert "max_missing" not in message
+
+
+def test_a_least_score_that_cannot_be_checked_is_warned_of(
+    found: Monitoring, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = found.recipe.source.path.with_name("least.yaml")
+    path.write_text(
+        f"{found.recipe.source.path.read_text()}monitor: {{min_scores: {{roc_auc: 0}}}}\n"
+    )
+    limited = dataclasses.replace(found, recipe=load_recipe(path))
+    require_within_limits(limited)
+    assert "not checked" not in capsys.readouterr().err
+    few = [
+        dataclasses.replace(score, interval=None, reason="fewer than 50 rows")
+        for score in found.quality.scores
+    ]
+    for quality, told in (
+        (dataclasses.replace(found.quality, scores=tuple(few)), "roc_auc (fewer than 50 rows)"),
+        (LiveQuality(reason="dbt has no outcome model"), "roc_auc: dbt has no outcome model"),
+    ):
+        require_within_limits(dataclasses.replace(limited, quality=quality))
+        assert f"min_scores is not checked for {told}" in capsys.readouterr().err
 
 
 def test_figures_are_in_the_warehouse_once_and_a_report_is_in_mlflow(
