@@ -291,9 +291,12 @@ def test_a_month_costs_what_the_plan_says_times_the_schedules(
     for step in built.steps:
         billed[step.kind] += step.bill.bytes_billed
     training = billed["split"] + billed["duplicates"] + billed["join"]
-    hourly = billed.total() - training + LEAST  # one mart is asked
-    weekly = billed.total() - billed["materialize"] - billed["sweep"]
-    total = 730 * hourly + 365 / 84 * weekly + 365 / 12 * billed["join"]
+    materialize = billed.total() - training + LEAST  # one mart is asked
+    refresh = materialize + 2 * LEAST  # two tables are collected
+    train = billed.total() - billed["materialize"] - billed["sweep"]
+    hourly, daily, weekly = 730, 365 / 12, 365 / 84
+    total = hourly * refresh + daily * materialize + weekly * train
+    total += (daily + weekly) * billed["join"]  # audits and monitoring
     [bigquery] = [part for part in month["parts"] if part["name"] == "BigQuery"]
     assert bigquery["how"].startswith(f"{total / 2**40:.3f} TiB queried")
     assert month["complete"] is True

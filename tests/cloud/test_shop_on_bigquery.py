@@ -205,7 +205,9 @@ def built(project: Project) -> Built:
     project.load(DAYS - 2)
     first = project.build("cloud")
     project.load(DAYS)
+    built_once = {job.job_id for job in _query_jobs(project.client)}
     BigQueryCollected(project.client, "raw_events", PREDICTIONS).append(_collected())
+    before |= {job.job_id for job in _query_jobs(project.client)} - built_once
     second = project.build("cloud")
     manifests["cloud"] = load_manifest(manifest)
     jobs = [job for job in _query_jobs(project.client) if job.job_id not in before]
