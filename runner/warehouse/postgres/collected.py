@@ -124,19 +124,23 @@ class PostgresCollected:
             self._connection.execute(f"create index on {self._name} (collected_at)")
 
     def _add_missing_columns(self) -> None:
-        """Add what was declared since the table was made; a table of somebody else's stays."""
+        """Add columns and allow nulls as declared since; a table of somebody else's stays."""
         found = self._connection.execute(
-            "select attname from pg_attribute where attrelid = to_regclass(%s) and attnum > 0 "
-            "and not attisdropped",
+            "select attname, attnotnull from pg_attribute where attrelid = to_regclass(%s) "
+            "and attnum > 0 and not attisdropped",
             [self._name],
         )
-        known = {name for (name,) in found}
+        known = {name: bool(required) for name, required in found}
         if "collected_at" not in known:
             return
         for column in self._table.columns:
+            name = quote(column.name)
             if column.name not in known:
-                declared = f"{quote(column.name)} {_TYPES[column.type]}"
+                declared = f"{name} {_TYPES[column.type]}"
                 self._connection.execute(f"alter table {self._name} add column {declared}")
+            elif known[column.name] and not column.required:
+                alter = f"alter table {self._name} alter column {name} drop not null"
+                self._connection.execute(alter)
 
     def _create_partition(self, day: date) -> None:
         partition = f"{self._table.name}_{day:%Y%m%d}"
