@@ -15,8 +15,8 @@ EventValue = str | int | float | bool | dict[str, object] | list[object] | None
 """A value as JSON has it; times and dates are texts."""
 _ID_CHARACTERS = 256
 _JSON_DIGITS = 15
-_DIGITS = re.compile(r"\d")
-_NUMBER = re.compile(r"-?(\d+)(?:\.(\d+))?")
+_DIGITS = re.compile(r"[0-9]")
+_NUMBER = re.compile(r"-?([0-9]+)(?:\.([0-9]+))?")  # \d is any alphabet's digit
 
 
 class BadEventError(ValueError):
@@ -146,7 +146,8 @@ def _numeric(column: EventColumn, value: object) -> str:
 
 
 def _json(_: EventColumn, value: object) -> EventValue:
-    if b"\\u0000" in orjson.dumps(value):  # PostgreSQL's jsonb has no such character
+    dumped = orjson.dumps([[[value]]])  # as deep as an entry of the stream has it
+    if b"\\u0000" in dumped:  # PostgreSQL's jsonb has no such character
         raise BadEventError("JSON without the character U+0000")
     assert isinstance(value, str | int | float | bool | dict | list)  # noqa: S101 - it was JSON
     return value
@@ -163,7 +164,7 @@ EXPECTED: Mapping[str, str] = {
     "timestamp": "an ISO 8601 time with its zone, such as 2026-03-01T12:00:00Z",
     "date": "an ISO 8601 date, such as 2026-03-01",
     "numeric": "a number",
-    "json": "JSON",
+    "json": "JSON of at most 250 levels",
 }
 """By dtype: what clients should send."""
 _READERS: Mapping[str, Callable[[EventColumn, object], EventValue]] = {

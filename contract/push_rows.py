@@ -55,6 +55,7 @@ class PushedRows:
         self._reader = EventReader(table)
         self.columns = self._reader.columns
         self._view = view
+        self._id_column = table.id_column
         self._project = project.encode()
         names = sorted(view.keys)  # as Feast orders them
         self._prefix = key_prefix(names) + (b"" if names else string_key(""))
@@ -68,21 +69,26 @@ class PushedRows:
         self._ttl = b"%d" % (view.key_ttl_seconds or 0)
 
     def read_at(self, now: datetime, row: object, given_id: str | None) -> list[EventValue]:
-        """Return a row's values; its event time is `now` if it has none.
+        """Return a row's values.
 
-        A row that is given no id gets one of its own.
+        A row without an id gets one of its own, and its event time is `now` if it has none.
 
         Raises
         ------
         BadEventError
-            If it lacks a feature: to leave one out by mistake would be a silent null. If its event
-            time is too far ahead. As `EventReader.read`.
+            If it lacks a feature: to leave one out by mistake would be a silent null. If it has an
+            id but no event time: a retry, which the raw table takes for the same row, would have a
+            later one. If its event time is too far ahead. As `EventReader.read`.
         """
         if isinstance(row, dict):
             for name in self._view.features:
                 if name not in row:
                     raise BadEventError(f"{name} is missing; send null if it is not known")
             if row.get(self._view.timestamp) is None:
+                if given_id is not None or row.get(self._id_column) is not None:
+                    raise BadEventError(
+                        f"{self._view.timestamp} is missing: a retry would give it another time"
+                    )
                 row = {**row, self._view.timestamp: now.isoformat()}
         values = self._reader.read(row, given_id or uuid4().hex)
         if self._event_time(values) > now + _AHEAD:

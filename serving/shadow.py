@@ -158,4 +158,5 @@ class Shadow:
 
 def shadow_limits(limits: Limits) -> Limits:
     """Return the limits of a shadow: nobody waits for it, and `Shadow` bounds what waits."""
-    return replace(limits, seconds=_SECONDS, buffered_bytes=2**40)
+    concurrency = max(limits.concurrency, _ROWS)  # so many requests of one row are asked together
+    return replace(limits, seconds=_SECONDS, buffered_bytes=2**40, concurrency=concurrency)

@@ -8,6 +8,7 @@ from typing import Any
 
 import psycopg
 
+from runner.project import freshness
 from runner.settings import Settings
 
 COLUMNS = {
@@ -53,6 +54,7 @@ def source_manifest(
         "name": "not_null",
         "resource_type": "test",
         "fqn": ["shop", "not_null"],
+        "columns": {},
         "config": {"where": None},
         "column_name": "user_id",
         "test_metadata": {"name": "not_null"},
@@ -67,11 +69,16 @@ def source_manifest(
 
 
 def declare(settings: Settings, manifest: Mapping[str, Any] | None = None) -> None:
-    """Write the source into the project's manifest and YAML."""
+    """Write the source into the project's manifest and YAML, as if dbt had just parsed it."""
+    content = dict(manifest or source_manifest())
+    content["metadata"] = {**content["metadata"], "invocation_id": "mine"}
     settings.manifest_path.parent.mkdir(exist_ok=True)
-    settings.manifest_path.write_text(json.dumps(manifest or source_manifest()))
+    settings.manifest_path.write_text(json.dumps(content))
     (settings.root / "models").mkdir(exist_ok=True)
     (settings.root / "models" / "sources.yml").write_text(YAML)
+    if not (project := settings.root / "dbt_project.yml").is_file():
+        project.write_text("name: shop\n")
+    freshness.remember(settings, freshness.fingerprint(settings), "mine")
 
 
 def click(number: int, **values: Any) -> dict[str, Any]:

@@ -26,9 +26,14 @@ def predict(
         ),
     ],
     output: Annotated[
-        Path,
-        typer.Option("--output", "-o", help="Where to write: a .parquet or .csv file."),
-    ] = Path("predictions.parquet"),
+        Path | None,
+        typer.Option(
+            "--output",
+            "-o",
+            help="Where to write: a .parquet or .csv file.",
+            show_default="predictions.parquet",
+        ),
+    ] = None,
     to: Annotated[
         str | None,
         typer.Option(
@@ -62,7 +67,9 @@ def predict(
     from runner.commands.prediction import show_predictions
     from runner.commands.prediction_output import OutputFile, OutputTable
 
-    where = OutputTable(to) if to else OutputFile(output)
+    if to and output:
+        raise typer.BadParameter("--to writes to a table, --output to a file: name one of them")
+    where = OutputTable(to) if to else OutputFile(output or Path("predictions.parquet"))
     written = predict_rows(load_settings(target), version_uri(model), source, where, timezone)
     show_predictions(written, where)
 

@@ -13,6 +13,9 @@ from typing import Protocol
 from runner.collecting.log_stream import Entry, LogStream
 from runner.warehouse.collected_table import CollectedRow, CollectedStore
 
+_BYTES = 16 * 2**20
+"""Of entries to a transaction, as Redis has them: their rows take several times as much memory."""
+
 
 class EntryRows(Protocol):
     """What makes rows of a table of a stream's entries."""
@@ -47,10 +50,15 @@ def drain(
     last: bytes | None = None
     while until is not None:
         rows: list[CollectedRow] = []
-        before = last
-        while len(rows) < store.rows_at_once and (entries := stream.read(last, until)):
+        before, size = last, 0
+        while (
+            len(rows) < store.rows_at_once
+            and size < _BYTES
+            and (entries := stream.read(last, until))
+        ):
             for entry in entries:
                 rows += reader.rows(entry)
+                size += sum(map(len, entry[1].values()))
             last = entries[-1][0]
         if last is None or last == before:
             break

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, date, datetime, timedelta
+from decimal import Decimal
 
 import orjson
 
@@ -62,9 +63,7 @@ class EventRows:
 
     def __init__(self, table: EventTable) -> None:
         self._table = table
-        self._readers = {
-            column.name: _CONVERTED.get(column.dtype, _as_it_is) for column in table.columns
-        }
+        self._readers = {column.name: _READERS[column.dtype] for column in table.columns}
         self.foreign = 0
 
     def rows(self, entry: Entry) -> list[CollectedRow]:
@@ -73,7 +72,8 @@ class EventRows:
         Raises
         ------
         RunnerError
-            If its events have a column that the source no longer declares: none is lost.
+            If its events have a column that the source no longer declares, or declares with
+            another type: none is lost.
         """
         parsed = EventEntry.parse(entry[1].get(EVENTS_FIELD, b""))
         if parsed is None:
@@ -109,35 +109,83 @@ class EventRows:
                     f"{name!r} that the dbt source no longer declares",
                     hint=f"declare {name} until they are collected",
                 )
-        made = (
-            None if (value := event.get(name)) is None else read(value)
-            for name, read in self._readers.items()
-        )
-        return (received_at, *made)
+        return (received_at, *(self._value(name, event.get(name)) for name in self._readers))
+
+    def _value(self, name: str, value: EventValue) -> CollectedValue:
+        if value is None:
+            return None
+        try:
+            return self._readers[name](value)
+        except (TypeError, ValueError, ArithmeticError) as err:
+            raise RunnerError(
+                f"{self._table.schema}.{self._table.relation}: waiting events have a {name!r} "
+                "that is not of the type that the dbt source declares now",
+                hint=f"declare {name} with its earlier type until they are collected",
+            ) from err
 
     def committed(self) -> None:
         """Do nothing: events have no numbers, since none may be dropped."""
 
 
-def _as_it_is(value: EventValue) -> CollectedValue:
-    assert value is None or isinstance(value, str | int | float)  # noqa: S101 - not of JSON
+def _whole(value: EventValue) -> int:
+    if type(value) is not int:
+        raise TypeError
+    return value
+
+
+def _float(value: EventValue) -> float:
+    if type(value) is not int and type(value) is not float:
+        raise TypeError
+    return float(value)
+
+
+def _text(value: EventValue) -> str:
+    if not isinstance(value, str):
+        raise TypeError
+    return value
+
+
+def _flag(value: EventValue) -> bool:
+    if not isinstance(value, bool):
+        raise TypeError
     return value
 
 
 def _instant(value: EventValue) -> datetime:
-    return datetime.fromisoformat(str(value))
+    moment = datetime.fromisoformat(_text(value))
+    if moment.tzinfo is None:
+        raise ValueError
+    return moment
 
 
 def _day(value: EventValue) -> date:
-    return date.fromisoformat(str(value))
+    return date.fromisoformat(_text(value))
+
+
+def _numeric(value: EventValue) -> str:
+    if isinstance(value, bool | dict | list):
+        raise TypeError
+    number = Decimal(str(value))
+    if not number.is_finite():
+        raise ValueError
+    return f"{number:f}"
 
 
 def _dumped(value: EventValue) -> str:
     return orjson.dumps(value).decode()
 
 
-_CONVERTED: Mapping[str, Callable[[EventValue], CollectedValue]] = {
+_READERS: Mapping[str, Callable[[EventValue], CollectedValue]] = {
+    "int64": _whole,
+    "int32": _whole,
+    "int16": _whole,
+    "float64": _float,
+    "float32": _float,
+    "string": _text,
+    "bool": _flag,
     "timestamp": _instant,
     "date": _day,
+    "numeric": _numeric,
     "json": _dumped,
 }
+"""By dtype: a waiting value as the warehouse takes it; the type may be newer than the value."""

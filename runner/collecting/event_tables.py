@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 from datetime import datetime
 
@@ -27,6 +27,13 @@ class EventTables:
         tables = (EventTable.parse(content) for _, content in sorted(found.items()))
         return [table for table in tables if table is not None]
 
+    def add(self, tables: Sequence[EventTable]) -> None:
+        """Have servers take events of these tables, too; those that are known stay as they are."""
+        for table in tables:
+            stored = with_key_ttl(table, self._config)
+            if self._client.hsetnx(self._key, table.name, stored.dump()):
+                self.note_collected(table, None)
+
     def publish(self, tables: Sequence[EventTable]) -> None:
         """Have servers take events of these tables, and of no others."""
         names = {table.name for table in tables}
@@ -46,10 +53,17 @@ class EventTables:
         if table.view is not None and table.is_open:
             note_collected(self._connection, self._config.project, table.view.name, began)
 
-    def drop_closed(self) -> None:
-        """Forget the tables that take no more and of which nothing waits."""
+    def drop_closed(self, closed: Collection[str]) -> None:
+        """Forget those of the closed tables that take no more and of which nothing waits.
+
+        Parameters
+        ----------
+        closed
+            Tables that were closed some time ago: servers take events for seconds after it.
+        """
         for table in self.stored():
-            if not table.is_open and not self._client.exists(self.stream(table)):
+            is_over = table.name in closed and not table.is_open
+            if is_over and not self._client.exists(self.stream(table)):
                 self._client.hdel(self._key, table.name)
 
     def stream(self, table: EventTable) -> bytes:

@@ -32,11 +32,18 @@ class Backlog:
 
 
 class LogStream:
-    """One stream."""
+    """One stream.
 
-    def __init__(self, connection: OnlineConnection, key: bytes) -> None:
+    Parameters
+    ----------
+    page
+        How many entries are read at once.
+    """
+
+    def __init__(self, connection: OnlineConnection, key: bytes, page: int = _PAGE) -> None:
         self._client = connection.client
         self._key = key
+        self._page = page
 
     def newest(self) -> bytes | None:
         """Return the id of the last entry; None where there is none."""
@@ -46,7 +53,7 @@ class LogStream:
     def read(self, after: bytes | None, until: bytes) -> list[Entry]:
         """Return some entries, oldest first, `after` one and up to another; none at the end."""
         start = "-" if after is None else b"(" + after
-        found: list[Entry] = self._client.xrange(self._key, start, until, count=_PAGE)
+        found: list[Entry] = self._client.xrange(self._key, start, until, count=self._page)
         return found
 
     def drop(self, last: bytes) -> None:

@@ -104,9 +104,9 @@ def _left_out(
     RunnerError
         If the tables are of other SQL, as far as that is known.
     """
-    if builds.is_of_other_sql:
+    if why := builds.other_sql:
         raise RunnerError(
-            "--no-build: the dbt project changed since it was last built",
+            f"--no-build: {why}",
             hint="train without --no-build, which builds what changed",
         )
     dbt.run(settings, ["compile", *dbt.upstream_of(selected)], progress)

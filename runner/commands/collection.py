@@ -68,6 +68,7 @@ def collect(settings: Settings, keep: str | None) -> Collected:
         with open_collected(settings, PREDICTIONS) as store:
             reader = ServedRows(connection, config.project)
             stream = LogStream(connection, stream_key(config.project))
+            store.create()  # a table of an earlier version gets its new columns, rows or not
             drained = drain(stream, reader, store, bar.advance)
             deleted = 0 if first is None else store.delete_before(first)
         events = collect_events(settings, connection, config, bar.advance)

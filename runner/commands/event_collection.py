@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -21,6 +21,9 @@ from runner.project.event_sources import event_tables
 from runner.settings import Settings
 from runner.warehouse.open_collected import open_collected
 
+_PAGE = 10
+"""Entries of events that are read at once: each is a whole request, of up to 1 MiB unless set."""
+
 
 @dataclass(frozen=True)
 class CollectedEvents:
@@ -29,7 +32,7 @@ class CollectedEvents:
     Attributes
     ----------
     name
-        The dbt source's table, as `schema.relation`.
+        The dbt source's table, as `schema.relation`; `sources` where one is declared wrong.
     known
         Events that were in the table already: retries, or what an interrupted run had written.
     foreign
@@ -49,10 +52,14 @@ class CollectedEvents:
 def collecting(settings: Settings) -> Iterator[tuple[OnlineConnection, OnlineConfig]]:
     """Open Redis for the one process that may write raw tables now; others wait."""
     config = load_online_config(settings)
-    with connect(settings, config) as connection:
-        lease = Lease(connection, config.project, "the serving log", work="collect")
-        with holding(lease, console.note):
-            yield connection, config
+    with connect(settings, config) as connection, writing(connection, config):
+        yield connection, config
+
+
+def writing(connection: OnlineConnection, config: OnlineConfig) -> AbstractContextManager[Lease]:
+    """Be the one process that may write raw tables; others wait until the block ends."""
+    lease = Lease(connection, config.project, "the serving log", work="collect")
+    return holding(lease, console.note)
 
 
 def collect_events(
@@ -63,27 +70,34 @@ def collect_events(
 ) -> list[CollectedEvents]:
     """Move the events of every table to the warehouse; one that cannot be stops no other."""
     known = EventTables(connection, config)
-    if settings.manifest_path.is_file():
-        known.publish(event_tables(settings.manifest_path))
+    closed = {table.name for table in known.stored() if not table.is_open}
     done = []
+    try:
+        if settings.manifest_path.is_file():
+            known.publish(event_tables(settings.manifest_path))
+    except RunnerError as err:  # what waits is collected as it was declared before
+        done.append(CollectedEvents("sources", 0, 0, 0, err))
     for table in known.stored():
         began = datetime.now(UTC)
-        stream = LogStream(connection, known.stream(table))
+        stream = LogStream(connection, known.stream(table), _PAGE)
         done.append(_collect(settings, table, stream, progress))
         if done[-1].error is None:
             known.note_collected(table, began)
-    known.drop_closed()
+    known.drop_closed(closed)
     return done
 
 
 def publish_event_tables(settings: Settings) -> None:
-    """Have servers take events of the sources that dbt's manifest has; nothing if it has none."""
+    """Have servers take events of sources that dbt's manifest has and Redis has not.
+
+    The manifest may be older than what `runner collect` published: it changes no other table.
+    """
     tables = event_tables(settings.manifest_path) if settings.manifest_path.is_file() else []
     if not tables:
         return
     config = load_online_config(settings)
     with connect(settings, config) as connection:
-        EventTables(connection, config).publish(tables)
+        EventTables(connection, config).add(tables)
 
 
 def _collect(

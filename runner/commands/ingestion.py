@@ -10,9 +10,12 @@ from contract.event_format import EventTable
 from contract.event_values import EventReader
 from runner import console
 from runner.collecting.event_rows import EventRows, raw_table
-from runner.commands.event_collection import collecting
+from runner.commands.event_collection import writing
 from runner.commands.event_file import FileEvent, read_events, right_rows
 from runner.errors import RunnerError
+from runner.online.connection import connect
+from runner.online.online_config import load_online_config
+from runner.project import dbt
 from runner.project.event_sources import event_tables
 from runner.servers.local_servers import require_servers
 from runner.settings import Settings
@@ -52,19 +55,23 @@ def ingest(settings: Settings, name: str, source: str) -> Ingested:
     table = _table(settings, name)
     require_servers(settings)
     done = Ingested(f"{table.schema}.{table.relation}")
+    config = load_online_config(settings)
     with (
-        collecting(settings),
+        connect(settings, config) as connection,
         open_collected(settings, raw_table(table), table.schema) as store,
         console.bar("ingest", None) as bar,
     ):
         events = read_events(table, source)
         while batch := list(islice(events, store.rows_at_once)):
-            _write(table, batch, store, done)
+            with writing(connection, config):  # a batch may take its producer hours
+                _write(table, batch, store, done)
             bar.advance(len(batch))
     return done
 
 
 def _table(settings: Settings, name: str) -> EventTable:
+    with console.step("dbt parse") as step:
+        dbt.up_to_date(settings, step.update)
     found = event_tables(settings.manifest_path)
     tables = {table.name: table for table in found if table.view is None}
     if name not in tables:

@@ -10,7 +10,7 @@ built.
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -31,6 +31,17 @@ _CHANGES_BY_ITSELF = re.compile(
     re.VERBOSE | re.IGNORECASE,
 )
 _WORD = re.compile(r"\w+")
+_HOOKS = {
+    f"{{{{ {name}() }}}}"
+    for name in (
+        "session_in_utc",
+        "sort_in_memory",
+        "analyze_relation",
+        "remember_sql",
+        "create_feast_registry",
+    )
+}
+"""Those of `runner init` and the shop: they change no row."""
 
 
 @dataclass(frozen=True)
@@ -69,10 +80,14 @@ class LastBuild:
         return KeptBuild(**found) if found else None
 
     @property
-    def is_of_other_sql(self) -> bool:
-        """Whether the tables are of another state of the project, as far as that is known."""
+    def other_sql(self) -> str:
+        """Why the tables are of another state of the project; empty: no reason is known."""
         last = self.last()
-        return last is not None and self._project is not None and last.project != self._project
+        if last is None or self._project in {None, last.project}:
+            return ""
+        if not last.project:
+            return "the last build did not succeed"
+        return "the dbt project changed since it was last built"
 
     def unneeded(self) -> str:
         """Return why no build is needed; empty: one is, or that is not known."""
@@ -128,8 +143,9 @@ class LastBuild:
         if self._settings.target == "cloud":
             raise UnknownStateError("BigQuery is not asked")
         states, functions = read_states(self._settings.postgres, tables, views)
-        words = set(_WORD.findall(" ".join(BuildReads(self._content(), self._names).queries)))
-        if used := functions & words:
+        queries = " ".join(BuildReads(self._content(), self._names).queries)
+        words = set(_WORD.findall(queries.lower()))
+        if used := {name for name in functions if name.lower() in words}:
             raise UnknownStateError(f"a function of the database is used: {min(used)}")
         return states
 
@@ -187,5 +203,17 @@ class BuildReads:
             known = [*model.parents, model.relation]  # an increment reads its own table
             if tables_besides(model.sql, "postgres", known) != []:
                 raise UnknownStateError(f"{model.name} reads tables that dbt does not know of")
+        if any(hook not in _HOOKS for hook in self._hooks()):
+            raise UnknownStateError("a hook of the project may do anything")
         if any(map(_CHANGES_BY_ITSELF.search, self.queries)):
             raise UnknownStateError("the time or chance decides what a query returns")
+
+    def _hooks(self) -> Iterator[str]:
+        """Yield the hooks that a build runs: of the whole run, and of what it builds."""
+        for node in self._content["nodes"].values():
+            if node["resource_type"] == "operation":
+                yield node.get("raw_code", "").strip()
+        for key in self._keys:
+            config = self._nodes[key]["config"]
+            for hook in (*config.get("pre-hook", ()), *config.get("post-hook", ())):
+                yield hook["sql"].strip()

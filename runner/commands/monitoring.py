@@ -22,6 +22,7 @@ from runner.monitoring.broken_limits import (
     broken_by_columns,
     broken_by_scores,
     broken_by_skew,
+    unchecked_scores,
 )
 from runner.monitoring.column_figures import column_figures
 from runner.monitoring.findings import Monitoring
@@ -94,11 +95,13 @@ def keep(settings: Settings, found: Monitoring) -> str:
     The run is below that of the champion's training, and has a report as one HTML file.
     """
     window, rows = found.window, list(found.rows())
-    days = FiguredDays(window.model, window.version, window.since.date(), window.until.date())
+    # The figures of days before stay: `runner collect --keep` deleted their log.
+    first = min(row.day for row in rows)
+    days = FiguredDays(window.model, window.version, first, window.until.date())
     with console.step("report"), TemporaryDirectory() as name:
+        folder, drawn = Path(name), pictures(found)
         with open_figures(settings) as store:
             store.replace(days, rows)
-        folder, drawn = Path(name), list(pictures(found))
         (folder / "monitoring.json").write_text(json.dumps(found.record, indent=2))
         (folder / "report.html").write_text(monitoring_page(found, drawn), encoding="utf-8")
         for file, _, svg in drawn:
@@ -117,6 +120,10 @@ def require_within_limits(found: Monitoring) -> None:
     limits, window = found.recipe.monitor, found.window
     if limits is None:
         return
+    unchecked = unchecked_scores(limits, found.quality.scores, window.version)
+    if names := ", ".join(unchecked):
+        why = f": {found.quality.reason}" if found.quality.reason else ""
+        console.warn(f"min_scores is not checked for {names}{why}")
     problems = [
         *broken_by_columns(limits, found.figures),
         *broken_by_ages(limits, found.ages),

@@ -33,12 +33,14 @@ def online_table(settings: Settings, name: str, keys: pa.Table) -> pa.Table:
     Raises
     ------
     RunnerError
-        If the model has no champion, or `keys` lacks an entity key or has one of another type.
+        If the model has no champion, or `keys` lacks an entity key, has one of another type, or a
+        column with the name of one that is added.
     """
     require_servers(settings, ["Redis"])
     model, version = load_version(settings, f"models:/{name}@champion")
     bundle, marts = model.bundle, load_manifest(settings.manifest_path).marts
     require_features(bundle, marts, f"{name} version {version}")
+    _refuse_taken(bundle, keys.column_names)
     entities = _entities(bundle, keys)
     config, now = load_online_config(settings), datetime.now(UTC)
     columns: dict[str, pa.Array] = {}
@@ -52,6 +54,16 @@ def online_table(settings: Settings, name: str, keys: pa.Table) -> pa.Table:
         table = table.append_column(feature.name, columns[feature.name])
     absent = absent_views(bundle, table)
     return table.append_column("missing_views", view_names(absent, table.num_rows))
+
+
+def _refuse_taken(bundle: Bundle, columns: Sequence[str]) -> None:
+    """Raise if a column has the name of one that is added: two of a name cannot be read."""
+    added = {*(feature.name for feature in bundle.features), "missing_views"}
+    taken = [name for name in columns if name in added]
+    if taken:
+        raise RunnerError(
+            f"keys: has a column {taken[0]!r}, which is added", hint=f"drop {', '.join(taken)}"
+        )
 
 
 def _entities(bundle: Bundle, keys: pa.Table) -> list[EntityKey]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import difflib
 import re
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -92,7 +92,7 @@ def predict(
     by = ScoredBy(re.split("[:/@]+", model_uri)[1], version, datetime.now(UTC))
     name = f"{by.model} version {version}"
     require_features(model.bundle, marts, name)
-    entity_df = _entities(settings, model.bundle, source, time_zone)
+    entity_df = _entities(settings, model.bundle, source, time_zone, output.columns)
     store = open_store(settings)
     rows, missing = 0, Counter[str]()
     with (
@@ -162,10 +162,14 @@ def _scored(model: Model, table: pa.Table, absent: Absent) -> pa.Table:
 
 
 def _entities(
-    settings: Settings, bundle: Bundle, source: str, time_zone: str | None
+    settings: Settings,
+    bundle: Bundle,
+    source: str,
+    time_zone: str | None,
+    more: Sequence[str],
 ) -> pd.DataFrame | str:
     if source.endswith((".parquet", ".csv")):
-        return read_entities(bundle, Path(source), time_zone)
+        return read_entities(bundle, Path(source), time_zone, more)
     spines = load_manifest(settings.manifest_path).spines
     if source not in spines:
         close = difflib.get_close_matches(source, spines, n=1)

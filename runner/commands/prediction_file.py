@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -24,7 +24,9 @@ _NULLS = pa.array(pyarrow.csv.ConvertOptions().null_values)
 """How spreadsheets and databases write a missing number, flag or time; of texts only "" is none."""
 
 
-def read_entities(bundle: Bundle, path: Path, time_zone: str | None = None) -> pd.DataFrame:
+def read_entities(
+    bundle: Bundle, path: Path, time_zone: str | None = None, more: Sequence[str] = ()
+) -> pd.DataFrame:
     """Return the rows of a CSV or Parquet file, its keys and request inputs in the bundle's types.
 
     An entity key has a value in every row; a request input may be empty, which is a missing value.
@@ -35,6 +37,8 @@ def read_entities(bundle: Bundle, path: Path, time_zone: str | None = None) -> p
     ----------
     time_zone
         The zone of timestamps without one, such as `Europe/Berlin`; None: UTC, which is noted.
+    more
+        Columns that are written besides the predictions.
 
     Raises
     ------
@@ -62,7 +66,7 @@ def read_entities(bundle: Bundle, path: Path, time_zone: str | None = None) -> p
         if pa.types.is_timestamp(kind):
             fitting = times_in_zone(name, table[name], fitting, path, time_zone)
         table = table.set_column(table.column_names.index(name), name, fitting)
-    _refuse_taken(bundle, table.column_names, path)
+    _refuse_taken(bundle, table.column_names, path, more)
     rows: pd.DataFrame = table.to_pandas(types_mapper=NULLABLE.get)
     if EVENT_TIMESTAMP not in rows:
         rows[EVENT_TIMESTAMP] = pd.Timestamp(datetime.now(UTC))
@@ -126,10 +130,10 @@ def _refuse_unusable(table: pa.Table, keys: list[str], path: Path) -> None:
             )
 
 
-def _refuse_taken(bundle: Bundle, columns: list[str], path: Path) -> None:
+def _refuse_taken(bundle: Bundle, columns: list[str], path: Path, more: Sequence[str]) -> None:
     """Raise if a column has the name of one that is written: two of a name cannot be read."""
     written = ["prediction", *(f"probability_{label}" for label in bundle.label.classes or ())]
-    written.append("missing_views")
+    written += ["missing_views", *more]
     taken = [name for name in columns if name in written]
     if taken:
         raise RunnerError(

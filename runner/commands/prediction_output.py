@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import ClassVar, Protocol
 
 import pyarrow as pa
 import pyarrow.csv
@@ -15,13 +15,17 @@ import pyarrow.parquet as pq
 from runner.errors import RunnerError
 from runner.settings import Settings
 from runner.warehouse.open_scored import open_scored
-from runner.warehouse.scored_table import ScoredBy, parse_table
+from runner.warehouse.scored_table import AT, DAY, MODEL, VERSION, ScoredBy, parse_table
 
 Write = Callable[[pa.Table], None]
 
 
 class Output(Protocol):
     """Where rows with their predictions go; as text: its name."""
+
+    @property
+    def columns(self) -> Sequence[str]:
+        """The columns that it has besides those of the rows."""
 
     def require_usable(self) -> None:
         """Raise if nothing can be written there, before anything is computed."""
@@ -37,6 +41,7 @@ class OutputFile:
     """A .parquet or .csv file; replaced if it exists."""
 
     path: Path
+    columns: ClassVar[Sequence[str]] = ()
 
     def __str__(self) -> str:
         """Return its path."""
@@ -68,6 +73,7 @@ class OutputTable:
     """A table `schema.table`; what the version wrote there the same day is replaced."""
 
     name: str
+    columns: ClassVar[Sequence[str]] = (DAY, MODEL, VERSION, AT)
 
     def __str__(self) -> str:
         """Return its name."""

@@ -16,11 +16,12 @@ from contract.push_rows import PushedRows, PushedValues
 from runner import console
 from runner.collecting.event_rows import EventRows, raw_table
 from runner.collecting.event_tables import with_key_ttl
-from runner.commands.event_collection import collecting
+from runner.commands.event_collection import writing
 from runner.commands.event_file import read_events, right_rows
 from runner.errors import RunnerError
-from runner.online.connection import OnlineConnection
+from runner.online.connection import OnlineConnection, connect
 from runner.online.online_config import load_online_config
+from runner.project import dbt
 from runner.project.event_sources import event_tables
 from runner.servers.local_servers import require_servers
 from runner.settings import Settings
@@ -65,24 +66,27 @@ def push(settings: Settings, view: str, source: str) -> Pushed:
     require_servers(settings)
     done = Pushed(view)
     with (
-        collecting(settings) as (connection, _),
+        connect(settings, config) as connection,
         open_collected(settings, raw_table(table), table.schema) as store,
         console.bar("push", None) as bar,
     ):
         events = read_events(table, source)
         while batch := list(islice(events, _ROWS)):
-            now = datetime.now(UTC)
-            rows = list(right_rows(batch, partial(pushed.read_at, now), done.rejected))
-            if rows:
-                written = store.append(made.received(now, pushed.columns, rows))
-                done.written += written
-                done.known += len(rows) - written
-                done.older += _write(connection, pushed, rows)
+            with writing(connection, config):  # a batch may take its producer hours
+                now = datetime.now(UTC)
+                rows = list(right_rows(batch, partial(pushed.read_at, now), done.rejected))
+                if rows:
+                    written = store.append(made.received(now, pushed.columns, rows))
+                    done.written += written
+                    done.known += len(rows) - written
+                    done.older += _write(connection, pushed, rows)
             bar.advance(len(batch))
     return done
 
 
 def _table(settings: Settings, view: str) -> EventTable:
+    with console.step("dbt parse") as step:
+        dbt.up_to_date(settings, step.update)
     found = event_tables(settings.manifest_path)
     tables = {table.view.name: table for table in found if table.view is not None}
     if view not in tables:

@@ -7,7 +7,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from runner import console
@@ -52,7 +52,7 @@ def _go_on(refresher: Refresher, interval: float, show: Callable[[Round], None])
             except Exception as err:  # servers come back, SQL is corrected: the loop goes on
                 known = explain(err)
                 told = f"{known.message}; {known.hint}" if known else f"{type(err).__name__}: {err}"
-                console.error(f"{time.strftime('%H:%M:%S')} {told}")
+                console.error(f"{datetime.now(UTC):%H:%M:%S} UTC {told}")
             ended.wait(max(0.0, interval - (time.monotonic() - started)))
 
 

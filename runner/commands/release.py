@@ -11,7 +11,7 @@ import json
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 
 from runner import console
 from runner.commands.cloud_tools import run_tool
@@ -46,7 +46,7 @@ def release(stack: ReleasedStack, watch: str) -> list[Released]:
         If a new revision does not start, fails its smoke test or answers with a server error. The
         stable revisions then get every request.
     """
-    duration, before = _duration(watch), stack.releases
+    duration, before, since = _duration(watch), stack.releases, datetime.now(UTC)
     stable = _stable(stack)
     _share(stack, _shares(stable, 0))
     newest = _revisions(stack)
@@ -59,7 +59,7 @@ def release(stack: ReleasedStack, watch: str) -> list[Released]:
         with console.step(f"watch the new revisions for {watch}"):
             time.sleep(duration.total_seconds())
         _smoke_test(stack)
-        _require_no_errors(stack, newest)
+        _require_no_errors(stack, newest, since)
         _share(stack, _shares(stable, 100))
     except KeyboardInterrupt:
         _share(stack, _shares(stable, 0))
@@ -153,12 +153,12 @@ def _smoke_test(stack: ReleasedStack) -> None:
             )
 
 
-def _require_no_errors(stack: ReleasedStack, newest: Mapping[str, str]) -> None:
-    """Raise if a new revision answered any request with a server error."""
+def _require_no_errors(stack: ReleasedStack, newest: Mapping[str, str], since: datetime) -> None:
+    """Raise if a new revision answered any request since then with a server error."""
     for revision in newest.values():
         wanted = (
             f'resource.type="cloud_run_revision" AND resource.labels.revision_name="{revision}" '
-            "AND httpRequest.status>=500"
+            f'AND httpRequest.status>=500 AND timestamp>="{since:%Y-%m-%dT%H:%M:%SZ}"'
         )
         found = run_tool(
             stack.folder,

@@ -93,9 +93,10 @@ def _read(path: Path) -> _StackConfig:
     except ValidationError as err:
         problem = err.errors()[0]
         key = ".".join(str(part) for part in problem["loc"])
-        raise RunnerError(
-            f"{path}: {key}: {problem['msg']}", hint="write it as `runner help cloud` shows"
-        ) from err
+        hint = "write it as `runner help cloud` shows"
+        if (key, problem["type"]) == ("releases", "missing"):
+            hint = "add `<project>:releases: {}`"
+        raise RunnerError(f"{path}: {key}: {problem['msg']}", hint=hint) from err
 
 
 def _span(text: str) -> tuple[int, int]:

@@ -9,6 +9,7 @@ import redis
 
 from runner import console
 from runner.commands.event_collection import publish_event_tables
+from runner.errors import RunnerError
 from runner.settings import Settings
 
 
@@ -23,6 +24,8 @@ def serve(settings: Settings, name: str, host: str | None, port: int | None) -> 
         publish_event_tables(settings)
     except redis.RedisError as err:  # the server starts without it too
         console.note(f"events: Redis does not answer ({err}); `runner collect` tries again")
+    except RunnerError as err:
+        console.note(f"events: {err.message}; `runner collect` says more")
     env = {
         **settings.env,
         "MLFLOW_TRACKING_URI": settings.mlflow_tracking_uri,

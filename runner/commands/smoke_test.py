@@ -131,8 +131,10 @@ def _answered(api: ApiClient, name: str, version: str, row: Mapping[str, object]
         key: value.isoformat() if isinstance(value, datetime) else value
         for key, value in row.items()
     }
+    # Strict: where the row is refused, the API answers with why, and ApiClient raises that.
+    body = {"entity_rows": [sent], "strict": True}
     try:
-        answer = _Answers.model_validate(api.post("/predict", {"entity_rows": [sent]}))
+        answer = _Answers.model_validate(api.post("/predict", body))
     except ValidationError as err:
         raise RunnerError(
             f"{api.url}/predict does not answer with a prediction", hint="name another --url"

@@ -84,6 +84,23 @@ def broken_by_scores(
             )
 
 
+def unchecked_scores(
+    limits: MonitorLimits, scores: Iterable[LiveScore], version: str
+) -> Iterator[str]:
+    """Yield each of `min_scores` that the champion has no live score for, and why."""
+    whole = {
+        each.scorer: each
+        for each in scores
+        if not each.day and not each.is_shadow and each.version == version
+    }
+    for scorer in limits.min_scores:
+        found = whole.get(scorer)
+        if found is None:
+            yield scorer
+        elif found.interval is None:
+            yield f"{scorer} ({found.reason})"
+
+
 def broken_by_skew(limits: MonitorLimits, skew: Iterable[FeatureSkew]) -> Iterator[Problem]:
     """Yield what breaks `max_skew`."""
     for each in skew:

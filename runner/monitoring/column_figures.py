@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
+
 from runner.monitoring.drift import (
     FALSE_ALARM_RATE,
     Counts,
@@ -13,7 +15,7 @@ from runner.monitoring.drift import (
     distance,
     p_value,
 )
-from runner.monitoring.monitored import Monitored
+from runner.monitoring.monitored import PREDICTION, Monitored
 from runner.monitoring.served_log import WINDOW, ServedLog
 
 _ABSENT = ("missing", "expired")
@@ -74,15 +76,13 @@ def column_figures(log: ServedLog, columns: Sequence[Monitored]) -> list[ColumnF
     sizes = {keys: log.effective_sizes(keys) for keys in {each.keys for each in columns}}
     days = sorted({day for _, day in seen} - {WINDOW})
     each = [
-        (column, day, seen[column.name, day])
+        (column, day, found, served)
         for day in (WINDOW, *days)
         for column in columns
-        if (column.name, day) in seen
+        if (found := seen.get((column.name, day))) is not None
+        and (served := _served(column, found.counts, sizes[column.keys][day])) is not None
     ]
-    served = [Sample(found.counts, sizes[column.keys][day]) for column, day, found in each]
-    p_values = adjusted(
-        [p_value(column.reference, of) for (column, _, _), of in zip(each, served, strict=True)]
-    )
+    p_values = adjusted([p_value(column.reference, of) for column, _, _, of in each])
     return [
         ColumnFigure(
             column.shown_as,
@@ -93,8 +93,20 @@ def column_figures(log: ServedLog, columns: Sequence[Monitored]) -> list[ColumnF
             _missing(found.statuses, of.counts) if column.is_feature else None,
             tuple(of.shares.tolist()),
         )
-        for (column, day, found), of, p in zip(each, served, p_values, strict=True)
+        for (column, day, found, of), p in zip(each, p_values, strict=True)
     ]
+
+
+def _served(column: Monitored, counts: Counts, effective: float) -> Sample | None:
+    """Return the rows that are compared; None: there are none.
+
+    A null answer says that entities are missing, which the features' figures say too.
+    """
+    if column.name != PREDICTION:
+        return Sample(counts, effective)
+    given = np.array([0.0, *counts[1:]])
+    share = float(given.sum() / counts.sum())
+    return Sample(given, effective * share) if share else None
 
 
 def _missing(statuses: dict[str, float], counts: Counts) -> float:

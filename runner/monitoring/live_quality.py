@@ -6,7 +6,7 @@ definition that the model was trained on.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING, NamedTuple
@@ -149,6 +149,12 @@ def live_quality(
     except RunnerError as err:  # dbt has not built it
         return LiveQuality(reason=err.message)
     due, not_due = outcomes.due(outcome.labels[recipe.label])
+    if due and outcomes.is_empty():
+        reason = (
+            f"{outcome.name} has no rows though {due:,} are due: run `dbt build --select "
+            "stg_serving__predictions+`"
+        )
+        return LiveQuality(0, not_due, due, reason=reason)
     return LiveQuality(labelled, not_due, max(0, due - labelled), tuple(scores))
 
 
@@ -172,6 +178,10 @@ class _Outcomes:
         where = self._where("event_timestamp", self._window.version)
         [[count]] = self._reader.rows(f"select count(*) from {self._outcome.path} where {where}")
         return int(str(count or 0))
+
+    def is_empty(self) -> bool:
+        """Return whether dbt has built no row yet, of any model and time."""
+        return not self._reader.rows(f"select 1 from {self._outcome.path} limit 1")
 
     def due(self, label_window: timedelta) -> tuple[int, int]:
         """Return how many of the champion's rows are due for a label, and how many are not."""
@@ -206,7 +216,7 @@ class _Outcomes:
             f"select {', '.join(columns)}\nfrom {self._outcome.path} as outcome\n"
             f"{self._shadow_join() if is_shadow else ''}"
             f"where {self._where('outcome.event_timestamp', version, f'{served}.')}\n"
-            f"    and {label} is not null\n"
+            f"    and {label} is not null and {served}.prediction is not null\n"
             f"order by {by_chance}\nlimit {MOST_ROWS}"
         )
         texts = np.array([[str(cell) for cell in row[:4]] for row in found], np.str_)
@@ -265,9 +275,15 @@ def scored(
     classes = list(label.classes)
     by_name = {str(each): each for each in classes}
     kind = np.int64 if isinstance(classes[0], int) else object
-    given, y = (
-        np.array([by_name[text if text in by_name else _FLAGS[text]] for text in texts], kind)
-        for texts in (rows.predictions, rows.labels)
-    )
+    texts = (_as_classes(rows.predictions, by_name), _as_classes(rows.labels, by_name))
+    if new := {text for part in texts for text in part} - by_name.keys():
+        why = f"{min(new)!r} is not one of the version's classes"
+        return {}, dict.fromkeys(recipe.scoring, why)
+    given, y = (np.array([by_name[text] for text in part], kind) for part in texts)
     model = predicted(Predictions(given, rows.probabilities), classes)
     return scores_with_reasons(recipe, model, y, entities)
+
+
+def _as_classes(texts: Texts, by_name: Mapping[str, object]) -> list[str]:
+    """Return labels as classes are named: a flag is 0 or 1 where the model has no such class."""
+    return [text if text in by_name else _FLAGS.get(text, text) for text in texts.tolist()]

@@ -79,8 +79,10 @@ def _answer(bundle: Bundle, rows: pa.Table, predictions: Predictions) -> Monitor
     values, dtype = pa.chunked_array([pa.array(predictions.labels)]), "float64"
     if classes and len(classes) == 2:
         assert predictions.probabilities is not None  # noqa: S101 - a classification
-        shares = predictions.probabilities[:, 1].astype(np.float64)
-        values, place = pa.chunked_array([pa.array(shares)]), ("probabilities", str(classes[1]))
+        # The log has the shortest text of a float32: 0.8, which as a float64 is 0.80000001.
+        shares = [float(str(share)) for share in predictions.probabilities[:, 1]]
+        values = pa.chunked_array([pa.array(shares, pa.float64())])
+        place = ("probabilities", str(classes[1]))
     elif classes:
         dtype = "string"
     bins, keys = bins_of(values, dtype), _every_key(bundle)

@@ -16,11 +16,22 @@ from runner.monitoring.monitored import Monitored
 
 _MOST = 12  # columns in a picture: those that have drifted most
 _THEN, _NOW = "#9aa5b1", "#d1495b"
-_STYLE = {"svg.fonttype": "none", "svg.hashsalt": "runner", "font.size": 8}
+# Names of columns, scorers and categories are the user's: `$x$` is no formula in them.
+_STYLE = {
+    "svg.fonttype": "none",
+    "svg.hashsalt": "runner",
+    "font.size": 8,
+    "text.parse_math": False,
+}
 
 
-def pictures(found: Monitoring) -> Iterator[tuple[str, str, str]]:
-    """Yield (file name, title, SVG) of each picture."""
+def pictures(found: Monitoring) -> list[tuple[str, str, str]]:
+    """Return (file name, title, SVG) of each picture."""
+    with mpl.rc_context(_STYLE):
+        return list(_pictures(found))
+
+
+def _pictures(found: Monitoring) -> Iterator[tuple[str, str, str]]:
     whole = sorted((f for f in found.figures if not f.day), key=lambda each: -each.drift)
     shown = whole[:_MOST]
     columns = {each.shown_as: each for each in found.columns}
@@ -61,7 +72,7 @@ def _by_day(figures: Sequence[ColumnFigure], names: Sequence[str], what: str) ->
         for name in names:
             of = [each for each in figures if each.day and each.column == name]
             values = [each.drift if what == "drift" else each.missing or 0.0 for each in of]
-            axes.plot([each.day[5:] for each in of], values, marker=".", label=name)
+            axes.plot([each.day for each in of], values, marker=".", label=name)
         axes.set_ylim(bottom=0)
         axes.legend(fontsize=6, loc="upper left", bbox_to_anchor=(1, 1))
     return _svg(figure)
@@ -69,7 +80,7 @@ def _by_day(figures: Sequence[ColumnFigure], names: Sequence[str], what: str) ->
 
 def _score(found: Monitoring, scorer: str) -> str:
     of = [s for s in found.quality.scores if s.day and s.scorer == scorer]
-    scored = [(each.day[5:], each.interval) for each in of if each.interval]
+    scored = [(each.day, each.interval) for each in of if each.interval]
     with _axes() as (figure, axes):
         days, intervals = [day for day, _ in scored], [interval for _, interval in scored]
         axes.fill_between(
@@ -92,6 +103,5 @@ def _axes() -> Iterator[tuple[Figure, Axes]]:
 
 def _svg(figure: Figure) -> str:
     file = io.StringIO()
-    with mpl.rc_context(_STYLE):
-        figure.savefig(file, format="svg", metadata={"Date": None})
+    figure.savefig(file, format="svg", metadata={"Date": None})
     return file.getvalue()

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 from contract.event_format import (
@@ -72,7 +73,9 @@ def event_tables(manifest_path: Path) -> list[EventTable]:
         if node["name"] in found:
             raise _error(root, node, (), "another source has a table of this name")
         if "pushes" not in meta:
-            found[node["name"]] = _table(root, node, _required(content, key))
+            table = _table(root, node, _required(content, key))
+            is_bigquery = content["metadata"].get("adapter_type") == "bigquery"
+            found[node["name"]] = _of_numeric(table) if is_bigquery else table
             continue
         if meta["pushes"] in views:
             raise _error(
@@ -154,6 +157,17 @@ def _column(root: Path, node: ManifestNode, column: NodeColumn, required: bool) 
         length=int(first) if dtype == "string" and first is not None else None,
         digits=digits,
     )
+
+
+def _of_numeric(table: EventTable) -> EventTable:
+    """Return a table whose numbers fit BigQuery's NUMERIC: it rounds what is longer."""
+    columns = (
+        column
+        if column.digits is None
+        else replace(column, digits=(min(column.digits[0], 29), min(column.digits[1], 9)))
+        for column in table.columns
+    )
+    return replace(table, columns=tuple(columns))
 
 
 def _required(content: ManifestFile, source: str) -> frozenset[str]:

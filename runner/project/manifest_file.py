@@ -55,13 +55,24 @@ class NodeMeta(TypedDict, total=False):
     pushes: object
 
 
-class NodeConfig(TypedDict):
-    """A node's configuration, from its SQL, its YAML and dbt_project.yml."""
+class NodeHook(TypedDict):
+    """SQL that dbt runs before or after a node."""
 
-    where: NotRequired[str | None]
-    materialized: NotRequired[str]
-    contract: NotRequired[NodeContract]
-    meta: NotRequired[NodeMeta | None]
+    sql: str
+
+
+NodeConfig = TypedDict(
+    "NodeConfig",
+    {
+        "where": NotRequired[str | None],
+        "materialized": NotRequired[str],
+        "contract": NotRequired[NodeContract],
+        "meta": NotRequired[NodeMeta | None],
+        "pre-hook": NotRequired[list[NodeHook]],
+        "post-hook": NotRequired[list[NodeHook]],
+    },
+)
+"""A node's configuration, from its SQL, its YAML and dbt_project.yml."""
 
 
 class TestMetadata(TypedDict):

@@ -21,6 +21,14 @@ def no_table(problem: str) -> RunnerError:
     )
 
 
+def no_column(problem: str) -> RunnerError:
+    """Return the error for a table that lacks a column."""
+    return RunnerError(
+        problem,
+        hint="run `runner collect`, which adds new columns to the table of predictions",
+    )
+
+
 class LogSql(Protocol):
     """One warehouse's SQL."""
 

@@ -47,6 +47,22 @@ class Uploads:
         except TimeoutError as err:
             raise too_late() from err
 
+    @asynccontextmanager
+    async def held(self, scope: Scope, receive: Receive) -> AsyncIterator[bytes]:
+        """As `whole`, and count the body's memory until the block ends.
+
+        Raises
+        ------
+        ServingError
+            As `whole`.
+        """
+        async with self.whole(scope, receive) as body:
+            self._admission.hold(len(body), len(body))
+            try:
+                yield body
+            finally:
+                self._admission.release(len(body))
+
     async def _receive(self, receive: Receive, caller: Caller) -> bytes:
         body = bytearray()
         self._metrics.in_flight += 1

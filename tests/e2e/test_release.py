@@ -45,7 +45,7 @@ case "$*" in
   "run jobs execute smoke-rf --wait --region=us-central1 --project=my-project")
     echo smoke >> {folder}/ups
     cd {root} && exec {runner} smoke-test {recipe} --url "$(cat {folder}/url)" ;;
-  "logging read "*revision_name=*" --limit=1 --format=value(httpRequest.status) --project="*)
+  "logging read "*revision_name=*"timestamp>="*" --limit=1 --format=value(httpRequest.status) "*)
     cat {folder}/errors ;;
   *) echo "no such command: $*" >&2; exit 2 ;;
 esac

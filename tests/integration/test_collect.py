@@ -15,11 +15,13 @@ from typing import Any
 import pytest
 
 from contract.log_format import FIELD, LogEntry, LogSchema, schemas_key, stream_key
+from runner.collecting.served_rows import PREDICTIONS
 from runner.commands.checks.log_backlog import serving_log, waiting_at_hand
 from runner.commands.collection import collect, forget
 from runner.commands.collection_report import show_collected
 from runner.errors import RunnerError
 from runner.settings import PostgresAddress
+from runner.warehouse.open_collected import open_served_log
 from tests import collect_process
 from tests.emulators.certificates import make_certificate
 from tests.emulators.redis_servers import redis_cluster
@@ -122,6 +124,30 @@ def test_a_row_says_what_the_server_saw_and_answered(log: Log) -> None:
         "log_share": 0.5,
         "answered_as": "answer",
     }
+
+
+def test_a_null_answer_is_null_in_a_table_of_an_earlier_version_too(log: Log) -> None:
+    log.add(1)
+    log.collect()
+    log.project.sql.execute("alter table raw_data.predictions alter prediction set not null")
+    row = (0, [17], [None, None, "app"], "mm", [None], None, None)
+    log.append(LogEntry("s1", 2, "b1", "3", 1.0, [(NOW, "r", [row])]).dump())
+    log.collect()
+    assert log.table("prediction") == [("1",), (None,)]
+
+
+def test_a_table_of_an_earlier_version_gets_new_columns_though_nothing_waits(log: Log) -> None:
+    log.add(1)
+    log.collect()
+    log.project.sql.execute("alter table raw_data.predictions drop column answered_as")
+    with (
+        open_served_log(log.project.settings, PREDICTIONS) as reader,
+        pytest.raises(RunnerError, match="answered_as") as caught,
+    ):
+        reader.rows(f"select answered_as from {reader.sql.table}")
+    assert caught.value.hint.startswith("run `runner collect`")
+    log.collect()
+    assert log.table("answered_as") == [(None,)]
 
 
 def test_a_shadows_rows_are_marked(log: Log) -> None:

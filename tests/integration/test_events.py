@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import multiprocessing
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import httpx
@@ -13,7 +14,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from contract.event_format import EVENTS_FIELD, event_stream_key
+from contract.event_format import (
+    EVENTS_FIELD,
+    EventEntry,
+    event_stream_key,
+    event_tables_key,
+)
 from contract.redis_address import RedisAddress
 from runner.commands.checks.log_backlog import events
 from runner.commands.collection import Collected, collect
@@ -21,8 +27,10 @@ from runner.commands.collection_report import show_collected
 from runner.commands.event_collection import publish_event_tables
 from runner.commands.ingestion import ingest
 from runner.commands.ingestion_report import show_ingested
+from runner.commands.pushing import push
 from runner.errors import RunnerError
 from runner.settings import PostgresAddress
+from runner.warehouse.postgres.collected import PostgresCollected
 from tests import collect_process
 from tests.event_project import COLUMNS, click, clicks, declare, source_manifest
 from tests.online_project import PROJECT, OnlineProject
@@ -150,6 +158,24 @@ def test_who_collects_is_killed_anywhere_and_each_event_is_there_once(
     assert project.redis().xlen(STREAM) == 0
 
 
+def test_large_requests_are_collected_a_few_at_a_time(
+    project: OnlineProject, client: httpx.Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number in range(21):
+        post(client, click(number))
+    sizes: list[int] = []
+    append = PostgresCollected.append
+
+    def noted(store: PostgresCollected, rows: Any) -> int:
+        sizes.append(len(rows))
+        return append(store, rows)
+
+    monkeypatch.setattr(PostgresCollected, "append", noted)
+    monkeypatch.setattr("runner.collecting.drain._BYTES", 1)
+    collected(project)
+    assert sizes == [10, 10, 1]
+
+
 def test_a_full_redis_refuses_events_and_keeps_all_that_it_acknowledged(
     project: OnlineProject, client: httpx.Client
 ) -> None:
@@ -190,6 +216,40 @@ def test_a_table_that_no_source_declares_is_unknown_and_what_waits_is_collected(
         assert client.post("/events/clicks", json={"events": [{}]}).status_code == 404
 
 
+def test_events_that_come_just_after_a_table_is_closed_are_collected(
+    project: OnlineProject,
+) -> None:
+    declare(project.settings, source_manifest(event_id=None))
+    collected(project)
+    late = EventEntry(1.0, ["click_id", "user_id"], [["c1", 1]])  # its server did not know yet
+    project.redis().xadd(STREAM, {EVENTS_FIELD: late.dump()})
+    collected(project)
+    assert clicks(project.sql) == [("c1", 1)]
+
+
+def test_a_source_that_is_declared_wrong_is_reported_and_what_waits_is_collected(
+    project: OnlineProject, client: httpx.Client
+) -> None:
+    post(client, click(1))
+    declare(project.settings, source_manifest(COLUMNS | {"user_id": "point"}))
+    done = collect(project.settings, None)
+    assert ["data_type point" in error.message for error in done.errors] == [True]
+    assert clicks(project.sql) == [("c1", 1)]
+
+
+def test_serving_adds_tables_and_changes_none_that_are_known(project: OnlineProject) -> None:
+    declare(project.settings, source_manifest(COLUMNS | {"shop": "text"}))
+    collected(project)
+    older = source_manifest()
+    added = older["sources"]["source.shop.web.clicks"] | {"name": "views"}
+    older["sources"]["source.shop.web.views"] = added
+    declare(project.settings, older)
+    publish_event_tables(project.settings)
+    found = project.redis().hgetall(event_tables_key(PROJECT))
+    assert sorted(found) == [b"clicks", b"views"]
+    assert b'"shop"' in found[b"clicks"]
+
+
 def test_a_column_that_the_source_lost_blocks_until_it_is_back_and_a_new_one_is_added(
     project: OnlineProject, client: httpx.Client
 ) -> None:
@@ -222,6 +282,24 @@ def test_a_table_of_somebody_else_needs_the_columns_and_an_index(
     project.sql.execute("create unique index on raw_data.clicks (click_id)")
     collected(project)
     assert clicks(project.sql) == [("c1", 1)]
+
+
+def test_a_row_that_the_warehouse_refuses_stops_no_other_table(
+    project: OnlineProject, client: httpx.Client
+) -> None:
+    collected(project)
+    project.sql.execute("alter table raw_data.clicks add check (user_id > 1)")
+    source = source_manifest()
+    views = source_manifest()["sources"]["source.shop.web.clicks"] | {"name": "views"}
+    source["sources"]["source.shop.web.views"] = views | {"identifier": "views"}
+    declare(project.settings, source)
+    (done,) = [each for each in collected(project).events if each.name == "raw_data.views"]
+    assert done.written == 0
+    post(client, click(1))
+    post(client, click(1), table="views")
+    answer = collect(project.settings, None)
+    assert [each.written for each in answer.events] == [0, 1]
+    assert "raw_data.clicks refuses a row: new row for relation" in answer.errors[0].message
 
 
 def test_entries_of_something_else_are_dropped_and_counted(
@@ -314,6 +392,28 @@ def test_files_of_every_kind_are_ingested_once_and_bad_rows_are_listed(
         ("c3", 3, "1.50", "07"),
         ("c5", 5, None, None),
     ]
+
+
+def test_a_producer_that_pauses_keeps_no_other_from_collecting(
+    project: OnlineProject, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def produced() -> Iterator[bytes]:
+        yield b'{"click_id": "c1", "user_id": 1}'
+        leases.extend(project.redis().keys("runner:collect:lease:*"))
+
+    leases: list[bytes] = []
+    monkeypatch.setattr("sys.stdin", SimpleNamespace(buffer=produced()))
+    assert ingest(project.settings, "clicks", "-").written == 1
+    assert leases == []
+
+
+@pytest.mark.parametrize("write", [ingest, push])
+def test_dbt_reads_a_project_that_has_changed_before_a_file_is_checked(
+    project: OnlineProject, write: Callable[..., object]
+) -> None:
+    (project.settings.root / "models" / "sources.yml").write_text("sources: {}\n")
+    with pytest.raises(RunnerError, match="dbt has no other profile"):
+        write(project.settings, "clicks", "-")
 
 
 def test_what_cannot_be_ingested_is_refused(project: OnlineProject, tmp_path: Path) -> None:

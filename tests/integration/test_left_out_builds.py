@@ -117,12 +117,32 @@ def test_sql_that_depends_on_more_than_its_sources_is_always_built(project, old,
         BuildReads(content, NAMES).require_nothing_else()
 
 
+def test_what_has_other_hooks_than_those_of_a_new_project_is_always_built(project):
+    content = read_manifest(project.settings.manifest_path)
+    mart = content["nodes"]["model.shop.reading"]["config"]
+    mart["pre-hook"] = [{"sql": "{{ session_in_utc() }}"}]
+    BuildReads(content, NAMES).require_nothing_else()
+    mart["post-hook"] = [{"sql": "delete from {{ this }}"}]
+    with pytest.raises(UnknownStateError, match="a hook"):
+        BuildReads(content, NAMES).require_nothing_else()
+    mart["post-hook"] = []
+    [start] = [each for each in content["nodes"].values() if each["resource_type"] == "operation"]
+    start["raw_code"] = "{{ load() }}"
+    with pytest.raises(UnknownStateError, match="a hook"):
+        BuildReads(content, NAMES).require_nothing_else()
+
+
 def test_sql_that_calls_a_function_of_the_database_is_always_built(project):
     builds = LastBuild(project.settings, NAMES)
     assert builds.unneeded()
     project.query("create function raw_data.amount(text) returns text language sql as 'select $1'")
     assert builds.unneeded() == ""
     project.query("drop function raw_data.amount")
+    project.query(
+        """create function raw_data."AMOUNT"(text) returns text language sql as 'select $1'"""
+    )
+    assert builds.unneeded() == ""
+    project.query("""drop function raw_data."AMOUNT"(text)""")
 
 
 def test_no_build_takes_tables_as_they_are_unless_they_are_of_other_sql(project):
@@ -137,5 +157,5 @@ def test_no_build_takes_tables_as_they_are_unless_they_are_of_other_sql(project)
     finally:
         path.write_text(text)
     LastBuild(project.settings, NAMES).begin()  # it may have come half the way
-    with pytest.raises(RunnerError, match="--no-build"):
+    with pytest.raises(RunnerError, match="--no-build: the last build did not succeed"):
         built(project, no_build=True)

@@ -21,9 +21,12 @@ from runner.commands.monitoring import keep, monitor, require_within_limits
 from runner.commands.monitoring_report import show_monitoring
 from runner.errors import CombinedError, RunnerError
 from runner.feature_store.as_of import open_as_of
+from runner.monitoring.bins import CategoryBins
 from runner.monitoring.column_figures import column_figures
 from runner.monitoring.drift import Sample, distance
 from runner.monitoring.findings import Monitoring
+from runner.monitoring.live_quality import LiveQuality, live_quality
+from runner.monitoring.pictures import pictures
 from runner.monitoring.served_log import ServedLog, Window
 from runner.monitoring.traffic_skew import FeatureSkew, traffic_skew
 from runner.packaging.served_version import load_version
@@ -325,6 +328,49 @@ def test_rows_that_are_not_due_are_counted(month: Month) -> None:
     assert (score.interval, score.reason) == (None, "fewer than 50 rows")
 
 
+def test_null_answers_are_left_out_of_scores_and_of_the_predictions_drift(
+    month: Month, found: Monitoring
+) -> None:
+    at = START - timedelta(days=30)
+    rows = month.rows(feature_table(80, seed=6), at)
+    nothing = {"prediction": None, "probabilities": '{"0": null, "1": null}'}
+    nulls = [
+        list((dict(zip(LOGGED, row, strict=True)) | nothing).values())
+        for row in month.rows(feature_table(40, seed=7), at)
+    ]
+    write(month.settings, [*rows, *nulls])
+    month.add_outcomes(rows, is_right=True)
+    month.sql.execute(
+        "insert into outcome.outcome_y select 1, served_at, model_name, model_version, prediction, "
+        "probabilities, server_id, server_row, request_id, request_row, 1 "
+        "from raw_data.predictions where prediction is null"
+    )
+    window = Window("m", "1", month.run_id, at, at + timedelta(days=1))
+    manifest, recipe = load_manifest(month.settings.manifest_path), load_recipe(month.path)
+    with open_served_log(month.settings, PREDICTIONS) as reader:
+        figures = {f.column: f for f in column_figures(ServedLog(reader, window), found.columns)}
+        label = month.model.bundle.label
+        quality = live_quality(reader, window, manifest, recipe, label, [("1", False)])
+    assert (figures["prediction"].rows, figures["prediction"].shares[0]) == (80, 0)
+    assert figures["activity:value"].rows == 120
+    assert {score.rows for score in quality.scores} == {80}
+    month.sql.execute("delete from outcome.outcome_y where event_timestamp < %s", [START])
+
+
+def test_an_outcome_model_without_rows_is_named_with_how_to_build_it(month: Month) -> None:
+    with month.sql.transaction():
+        month.sql.execute("alter table outcome.outcome_y rename to kept")
+        month.sql.execute("create table outcome.outcome_y (like outcome.kept)")
+    try:
+        quality = monitor(month.settings, month.path, START.isoformat()).quality
+    finally:
+        with month.sql.transaction():
+            month.sql.execute("drop table outcome.outcome_y")
+            month.sql.execute("alter table outcome.kept rename to outcome_y")
+    assert quality.reason.startswith("outcome_y has no rows though 2,4")
+    assert quality.reason.endswith("run `dbt build --select stg_serving__predictions+`")
+
+
 def test_skew_is_counted_with_its_cause(month: Month) -> None:
     day = START - timedelta(days=20)
     rows = [dict(zip(LOGGED, row, strict=True)) for row in month.rows(feature_table(12), day)]
@@ -378,6 +424,28 @@ def test_broken_limits_are_one_error_that_names_column_value_and_limit(
     assert "max_missing" not in message
 
 
+def test_a_least_score_that_cannot_be_checked_is_warned_of(
+    found: Monitoring, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = found.recipe.source.path.with_name("least.yaml")
+    path.write_text(
+        f"{found.recipe.source.path.read_text()}monitor: {{min_scores: {{roc_auc: 0}}}}\n"
+    )
+    limited = dataclasses.replace(found, recipe=load_recipe(path))
+    require_within_limits(limited)
+    assert "not checked" not in capsys.readouterr().err
+    few = [
+        dataclasses.replace(score, interval=None, reason="fewer than 50 rows")
+        for score in found.quality.scores
+    ]
+    for quality, told in (
+        (dataclasses.replace(found.quality, scores=tuple(few)), "roc_auc (fewer than 50 rows)"),
+        (LiveQuality(reason="dbt has no outcome model"), "roc_auc: dbt has no outcome model"),
+    ):
+        require_within_limits(dataclasses.replace(limited, quality=quality))
+        assert f"min_scores is not checked for {told}" in capsys.readouterr().err
+
+
 def test_figures_are_in_the_warehouse_once_and_a_report_is_in_mlflow(
     month: Month, found: Monitoring
 ) -> None:
@@ -393,6 +461,12 @@ def test_figures_are_in_the_warehouse_once_and_a_report_is_in_mlflow(
         ("rows", DAYS, DAYS),
         ("score", DAYS, DAYS),
     ]
+    gone = (START - timedelta(days=1)).date()
+    month.sql.execute("update monitoring.figures set day = %s where kind = 'age'", [gone])
+    earlier = dataclasses.replace(found.window, since=START - timedelta(days=9))
+    keep(month.settings, dataclasses.replace(found, window=earlier))
+    count = "select count(*) from monitoring.figures where kind = 'age'"
+    assert month.sql.execute(count).fetchall() == [(2 * DAYS,)]  # of days whose log is gone
     client = registry.connect(month.settings)
     run = client.get_run(run_id)
     assert run.data.tags["mlflow.parentRunId"] == month.run_id
@@ -403,6 +477,28 @@ def test_figures_are_in_the_warehouse_once_and_a_report_is_in_mlflow(
     assert files == drawn | {"monitoring.json", "report.html"}
     report = Path(client.download_artifacts(run_id, "report.html")).read_text()
     assert report.count("<svg") == len(drawn)
+
+
+def test_pictures_show_names_as_they_are_and_whole_days(found: Monitoring) -> None:
+    names = CategoryBins((r"$\price$", "$a^"))
+    country = next(each for each in found.columns if each.shown_as == "activity:country")
+    odd = dataclasses.replace(country, bins=names, reference=Sample(np.ones(4), 4))
+    drawn = pictures(
+        dataclasses.replace(
+            found,
+            columns=[odd if each is country else each for each in found.columns],
+            figures=[
+                dataclasses.replace(each, shares=(0.25,) * 4)
+                if each.column == "activity:country"
+                else each
+                for each in found.figures
+            ],
+        )
+    )
+    svg = {name: text for name, _, text in drawn}
+    assert r"$\price$" in svg["distributions"]
+    assert ">2026-03-01<" in svg["drift"]
+    assert ">2026-03-01<" in svg["live_roc_auc"]
 
 
 def test_no_row_of_the_champion_is_an_error(month: Month) -> None:

@@ -11,6 +11,9 @@ import httpx
 import pytest
 
 from contract.redis_address import RedisAddress
+from runner.commands import smoke_test
+from runner.commands.api_client import ApiClient
+from runner.errors import RunnerError
 from tests.serving_bundles import OnlineStore, manifest, overridable, write_linear_bundle
 from tests.serving_process import predict, serving
 
@@ -50,6 +53,8 @@ def test_by_view_a_row_is_answered_with_null_or_refused(
     with served(tmp_path, redis_server, on_missing_entity=rules, format_version=3) as client:
         response = predict(client, KNOWN, NO_CATEGORY, UNKNOWN)
         strict = predict(client, UNKNOWN, strict=True)
+        with pytest.raises(RunnerError, match=r"answers 422: .*nothing is stored for these keys"):
+            smoke_test._answered(ApiClient(str(client.base_url)), "m", "1", UNKNOWN)
         schema = client.get("/openapi.json").json()["components"]["schemas"]["Prediction"]
         metrics = client.get("/metrics").text
     good, null, refused = response.json()["predictions"]

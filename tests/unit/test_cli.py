@@ -48,6 +48,13 @@ def test_the_version_is_shown():
     assert done.stdout.strip() == f"runner {__version__}"
 
 
+def test_predictions_go_to_a_file_or_to_a_table():
+    options = ("-o", "x.csv", "--to", "scores.x")
+    done = CliRunner().invoke(cli.app, ["predict", "recipes/rf.yaml", "keys.csv", *options])
+    assert done.exit_code == 2
+    assert "name one of them" in done.output
+
+
 def test_help_names_the_commands_of_a_usual_day():
     done = CliRunner().invoke(cli.app, ["--help"])
     assert done.exit_code == 0

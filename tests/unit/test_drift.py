@@ -1,12 +1,17 @@
 """Drift: bins, distance and test against scipy on the raw values, and the rate of false alarms."""
 
+from dataclasses import replace
+
 import numpy as np
+import orjson
 import pyarrow as pa
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import chi2_contingency, entropy
 
+from contract.bundle import read_bundle
+from contract.scoring import Predictions
 from runner.monitoring.bins import CategoryBins, NumberBins, bins_of
 from runner.monitoring.drift import (
     FALSE_ALARM_RATE,
@@ -17,7 +22,9 @@ from runner.monitoring.drift import (
     effective_size,
     p_value,
 )
+from runner.monitoring.monitored import monitored_columns
 from tests.quiet_months import alarms
+from tests.serving_bundles import write_linear_bundle
 
 NUMBERS = st.lists(
     st.one_of(st.none(), st.integers(-5, 5).map(float), st.floats(-1e6, 1e6)), min_size=1
@@ -131,3 +138,15 @@ def test_the_correction_is_holms(p_values):
 def test_quiet_months_raise_no_more_alarms_than_stated():
     # Of 50 months, 4 or more would have one by chance once in 600 such tests.
     assert alarms(50, columns=4, days=6) < 4
+
+
+def test_the_same_probabilities_have_the_same_bins_in_training_rows_and_in_the_log(tmp_path):
+    bundle = read_bundle(tmp_path / "b", write_linear_bundle(tmp_path / "b"))
+    shares = np.repeat(np.array([0.1, 0.2, 0.7, 0.8], np.float32), 25)
+    answers = Predictions(np.ones(100, np.int64), np.column_stack([1 - shares, shares]))
+    rows = pa.table({"user_id": range(100), "category_id": ["x"] * 100})
+    bundle = replace(bundle, features=(), request=())
+    [column] = monitored_columns(bundle, rows, rows, answers)
+    logged = orjson.loads(orjson.dumps(list(shares), option=orjson.OPT_SERIALIZE_NUMPY))
+    served = histogram(column.bins, pa.chunked_array([pa.array(logged, pa.float64())]))
+    assert distance(column.reference, served) == 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ import pytest
 
 from contract.event_format import EventEntry, EventTable
 from contract.event_values import BadEventError, EventReader
+from runner.commands.serving_launch import serve
 from runner.errors import RunnerError
 from runner.project.event_sources import event_tables
 from runner.settings import Settings
@@ -63,6 +65,38 @@ def test_a_source_that_cannot_take_events_is_refused_with_its_line(
         event_tables(settings.manifest_path)
 
 
+def test_a_server_starts_though_a_source_is_declared_wrong(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    declare(settings, source_manifest(COLUMNS | {"user_id": "point"}))
+    started: list[tuple[object, ...]] = []
+    monkeypatch.setattr("os.execve", lambda *given: started.append(given))
+    env = {"MLFLOW_TRACKING_URI": "http://127.0.0.1:1"}
+    serve(replace(settings, env=env), "shop", None, None)
+    assert len(started) == 1
+    assert "user_id: data_type point" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("adapter", "kind", "digits"),
+    [
+        ("bigquery", "bignumeric", None),
+        ("bigquery", "bignumeric(50, 20)", (29, 9)),
+        ("bigquery", "numeric(38, 20)", (18, 9)),
+        ("bigquery", "numeric(8, 2)", (6, 2)),
+        ("postgres", "numeric(50, 20)", (30, 20)),
+    ],
+)
+def test_a_number_has_no_more_digits_than_the_table_that_is_created(
+    settings: Settings, adapter: str, kind: str, digits: tuple[int, int] | None
+) -> None:
+    manifest = source_manifest(COLUMNS | {"price": kind})
+    manifest["metadata"]["adapter_type"] = adapter
+    declare(settings, manifest)
+    (table,) = event_tables(settings.manifest_path)
+    assert [column.digits for column in table.columns if column.name == "price"] == [digits]
+
+
 def test_two_sources_with_one_name_are_refused(settings: Settings) -> None:
     manifest = source_manifest()
     manifest["sources"]["source.shop.app.clicks"] = manifest["sources"]["source.shop.web.clicks"]
@@ -108,6 +142,7 @@ def test_values_keep_what_they_mean(table: EventTable) -> None:
         (click(1, price="12345.00"), "price must be a number of at most 4 digits before the"),
         (click(1, price=0.125), "price must be a number of at most 4 digits before the point, 2"),
         (click(1, price=0.1 + 0.2), "price must be a text, such as"),
+        (click(1, price="١٢.٥"), "price must be a number of at most"),
         (click(1, price="1e3"), "price must be a number of at most"),
         (click(1, is_new=1), "is_new must be true or false"),
         (click(1, clicked_at="2026-03-01T12:00:00"), "clicked_at must be an ISO 8601 time with"),
@@ -124,6 +159,19 @@ def test_a_wrong_event_is_refused_with_its_column(
     with pytest.raises(BadEventError) as caught:
         EventReader(table).read(event, None)
     assert str(caught.value).startswith(reason)
+
+
+def nested(levels: int) -> Any:
+    return [nested(levels - 1)] if levels else 1
+
+
+def test_json_is_no_deeper_than_an_entry_can_have_it(table: EventTable) -> None:
+    reader = EventReader(table)
+    row = reader.read(click(1, tags=nested(250)), None)
+    assert EventEntry(1.5, reader.columns, [row]).dump()
+    for levels in range(252, 256):
+        with pytest.raises(BadEventError, match="tags must be JSON of at most 250 levels"):
+            reader.read(click(1, tags=nested(levels)), None)
 
 
 def test_entries_of_another_version_are_none() -> None:

@@ -54,3 +54,12 @@ def test_numbers_are_values_and_few_rows_are_not_scored(tmp_path):
     assert scores["r2"].low < scores["r2"].value < scores["r2"].high
     few, reasons = scored(recipe, Label("y"), rows.of(np.arange(N) < 49))
     assert (few, reasons) == ({}, {"r2": "fewer than 50 rows"})
+
+
+def test_a_label_that_the_version_has_no_class_for_is_the_reason_for_no_score(tmp_path):
+    labels = ["a", "b"] * (N // 2 - 1) + ["a", "new"]
+    rows = labelled(labels, ["a"] * N, np.full((N, 2), 1 / 2))
+    recipe = make_recipe(tmp_path / "r.yaml", scoring="roc_auc, accuracy")
+    scores, reasons = scored(recipe, Label("y", classes=("a", "b")), rows)
+    why = "'new' is not one of the version's classes"
+    assert (scores, reasons) == ({}, {"roc_auc": why, "accuracy": why})

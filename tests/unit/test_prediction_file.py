@@ -8,7 +8,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from contract.bundle import BundleRequestInput, read_bundle
+from runner.commands.online_frame import _refuse_taken
 from runner.commands.prediction_file import read_entities
+from runner.commands.prediction_output import OutputFile, OutputTable
 from runner.errors import RunnerError
 from tests.serving_bundles import write_linear_bundle
 
@@ -214,3 +216,20 @@ def test_what_is_no_time_is_refused_without_a_word_on_zones(bundle, tmp_path, ca
     with pytest.raises(RunnerError, match="row 1 is not a time: yesterday"):
         read_entities(bundle, path)
     assert capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize("taken", ["user_activity__orders_7d", "missing_views"])
+def test_keys_with_a_column_that_online_features_add_are_refused(bundle, taken):
+    with pytest.raises(RunnerError, match=f"keys: has a column '{taken}', which is added"):
+        _refuse_taken(bundle, ["user_id", "category_id", taken])
+
+
+@pytest.mark.parametrize("taken", ["model_name", "model_version", "predicted_on", "predicted_at"])
+def test_a_column_that_only_a_table_of_predictions_has_is_refused_only_there(
+    bundle, tmp_path, taken
+):
+    path = tmp_path / "keys.csv"
+    path.write_text(f"user_id,category_id,{taken}\n1,2,3\n")
+    read_entities(bundle, path, more=OutputFile(tmp_path / "p.csv").columns)
+    with pytest.raises(RunnerError, match=f"has a column '{taken}', which the predictions would"):
+        read_entities(bundle, path, more=OutputTable("scores.purchase").columns)

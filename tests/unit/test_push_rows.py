@@ -62,7 +62,7 @@ def test_keys_are_feasts(keys: dict[str, Any]) -> None:
     dtypes = {name: name.removeprefix("k_") for name in reversed(keys)}
     rows = pushed(dtypes, {"f": "int64"})
     mart = empty_mart("v", ("d", "s"), dtypes, {"f": "int64"}, ttl=None, created=False)
-    row = rows.read_at(NOW, as_json(keys) | {"f": None}, "p")
+    row = rows.read_at(NOW, as_json(keys) | {"f": None}, None)
     assert rows.key(row) == redis_key(mart, keys)
 
 
@@ -73,13 +73,17 @@ def test_a_row_without_an_event_time_or_an_id_is_of_now_and_has_one() -> None:
     assert first[0] != second[0]
 
 
+TIMED = {"k": 1, "event_timestamp": NOW.isoformat()}
+
+
 @pytest.mark.parametrize(
     ("row", "reason"),
     [
         ([], "an event is an object of columns"),
         ({"k": 1}, "f is missing; send null if it is not known"),
-        ({"k": 1, "f": "x"}, "f must be a whole number of 64 bits"),
-        ({"k": 1, "f": 1, "g": 1}, "'g' is not a column of t"),
+        ({"k": 1, "f": 1}, "event_timestamp is missing: a retry would give it another time"),
+        (TIMED | {"f": "x"}, "f must be a whole number of 64 bits"),
+        (TIMED | {"f": 1, "g": 1}, "'g' is not a column of t"),
         (
             {"k": 1, "f": 1, "event_timestamp": "2026-03-01T12:01:01Z"},
             "event_timestamp is more than a minute ahead of the server's clock",
@@ -90,3 +94,8 @@ def test_a_wrong_row_is_refused(row: object, reason: str) -> None:
     with pytest.raises(BadEventError) as caught:
         pushed({"k": "int64"}, {"f": "int64"}).read_at(NOW, row, "p")
     assert str(caught.value) == reason
+
+
+def test_a_row_with_an_id_of_its_own_must_have_its_event_time() -> None:
+    with pytest.raises(BadEventError, match="event_timestamp is missing: a retry"):
+        pushed({"k": "int64"}, {"f": "int64"}).read_at(NOW, {"k": 1, "f": 1, PUSH_ID: "p"}, None)

@@ -17,6 +17,7 @@ from serving.fair_queue import FairQueue
 from serving.http_errors import RequestTimeoutError, TooManyRequestsError
 from serving.metrics import Metrics
 from serving.request_body import PredictRequest
+from serving.shadow import shadow_limits
 
 SMALL, LARGE = b"s" * 100, b"l" * 100_000
 
@@ -179,3 +180,8 @@ def test_who_waits_for_room_is_told_when_the_time_is_over() -> None:
         assert isinstance(waiting.future.exception(), RequestTimeoutError)
 
     _run(check, Limits(rows=2_000, seconds=2.0))
+
+
+def test_a_shadow_may_ask_as_much_at_once_as_it_does() -> None:
+    assert shadow_limits(Limits(concurrency=1)).concurrency == 32
+    assert shadow_limits(Limits(concurrency=100)).concurrency == 100

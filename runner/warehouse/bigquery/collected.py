@@ -7,7 +7,7 @@ yet: it can be repeated whenever the process dies. BigQuery allows some 1,500 of
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, date, datetime, timedelta
 from tempfile import TemporaryFile
@@ -61,7 +61,7 @@ class BigQueryCollected:
     def create(self) -> None:
         """Make the table unless it is there; add columns that it lacks."""
         if (found := self._found()) is not None:
-            self._add_missing_columns({field.name for field in found.schema})
+            self._add_missing_columns({f.name: f.mode == "REQUIRED" for f in found.schema})
             return
         ensure_dataset(self._client, self._schema)
         declared = ", ".join(_declared(column) for column in self._table.columns)
@@ -134,12 +134,17 @@ class BigQueryCollected:
         except NotFound:
             return None
 
-    def _add_missing_columns(self, known: Collection[str]) -> None:
-        """Add what was declared since the table was made; a table of somebody else's stays."""
+    def _add_missing_columns(self, known: Mapping[str, bool]) -> None:
+        """Add columns and allow nulls as declared since; a table of somebody else's stays."""
+        if "collected_at" not in known:
+            return
         for column in self._table.columns:
-            if "collected_at" in known and column.name not in known:
-                declared = f"{quote_bigquery(column.name)} {_TYPES[column.type][0]}"
+            name = quote_bigquery(column.name)
+            if column.name not in known:
+                declared = f"{name} {_TYPES[column.type][0]}"
                 self._run(f"alter table {self._name} add column if not exists {declared}", [])
+            elif known[column.name] and not column.required:
+                self._run(f"alter table {self._name} alter column {name} drop not null", [])
 
     def _load(self, rows: Sequence[CollectedRow], table: bigquery.Table) -> None:
         columns = zip(*rows, strict=True)

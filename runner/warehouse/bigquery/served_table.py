@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
-from google.api_core.exceptions import GoogleAPIError, NotFound
+from google.api_core.exceptions import BadRequest, GoogleAPIError, NotFound
 from google.auth.exceptions import GoogleAuthError
 from google.cloud import bigquery
 
 from runner.errors import RunnerError
 from runner.settings import Settings
 from runner.sql import quote_bigquery
-from runner.warehouse.log_sql import BigQueryLogSql, Cell, no_table
+from runner.warehouse.log_sql import BigQueryLogSql, Cell, no_column, no_table
 
 _LABELS = {"runner": "monitor"}
 
@@ -32,6 +32,10 @@ class BigQueryLogReader:
             return [row.values() for row in job.result()]
         except NotFound as err:
             raise no_table(err.message) from err
+        except BadRequest as err:
+            if "Unrecognized name" not in err.message:
+                raise
+            raise no_column(err.message) from err
 
 
 @contextmanager

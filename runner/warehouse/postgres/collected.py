@@ -124,19 +124,23 @@ class PostgresCollected:
             self._connection.execute(f"create index on {self._name} (collected_at)")
 
     def _add_missing_columns(self) -> None:
-        """Add what was declared since the table was made; a table of somebody else's stays."""
+        """Add columns and allow nulls as declared since; a table of somebody else's stays."""
         found = self._connection.execute(
-            "select attname from pg_attribute where attrelid = to_regclass(%s) and attnum > 0 "
-            "and not attisdropped",
+            "select attname, attnotnull from pg_attribute where attrelid = to_regclass(%s) "
+            "and attnum > 0 and not attisdropped",
             [self._name],
         )
-        known = {name for (name,) in found}
+        known = {name: bool(required) for name, required in found}
         if "collected_at" not in known:
             return
         for column in self._table.columns:
+            name = quote(column.name)
             if column.name not in known:
-                declared = f"{quote(column.name)} {_TYPES[column.type]}"
+                declared = f"{name} {_TYPES[column.type]}"
                 self._connection.execute(f"alter table {self._name} add column {declared}")
+            elif known[column.name] and not column.required:
+                alter = f"alter table {self._name} alter column {name} drop not null"
+                self._connection.execute(alter)
 
     def _create_partition(self, day: date) -> None:
         partition = f"{self._table.name}_{day:%Y%m%d}"
@@ -176,6 +180,11 @@ def open_postgres_collected(
             f"PostgreSQL, {schema}.{table.name}: {' '.join(str(err).split())}",
             hint=f"grant {address.user} the right to create and write tables in {schema}; rename "
             "a table of this name if it is not one that `runner collect` created",
+        ) from err
+    except (psycopg.DataError, psycopg.IntegrityError) as err:
+        raise RunnerError(
+            f"PostgreSQL, {schema}.{table.name} refuses a row: {' '.join(str(err).split())}",
+            hint="change the column or constraint that refuses it, and run the command again",
         ) from err
 
 

@@ -1,0 +1,28 @@
+"""`runner refresh --every`: a round that fails is a line, and the next one goes on."""
+
+import re
+import signal
+
+from runner.commands.refresh_loop import _go_on
+from runner.errors import RunnerError
+
+
+class Failing:
+    """What does a round: it fails, and the second time asks the loop to end."""
+
+    rounds = 0
+
+    def round(self):
+        self.rounds += 1
+        if self.rounds == 2:
+            signal.raise_signal(signal.SIGTERM)
+        raise RunnerError("Redis does not answer", hint="start it")
+
+
+def test_a_failed_round_is_a_line_with_the_time_in_utc_and_the_loop_goes_on(capsys):
+    failing = Failing()
+    _go_on(failing, 0, lambda _: None)
+    assert failing.rounds == 2
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == 2
+    assert re.search(r"\d\d:\d\d:\d\d UTC  ?Redis does not answer; start it", lines[0])
