@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import shutil
 import sqlite3
@@ -140,7 +141,11 @@ def copy_project(folder: Path, postgres: PostgresAddress, redis: RedisAddress) -
             copy_folder(source, folder / name)
         else:
             shutil.copy(source, folder / name, follow_symlinks=False)
-    return Project(folder, environment(postgres, redis))
+    return Project(folder, environment(postgres, redis) | {"REDIS_URL": redis.url})
+
+
+# Not the shop's, 0: these projects have its name, and `runner materialize` removes other views.
+_databases = itertools.cycle(range(1, 9))
 
 
 def environment(postgres: PostgresAddress, redis: RedisAddress) -> dict[str, str]:
@@ -157,7 +162,7 @@ def environment(postgres: PostgresAddress, redis: RedisAddress) -> dict[str, str
         "PGUSER": postgres.user,
         "PGPASSWORD": postgres.password,
         "PGDATABASE": postgres.database,
-        "REDIS_URL": redis.url,
+        "REDIS_URL": f"{redis.url.rpartition('/')[0]}/{next(_databases)}",
         "MLFLOW_TRACKING_URI": "sqlite:///mlruns/mlflow.db",
         "PYTHONPATH": str(REPOSITORY),
         # Several tests run at once: OpenMP's threads would spin for each other's processors.

@@ -30,7 +30,7 @@ def project(tmp_path_factory, new_database, redis_server):
     restore_records(folder)
     restored = Project(folder, environment(new_database(), redis_server))
     restored.query((SNAPSHOT / "feast_registry.sql").read_text())
-    restore_online(redis_server.url)
+    restore_online(restored.settings.redis.url)
     seeded = restored.run("dbt", "seed", "--target", "local")
     assert seeded.returncode == 0, seeded.stdout
     return restored
@@ -71,8 +71,8 @@ def test_the_bundle_predicts_what_it_predicted(project):
     assert [row["probability_1"] for row in again] == [row["probability_1"] for row in expected]
 
 
-def test_the_watermark_is_read_and_the_online_store_renewed(project, redis_server):
-    with redis.Redis.from_url(redis_server.url) as client:
+def test_the_watermark_is_read_and_the_online_store_renewed(project):
+    with redis.Redis.from_url(project.settings.redis.url) as client:
         before = client.hgetall(WATERMARK)
         assert before
         project.runner("materialize", RECIPE)

@@ -276,6 +276,8 @@ VERSIONED = """
 def test_a_mart_is_built_whose_versions_left_its_yaml_since_dbt_last_read_it(project):
     mart, described = (project.root / MART).with_suffix(".sql"), project.root / MART
     sql, yaml = mart.read_text(), described.read_text()
+    # After other tests' changes dbt's partial parser may forget the columns with the versions.
+    (project.root / "target" / "partial_parse.msgpack").unlink(missing_ok=True)
     dbt.build(project.settings, [], lambda _: None, full_refresh=True)
     described.write_text(yaml + VERSIONED)
     dbt.run(project.settings, ["parse"], lambda _: None)

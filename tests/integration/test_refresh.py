@@ -109,6 +109,7 @@ def test_rows_that_cannot_be_collected_keep_no_feature_from_its_value(project, r
     stream = stream_key(load_online_config(project.settings).project)
     with redis.Redis.from_url(project.settings.redis.url) as client:
         client.xadd(stream, {FIELD: log.dump()})
+        project.query("drop table if exists raw_data.predictions")
         project.query("create view raw_data.predictions as select 1 as x")
         insert(project, 7, 0.875)
         for _ in range(100):

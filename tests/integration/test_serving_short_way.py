@@ -66,6 +66,7 @@ class _Server:
             lifecycle=self.lifecycle,
             connections=Connections(Limits(), self.metrics),
             endpoints={("POST", "/predict"): self.endpoint},
+            writers=None,
         )
         self.config = uvicorn.Config(
             guard, proxy_headers=False, log_config=None, ws="none", lifespan="off"
