@@ -10,13 +10,20 @@ from uuid import uuid4
 
 from contract.event_format import EventTable, PushedView
 from contract.event_values import BadEventError, EventReader, EventValue
-from contract.feast_format import field_hash, key_prefix, number_head, string_key, time_field
+from contract.feast_format import (
+    NUMBER_KEYS,
+    field_hash,
+    key_prefix,
+    number_head,
+    string_key,
+    time_field,
+)
+from contract.values import encode_varint
 
 _AHEAD = timedelta(minutes=1)
 """How far a client's clock may be ahead: a later row would keep all others out."""
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _SECOND = timedelta(seconds=1)
-_WIDTHS = {"int32": 4, "int64": 8, "timestamp": 8}
 PushedValues = Sequence[EventValue]
 """A row's values in the order of the raw table's columns."""
 
@@ -121,8 +128,8 @@ def encode_time(moment: datetime) -> bytes:
     """Return an instant as protobuf's `Timestamp`, which leaves out what is zero."""
     seconds, rest = divmod(moment - _EPOCH, _SECOND)
     nanos = rest.microseconds * 1_000
-    encoded = b"\x08" + _varint(seconds) if seconds else b""
-    return encoded + b"\x10" + _varint(nanos) if nanos else encoded
+    encoded = b"\x08" + encode_varint(seconds) if seconds else b""
+    return encoded + b"\x10" + encode_varint(nanos) if nanos else encoded
 
 
 def _encoded_key(dtype: str, value: EventValue) -> bytes:
@@ -130,17 +137,8 @@ def _encoded_key(dtype: str, value: EventValue) -> bytes:
         return string_key(str(value))
     number = _seconds(value) if dtype == "timestamp" else value
     assert isinstance(number, int)  # noqa: S101 - it was read as one
-    return number_head(dtype) + number.to_bytes(_WIDTHS[dtype], "little", signed=True)
-
-
-def _varint(number: int) -> bytes:
-    number &= (1 << 64) - 1  # negative ones are their two's complement
-    out = bytearray()
-    while number > 0x7F:
-        out.append(number & 0x7F | 0x80)
-        number >>= 7
-    out.append(number)
-    return bytes(out)
+    _, width = NUMBER_KEYS[dtype]
+    return number_head(dtype) + number.to_bytes(width, "little", signed=True)
 
 
 def _seconds(value: EventValue) -> int:
@@ -150,14 +148,14 @@ def _seconds(value: EventValue) -> int:
 def _integer(tag: bytes) -> Callable[[EventValue], bytes]:
     def encode(value: EventValue) -> bytes:
         assert isinstance(value, int)  # noqa: S101 - it was read as one
-        return tag + _varint(value)
+        return tag + encode_varint(value)
 
     return encode
 
 
 def _text(value: EventValue) -> bytes:
     raw = str(value).encode()
-    return b"\x12" + _varint(len(raw)) + raw
+    return b"\x12" + encode_varint(len(raw)) + raw
 
 
 _ENCODERS: Mapping[str, Callable[[EventValue], bytes]] = {
@@ -167,6 +165,6 @@ _ENCODERS: Mapping[str, Callable[[EventValue], bytes]] = {
     "float32": lambda value: b"\x35" + struct.pack("<f", value),
     "bool": lambda value: b"\x38\x01" if value else b"\x38\x00",
     "string": _text,
-    "timestamp": lambda value: b"\x40" + _varint(_seconds(value)),
+    "timestamp": lambda value: b"\x40" + encode_varint(_seconds(value)),
 }
 """By feature dtype: a value as a `ValueProto`."""

@@ -1,4 +1,4 @@
-"""Decode Feast's `ValueProto` and protobuf's `Timestamp`: a tag, then the value.
+"""Decode Feast's `ValueProto` and protobuf's `Timestamp`: a tag, then the value; encode varints.
 
 A decoder returns None for NULL (an empty message, or `null_val`) and NaN, and raises one of
 UNREADABLE for a value of another type, one that is cut off, or a number that no model can take.
@@ -60,6 +60,17 @@ def decode_timestamp(data: bytes) -> float:
     if seconds not in _TIMES or nanos not in _NANOS:
         raise ValueError("not a time of the years 1 to 9999")
     return seconds + nanos / 1e9
+
+
+def encode_varint(number: int) -> bytes:
+    """Return a number as protobuf's varint; negative ones are their two's complement."""
+    rest = number % _WRAP
+    out = bytearray()
+    while rest > 0x7F:
+        out.append(rest & 0x7F | 0x80)
+        rest >>= 7
+    out.append(rest)
+    return bytes(out)
 
 
 def _varint(data: bytes, position: int) -> tuple[int, int]:

@@ -22,7 +22,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from contract.feast_format import NUMBER_KEYS, STRING_KEY, key_prefix, number_head, string_key
-from contract.values import UNREADABLE, decode_timestamp
+from contract.values import UNREADABLE, decode_timestamp, encode_varint
 
 Fragments = list[bytes]
 Bytes = npt.NDArray[np.uint8]
@@ -212,7 +212,7 @@ def _encode_strings(array: pa.Array, head: bytes) -> npt.NDArray[np.object_]:
 
 def _frame_text(head: bytes, text: str) -> bytes:
     raw = text.encode()
-    return head + bulk(b"\x12" + _varint(len(raw)) + raw)
+    return head + bulk(b"\x12" + encode_varint(len(raw)) + raw)
 
 
 _ENCODERS: dict[str, Callable[[pa.Array, bytes], npt.NDArray[np.object_]]] = {
@@ -242,15 +242,6 @@ def _micros(times: pa.Array) -> npt.NDArray[np.int64]:
 
 def _seconds(times: pa.Array) -> npt.NDArray[np.int64]:
     return _micros(times) // 1_000_000
-
-
-def _varint(number: int) -> bytes:
-    out = bytearray()
-    while number > 0x7F:
-        out.append(number & 0x7F | 0x80)
-        number >>= 7
-    out.append(number)
-    return bytes(out)
 
 
 def _varints(
