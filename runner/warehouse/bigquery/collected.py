@@ -12,17 +12,15 @@ from contextlib import contextmanager
 from datetime import UTC, date, datetime, timedelta
 from tempfile import TemporaryFile
 from typing import Any
-from uuid import uuid4
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-from google.api_core.exceptions import GoogleAPIError, NotFound
-from google.auth.exceptions import GoogleAuthError
+from google.api_core.exceptions import NotFound
 from google.cloud import bigquery
 
-from runner.errors import RunnerError
 from runner.settings import Settings
 from runner.sql import quote_bigquery, text_bigquery
+from runner.warehouse.bigquery.client import arriving, open_client
 from runner.warehouse.bigquery.datasets import ensure_dataset
 from runner.warehouse.collected_table import (
     CollectedColumn,
@@ -43,7 +41,6 @@ _TYPES = {
     "json": ("JSON", "STRING", pa.string()),
 }
 """By type: BigQuery's in the table, BigQuery's on the way there, Arrow's."""
-_LIFETIME = timedelta(hours=1)
 _LABELS = {"runner": "collect"}
 
 
@@ -77,19 +74,14 @@ class BigQueryCollected:
     def append(self, rows: Sequence[CollectedRow]) -> int:
         """Write the rows that are not there yet; return how many those were."""
         self.create()
-        arriving = f"{self._client.project}.{self._schema}.arriving_{uuid4().hex}"
         fields = [_arriving(column) for column in self._table.columns]
-        table = bigquery.Table(arriving, schema=fields)
-        table.expires = datetime.now(tz=UTC) + _LIFETIME  # of a process that was killed
-        self._client.create_table(table)
-        try:
-            once = self._once(rows)
-            self._load(once, table)
-            position = self._table.position(self._table.day)
-            span = _span([row[position] for row in once], self._table.repeated_within)
-            return self._run(self._merge_sql(arriving), span)
-        finally:
-            self._client.delete_table(arriving, not_found_ok=True)
+        once = self._once(rows)
+        position = self._table.position(self._table.day)
+        span = _span([row[position] for row in once], self._table.repeated_within)
+        with TemporaryFile() as file:
+            pq.write_table(self._arrow(once), file, coerce_timestamps="us")
+            with arriving(self._client, self._schema, fields, file, _LABELS) as source:
+                return self._run(self._merge_sql(source), span)
 
     def delete_before(self, day: date) -> int:
         """Delete the partitions of the days before, which costs nothing."""
@@ -110,10 +102,6 @@ class BigQueryCollected:
             f"where json_value({quote_bigquery(column)}, {path}) in unnest(@given)",
             [bigquery.ArrayQueryParameter("given", "STRING", list(values))],
         )
-
-    @property
-    def _names(self) -> list[str]:
-        return [column.name for column in self._table.columns]
 
     def _once(self, rows: Sequence[CollectedRow]) -> Sequence[CollectedRow]:
         """Return the first of the rows with equal keys: a MERGE would write all of them."""
@@ -146,29 +134,20 @@ class BigQueryCollected:
             elif known[column.name] and not column.required:
                 self._run(f"alter table {self._name} alter column {name} drop not null", [])
 
-    def _load(self, rows: Sequence[CollectedRow], table: bigquery.Table) -> None:
+    def _arrow(self, rows: Sequence[CollectedRow]) -> pa.Table:
         columns = zip(*rows, strict=True)
         types = [_TYPES[column.type][2] for column in self._table.columns]
         arrays = [pa.array(list(v), kind) for v, kind in zip(columns, types, strict=True)]
-        options = bigquery.LoadJobConfig(
-            source_format=bigquery.SourceFormat.PARQUET,
-            write_disposition=bigquery.WriteDisposition.WRITE_TRUNCATE,
-            schema=table.schema,
-            labels=_LABELS,
-        )
-        with TemporaryFile() as file:
-            pq.write_table(pa.table(arrays, names=self._names), file, coerce_timestamps="us")
-            file.seek(0)
-            self._client.load_table_from_file(file, table, job_config=options).result()
+        return pa.table(arrays, names=[column.name for column in self._table.columns])
 
-    def _merge_sql(self, arriving: str) -> str:
-        names = [quote_bigquery(name) for name in self._names]
+    def _merge_sql(self, source: str) -> str:
+        names = [quote_bigquery(column.name) for column in self._table.columns]
         values = [_arrived(column) for column in self._table.columns]
         key = [quote_bigquery(name) for name in self._table.key]
         same = " and ".join(f"t.{name} = s.{name}" for name in key)
         # Without the limits every partition would be read.
         return (
-            f"merge {self._name} as t using {quote_bigquery(*arriving.split('.'))} as s "
+            f"merge {self._name} as t using {source} as s "
             f"on {same} and t.{quote_bigquery(self._table.day)} between @first and @last "
             f"when not matched then insert ({', '.join(names)}, collected_at) "
             f"values ({', '.join(values)}, current_timestamp())"
@@ -187,15 +166,8 @@ def open_bigquery_collected(
     settings: Settings, schema: str, table: CollectedTable
 ) -> Iterator[BigQueryCollected]:
     """Open the table in the project of GOOGLE_CLOUD_PROJECT."""
-    project = settings.env["GOOGLE_CLOUD_PROJECT"]
-    try:
-        with bigquery.Client(project, location=settings.env.get("BIGQUERY_LOCATION")) as client:
-            yield BigQueryCollected(client, schema, table)
-    except (GoogleAPIError, GoogleAuthError) as err:
-        raise RunnerError(
-            f"BigQuery, {project}.{schema}.{table.name}: {err}",
-            hint="run `runner doctor --target cloud`",
-        ) from err
+    with open_client(settings, f"{schema}.{table.name}") as client:
+        yield BigQueryCollected(client, schema, table)
 
 
 def _span(

@@ -4,26 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from datetime import UTC, datetime, timedelta
 from tempfile import TemporaryFile
-from uuid import uuid4
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-from google.api_core.exceptions import GoogleAPIError
-from google.auth.exceptions import GoogleAuthError
 from google.cloud import bigquery
 
-from runner.errors import RunnerError
 from runner.settings import Settings
 from runner.sql import quote_bigquery
+from runner.warehouse.bigquery.client import arriving, open_client
 from runner.warehouse.bigquery.datasets import ensure_dataset
 from runner.warehouse.figures_table import COLUMNS, SCHEMA, TABLE, FiguredDays, FigureRow
 
 _TYPES = {"text": "STRING", "date": "DATE", "float": "FLOAT64", "bigint": "INT64"}
 _ARROW = {"text": pa.string(), "date": pa.date32(), "float": pa.float64(), "bigint": pa.int64()}
 _LABELS = {"runner": "monitor"}
-_LIFETIME = timedelta(hours=1)
 
 
 class BigQueryFigures:
@@ -36,37 +31,21 @@ class BigQueryFigures:
     def replace(self, days: FiguredDays, rows: Sequence[FigureRow]) -> None:
         """See `FiguresStore`."""
         self._create()
-        arriving = f"{self._client.project}.{SCHEMA}.arriving_{uuid4().hex}"
-        table = bigquery.Table(arriving, schema=_fields())
-        table.expires = datetime.now(tz=UTC) + _LIFETIME  # of a process that was killed
-        self._client.create_table(table)
-        try:
-            self._load(table, days, rows)
-            self._merge(arriving, days)
-        finally:
-            self._client.delete_table(arriving, not_found_ok=True)
-
-    def _load(self, table: bigquery.Table, days: FiguredDays, rows: Sequence[FigureRow]) -> None:
         columns = zip(*((days.model, days.version, *row) for row in rows), strict=True)
         kinds = [_ARROW[kind] for kind in COLUMNS.values()]
         arrays = [pa.array(list(v), kind) for v, kind in zip(columns, kinds, strict=True)]
-        options = bigquery.LoadJobConfig(
-            source_format=bigquery.SourceFormat.PARQUET,
-            write_disposition=bigquery.WriteDisposition.WRITE_TRUNCATE,
-            schema=table.schema,
-            labels=_LABELS,
-        )
+        fields = [bigquery.SchemaField(name, _TYPES[kind]) for name, kind in COLUMNS.items()]
         with TemporaryFile() as file:
             pq.write_table(pa.table(arrays, names=list(COLUMNS)), file)
-            file.seek(0)
-            self._client.load_table_from_file(file, table, job_config=options).result()
+            with arriving(self._client, SCHEMA, fields, file, _LABELS) as source:
+                self._merge(source, days)
 
-    def _merge(self, arriving: str, days: FiguredDays) -> None:
+    def _merge(self, source: str, days: FiguredDays) -> None:
         """Delete the old figures and insert the new ones, in one statement."""
         names = ", ".join(map(quote_bigquery, COLUMNS))
         values = ", ".join(f"s.{quote_bigquery(name)}" for name in COLUMNS)
         self._run(
-            f"merge {self._name} as t using {quote_bigquery(*arriving.split('.'))} as s on false\n"
+            f"merge {self._name} as t using {source} as s on false\n"
             f"when not matched by target then insert ({names}, written_at) "
             f"values ({values}, current_timestamp())\n"
             "when not matched by source and t.model_name = @model "
@@ -95,16 +74,5 @@ class BigQueryFigures:
 @contextmanager
 def open_bigquery_figures(settings: Settings) -> Iterator[BigQueryFigures]:
     """Open the table in the project of GOOGLE_CLOUD_PROJECT."""
-    project = settings.env["GOOGLE_CLOUD_PROJECT"]
-    try:
-        with bigquery.Client(project, location=settings.env.get("BIGQUERY_LOCATION")) as client:
-            yield BigQueryFigures(client)
-    except (GoogleAPIError, GoogleAuthError) as err:
-        raise RunnerError(
-            f"BigQuery, {project}.{SCHEMA}.{TABLE}: {err}",
-            hint="run `runner doctor --target cloud`",
-        ) from err
-
-
-def _fields() -> list[bigquery.SchemaField]:
-    return [bigquery.SchemaField(name, _TYPES[kind]) for name, kind in COLUMNS.items()]
+    with open_client(settings, f"{SCHEMA}.{TABLE}") as client:
+        yield BigQueryFigures(client)

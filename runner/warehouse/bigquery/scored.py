@@ -8,20 +8,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import UTC, datetime, timedelta
 from tempfile import TemporaryFile
 from typing import IO
-from uuid import uuid4
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-from google.api_core.exceptions import GoogleAPIError, NotFound
-from google.auth.exceptions import GoogleAuthError
+from google.api_core.exceptions import NotFound
 from google.cloud import bigquery
 
-from runner.errors import RunnerError
 from runner.settings import Settings
 from runner.sql import quote_bigquery
+from runner.warehouse.bigquery.client import arriving, open_client
 from runner.warehouse.bigquery.datasets import ensure_dataset
 from runner.warehouse.scored_table import DAY, MODEL, VERSION, ScoredBy, require_columns
 
@@ -36,7 +33,6 @@ _TYPES = {
     pa.date32(): "DATE",
 }
 _NAMES = {"INTEGER": "INT64", "FLOAT": "FLOAT64", "BOOLEAN": "BOOL"}  # of the REST API
-_LIFETIME = timedelta(hours=1)
 _LABELS = {"runner": "predict"}
 
 
@@ -79,37 +75,20 @@ class BigQueryScored:
     def commit(self, by: ScoredBy) -> None:
         """Replace what the version wrote that day by the rows of the file."""
         self._writer.close()
-        arriving = f"{self._client.project}.{self._dataset}.arriving_{uuid4().hex}"
-        table = bigquery.Table(arriving, schema=self._fields)
-        table.expires = datetime.now(tz=UTC) + _LIFETIME  # of a process that was killed
-        self._client.create_table(table)
-        try:
-            self._load(table)
-            parameters = [
-                bigquery.ScalarQueryParameter("day", "DATE", by.at.date()),
-                bigquery.ScalarQueryParameter("model", "STRING", by.model),
-                bigquery.ScalarQueryParameter("version", "STRING", by.version),
-            ]
-            options = bigquery.QueryJobConfig(query_parameters=parameters, labels=_LABELS)
-            self._client.query(self._merge_sql(arriving), job_config=options).result()
-        finally:
-            self._client.delete_table(arriving, not_found_ok=True)
+        parameters = [
+            bigquery.ScalarQueryParameter("day", "DATE", by.at.date()),
+            bigquery.ScalarQueryParameter("model", "STRING", by.model),
+            bigquery.ScalarQueryParameter("version", "STRING", by.version),
+        ]
+        options = bigquery.QueryJobConfig(query_parameters=parameters, labels=_LABELS)
+        with arriving(self._client, self._dataset, self._fields, self._file, _LABELS) as source:
+            self._client.query(self._merge_sql(source), job_config=options).result()
 
-    def _load(self, table: bigquery.Table) -> None:
-        options = bigquery.LoadJobConfig(
-            source_format=bigquery.SourceFormat.PARQUET,
-            write_disposition=bigquery.WriteDisposition.WRITE_TRUNCATE,
-            schema=table.schema,
-            labels=_LABELS,
-        )
-        self._file.seek(0)
-        self._client.load_table_from_file(self._file, table, job_config=options).result()
-
-    def _merge_sql(self, arriving: str) -> str:
+    def _merge_sql(self, source: str) -> str:
         names = ", ".join(quote_bigquery(field.name) for field in self._fields)
         return (
             f"merge {quote_bigquery(self._dataset, self._table)} as t "
-            f"using {quote_bigquery(*arriving.split('.'))} as s on false "
+            f"using {source} as s on false "
             f"when not matched by source and t.{DAY} = @day and t.{MODEL} = @model "
             f"and t.{VERSION} = @version then delete "
             f"when not matched then insert ({names}) values ({names})"
@@ -121,23 +100,16 @@ def open_bigquery_scored(
     settings: Settings, table: tuple[str, str], columns: pa.Schema, by: ScoredBy
 ) -> Iterator[BigQueryScored]:
     """Replace what a version wrote that day by what is written; nothing if it fails."""
-    project = settings.env["GOOGLE_CLOUD_PROJECT"]
-    location = settings.env.get("BIGQUERY_LOCATION")
-    try:
-        with (
-            bigquery.Client(project, location=location) as client,
-            TemporaryFile() as file,
-            pq.ParquetWriter(file, columns, coerce_timestamps="us") as writer,
-        ):
-            scored = BigQueryScored(client, table, file, writer)
-            scored.prepare()
-            yield scored
-            scored.commit(by)
-    except (GoogleAPIError, GoogleAuthError) as err:
-        raise RunnerError(
-            f"BigQuery, {project}.{'.'.join(table)}: {err}",
-            hint="run `runner doctor --target cloud`, or name another table with --to",
-        ) from err
+    hint = "run `runner doctor --target cloud`, or name another table with --to"
+    with (
+        open_client(settings, ".".join(table), hint=hint) as client,
+        TemporaryFile() as file,
+        pq.ParquetWriter(file, columns, coerce_timestamps="us") as writer,
+    ):
+        scored = BigQueryScored(client, table, file, writer)
+        scored.prepare()
+        yield scored
+        scored.commit(by)
 
 
 def _type(field: pa.Field) -> str:

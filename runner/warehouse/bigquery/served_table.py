@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
-from google.api_core.exceptions import BadRequest, GoogleAPIError, NotFound
-from google.auth.exceptions import GoogleAuthError
+from google.api_core.exceptions import BadRequest, NotFound
 from google.cloud import bigquery
 
-from runner.errors import RunnerError
 from runner.settings import Settings
 from runner.sql import quote_bigquery
+from runner.warehouse.bigquery.client import open_client
 from runner.warehouse.log_sql import BigQueryLogSql, Cell, no_column, no_table
 
 _LABELS = {"runner": "monitor"}
@@ -41,12 +40,5 @@ class BigQueryLogReader:
 @contextmanager
 def open_bigquery_log(settings: Settings, schema: str, table: str) -> Iterator[BigQueryLogReader]:
     """Open the table in the project of GOOGLE_CLOUD_PROJECT."""
-    project = settings.env["GOOGLE_CLOUD_PROJECT"]
-    try:
-        with bigquery.Client(project, location=settings.env.get("BIGQUERY_LOCATION")) as client:
-            yield BigQueryLogReader(client, quote_bigquery(client.project, schema, table))
-    except (GoogleAPIError, GoogleAuthError) as err:
-        raise RunnerError(
-            f"BigQuery, {project}.{schema}.{table}: {err}",
-            hint="run `runner doctor --target cloud`",
-        ) from err
+    with open_client(settings, f"{schema}.{table}") as client:
+        yield BigQueryLogReader(client, quote_bigquery(client.project, schema, table))

@@ -1,0 +1,70 @@
+"""BigQuery for what writes or reads tables of its own, and rows on their way into one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from typing import IO
+from uuid import uuid4
+
+from google.api_core.exceptions import GoogleAPIError
+from google.auth.exceptions import GoogleAuthError
+from google.cloud import bigquery
+
+from runner.errors import RunnerError
+from runner.settings import Settings
+from runner.sql import quote_bigquery
+
+_LIFETIME = timedelta(hours=1)
+
+
+@contextmanager
+def open_client(
+    settings: Settings, table: str, *, hint: str = "run `runner doctor --target cloud`"
+) -> Iterator[bigquery.Client]:
+    """Open the project of GOOGLE_CLOUD_PROJECT.
+
+    Parameters
+    ----------
+    table
+        What an error is about, as `dataset.table`.
+
+    Raises
+    ------
+    RunnerError
+        If Google refuses anything in the block.
+    """
+    project = settings.env["GOOGLE_CLOUD_PROJECT"]
+    try:
+        with bigquery.Client(project, location=settings.env.get("BIGQUERY_LOCATION")) as client:
+            yield client
+    except (GoogleAPIError, GoogleAuthError) as err:
+        raise RunnerError(f"BigQuery, {project}.{table}: {err}", hint=hint) from err
+
+
+@contextmanager
+def arriving(
+    client: bigquery.Client,
+    dataset: str,
+    fields: Sequence[bigquery.SchemaField],
+    file: IO[bytes],
+    labels: Mapping[str, str],
+) -> Iterator[str]:
+    """Load a Parquet file into a table that lasts as long as the block; yield its name, quoted."""
+    name = (client.project, dataset, f"arriving_{uuid4().hex}")
+    table = bigquery.Table(".".join(name), schema=fields)
+    table.expires = datetime.now(tz=UTC) + _LIFETIME  # of a process that was killed
+    options = bigquery.LoadJobConfig(
+        source_format=bigquery.SourceFormat.PARQUET,
+        write_disposition=bigquery.WriteDisposition.WRITE_TRUNCATE,
+        schema=table.schema,
+        labels=dict(labels),
+    )
+    client.create_table(table)
+    try:
+        file.seek(0)
+        client.load_table_from_file(file, table, job_config=options).result()
+        yield quote_bigquery(*name)
+    finally:
+        client.delete_table(table, not_found_ok=True)
