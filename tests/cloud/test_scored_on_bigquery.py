@@ -51,3 +51,5 @@ def test_a_repeat_replaces_and_other_versions_and_days_stay(table):
         write([4], label="yes")
     assert newest_time(settings, {name: "predicted_at"}) <= datetime.now(UTC)
     assert set(table_marks(settings, [name, name.replace("scores", "nowhere")])) <= {name}
+    with pytest.raises(RunnerError, match="BigQuery"):  # no traceback
+        newest_time(settings, {name: "nowhere"})

@@ -21,14 +21,14 @@ _LIFETIME = timedelta(hours=1)
 
 @contextmanager
 def open_client(
-    settings: Settings, table: str, *, hint: str = "run `runner doctor --target cloud`"
+    settings: Settings, table: str = "", *, hint: str = "run `runner doctor --target cloud`"
 ) -> Iterator[bigquery.Client]:
     """Open the project of GOOGLE_CLOUD_PROJECT.
 
     Parameters
     ----------
     table
-        What an error is about, as `dataset.table`.
+        What an error is about, as `dataset.table`; empty: the error itself says it.
 
     Raises
     ------
@@ -40,7 +40,8 @@ def open_client(
         with bigquery.Client(project, location=settings.env.get("BIGQUERY_LOCATION")) as client:
             yield client
     except (GoogleAPIError, GoogleAuthError) as err:
-        raise RunnerError(f"BigQuery, {project}.{table}: {err}", hint=hint) from err
+        name = f"{project}.{table}" if table else project
+        raise RunnerError(f"BigQuery, {name}: {err}", hint=hint) from err
 
 
 @contextmanager

@@ -10,6 +10,7 @@ from google.cloud import bigquery
 
 from runner.settings import Settings
 from runner.sql import quote_bigquery
+from runner.warehouse.bigquery.client import open_client
 
 
 def bigquery_marks(settings: Settings, tables: Collection[str]) -> dict[str, str]:
@@ -18,7 +19,7 @@ def bigquery_marks(settings: Settings, tables: Collection[str]) -> dict[str, str
     Rows that are streamed are counted while they wait in the streaming buffer.
     """
     found: dict[str, str] = {}
-    with _client(settings) as client:
+    with open_client(settings) as client:
         for name in tables:
             try:
                 table = client.get_table(name.replace("`", ""))
@@ -34,15 +35,10 @@ def bigquery_marks(settings: Settings, tables: Collection[str]) -> dict[str, str
 def bigquery_newest(settings: Settings, times: Mapping[str, str]) -> datetime | None:
     """Return the latest time up to now in these tables, by table → its column of times."""
     newest: list[datetime] = []
-    with _client(settings) as client:
+    with open_client(settings) as client:
         for table, column in times.items():
             name = quote_bigquery(column)
             sql = f"select max({name}) from {table} where {name} <= current_timestamp()"
             options = bigquery.QueryJobConfig(labels={"runner": "refresh"})
             newest += [at for (at,) in client.query(sql, job_config=options).result() if at]
     return max(newest, default=None)
-
-
-def _client(settings: Settings) -> bigquery.Client:
-    location = settings.env.get("BIGQUERY_LOCATION")
-    return bigquery.Client(settings.env["GOOGLE_CLOUD_PROJECT"], location=location)
