@@ -10,18 +10,15 @@ from contract.event_format import EventTable
 from contract.event_values import EventReader
 from runner import console
 from runner.collecting.event_rows import EventRows, raw_table
+from runner.commands.event_argument import declared_table
 from runner.commands.event_collection import writing
 from runner.commands.event_file import FileEvent, read_events, right_rows
-from runner.errors import RunnerError
 from runner.online.connection import connect
 from runner.online.online_config import load_online_config
-from runner.project import dbt
-from runner.project.event_sources import event_tables
 from runner.servers.local_servers import require_servers
 from runner.settings import Settings
 from runner.warehouse.collected_table import CollectedStore
 from runner.warehouse.open_collected import open_collected
-from runner.wording import did_you_mean
 
 
 @dataclass
@@ -52,7 +49,7 @@ def ingest(settings: Settings, name: str, source: str) -> Ingested:
     source
         A file, or `-` for stdin.
     """
-    table = _table(settings, name)
+    table = declared_table(settings, name, _name, takes="events as")
     require_servers(settings)
     done = Ingested(f"{table.schema}.{table.relation}")
     config = load_online_config(settings)
@@ -69,20 +66,8 @@ def ingest(settings: Settings, name: str, source: str) -> Ingested:
     return done
 
 
-def _table(settings: Settings, name: str) -> EventTable:
-    with console.step("dbt parse") as step:
-        dbt.up_to_date(settings, step.update)
-    found = event_tables(settings.manifest_path)
-    tables = {table.name: table for table in found if table.view is None}
-    if name not in tables:
-        known = ", ".join(tables)
-        raise RunnerError(
-            f"no dbt source takes events as {name!r}{did_you_mean(name, list(tables))}",
-            hint=f"those that do: {known}; docs/events.md shows how to declare one"
-            if known
-            else "docs/events.md shows how to declare one",
-        )
-    return tables[name]
+def _name(table: EventTable) -> str | None:
+    return table.name if table.view is None else None
 
 
 def _write(

@@ -16,17 +16,14 @@ from contract.push_rows import PushedRows, PushedValues
 from runner import console
 from runner.collecting.event_rows import EventRows, raw_table
 from runner.collecting.event_tables import with_key_ttl
+from runner.commands.event_argument import declared_table
 from runner.commands.event_collection import writing
 from runner.commands.event_file import read_events, right_rows
-from runner.errors import RunnerError
 from runner.online.connection import OnlineConnection, connect
 from runner.online.online_config import load_online_config
-from runner.project import dbt
-from runner.project.event_sources import event_tables
 from runner.servers.local_servers import require_servers
 from runner.settings import Settings
 from runner.warehouse.open_collected import open_collected
-from runner.wording import did_you_mean
 
 _ROWS = 1_000
 
@@ -61,7 +58,8 @@ def push(settings: Settings, view: str, source: str) -> Pushed:
         A file, or `-` for stdin.
     """
     config = load_online_config(settings)
-    table = with_key_ttl(_table(settings, view), config)
+    declared = declared_table(settings, view, _name, takes="rows pushed to")
+    table = with_key_ttl(declared, config)
     pushed, made = PushedRows(table, config.project), EventRows(table)
     require_servers(settings)
     done = Pushed(view)
@@ -84,20 +82,8 @@ def push(settings: Settings, view: str, source: str) -> Pushed:
     return done
 
 
-def _table(settings: Settings, view: str) -> EventTable:
-    with console.step("dbt parse") as step:
-        dbt.up_to_date(settings, step.update)
-    found = event_tables(settings.manifest_path)
-    tables = {table.view.name: table for table in found if table.view is not None}
-    if view not in tables:
-        known = ", ".join(tables)
-        raise RunnerError(
-            f"no dbt source takes rows pushed to {view!r}{did_you_mean(view, list(tables))}",
-            hint=f"views that take rows: {known}"
-            if known
-            else "docs/events.md shows how to declare one",
-        )
-    return tables[view]
+def _name(table: EventTable) -> str | None:
+    return table.view.name if table.view is not None else None
 
 
 def _write(connection: OnlineConnection, pushed: PushedRows, rows: Sequence[PushedValues]) -> int:
