@@ -194,38 +194,29 @@ class Metrics:
         yield redis
         yield _counter("serving_redis_failures", "Reads that failed.", self.redis_failures)
         yield _counter("serving_reload_failures", "Bundles refused.", self.reload_failures)
-        errors = CounterMetricFamily(
-            "serving_row_errors", "Rows answered with an error.", labels=["code"]
+        yield _counters(
+            "serving_row_errors", "Rows answered with an error.", "code", self.row_errors
         )
-        for code, count in self.row_errors.items():
-            errors.add_metric([code], count)
-        yield errors
-        logged = CounterMetricFamily(
+        yield _counters(
             "serving_log_rows",
             "Rows of the serving log: recorded, which Redis has confirmed, and dropped.",
-            labels=["outcome"],
+            "outcome",
+            self.logged_rows,
         )
-        for outcome, count in self.logged_rows.items():
-            logged.add_metric([outcome], count)
-        yield logged
         yield from self._shadow_families()
-        events = CounterMetricFamily(
+        yield _counters(
             "serving_events",
             "Events: accepted, which Redis has confirmed, rejected, and not recorded by Redis.",
-            labels=["outcome"],
+            "outcome",
+            self.events,
         )
-        for outcome, count in self.events.items():
-            events.add_metric([outcome], count)
-        yield events
-        pushed = CounterMetricFamily(
+        yield _counters(
             "serving_pushed_rows",
             "Pushed rows: accepted (older: of them, those older than the value in the online "
             "store), rejected, and not recorded by Redis.",
-            labels=["outcome"],
+            "outcome",
+            self.pushed_rows,
         )
-        for outcome, count in self.pushed_rows.items():
-            pushed.add_metric([outcome], count)
-        yield pushed
         yield GaugeMetricFamily(
             "serving_recent_absent_share",
             "Share of features missing or expired in the last 100 rows.",
@@ -241,12 +232,12 @@ class Metrics:
         yield GaugeMetricFamily(
             "serving_buffered_bytes", "Bodies that wait and answers not read.", self.buffered_bytes
         )
-        closed = CounterMetricFamily(
-            "serving_connections_closed", "Connections that a limit closed.", labels=["reason"]
+        yield _counters(
+            "serving_connections_closed",
+            "Connections that a limit closed.",
+            "reason",
+            self.connections_closed,
         )
-        for reason, count in self.connections_closed.items():
-            closed.add_metric([reason], count)
-        yield closed
         if self._model is not None:
             yield from _model_families(self._model)
             yield from _view_families(self._model, self.materialized_ages)
@@ -261,18 +252,24 @@ class Metrics:
         )
         info.add_metric(self.shadow_model, 1)
         yield info
-        rows = CounterMetricFamily(
+        yield _counters(
             "serving_shadow_rows",
             "Rows that the shadow model answered, failed to, or skipped to stay within its share.",
-            labels=["outcome"],
+            "outcome",
+            self.shadow_rows,
         )
-        for outcome, count in self.shadow_rows.items():
-            rows.add_metric([outcome], count)
-        yield rows
 
 
 def _counter(name: str, documentation: str, value: float) -> Metric:
     return CounterMetricFamily(name, documentation, value)
+
+
+def _counters(name: str, documentation: str, label: str, counts: Mapping[str, int]) -> Metric:
+    """Return a counter for each value of a label."""
+    family = CounterMetricFamily(name, documentation, labels=[label])
+    for value, count in counts.items():
+        family.add_metric([value], count)
+    return family
 
 
 def _model_families(model: _ModelMetrics) -> Iterator[Metric]:
@@ -293,14 +290,12 @@ def _model_families(model: _ModelMetrics) -> Iterator[Metric]:
             features.add_metric([feature.name, status], count)
     yield features
     if model.overridden:
-        overrides = CounterMetricFamily(
+        yield _counters(
             "serving_feature_overrides",
             "Feature values that came with the request.",
-            labels=["feature"],
+            "feature",
+            model.overridden,
         )
-        for name, count in model.overridden.items():
-            overrides.add_metric([name], count)
-        yield overrides
     ages = HistogramMetricFamily(
         "serving_feature_age_seconds", "Age of the feature rows read.", labels=["view"]
     )
