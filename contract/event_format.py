@@ -125,6 +125,16 @@ class EventTable:
 _TABLES = TypeAdapter(EventTable)
 
 
+def events_name(table: EventTable) -> str | None:
+    """Return the name under which a table takes events; None: it takes pushed rows."""
+    return table.name if table.view is None else None
+
+
+def pushed_name(table: EventTable) -> str | None:
+    """Return the feature view whose pushed rows a table takes; None: it takes events."""
+    return None if table.view is None else table.view.name
+
+
 @dataclass(frozen=True)
 class EventEntry:
     """One entry of a stream: what one request brought.

@@ -19,6 +19,8 @@ from contract.event_format import (
     EventTable,
     event_stream_key,
     event_tables_key,
+    events_name,
+    pushed_name,
 )
 from contract.online_write import KEPT, WRITE
 from contract.push_rows import PushedRows, PushWrite
@@ -56,7 +58,7 @@ class EventLog:
         UnknownTableError, EventsNotRecordedError
             If there is none, or Redis does not say.
         """
-        table = await self._find(name, _events_of)
+        table = await self._find(name, events_name)
         if table is None:
             raise UnknownTableError(f"no dbt source takes events as {name[:64]!r}")
         return table
@@ -69,7 +71,7 @@ class EventLog:
         UnknownTableError, EventsNotRecordedError
             As `table`.
         """
-        table = await self._find(view, _view_of)
+        table = await self._find(view, pushed_name)
         if table is None:
             raise UnknownTableError(f"no dbt source takes rows pushed to {view[:64]!r}")
         return table, PushedRows(table, self._project)
@@ -150,14 +152,6 @@ class EventLog:
             self._refusal = reason
             log("error", "event log: events are refused", reason=reason)
         raise EventsNotRecordedError("Redis has not confirmed the events; send them again")
-
-
-def _events_of(table: EventTable) -> str | None:
-    return table.name if table.view is None else None
-
-
-def _view_of(table: EventTable) -> str | None:
-    return None if table.view is None else table.view.name
 
 
 def _lacks_script(reply: object) -> bool:

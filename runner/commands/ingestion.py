@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from itertools import islice
 
-from contract.event_format import EventTable
+from contract.event_format import EventTable, events_name
 from contract.event_values import EventReader
 from runner import console
 from runner.collecting.event_rows import EventRows, raw_table
@@ -49,7 +49,7 @@ def ingest(settings: Settings, name: str, source: str) -> Ingested:
     source
         A file, or `-` for stdin.
     """
-    table = declared_table(settings, name, _name, takes="events as")
+    table = declared_table(settings, name, events_name, takes="events as")
     require_servers(settings)
     done = Ingested(f"{table.schema}.{table.relation}")
     config = load_online_config(settings)
@@ -64,10 +64,6 @@ def ingest(settings: Settings, name: str, source: str) -> Ingested:
                 _write(table, batch, store, done)
             bar.advance(len(batch))
     return done
-
-
-def _name(table: EventTable) -> str | None:
-    return table.name if table.view is None else None
 
 
 def _write(

@@ -10,7 +10,7 @@ from itertools import islice
 
 import hiredis
 
-from contract.event_format import EventTable
+from contract.event_format import pushed_name
 from contract.online_write import KEPT, WRITE
 from contract.push_rows import PushedRows, PushedValues
 from runner import console
@@ -58,7 +58,7 @@ def push(settings: Settings, view: str, source: str) -> Pushed:
         A file, or `-` for stdin.
     """
     config = load_online_config(settings)
-    declared = declared_table(settings, view, _name, takes="rows pushed to")
+    declared = declared_table(settings, view, pushed_name, takes="rows pushed to")
     table = with_key_ttl(declared, config)
     pushed, made = PushedRows(table, config.project), EventRows(table)
     require_servers(settings)
@@ -80,10 +80,6 @@ def push(settings: Settings, view: str, source: str) -> Pushed:
                     done.older += _write(connection, pushed, rows)
             bar.advance(len(batch))
     return done
-
-
-def _name(table: EventTable) -> str | None:
-    return table.view.name if table.view is not None else None
 
 
 def _write(connection: OnlineConnection, pushed: PushedRows, rows: Sequence[PushedValues]) -> int:
