@@ -118,6 +118,14 @@ def serving(model: Path | str, redis_url: str, **env: str) -> Iterator[Serving]:
         server.stop()
 
 
+def outcomes(client: httpx.Client, counter: str) -> dict[str, float]:
+    """Return what /metrics counts by outcome."""
+    prefix = f'{counter}_total{{outcome="'
+    lines = client.get("/metrics").text.splitlines()
+    found = [line.removeprefix(prefix) for line in lines if line.startswith(prefix)]
+    return {line.partition('"')[0]: float(line.rpartition(" ")[2]) for line in found}
+
+
 def predict(client: httpx.Client, *entity_rows: Any, **fields: Any) -> httpx.Response:
     """Ask for predictions."""
     return client.post("/predict", json={"entity_rows": list(entity_rows), **fields})

@@ -35,7 +35,7 @@ from tests import collect_process
 from tests.event_project import COLUMNS, click, clicks, declare, source_manifest
 from tests.online_project import PROJECT, OnlineProject
 from tests.serving_bundles import write_linear_bundle
-from tests.serving_process import Serving, serving
+from tests.serving_process import Serving, outcomes, serving
 
 pytestmark = pytest.mark.servers
 
@@ -80,15 +80,10 @@ def post(client: httpx.Client, *events: Any, table: str = "clicks", **headers: s
     return answer.json()
 
 
-def outcomes(client: httpx.Client) -> dict[str, float]:
-    prefix = 'serving_events_total{outcome="'
-    lines = client.get("/metrics").text.splitlines()
-    found = [line.removeprefix(prefix) for line in lines if line.startswith(prefix)]
-    return {line.partition('"')[0]: float(line.rpartition(" ")[2]) for line in found}
-
-
 def counted(client: httpx.Client, before: dict[str, float]) -> dict[str, float]:
-    return {name: count - before[name] for name, count in outcomes(client).items()}
+    return {
+        name: count - before[name] for name, count in outcomes(client, "serving_events").items()
+    }
 
 
 def collected(project: OnlineProject) -> Collected:
@@ -100,7 +95,7 @@ def collected(project: OnlineProject) -> Collected:
 def test_good_events_are_in_the_table_and_bad_ones_come_back_by_position(
     project: OnlineProject, client: httpx.Client, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    before = outcomes(client)
+    before = outcomes(client, "serving_events")
     whole = click(1, price=12.5, is_new=False, clicked_at="2026-03-01T12:00:00Z")
     whole |= {"day": "2026-03-01", "tags": {"a": [1]}, "page": "home"}
     answer = post(client, whole, click(2, user_id="x"), click(3), {"user_id": 4})
@@ -179,7 +174,7 @@ def test_large_requests_are_collected_a_few_at_a_time(
 def test_a_full_redis_refuses_events_and_keeps_all_that_it_acknowledged(
     project: OnlineProject, client: httpx.Client
 ) -> None:
-    redis, before = project.redis(), outcomes(client)
+    redis, before = project.redis(), outcomes(client, "serving_events")
     post(client, click(1))
     used = redis.info("memory")["used_memory"]
     try:

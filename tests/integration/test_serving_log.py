@@ -23,7 +23,7 @@ from tests.serving_bundles import (
     overridable,
     write_linear_bundle,
 )
-from tests.serving_process import TIMEOUT, Serving, await_, predict, serving
+from tests.serving_process import TIMEOUT, Serving, await_, outcomes, predict, serving
 
 pytestmark = pytest.mark.servers
 
@@ -47,13 +47,10 @@ def entries(client: redis.Redis) -> list[LogEntry]:
     return [entry for entry in found if entry is not None]
 
 
-def outcomes(server: Serving) -> dict[str, float]:
+def log_rows(server: Serving) -> dict[str, float]:
     """Return the counters of logged rows in /metrics."""
     with server.client() as client:
-        lines = client.get("/metrics").text.splitlines()
-    prefix = 'serving_log_rows_total{outcome="'
-    found = [line.removeprefix(prefix) for line in lines if line.startswith(prefix)]
-    return {line.partition('"')[0]: float(line.rpartition(" ")[2]) for line in found}
+        return outcomes(client, "serving_log_rows")
 
 
 @contextmanager
@@ -81,7 +78,7 @@ def test_each_answered_row_is_recorded_as_the_model_saw_it(
                 "include_features": True,
             },
         ).json()
-        await_(lambda: outcomes(server)["recorded"] == 3)
+        await_(lambda: log_rows(server)["recorded"] == 3)
     [entry] = entries(store.client)
     assert (entry.first, entry.bundle, entry.share, entry.rows) == (1, digest, 1.0, 3)
     [(moment, request_id, rows)] = entry.answers
@@ -105,7 +102,7 @@ def test_the_schema_names_what_the_rows_have_in_order(tmp_path: Path, store: Onl
     digest = write_linear_bundle(tmp_path, features=features)
     with logging(tmp_path, store) as server, server.client() as client:
         predict(client, row(1))
-        await_(lambda: outcomes(server)["recorded"] == 1)
+        await_(lambda: log_rows(server)["recorded"] == 1)
     schema = LogSchema.parse(store.client.hget(schemas_key(PROJECT), digest))
     assert (schema.model, schema.label, schema.classes) == (
         "purchase",
@@ -130,7 +127,7 @@ def test_personal_data_is_left_out_and_keys_are_hashed(tmp_path: Path, store: On
     write_linear_bundle(tmp_path, features=features, entity_keys=keys)
     with logging(tmp_path, store) as server, server.client() as client:
         predict(client, row(3))
-        await_(lambda: outcomes(server)["recorded"] == 1)
+        await_(lambda: log_rows(server)["recorded"] == 1)
     [(_, [(_, _, [logged])])] = [(entry.first, entry.answers) for entry in entries(store.client)]
     assert logged[1] == [sha256(b"3").hexdigest(), "toys"]
     assert logged[2][1] is None
@@ -145,7 +142,7 @@ def test_a_large_answer_is_split_and_its_rows_are_numbered_on(
     with logging(tmp_path, store) as server, server.client() as client:
         predict(client, *[row(i % 5) for i in range(300)])
         predict(client, row(1))
-        await_(lambda: outcomes(server)["recorded"] == 301)
+        await_(lambda: log_rows(server)["recorded"] == 301)
     found = entries(store.client)
     assert [entry.first for entry in found] == [1, 129, 257] + [301] * (len(found) - 3)
     positions = [logged[0] for entry in found for _, _, rows in entry.answers for logged in rows]
@@ -186,13 +183,13 @@ def test_a_full_redis_drops_rows_and_fails_no_request(tmp_path: Path, store: Onl
         try:
             for _ in range(3):
                 assert predict(client, row(1)).status_code == 200
-            await_(lambda: outcomes(server)["dropped"] == 3)
+            await_(lambda: log_rows(server)["dropped"] == 3)
         finally:
             store.client.config_set("maxmemory", 0)
         line = server.wait_for("serving log: rows are dropped")
         assert "OOM" in line["reason"]
         assert predict(client, row(1)).status_code == 200
-        await_(lambda: outcomes(server)["recorded"] == 1)
+        await_(lambda: log_rows(server)["recorded"] == 1)
     [entry] = entries(store.client)
     assert entry.first == 4  # the gap tells of those that were dropped
 
@@ -208,8 +205,8 @@ def test_the_log_takes_no_more_memory_than_it_may(tmp_path: Path, store: OnlineS
         while time.monotonic() < begun + 3.5:
             predict(client, *[row(i % 5) for i in range(100)])
         predict(client, row(1))
-        await_(lambda: sum(outcomes(server).values()) % 100 == 1)
-        written = outcomes(server)["recorded"]
+        await_(lambda: sum(log_rows(server).values()) % 100 == 1)
+        written = log_rows(server)["recorded"]
     assert store.client.memory_usage(STREAM, samples=0) < 2 * limit
     found = entries(store.client)
     kept = sum(entry.rows for entry in found)
@@ -225,7 +222,7 @@ def test_a_server_whose_redis_has_no_room_for_streams_says_so_once(
     with logging(tmp_path, store) as server, server.client() as client:
         for expected in (1, 2, 3):
             assert predict(client, row(1)).status_code == 200
-            await_(lambda: outcomes(server)["dropped"] == expected)  # noqa: B023 - awaited here
+            await_(lambda: log_rows(server)["dropped"] == expected)  # noqa: B023 - awaited here
         lines = [line for line in server.lines if isinstance(line, dict)]
         dropped = [line for line in lines if line["message"] == "serving log: rows are dropped"]
         assert len(dropped) == 1
@@ -237,7 +234,7 @@ def test_the_instant_of_a_row_is_when_its_features_were_read(
     write_linear_bundle(tmp_path)
     with logging(tmp_path, store) as server, server.client() as client:
         answer = predict(client, row(1), include_features=True).json()["predictions"][0]
-        await_(lambda: outcomes(server)["recorded"] == 1)
+        await_(lambda: log_rows(server)["recorded"] == 1)
     [(moment, _, [logged])] = entries(store.client)[0].answers
     age = answer["features"]["user_demographics__age"]["age_seconds"]
     assert min(abs(moment - at - age) for at in logged[4]) < 0.001

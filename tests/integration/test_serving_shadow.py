@@ -12,7 +12,7 @@ import redis
 from contract.log_format import FIELD, LogEntry, stream_key
 from tests.serving_bundles import PROJECT, OnlineStore, manifest, write_linear_bundle
 from tests.serving_load import load
-from tests.serving_process import Serving, await_, predict, serving
+from tests.serving_process import Serving, await_, outcomes, predict, serving
 
 pytestmark = pytest.mark.servers
 
@@ -39,10 +39,7 @@ def _folders(tmp_path: Path) -> tuple[str, str]:
 def shadow_rows(server: Serving) -> dict[str, float]:
     """Return the counters of the shadow's rows in /metrics."""
     with server.client() as client:
-        lines = client.get("/metrics").text.splitlines()
-    prefix = 'serving_shadow_rows_total{outcome="'
-    found = [line.removeprefix(prefix) for line in lines if line.startswith(prefix)]
-    return {line.partition('"')[0]: float(line.rpartition(" ")[2]) for line in found}
+        return outcomes(client, "serving_shadow_rows")
 
 
 def logged(store: OnlineStore) -> dict[bool, list[tuple[str, int, Any]]]:
