@@ -66,20 +66,14 @@ def broken_by_scores(
     limits: MonitorLimits, scores: Iterable[LiveScore], version: str
 ) -> Iterator[Problem]:
     """Yield what breaks `min_scores`, of the champion's scores in the window."""
-    for score in scores:
-        least, found = limits.min_scores.get(score.scorer), score.interval
-        if (
-            score.day
-            or score.is_shadow
-            or score.version != version
-            or least is None
-            or found is None
-        ):
-            continue
-        if found.high < least:
+    whole = _whole(scores, version)
+    for scorer, least in limits.min_scores.items():
+        score = whole.get(scorer)
+        found = score and score.interval
+        if score and found and found.high < least:
             yield _problem(
                 "min_scores",
-                f"live {score.scorer} is {found.value:.4f} ({found.low:.4f} to "
+                f"live {scorer} is {found.value:.4f} ({found.low:.4f} to "
                 f"{found.high:.4f}) on {score.rows:,} rows, the limit is {least:g}",
             )
 
@@ -88,17 +82,22 @@ def unchecked_scores(
     limits: MonitorLimits, scores: Iterable[LiveScore], version: str
 ) -> Iterator[str]:
     """Yield each of `min_scores` that the champion has no live score for, and why."""
-    whole = {
-        each.scorer: each
-        for each in scores
-        if not each.day and not each.is_shadow and each.version == version
-    }
+    whole = _whole(scores, version)
     for scorer in limits.min_scores:
         found = whole.get(scorer)
         if found is None:
             yield scorer
         elif found.interval is None:
             yield f"{scorer} ({found.reason})"
+
+
+def _whole(scores: Iterable[LiveScore], version: str) -> dict[str, LiveScore]:
+    """Return the champion's scores in the whole window, by scorer."""
+    return {
+        each.scorer: each
+        for each in scores
+        if not each.day and not each.is_shadow and each.version == version
+    }
 
 
 def broken_by_skew(limits: MonitorLimits, skew: Iterable[FeatureSkew]) -> Iterator[Problem]:
