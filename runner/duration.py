@@ -3,6 +3,7 @@
 import re
 from datetime import timedelta
 
+from runner.errors import RunnerError
 from runner.wording import show
 
 PATTERN = "^[0-9]+ ?[smhd]$"
@@ -30,6 +31,27 @@ def parse_duration(text: str) -> timedelta:
     if duration > _LONGEST:
         raise ValueError(f"{show(text)} is longer than {format_duration(_LONGEST)}")
     return duration
+
+
+def option_duration(option: str, text: str, example: str) -> timedelta:
+    """Return the duration that a command's option names.
+
+    Parameters
+    ----------
+    option, example
+        Such as `--keep` and `90d`, for the error.
+
+    Raises
+    ------
+    RunnerError
+        If it names none.
+    """
+    try:
+        return parse_duration(text)
+    except ValueError as err:
+        raise RunnerError(
+            f"{option} {err}", hint=f"write a duration, such as {option} {example}"
+        ) from err
 
 
 def format_duration(duration: timedelta) -> str:

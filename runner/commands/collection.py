@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
-from datetime import UTC, date, datetime
+from datetime import UTC, datetime
 
 from contract.log_format import stream_key
 from runner import console
@@ -12,7 +12,7 @@ from runner.collecting.drain import drain
 from runner.collecting.log_stream import LogStream
 from runner.collecting.served_rows import PREDICTIONS, ServedRows, logged_keys
 from runner.commands.event_collection import CollectedEvents, collect_events, collecting
-from runner.duration import parse_duration
+from runner.duration import option_duration
 from runner.errors import RunnerError
 from runner.online.connection import connect
 from runner.online.online_config import load_online_config
@@ -62,7 +62,9 @@ def collect(settings: Settings, keep: str | None) -> Collected:
     keep
         How long rows are kept, such as `90d`: those of older days are deleted.
     """
-    first = None if keep is None else _first_day(keep)
+    first = None
+    if keep is not None:
+        first = (datetime.now(UTC) - option_duration("--keep", keep, "90d")).date()
     require_servers(settings)
     with collecting(settings) as (connection, config), console.bar("collect", None) as bar:
         with open_collected(settings, PREDICTIONS) as store:
@@ -119,13 +121,6 @@ def _require_logged_key(settings: Settings, name: str) -> None:
             f"no logged model has the entity key {name!r}{did_you_mean(name, known)}",
             hint=f"entity keys of logged models: {', '.join(known)}",
         )
-
-
-def _first_day(keep: str) -> date:
-    try:
-        return (datetime.now(UTC) - parse_duration(keep)).date()
-    except ValueError as err:
-        raise RunnerError(f"--keep {err}", hint="write a duration, such as --keep 90d") from err
 
 
 def _table(settings: Settings) -> str:

@@ -14,7 +14,7 @@ import pyarrow as pa
 from contract.scoring import Model
 from runner import console
 from runner.collecting.served_rows import PREDICTIONS
-from runner.duration import parse_duration
+from runner.duration import PATTERN, parse_duration
 from runner.errors import RunnerError
 from runner.feature_store.as_of import open_as_of
 from runner.monitoring.broken_limits import (
@@ -157,7 +157,7 @@ def _require_rows(window: Window, versions: Sequence[VersionDay]) -> None:
 def _instant(since: str, now: datetime) -> datetime:
     """Return when the day begins, in UTC, that `since` is on."""
     try:
-        if re.fullmatch("[0-9]+ ?[smhd]", since):
+        if re.fullmatch(PATTERN, since):
             instant = now - parse_duration(since)
         else:
             instant = datetime.fromisoformat(since)

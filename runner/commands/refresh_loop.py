@@ -7,13 +7,12 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from pathlib import Path
 
 from runner import console
 from runner.commands.refresh_round import Refresher, Round
-from runner.duration import parse_duration
-from runner.errors import RunnerError
+from runner.duration import option_duration
 from runner.failures import explain
 from runner.settings import Settings
 
@@ -35,7 +34,7 @@ def refresh(
     show
         Called with each round that succeeded.
     """
-    interval = None if every is None else _interval(every)
+    interval = None if every is None else option_duration("--every", every, "30s")
     with closing(Refresher(settings, recipes)) as refresher:
         if interval is None:
             show(refresher.round())
@@ -54,13 +53,6 @@ def _go_on(refresher: Refresher, interval: float, show: Callable[[Round], None])
                 told = f"{known.message}; {known.hint}" if known else f"{type(err).__name__}: {err}"
                 console.error(f"{datetime.now(UTC):%H:%M:%S} UTC {told}")
             ended.wait(max(0.0, interval - (time.monotonic() - started)))
-
-
-def _interval(every: str) -> timedelta:
-    try:
-        return parse_duration(every)
-    except ValueError as err:
-        raise RunnerError(f"--every {err}", hint="write a duration, such as --every 30s") from err
 
 
 @contextmanager

@@ -11,12 +11,12 @@ import json
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 
 from runner import console
 from runner.commands.cloud_tools import run_tool
 from runner.commands.released_stack import ReleasedStack, TrafficShare
-from runner.duration import parse_duration
+from runner.duration import option_duration
 from runner.errors import RunnerError
 
 _TRIAL_SHARE = 10
@@ -46,7 +46,8 @@ def release(stack: ReleasedStack, watch: str) -> list[Released]:
         If a new revision does not start, fails its smoke test or answers with a server error. The
         stable revisions then get every request.
     """
-    duration, before, since = _duration(watch), stack.releases, datetime.now(UTC)
+    duration = option_duration("--watch", watch, "5m")
+    before, since = stack.releases, datetime.now(UTC)
     stable = _stable(stack)
     _share(stack, _shares(stable, 0))
     newest = _revisions(stack)
@@ -86,13 +87,6 @@ def roll_back(stack: ReleasedStack) -> list[Released]:
     stable = {api: one.stable for api, one in stack.releases.items()}
     _share(stack, _shares(stable, 0))
     return [Released(api, revision, newest[api]) for api, revision in stable.items()]
-
-
-def _duration(text: str) -> timedelta:
-    try:
-        return parse_duration(text)
-    except ValueError as err:
-        raise RunnerError(f"--watch: {err}", hint="write it as --watch 5m") from err
 
 
 def _stable(stack: ReleasedStack) -> dict[str, str]:

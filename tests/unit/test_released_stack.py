@@ -50,7 +50,7 @@ def test_a_wrong_duration_is_refused_before_anything_runs(tmp_path):
     path = tmp_path / "deploy" / "Pulumi.prod.yaml"
     path.parent.mkdir()
     path.write_text(HEAD + RELEASES)
-    with pytest.raises(RunnerError, match=r"--watch: '5x' is not a duration"):
+    with pytest.raises(RunnerError, match=r"--watch '5x' is not a duration"):
         release(ReleasedStack(tmp_path, "prod"), "5x")
     assert path.read_text() == HEAD + RELEASES
 
