@@ -1,16 +1,11 @@
-"""The Lua scripts that run inside the online store.
+"""The Lua scripts that run inside the online store, beside `contract.online_write.WRITE`.
 
 WRITE and REMOVE take one row, checked and changed in one step. KEYS[1] is the entity key, KEYS[2]
 the lease's key. On a cluster the two lie on different servers, so there KEYS[2] is left out and the
 lease is checked between batches instead.
 """
 
-from contract.online_write import CREATED as CREATED
 from contract.online_write import FENCE
-from contract.online_write import KEPT as KEPT
-from contract.online_write import LOST as LOST
-from contract.online_write import REPLACED as REPLACED
-from contract.online_write import WRITE as WRITE
 
 # ARGV: token, time field, the Timestamp that was seen, then every field of the view.
 REMOVE = (

@@ -9,6 +9,7 @@ from typing import Any
 import pyarrow as pa
 
 from contract.feast_format import field_hash, time_field
+from contract.online_write import LOST
 from runner.online.connection import OnlineConnection, Pipeline, pack
 from runner.online.guards import ScriptGuard, Tally, TransactionGuard, WriteGuard
 from runner.online.our_values import OurValues
@@ -19,7 +20,7 @@ from runner.online.redis_encoding import (
     encode_values,
     join_rows,
 )
-from runner.online.scripts import LOST, REMOVE
+from runner.online.scripts import REMOVE
 from runner.online.state import Lease
 from runner.online.watermark import key_dtypes
 from runner.project.manifest import FeatureMart
