@@ -12,6 +12,7 @@ import pyarrow as pa
 from runner.collecting.served_rows import PREDICTIONS
 from runner.settings import Settings
 from runner.warehouse.open_collected import open_collected
+from tests.collected_rows import collected_row
 
 RUN, MODEL = "run1", "m"
 _numbers = iter(range(1, 10**9))
@@ -38,29 +39,16 @@ def answered(
         number = next(_numbers)
         positive = probabilities[i] if probabilities is not None else 0.5
         served_at = day + timedelta(days=1) * i / features.num_rows
-        row = {
-            "served_at": served_at,
-            "server_id": "s1",
-            "server_row": number,
-            "request_id": f"r{number}",
-            "request_row": 0,
+        own = {
             "model_name": MODEL,
             "model_version": "1",
             "run_id": RUN,
-            "bundle_sha256": "b1",
-            "label": "y",
-            "entity_keys": json.dumps({"user_id": number}),
-            "features": json.dumps(values),
             "statuses": json.dumps(statuses or {}),
             "event_times": json.dumps({"activity": (served_at - timedelta(hours=2)).isoformat()}),
-            "definitions": "{}",
             "prediction": str(int(positive >= 0.5)),
             "probabilities": json.dumps({"0": 1 - positive, "1": positive}),
-            "decision_threshold": None,
-            "log_share": 1.0,
-            "answered_as": "answer",
         }
-        yield list((row | changes).values())
+        yield collected_row(number, served_at, "y", {"user_id": number}, values, **(own | changes))
 
 
 def write(settings: Settings, rows: Sequence[Sequence[Any]]) -> None:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from datetime import datetime
+from typing import Any
 
 from runner.collecting.served_rows import PREDICTIONS
-from runner.warehouse.collected_table import CollectedRow
 
 
 def collected_row(
@@ -15,10 +15,17 @@ def collected_row(
     served_at: datetime,
     label: str,
     keys: Mapping[str, int],
-    features: Mapping[str, float] | None = None,
-) -> CollectedRow:
-    """Return a row of server `s1` with this number."""
-    known: dict[str, str | int | float | datetime | None] = {
+    features: Mapping[str, Any],
+    **changes: Any,
+) -> list[Any]:
+    """Return a row of server `s1` with this number.
+
+    Parameters
+    ----------
+    changes
+        Other values of the table's columns.
+    """
+    known: dict[str, Any] = {
         "served_at": served_at,
         "server_id": "s1",
         "server_row": number,
@@ -28,7 +35,7 @@ def collected_row(
         "model_version": "3",
         "label": label,
         "entity_keys": json.dumps(dict(keys)),
-        "features": json.dumps(dict(features or {})),
+        "features": json.dumps(dict(features)),
         "statuses": "{}",
         "event_times": "{}",
         "definitions": "{}",
@@ -38,4 +45,7 @@ def collected_row(
         "log_share": 1.0,
         "answered_as": "answer",
     }
-    return [known.get(column.name) for column in PREDICTIONS.columns]
+    known |= changes
+    columns = [column.name for column in PREDICTIONS.columns]
+    assert known.keys() <= set(columns)
+    return [known.get(column) for column in columns]
