@@ -327,7 +327,7 @@ def test_the_permissions_of_the_page_on_events_are_enough(
 ) -> None:
     page = (_ROOT / "docs" / "events.md").read_text()
     events, entities = re.findall(
-        r"user of `REDIS_URL` needs (.*) on `runner:log:\*` and, for pushes, (.*) on the entity keys",
+        r"of `REDIS_URL` needs (.*) on `runner:log:\*` and, for pushes, (.*) on the entity keys",
         page.replace("\n", " "),
     )[0]
     named = re.findall(r"`([A-Z]+)`", events + entities)
