@@ -139,6 +139,7 @@ def test_another_unit_reaches_neither_the_table_nor_the_served_model(project, ap
     assert "reading: amount changed, and small version 1 (champion) was trained on" in refused
     assert "+ amount * 1000 AS amount" in refused
     assert "--accept-changed-features" in refused
+    assert "reading: amount changed" in project.refused("refresh", RECIPE)
     assert warehouse(project) == 0.9
     assert project.registered("small") == (["1"], ["champion"])
 
