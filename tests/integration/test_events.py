@@ -126,6 +126,8 @@ def test_good_events_are_in_the_table_and_bad_ones_come_back_by_position(
         "home",
     ]
     assert (one[-1], two[1:4]) == (True, ("c3", 3, None))
+    indexes = project.sql.execute("select indexdef from pg_indexes where tablename = 'clicks'")
+    assert any(text.endswith("(collected_at)") for (text,) in indexes)
     assert project.redis().xlen(STREAM) == 0
 
 
