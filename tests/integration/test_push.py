@@ -154,6 +154,21 @@ def test_a_pushed_value_is_what_predict_and_feasts_client_read_and_what_the_mart
     assert at_once == project.online() == project.expected(hours)
 
 
+def test_feasts_online_reads_ignore_the_ttl(project: OnlineProject, client: httpx.Client) -> None:
+    project.marts.clear()
+    project.sql.execute(f"drop table feature_mart.{VIEW}")
+    columns = {"orders_7d": "int64", "is_active": "bool"}
+    project.mart(VIEW, {"user_id": "int64"}, columns, ttl=timedelta(hours=1))
+    manifest = written(project)
+    assert manifest.marts[VIEW].ttl == timedelta(hours=1)
+    publish_event_tables(project.settings)
+    post(client, value(5, 7200))
+    store = open_store(project.settings)
+    store.apply(feast_objects(manifest, []))
+    online = store.get_online_features([f"{VIEW}:orders_7d"], [USER]).to_dict()
+    assert online["orders_7d"] == [5]
+
+
 def test_the_mart_can_be_built_before_anything_is_pushed(project: OnlineProject) -> None:
     build(project)
     assert project.sql.execute("select * from feature_mart.user_activity").fetchall() == []
