@@ -139,6 +139,10 @@ def test_another_unit_reaches_neither_the_table_nor_the_served_model(project, ap
     assert "reading: amount changed, and small version 1 (champion) was trained on" in refused
     assert "+ amount * 1000 AS amount" in refused
     assert "--accept-changed-features" in refused
+    project.query("insert into raw_data.readings values (999, '2031-01-01', 0.5, 'x')")
+    assert "reading: amount changed" in project.refused("refresh", RECIPE)
+    assert project.query("select * from feature_mart.reading where user_id = 999") == []
+    project.query("delete from raw_data.readings where user_id = 999")
     assert warehouse(project) == 0.9
     assert project.registered("small") == (["1"], ["champion"])
 

@@ -15,6 +15,7 @@ import pyarrow.compute as pc
 import pytest
 from sklearn.metrics import roc_auc_score
 
+from contract.bundle import Bundle, BundleFeature
 from contract.scoring import Model
 from runner.collecting.served_rows import PREDICTIONS
 from runner.commands.monitoring import keep, monitor, require_within_limits
@@ -26,6 +27,7 @@ from runner.monitoring.column_figures import column_figures
 from runner.monitoring.drift import Sample, distance
 from runner.monitoring.findings import Monitoring
 from runner.monitoring.live_quality import LiveQuality, live_quality
+from runner.monitoring.monitored import monitored_columns
 from runner.monitoring.pictures import pictures
 from runner.monitoring.served_log import ServedLog, Window
 from runner.monitoring.traffic_skew import FeatureSkew, traffic_skew
@@ -169,13 +171,13 @@ class Month:
                 taken = [row[name] for name in ("served_at", *OUTCOME.split(", ")[2:-1])]
                 copy.write_row([keys["user_id"], *taken, y])
 
-    def skew(self, day: datetime) -> dict[str, FeatureSkew]:
+    def skew(self, day: datetime, bundle: Bundle | None = None) -> dict[str, FeatureSkew]:
         window = Window("m", "1", self.run_id, day, day + timedelta(days=1))
         manifest, recipe = load_manifest(self.settings.manifest_path), load_recipe(self.path)
         as_of = open_as_of(self.settings, manifest, recipe)
         with open_served_log(self.settings, PREDICTIONS) as reader:
             log = ServedLog(reader, window)
-            found = traffic_skew(log, self.model.bundle, manifest, as_of)
+            found = traffic_skew(log, bundle or self.model.bundle, manifest, as_of)
         return {each.feature: each for each in found}
 
     def add_mart_row(self, user: int, at: datetime, features: dict[str, Any]) -> None:
@@ -328,8 +330,49 @@ def test_rows_that_are_not_due_are_counted(month: Month) -> None:
     assert (score.interval, score.reason) == (None, "fewer than 50 rows")
 
 
+def test_another_version_that_answered_is_scored_too(month: Month) -> None:
+    at = datetime.now(UTC) - timedelta(days=45)
+    rows = month.rows(feature_table(60, seed=8), at, model_version="3", run_id="run3")
+    write(month.settings, rows)
+    month.add_outcomes(rows, is_right=True)
+    write(month.settings, month.rows(feature_table(4, seed=9), at))
+    try:
+        scores = monitor(month.settings, month.path, "46d").quality.scores
+    finally:
+        for table in ("outcome.outcome_y", "raw_data.predictions"):
+            month.sql.execute(f"delete from {table} where model_version = '3'")
+    [other] = [score for score in scores if score.version == "3"]
+    assert (other.is_shadow, other.rows) == (False, 60)
+    assert other.interval is not None
+
+
+def test_personal_data_times_and_what_dbt_no_longer_has_are_left_out(month: Month) -> None:
+    bundle, table = month.model.bundle, month.tables[0]
+
+    def changed(**of_value: Any) -> Bundle:
+        features: list[BundleFeature] = [
+            dataclasses.replace(each, **of_value) if each.name == VALUE else each
+            for each in bundle.features
+        ]
+        return dataclasses.replace(bundle, features=tuple(features))
+
+    times = pa.array([START] * table.num_rows, pa.timestamp("us", "UTC"))
+    taken = {name: table[name] for name in table.column_names} | {"event_timestamp": times}
+    predictions = month.model.score(taken)
+    table = table.append_column("user_id", pa.array(range(table.num_rows)))
+    for one in (changed(pii=True), changed(dtype="timestamp")):
+        columns = monitored_columns(one, table, table, predictions)
+        assert [each.name for each in columns] == [
+            name for name in (*bundle.row_dtypes, "prediction") if name != VALUE
+        ]
+    hashed = [dataclasses.replace(key, pii=True) for key in bundle.entity_keys]
+    for one in (changed(pii=True), changed(feature="gone")):
+        assert set(month.skew(START, one)) == set(month.skew(START)) - {"activity:value"}
+    assert month.skew(START, dataclasses.replace(bundle, entity_keys=tuple(hashed))) == {}
+
+
 def test_null_answers_are_left_out_of_scores_and_of_the_predictions_drift(
-    month: Month, found: Monitoring
+    month: Month, found: Monitoring, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     at = START - timedelta(days=30)
     rows = month.rows(feature_table(80, seed=6), at)
@@ -351,9 +394,12 @@ def test_null_answers_are_left_out_of_scores_and_of_the_predictions_drift(
         figures = {f.column: f for f in column_figures(ServedLog(reader, window), found.columns)}
         label = month.model.bundle.label
         quality = live_quality(reader, window, manifest, recipe, label, [("1", False)])
+        monkeypatch.setattr("runner.monitoring.live_quality.MOST_ROWS", 60)
+        drawn = live_quality(reader, window, manifest, recipe, label, [("1", False)])
     assert (figures["prediction"].rows, figures["prediction"].shares[0]) == (80, 0)
     assert figures["activity:value"].rows == 120
     assert {score.rows for score in quality.scores} == {80}
+    assert {score.rows for score in drawn.scores if not score.day} == {60}
     month.sql.execute("delete from outcome.outcome_y where event_timestamp < %s", [START])
 
 
@@ -388,9 +434,10 @@ def test_skew_is_counted_with_its_cause(month: Month) -> None:
                 "update feature_mart.activity set event_timestamp = %s where user_id = %s",
                 [row["served_at"] - timedelta(days=1), user],
             )
-        if i in {6, 7}:
-            row["features"] = json.dumps(other)
-            row["statuses"] = json.dumps({VALUE: "overridden"} if i == 6 else {})
+        if i in {6, 7, 8, 9}:
+            row["features"] = json.dumps(other | {VALUE: None} if i == 8 else other)
+            statuses = {6: "overridden", 8: "expired", 9: "changed"}
+            row["statuses"] = json.dumps({VALUE: statuses[i]} if i in statuses else {})
     write(month.settings, [list(row.values()) for row in rows])
     skew = month.skew(day)
     value = skew["activity:value"]
@@ -400,8 +447,10 @@ def test_skew_is_counted_with_its_cause(month: Month) -> None:
         "late row": 1,
         "override": 1,
         "unexplained": 1,
+        "expired": 1,
+        "changed definition": 1,
     }
-    assert value.share == 3 / 12
+    assert value.share == 5 / 12
     assert skew["activity:country"].causes == {"late row": 1}
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -153,6 +154,21 @@ def test_a_pushed_value_is_what_predict_and_feasts_client_read_and_what_the_mart
     assert at_once == project.online() == project.expected(hours)
 
 
+def test_feasts_online_reads_ignore_the_ttl(project: OnlineProject, client: httpx.Client) -> None:
+    project.marts.clear()
+    project.sql.execute(f"drop table feature_mart.{VIEW}")
+    columns = {"orders_7d": "int64", "is_active": "bool"}
+    project.mart(VIEW, {"user_id": "int64"}, columns, ttl=timedelta(hours=1))
+    manifest = written(project)
+    assert manifest.marts[VIEW].ttl == timedelta(hours=1)
+    publish_event_tables(project.settings)
+    post(client, value(5, 7200))
+    store = open_store(project.settings)
+    store.apply(feast_objects(manifest, []))
+    online = store.get_online_features([f"{VIEW}:orders_7d"], [USER]).to_dict()
+    assert online["orders_7d"] == [5]
+
+
 def test_the_mart_can_be_built_before_anything_is_pushed(project: OnlineProject) -> None:
     build(project)
     assert project.sql.execute("select * from feature_mart.user_activity").fetchall() == []
@@ -292,6 +308,55 @@ def test_keys_live_as_long_as_materialized_ones_and_wrong_rows_come_back(
     assert 86_000 < project.redis().ttl(key) <= 86_400
     assert client.post("/push/other", json={"rows": [value(1)]}).status_code == 404
     assert client.post("/events/clicks", json={"events": [value(1)]}).status_code == 404
+
+
+def test_metrics_count_pushed_rows_and_those_that_were_older(
+    project: OnlineProject, client: httpx.Client
+) -> None:
+    def counts() -> dict[str, float]:
+        prefix = 'serving_pushed_rows_total{outcome="'
+        lines = client.get("/metrics").text.splitlines()
+        found = [line.removeprefix(prefix) for line in lines if line.startswith(prefix)]
+        return {line.partition('"')[0]: float(line.rpartition(" ")[2]) for line in found}
+
+    before = counts()
+    post(client, value(1, 10), value(2, 20), USER)
+    counted = {name: count - before[name] for name, count in counts().items()}
+    assert counted == {"accepted": 2, "older": 1, "rejected": 1, "not_recorded": 0}
+
+
+def test_event_keys_open_push_and_those_of_predictions_do_not(
+    project: OnlineProject, bundle: Path
+) -> None:
+    events, predictions = "e" * 16, "p" * 16
+    keys = {"SERVING_EVENT_KEYS": events, "SERVING_API_KEYS": predictions}
+    with serving(bundle, project.settings.redis.url, **keys) as server, server.client() as client:
+        body = {"rows": [value(1)]}
+        for key, status in ((events, 200), (predictions, 401)):
+            answer = client.post(f"/push/{VIEW}", json=body, headers={"X-API-Key": key})
+            assert answer.status_code == status
+
+
+def test_the_permissions_of_the_page_on_events_are_enough(
+    project: OnlineProject, bundle: Path, redis_server: RedisAddress
+) -> None:
+    page = (_ROOT / "docs" / "events.md").read_text()
+    events, entities = re.findall(
+        r"of `REDIS_URL` needs (.*) on `runner:log:\*` and, for pushes, (.*) on the entity keys",
+        page.replace("\n", " "),
+    )[0]
+    named = re.findall(r"`([A-Z]+)`", events + entities)
+    redis, login = project.redis(), ("clerk", "secret")
+    commands = [f"+{name.lower()}" for name in (*named, "PING", "INFO", "SELECT", "HMGET")]
+    redis.execute_command("ACL", "SETUSER", login[0], "on", f">{login[1]}", "~*", *commands)
+    try:
+        url = project.settings.redis.url.replace("://", f"://{':'.join(login)}@")
+        with serving(bundle, url, SERVING_LOG_SHARE="0") as server, server.client() as client:
+            redis.script_flush()
+            assert post(client, value(1, 20), value(2, 10))["older"] == 0
+            assert seen(client) == (2, True)
+    finally:
+        redis.execute_command("ACL", "DELUSER", login[0])
 
 
 def test_a_redis_that_lost_its_scripts_gets_them_again(

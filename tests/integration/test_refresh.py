@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import time
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 
 import psycopg
@@ -14,8 +15,11 @@ from contract.log_format import FIELD, LogEntry, stream_key
 from runner.commands.checks.refresh_lag import refresh_at_hand
 from runner.commands.refresh_round import Refresher
 from runner.errors import RunnerError
+from runner.online.connection import connect
 from runner.online.online_config import load_online_config
 from runner.online.reader import get_online
+from runner.online.state import Lease, holding
+from runner.project import warm_dbt
 from runner.project.manifest import load_manifest
 from runner.warehouse.postgres.table_marks import postgres_marks
 from tests import warm
@@ -36,7 +40,18 @@ def project(tmp_path_factory, module_database, redis_server):
     project.query(READINGS)
     path = root / MART
     path.write_text(path.read_text().replace("{{ config(", f"{{{{ config({INDEX}, "))
+    path.with_name("reading_unit_test.yml").write_text(UNIT_TEST)  # it would fail each round
     return project
+
+
+UNIT_TEST = """
+unit_tests:
+  - name: never_run
+    model: reading
+    overrides: {macros: {is_incremental: false}}
+    given: [{input: ref('stg_readings'), rows: [{user_id: 1, amount: 0.5}]}]
+    expect: {rows: [{user_id: 2, amount: 0.5}]}
+"""
 
 
 @pytest.fixture(scope="module")
@@ -102,6 +117,28 @@ def test_a_round_after_a_dead_dbt_or_a_failed_one_does_what_that_left(project, r
     assert round_that_builds(refresher).written == 1
     assert amount(project, 5) == 0.5
     assert "failed" not in refresh_at_hand(project.settings)
+
+
+def test_a_round_waits_for_that_of_another(project, refresher, capsys):
+    config = load_online_config(project.settings)
+    told = ""
+    with connect(project.settings, config) as connection, ThreadPoolExecutor(1) as pool:
+        with holding(Lease(connection, config.project, "the features", work="refresh"), print):
+            waiting = pool.submit(refresher.round)
+            while "the features: waiting for the run of" not in told and not waiting.done():
+                told += capsys.readouterr().err
+            assert not waiting.done()
+        assert waiting.result(120).built == ()
+
+
+def test_dbt_is_another_after_so_many_commands(project, refresher, monkeypatch):
+    insert(project, 8, 0.375)
+    round_that_builds(refresher)
+    before = refresher._dbt._process.pid
+    monkeypatch.setattr(warm_dbt, "_MOST_COMMANDS", 1)
+    insert(project, 9, 0.625)
+    assert round_that_builds(refresher).written == 1
+    assert refresher._dbt._process.pid != before
 
 
 def test_rows_that_cannot_be_collected_keep_no_feature_from_its_value(project, refresher):

@@ -8,9 +8,16 @@ from typing import Any
 
 import pytest
 import redis
+from mlflow import MlflowClient
 
 from contract.log_format import FIELD, LogEntry, stream_key
-from tests.serving_bundles import PROJECT, OnlineStore, manifest, write_linear_bundle
+from tests.serving_bundles import (
+    PROJECT,
+    OnlineStore,
+    manifest,
+    register,
+    write_linear_bundle,
+)
 from tests.serving_load import load
 from tests.serving_process import Serving, await_, outcomes, predict, serving
 
@@ -136,3 +143,31 @@ def test_a_sample_of_the_log_is_what_the_shadow_answers(
     rows = logged(store)
     assert 0 < len(rows[True]) < 40
     assert sorted(row[:2] for row in rows[True]) == sorted(row[:2] for row in rows[False])
+
+
+def test_a_shadow_follows_its_alias_from_the_first_challenger_on(
+    store: OnlineStore,
+    redis_url: str,
+    folders: tuple[str, str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(tmp_path)  # MLflow writes artifacts below it
+    uri = f"sqlite:///{tmp_path / 'mlflow.db'}"
+    mlflow = MlflowClient(uri, uri)
+    env = {"SERVING_SHADOW": "models:/purchase@challenger", "SERVING_RELOAD_SECONDS": "0.1"}
+    with (
+        serving(folders[0], redis_url, MLFLOW_TRACKING_URI=uri, **env) as server,
+        server.client() as client,
+    ):
+        server.wait_for("shadow model not loaded")
+        for folder in reversed(folders):
+            version = register(uri, Path(folder))
+            mlflow.set_registered_model_alias("purchase", "challenger", version)
+            shown = f'serving_shadow_info{{name="purchase",version="{version}"}} 1'
+            await_(lambda shown=shown: shown in client.get("/metrics").text)
+            assert predict(client, *ROWS).status_code == 200
+            await_(lambda rows=3 * int(version): len(logged(store)[True]) == rows)
+    by_champion, by_shadow = ([row[2] for row in rows] for rows in logged(store).values())
+    assert by_shadow[3:] == pytest.approx(by_champion[3:])
+    assert logit(by_shadow[0]) - logit(by_champion[0]) == pytest.approx(2, abs=1e-3)

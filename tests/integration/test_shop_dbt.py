@@ -192,6 +192,9 @@ def served(built, module_database):
         for *values, at in built.query(f"select distinct {keys}, {time} from {table}"):
             given = dict(zip(keys.split(", "), values, strict=True))
             rows.append(collected_row(len(rows), at, label, given, {"order_value_usd": 10.5}))
+            shadow = collected_row(len(rows), at, label, given)
+            shadow[PREDICTIONS.position("answered_as")] = "shadow"
+            rows.append(shadow)
     with open_postgres_collected(module_database, "raw_data", PREDICTIONS) as store:
         assert store.append(rows) == len(rows)
     built.dbt("build", "--target", "local", "--select", "stg_serving__predictions", "outcome")
@@ -208,12 +211,27 @@ def test_what_is_served_gets_the_label_that_the_spine_gives(built, served, label
     assert outcome == spine
 
 
+@pytest.mark.parametrize("label", SERVED)
+def test_no_outcome_is_of_a_shadows_answer(built, served, label):
+    name, _, _ = SERVED[label]
+    found = built.query(f"""
+        select answered_as, count(*) > 0
+        from spine_data.outcome_{name}
+        inner join raw_data.predictions using (server_id, server_row)
+        group by 1
+    """)
+    assert found == [("answer", True)]
+
+
 def test_what_is_not_due_yet_is_counted(built, served):
     [(not_due, oldest)] = built.query("""
         select count(*), min(served.served_at)
         from staging.stg_serving__predictions as served
         left join spine_data.outcome_category_purchase as outcome using (server_id, server_row)
-        where served.label = 'is_purchase_7d' and outcome.server_id is null
+        where
+            served.label = 'is_purchase_7d'
+            and coalesce(served.answered_as, 'answer') = 'answer'
+            and outcome.server_id is null
     """)
     [(expected, known_until)] = built.query("""
         select count(*), max(loaded_until) - interval '10 days'

@@ -3,6 +3,8 @@
 import re
 import signal
 
+import pytest
+
 from runner.commands.refresh_loop import _go_on
 from runner.errors import RunnerError
 
@@ -26,3 +28,25 @@ def test_a_failed_round_is_a_line_with_the_time_in_utc_and_the_loop_goes_on(caps
     lines = capsys.readouterr().err.splitlines()
     assert len(lines) == 2
     assert re.search(r"\d\d:\d\d:\d\d UTC  ?Redis does not answer; start it", lines[0])
+
+
+class Interrupted:
+    """A round in which Ctrl-C is pressed `times`."""
+
+    def __init__(self, times):
+        self.times = times
+        self.ended = 0
+
+    def round(self):
+        for _ in range(self.times):
+            signal.raise_signal(signal.SIGINT)
+        self.ended += 1
+
+
+def test_ctrl_c_lets_the_round_end_and_a_second_one_interrupts_it():
+    once, twice = Interrupted(1), Interrupted(2)
+    _go_on(once, 0, lambda _: None)
+    assert once.ended == 1
+    with pytest.raises(KeyboardInterrupt):
+        _go_on(twice, 0, lambda _: None)
+    assert twice.ended == 0
