@@ -116,7 +116,7 @@ def _identity_token(url: str) -> str:
 
 
 def _opener() -> OpenerDirector:
-    """Return what follows no redirection: key and token are for the address that was named."""
+    """Return an opener without redirects: key and token are only for the given address."""
     opener = OpenerDirector()
     for handler in (
         ProxyHandler(),

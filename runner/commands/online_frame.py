@@ -57,7 +57,7 @@ def online_table(settings: Settings, name: str, keys: pa.Table) -> pa.Table:
 
 
 def _refuse_taken(bundle: Bundle, columns: Sequence[str]) -> None:
-    """Raise if a column has the name of one that is added: two of a name cannot be read."""
+    """Raise if a column has the name of an added column: two of one name cannot be read."""
     added = {*(feature.name for feature in bundle.features), "missing_views"}
     taken = [name for name in columns if name in added]
     if taken:

@@ -69,7 +69,7 @@ class NumberBins:
 
     def sql(self, dialect: LogSql, text: str) -> str:
         """Return SQL for the bin of a value."""
-        # The text is written once: to find a value in JSON is what takes the time.
+        # The text appears once: finding a value in JSON takes most of the time.
         return f"coalesce({dialect.bucket(dialect.number(text), self.edges)} + 1, 0)"
 
 
