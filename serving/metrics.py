@@ -211,7 +211,7 @@ class Metrics:
         yield from self._shadow_families()
         events = CounterMetricFamily(
             "serving_events",
-            "Events: accepted, which Redis has confirmed, rejected, and not recorded by Redis.",
+            "Events: accepted (Redis has confirmed them), rejected, or not recorded by Redis.",
             labels=["outcome"],
         )
         for outcome, count in self.events.items():
@@ -219,8 +219,8 @@ class Metrics:
         yield events
         pushed = CounterMetricFamily(
             "serving_pushed_rows",
-            "Pushed rows: accepted (older: of them, those older than the value in the online "
-            "store), rejected, and not recorded by Redis.",
+            "Pushed rows: accepted (of these, older: those older than the value in the online "
+            "store), rejected, or not recorded by Redis.",
             labels=["outcome"],
         )
         for outcome, count in self.pushed_rows.items():

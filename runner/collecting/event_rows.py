@@ -188,4 +188,4 @@ _READERS: Mapping[str, Callable[[EventValue], CollectedValue]] = {
     "numeric": _numeric,
     "json": _dumped,
 }
-"""By dtype: a waiting value as the warehouse takes it; the type may be newer than the value."""
+"""By dtype: converts a waiting value for the warehouse; the type may be newer than the value."""

@@ -77,7 +77,7 @@ class ApiClient:
             ) from err
         except (OSError, HTTPException, ValueError) as err:
             raise RunnerError(
-                f"{address} does not answer as the API does: {err}",
+                f"{address} does not answer as a prediction API: {err}",
                 hint="start it with `runner serve`, or name another --url",
             ) from err
         if not isinstance(answer, dict):

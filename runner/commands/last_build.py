@@ -209,7 +209,7 @@ class BuildReads:
             raise UnknownStateError("the time or chance decides what a query returns")
 
     def _hooks(self) -> Iterator[str]:
-        """Yield the hooks that a build runs: of the whole run, and of what it builds."""
+        """Yield the hooks that a build runs: those of the run, and those of what it builds."""
         for node in self._content["nodes"].values():
             if node["resource_type"] == "operation":
                 yield node.get("raw_code", "").strip()

@@ -62,7 +62,8 @@ def _refuse_taken(bundle: Bundle, columns: Sequence[str]) -> None:
     taken = [name for name in columns if name in added]
     if taken:
         raise RunnerError(
-            f"keys: has a column {taken[0]!r}, which is added", hint=f"drop {', '.join(taken)}"
+            f"keys: column {taken[0]!r} has the name of an added column",
+            hint=f"drop {', '.join(taken)}",
         )
 
 

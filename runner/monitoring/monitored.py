@@ -27,7 +27,7 @@ class Monitored:
     shown_as
         Its name for readers: `view:feature`, or the column's name.
     place
-        The log's column and, if that is JSON, the member of it.
+        The log's column and, if that is JSON, its member.
     keys
         The entity keys that it belongs to: rows of one entity repeat its value.
     is_feature

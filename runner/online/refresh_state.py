@@ -55,7 +55,7 @@ class RefreshTimes:
         now = datetime.now(UTC)
         parts = []
         if self.newest:
-            parts.append(f"features of {ago(now, self.newest)}")
+            parts.append(f"features from {ago(now, self.newest)}")
         if self.done:
             parts.append(f"last round {ago(now, self.done)}")
         if self.failed:

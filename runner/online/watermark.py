@@ -43,7 +43,7 @@ class Watermark:
     as_of
         The instant it materialized.
     horizon, identity
-        The `horizon` and `identity` of the mart's snapshot then: what the next run rests on.
+        The `horizon` and `identity` of the mart's snapshot then: what the next run starts from.
     entities
         How many entities the store holds.
     kept_newer

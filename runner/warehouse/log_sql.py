@@ -40,7 +40,7 @@ class LogSql(Protocol):
         """Return a string literal."""
 
     def json_text(self, column: str, name: str) -> str:
-        """Return the member `name` of a JSON column as text; null where there is none."""
+        """Return the member `name` of a JSON column as text; null if there is none."""
 
     def number(self, text: str) -> str:
         """Return text as a float."""
