@@ -183,7 +183,7 @@ def test_before_a_release_there_is_nothing_to_return_to(cloud: Cloud) -> None:
 
 @pytest.fixture(name="empty_store", scope="module")
 def _empty_store(shop: Project) -> Iterator[Served]:
-    """The API of the shop on an online store that nobody filled."""
+    """The API of the shop on an empty online store."""
     url = shop.env["REDIS_URL"].rpartition("/")[0] + "/9"
     with served(replace(shop, env=shop.env | {"REDIS_URL": url}), RECIPE) as api:
         yield api

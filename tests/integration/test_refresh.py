@@ -63,7 +63,7 @@ def amount(project, user):
 
 @contextmanager
 def broken(project):
-    """Have a mistake in the mart's SQL for the block."""
+    """Put a mistake into the mart's SQL until the block ends."""
     path = project.root / MART
     text = path.read_text()
     path.write_text(text.replace("amount from", "amuont from"))
@@ -72,7 +72,7 @@ def broken(project):
 
 
 def round_that_builds(refresher):
-    """Return the first round that sees what came; PostgreSQL counts it within seconds."""
+    """Return the first round that sees the new rows; PostgreSQL counts them within seconds."""
     for _ in range(100):
         done = refresher.round()
         if done.built:
