@@ -1,4 +1,4 @@
-"""How long an instance of the API takes from nothing to its first answered prediction.
+"""How long an instance of the API takes from its start to its first answered prediction.
 
 In the image's conditions: one core, the page cache with and without the files that are read,
 packages with the bytecode that `pip` made of them, and our own code with the bytecode that the
@@ -30,7 +30,7 @@ from tests.serving_bundles import OnlineStore, write_linear_bundle
 
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGES = ("fastapi", "hiredis", "httptools", "onnxruntime", "orjson", "uvicorn", "uvloop")
-"""What an API on these parts imports, whoever writes it."""
+"""What any API on these parts imports."""
 _BODY = json.dumps({"entity_rows": [{"user_id": 1, "category_id": "toys"}]}).encode()
 _ROUNDS = 3
 

@@ -112,7 +112,7 @@ class _Probe(threading.Thread):
         self.start()
 
     def run(self) -> None:
-        """Ask until all that was inserted is there."""
+        """Ask until Redis has everything that was inserted."""
         waiting: list[tuple[int, float]] = []
         while waiting or not self.ended.is_set() or not self.inserted.empty():
             while not self.inserted.empty():
@@ -147,14 +147,14 @@ def _insert(settings: Settings, probe: _Probe, per_second: int, seconds: int) ->
 
 
 def _wrong(online: _Online, last: int) -> int:
-    """Return for how many users Redis has another value than that of their last event."""
+    """Return for how many users Redis has a value other than their last event's."""
     events = range(max(1, last - _USERS + 1), last + 1)
     found = online.events([event % _USERS for event in events])
     return sum(value != event for event, value in zip(events, found, strict=True))
 
 
 def _cpu(loop: psutil.Process) -> float:
-    """Return the CPU seconds of the loop, its dbt and what has ended of both."""
+    """Return the CPU seconds of the loop and of its running child processes, such as dbt."""
     found = 0.0
     for process in (loop, *loop.children(recursive=True)):
         times = process.cpu_times()

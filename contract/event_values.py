@@ -52,7 +52,7 @@ class EventReader:
             Naming the first column that is wrong.
         """
         if not isinstance(event, dict):
-            raise BadEventError("an event is an object of columns")
+            raise BadEventError("an event must be an object of columns")
         if unknown := event.keys() - self._names:
             raise BadEventError(f"{min(unknown)!r} is not a column of {self._table.name}")
         values: list[EventValue] = []

@@ -135,7 +135,7 @@ class LogEntry:
     share
         Which share of requests the server logs.
     is_shadow
-        Whether the rows are a shadow's: nobody has been given these answers.
+        Whether the rows are a shadow's: no client was given these answers.
     """
 
     server: str

@@ -12,10 +12,10 @@ if KEYS[2] and redis.call('GET', KEYS[2]) ~= ARGV[1] then return -1 end
 LOST, KEPT, REPLACED, CREATED = -1, 0, 1, 2
 """What WRITE returns: the lease is lost; a newer value stays; replaced one; there was none."""
 
-# ARGV: token, key ttl in seconds (0: none), Timestamp up to which a newer stored value gives way
-# ('': none does), time field, Timestamp, then fields and values.
-# A varint is decoded into a double: exact below 2^53, and times are. A tenth byte means negative.
-# What is no Timestamp of the years up to 9999 is no time: it is older than any.
+# ARGV: token, key ttl in seconds (0: none), Timestamp up to which a newer stored value is replaced
+# ('': none is), time field, Timestamp, then fields and values. A varint is decoded into a double:
+# exact below 2^53, and times are. A tenth byte means negative. Anything but a Timestamp of the
+# years up to 9999 is not a time: it counts as older than any.
 WRITE = (
     FENCE
     + """

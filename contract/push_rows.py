@@ -29,7 +29,7 @@ PushedValues = Sequence[EventValue]
 
 
 class PushWrite(NamedTuple):
-    """A call of the script WRITE: no lease, and nothing newer gives way.
+    """A call of the script WRITE: no lease, and nothing newer is replaced.
 
     Attributes
     ----------

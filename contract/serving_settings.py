@@ -72,14 +72,14 @@ class ServingSettings:
     Attributes
     ----------
     redis_seconds
-        How late the online store may be before a request is answered with 503.
+        How long the online store may take before a request is answered with 503.
     event_keys
         The keys of clients that send events. Without any, events are refused if there are API keys,
         and taken from this machine alone if there are none.
     reload_seconds
         How often the registry is asked for another champion; 0 = never.
     ready_needs_features
-        Whether `/ready` says no while most features of recent rows are missing or expired.
+        Whether `/ready` answers 503 while most features of recent rows are missing or expired.
     drain_seconds
         How long after SIGTERM new requests are still answered, so that load balancers notice.
     """

@@ -31,7 +31,7 @@ def axis(numbers: Sequence[float]) -> Axis:
 def interval(
     on: Axis, value: float, ends: tuple[float, float] | None = None, mark: float | None = None
 ) -> Markup:
-    """Return a point, the interval around it, and a line across at `mark`."""
+    """Return a picture of a point, the interval around it, and a line at `mark`."""
     y = 9.0
     parts = [tag("line", x1=0, x2=_WIDTH, y1=y, y2=y, class_="axis")]
     if ends:

@@ -132,7 +132,7 @@ def failure(error: RunnerError) -> None:
 
 
 def error(text: str) -> None:
-    """Print one `error:` line to stderr, for what goes on afterwards."""
+    """Print one `error:` line to stderr, for a command that continues."""
     _stderr.print(f"error: {_one_line(text)}", style="bold red")
 
 

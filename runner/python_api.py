@@ -155,7 +155,8 @@ class Champion:
     def online(self, keys: pd.DataFrame | pa.Table) -> pd.DataFrame:
         """Return `keys` with a column per feature of the model, as Redis has it now.
 
-        A value that is missing, expired or null is NA; `missing_views` names the views without any.
+        A value that is missing, expired or null is NA; `missing_views` names the views without
+        values.
         """
         from runner.commands.online_frame import online_table
 

@@ -184,7 +184,7 @@ def create_app(
 
 
 def _record(log: ServingLog, shadow: Shadow | None) -> Record:
-    """Return what is done about answered requests: the same ones go to the log and the shadow."""
+    """Return what takes answered requests: a sample goes to the log, the same one to the shadow."""
 
     def record(loaded: Loaded, now: float, answered: Sequence[Asked]) -> None:
         logged = log.sample(answered)

@@ -48,7 +48,7 @@ _TURN_BYTES = 1 << 16
 
 
 Record = Callable[[Loaded, float, Sequence[Asked]], object]
-"""What is done about answered requests: takes the model, the Unix time at which their features
+"""Called with answered requests: the model, the Unix time at which their features
 were read, and the requests."""
 _WantedRow = tuple[Asked, int, list[int], dict[int, Any], Sequence[FeatureValue]]
 """One row of a request: its position there, which replies are its own, what overrides them, and

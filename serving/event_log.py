@@ -33,7 +33,7 @@ from serving.logs import log
 _TIMEOUT = 1.0
 _KNOWN_SECONDS = 5.0
 _WRITE_SHA = hashlib.sha1(WRITE.encode(), usedforsecurity=False).hexdigest()
-"""What Redis calls the script; it has it once it has been sent whole."""
+"""Redis's name for the script, which it knows once the full text was sent."""
 
 
 class EventLog:
@@ -56,7 +56,7 @@ class EventLog:
         Raises
         ------
         UnknownTableError, EventsNotRecordedError
-            If there is none, or Redis does not say.
+            If there is none, or Redis does not answer.
         """
         table = await self._find(name, events_name)
         if table is None:
@@ -90,7 +90,7 @@ class EventLog:
     async def push(self, table: EventTable, entry: EventEntry, writes: Sequence[PushWrite]) -> int:
         """Write an entry, and each of its rows into the online store unless a newer one is there.
 
-        Returns how many of them were older than what is there.
+        Returns how many of them were older than the stored row.
 
         Raises
         ------

@@ -206,14 +206,14 @@ class Metrics:
         yield from self._shadow_families()
         yield _counters(
             "serving_events",
-            "Events: accepted, which Redis has confirmed, rejected, and not recorded by Redis.",
+            "Events: accepted (Redis has confirmed them), rejected, or not recorded by Redis.",
             "outcome",
             self.events,
         )
         yield _counters(
             "serving_pushed_rows",
-            "Pushed rows: accepted (older: of them, those older than the value in the online "
-            "store), rejected, and not recorded by Redis.",
+            "Pushed rows: accepted (of these, older: those older than the value in the online "
+            "store), rejected, or not recorded by Redis.",
             "outcome",
             self.pushed_rows,
         )

@@ -67,7 +67,7 @@ def read_events(body: bytes, limits: Limits) -> list[Any]:
     Raises
     ------
     InvalidRequestError, RequestTooLargeError
-        If it has none, or more than allowed.
+        If it has no events, or more than allowed.
     """
     content = _read_object(body, "events", ("events",), frozenset({"events"}))
     return _listed(content, "events", "events", limits)

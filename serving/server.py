@@ -116,7 +116,7 @@ class DrainingServer(uvicorn.Server):
             server.close()
         for listener in sockets or ():
             listener.close()
-        await asyncio.sleep(0)  # who was just accepted becomes a connection
+        await asyncio.sleep(0)  # sockets just accepted become connections
         while self.server_state.connections and loop.time() < deadline:
             await asyncio.sleep(_POLL_SECONDS)
         await super().shutdown(sockets)

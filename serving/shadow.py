@@ -1,6 +1,6 @@
 """A shadow model: asked what the champion was asked, after it has answered, and only for the log.
 
-Nobody waits for a shadow or sees what it answers. It works on one event loop with the champion, so
+No client waits for a shadow or sees its answers. It works on one event loop with the champion, so
 it rests after each piece of work, as long as its share of the time demands. What comes while too
 much waits is skipped and counted.
 """
@@ -32,7 +32,7 @@ _SECONDS = 10.0
 
 
 class _Caller(NamedTuple):
-    """Who asks: the champion's client, who no longer waits."""
+    """The caller: the champion's client, which no longer waits."""
 
     arrived: float
     gone: bool
@@ -57,7 +57,7 @@ class Shadow:
     definitions
         Marks its features that are of another definition.
     batches
-        Answers with that version; what it counts nobody sees.
+        Answers with that version; its metrics are not shown.
     metrics
         Where rows are counted.
     share
@@ -157,6 +157,6 @@ class Shadow:
 
 
 def shadow_limits(limits: Limits) -> Limits:
-    """Return the limits of a shadow: nobody waits for it, and `Shadow` bounds what waits."""
+    """Return the limits of a shadow: no client waits for it, and `Shadow` bounds what waits."""
     concurrency = max(limits.concurrency, _ROWS)  # so many requests of one row are asked together
     return replace(limits, seconds=_SECONDS, buffered_bytes=2**40, concurrency=concurrency)

@@ -26,7 +26,7 @@ def answered(
     statuses: Mapping[str, str] | None = None,
     **changes: Any,
 ) -> Iterator[list[Any]]:
-    """Yield a row of the log per row of features, spread over a day; each is another user.
+    """Yield a row of the log per row of features, spread over a day; each has its own user.
 
     Parameters
     ----------

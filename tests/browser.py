@@ -58,7 +58,7 @@ class Page:
         self._wait(f"document.body.innerText.includes({json.dumps(text)})", repr(text))
 
     def wait_for_in_frame(self, text: str) -> None:
-        """Return when a frame of the page, which scripts of the page may not read, shows `text`."""
+        """Wait until a frame that the page's scripts cannot read shows `text`."""
         deadline = time.monotonic() + _SECONDS
         while not any(text in shown for shown in self._frames()):
             assert time.monotonic() < deadline, f"no {text!r} in a frame: {self._evaluate(_TEXT)}"
@@ -71,7 +71,7 @@ class Page:
                 yield str(self._evaluate(_TEXT, found["executionContextId"]))
 
     def dark(self) -> None:
-        """Show pages as to a reader whose system is dark."""
+        """Show pages as for a reader whose system prefers dark colours."""
         dark = {"name": "prefers-color-scheme", "value": "dark"}
         self._call("Emulation.setEmulatedMedia", features=[dark])
 

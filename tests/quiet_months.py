@@ -1,4 +1,4 @@
-"""Months in which nothing changes, for the rate of false alarms; and in which something does.
+"""Simulated months without a change, to count false alarms, and months with one.
 
 `python -m tests.quiet_months 200` counts the alarms of as many months of 24 columns.
 """

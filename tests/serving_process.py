@@ -88,7 +88,7 @@ class Serving:
 
 
 def await_(condition: Callable[[], bool]) -> None:
-    """Return when it holds."""
+    """Wait until the condition holds."""
     deadline = time.monotonic() + TIMEOUT
     while not condition():
         assert time.monotonic() < deadline

@@ -1,9 +1,9 @@
 {#
-    What each label means: once, for the spine that trains on it and for the outcome model that
+    The definition of each label, for both the spine that trains on it and the outcome model that
     joins it to what was served.
 
     `asked` is a CTE with the entity keys and `event_timestamp`. A macro returns one row per
-    different row of it whose label is decided: the label's 7 days are over, and the 3 days in which
+    distinct row of it whose label is decided: the label's 7 days are over, and the 3 days in which
     orders may arrive late.
 #}
 

@@ -1,8 +1,9 @@
-{# What models read of the serving log; `runner collect` writes its table. #}
+{# Macros that read the serving log; `runner collect` writes its table. #}
 
 {#
-    The rows of a source's table. Before the first `runner collect` there is no table: then no rows,
-    with the columns that the source's YAML lists. `dbt compile` shows the table in any case.
+    The rows of a source's table. Before the first `runner collect` there is no table: then the
+    query returns no rows, with the columns that the source's YAML lists. `dbt compile` shows the
+    table in any case.
 #}
 {% macro collected(source_name, table_name) -%}
     {%- set table = source(source_name, table_name) -%}

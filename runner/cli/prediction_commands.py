@@ -1,4 +1,4 @@
-"""Commands that predict, and release what predicts."""
+"""Commands that predict, and that check and release prediction APIs."""
 
 from __future__ import annotations
 

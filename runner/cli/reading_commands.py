@@ -1,4 +1,4 @@
-"""Commands that show how all of it hangs together."""
+"""Commands that show how columns, models and recipes depend on each other."""
 
 from __future__ import annotations
 
@@ -40,8 +40,8 @@ def lineage(
     """Show what a column is computed from, and what breaks if it changes.
 
     Follows values from raw columns through dbt models to recipes and registered model versions; a
-    column that only filters or joins is no origin. dbt compiles the project if it changed since the
-    last time.
+    column that only filters or joins is not an origin. dbt compiles the project if it changed since
+    the last time.
     """
     from runner.commands.lineage import ask
     from runner.commands.lineage_report import show_lineage

@@ -34,8 +34,8 @@ def collect(
     The serving log, every answered row, goes to the table `predictions` in the schema `raw_data`
     (cloud: the dataset `raw_events`), with a partition per day. Events go to the raw tables of
     their dbt sources. Each row is there once, however often the command is interrupted and
-    repeated. Run it regularly: the log in Redis is bounded, and its oldest rows go first; events
-    wait until they are collected.
+    repeated. Run it regularly: the log in Redis is bounded and loses its oldest rows; events wait
+    until they are collected.
     """
     from runner.commands.collection import collect as collect_log
     from runner.commands.collection_report import show_collected
@@ -72,7 +72,7 @@ def monitor(
     from the champion's training rows, which features were missing, how good the predictions were
     once their labels were known, and which values differ from the point-in-time join. Writes the
     figures to the warehouse's schema `monitoring`, and a report to an MLflow run. Exits with 1 if a
-    limit of the recipe's key `monitor` is broken, unless `--retrain` then trains.
+    limit of the recipe's key `monitor` is broken; with `--retrain`, trains instead.
     """
     if retrain and as_json:
         raise typer.BadParameter("--retrain and --json exclude each other")

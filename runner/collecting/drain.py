@@ -14,7 +14,7 @@ from runner.collecting.log_stream import Entry, LogStream
 from runner.warehouse.collected_table import CollectedRow, CollectedStore
 
 _BYTES = 16 * 2**20
-"""Of entries to a transaction, as Redis has them: their rows take several times as much memory."""
+"""Size in Redis of a transaction's entries: their rows take several times as much memory."""
 
 
 class EntryRows(Protocol):

@@ -67,13 +67,13 @@ class EventRows:
         self.foreign = 0
 
     def rows(self, entry: Entry) -> list[CollectedRow]:
-        """Return an entry's rows; none where it is not one of events.
+        """Return an entry's rows; no rows if it is not an entry of events.
 
         Raises
         ------
         RunnerError
             If its events have a column that the source no longer declares, or declares with
-            another type: none is lost.
+            another type. No event is lost.
         """
         parsed = EventEntry.parse(entry[1].get(EVENTS_FIELD, b""))
         if parsed is None:
@@ -124,7 +124,7 @@ class EventRows:
             ) from err
 
     def committed(self) -> None:
-        """Do nothing: events have no numbers, since none may be dropped."""
+        """Do nothing: events have no numbers, because none is ever dropped."""
 
 
 def _whole(value: EventValue) -> int:
@@ -188,4 +188,4 @@ _READERS: Mapping[str, Callable[[EventValue], CollectedValue]] = {
     "numeric": _numeric,
     "json": _dumped,
 }
-"""By dtype: a waiting value as the warehouse takes it; the type may be newer than the value."""
+"""By dtype: converts a waiting value for the warehouse; the type may be newer than the value."""

@@ -28,14 +28,14 @@ class EventTables:
         return [table for table in tables if table is not None]
 
     def add(self, tables: Sequence[EventTable]) -> None:
-        """Have servers take events of these tables, too; those that are known stay as they are."""
+        """Let servers take events of these tables too; known tables stay unchanged."""
         for table in tables:
             stored = with_key_ttl(table, self._config)
             if self._client.hsetnx(self._key, table.name, stored.dump()):
                 self.note_collected(table, None)
 
     def publish(self, tables: Sequence[EventTable]) -> None:
-        """Have servers take events of these tables, and of no others."""
+        """Let servers take events of these tables and no others."""
         names = {table.name for table in tables}
         for table in tables:
             stored = with_key_ttl(table, self._config)
@@ -49,12 +49,12 @@ class EventTables:
                     forget_collected(self._connection, project, table.view.name)
 
     def note_collected(self, table: EventTable, began: datetime | None) -> None:
-        """Note when the collection of pushed rows began that has ended; None: none yet."""
+        """Note when the last finished collection of pushed rows began; None: no collection yet."""
         if table.view is not None and table.is_open:
             note_collected(self._connection, self._config.project, table.view.name, began)
 
     def drop_closed(self, closed: Collection[str]) -> None:
-        """Forget those of the closed tables that take no more and of which nothing waits.
+        """Forget closed tables that take no events and have none waiting.
 
         Parameters
         ----------

@@ -54,7 +54,7 @@ _KNOWN_SECONDS = 90 * 86_400
 
 
 def logged_keys(connection: OnlineConnection, project: str) -> list[str]:
-    """Return the entity keys of the models that the project's log has had rows of."""
+    """Return the entity keys of every model that has had rows in the project's log."""
     schemas = connection.client.hvals(schemas_key(project))
     return sorted({key for schema in schemas for key in LogSchema.parse(schema).keys})
 

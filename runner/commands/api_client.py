@@ -77,7 +77,7 @@ class ApiClient:
             ) from err
         except (OSError, HTTPException, ValueError) as err:
             raise RunnerError(
-                f"{address} does not answer as the API does: {err}",
+                f"{address} does not answer as a prediction API: {err}",
                 hint="start it with `runner serve`, or name another --url",
             ) from err
         if not isinstance(answer, dict):
@@ -116,7 +116,7 @@ def _identity_token(url: str) -> str:
 
 
 def _opener() -> OpenerDirector:
-    """Return what follows no redirection: key and token are for the address that was named."""
+    """Return an opener without redirects: key and token are only for the given address."""
     opener = OpenerDirector()
     for handler in (
         ProxyHandler(),

@@ -25,9 +25,9 @@ class BuiltSql(NamedTuple):
     billed
         As `dbt.build` returns it.
     changed
-        The features that versions with an alias take, and that are others now.
+        The features that versions with an alias use and whose definition changed.
     left_out
-        Why dbt built nothing; empty: it did.
+        Why dbt built nothing; empty: dbt built.
     """
 
     manifest: Manifest
@@ -59,12 +59,12 @@ def build_sql(
     """Run `dbt build` for the recipe's spine and feature marts, unless it would change nothing.
 
     A name that dbt does not know would select nothing and pass: `require_fit` comes before. An
-    incremental mart that changed is built from nothing: its old rows have the old meaning.
+    incremental mart that changed is rebuilt from scratch: its old rows have the old meaning.
 
     Parameters
     ----------
     accepted
-        Why features may change under a served version; empty: they may not.
+        Why features may change under a served version; empty: they must not.
     no_build
         Take the tables as they are.
 
@@ -72,7 +72,7 @@ def build_sql(
     ------
     RunnerError
         If dbt would change a feature that a served version takes; nothing is built then. With
-        `no_build`, if the tables are of other SQL than the project has now.
+        `no_build`, if the tables were built from other SQL than the project has now.
     """
     with console.step("dbt: build spine and feature marts") as step:
         names = [recipe.spine, *recipe.feature_marts]
@@ -97,12 +97,12 @@ def build_sql(
 def _left_out(
     settings: Settings, builds: LastBuild, selected: list[str], progress: dbt.Progress
 ) -> str:
-    """Return that `--no-build` is why; dbt compiles the SQL, which is recorded.
+    """Compile the SQL, which is recorded; return why dbt builds nothing: `--no-build`.
 
     Raises
     ------
     RunnerError
-        If the tables are of other SQL, as far as that is known.
+        If the tables were built from other SQL, as far as that is known.
     """
     if why := builds.other_sql:
         raise RunnerError(

@@ -86,7 +86,7 @@ def collect(settings: Settings, keep: str | None) -> Collected:
 
 
 def forget(settings: Settings, entity: str) -> tuple[str, int]:
-    """Delete the logged rows of an entity, collected or not; return the table and how many.
+    """Delete the logged rows of an entity, collected or not; return the table and the row count.
 
     Parameters
     ----------

@@ -22,7 +22,7 @@ from runner.settings import Settings
 from runner.warehouse.open_collected import open_collected
 
 _PAGE = 10
-"""Entries of events that are read at once: each is a whole request, of up to 1 MiB unless set."""
+"""How many entries are read at once: each is a complete request, by default of up to 1 MiB."""
 
 
 @dataclass(frozen=True)
@@ -32,13 +32,13 @@ class CollectedEvents:
     Attributes
     ----------
     name
-        The dbt source's table, as `schema.relation`; `sources` where one is declared wrong.
+        The dbt source's table, as `schema.relation`; `sources` if a declaration is wrong.
     known
         Events that were in the table already: retries, or what an interrupted run had written.
     foreign
         Entries that are not of this version; they are dropped.
     error
-        Why some still wait; None: nothing does.
+        Why some still wait; None: no event waits.
     """
 
     name: str
@@ -68,7 +68,7 @@ def collect_events(
     config: OnlineConfig,
     progress: Callable[[int], None],
 ) -> list[CollectedEvents]:
-    """Move the events of every table to the warehouse; one that cannot be stops no other."""
+    """Move each table's events to the warehouse; a table that fails does not stop the others."""
     known = EventTables(connection, config)
     closed = {table.name for table in known.stored() if not table.is_open}
     done = []
@@ -88,7 +88,7 @@ def collect_events(
 
 
 def publish_event_tables(settings: Settings) -> None:
-    """Have servers take events of sources that dbt's manifest has and Redis has not.
+    """Let servers take events of sources that are in dbt's manifest and not yet in Redis.
 
     The manifest may be older than what `runner collect` published: it changes no other table.
     """

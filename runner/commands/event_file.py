@@ -144,7 +144,7 @@ def _from_csv(path: Path, dtypes: Mapping[str, str]) -> Iterator[Mapping[str, ob
 
 
 def _of_text(dtype: str, text: str | None) -> object:
-    """Return what a text of a CSV file says; itself where it says nothing of that type."""
+    """Return a CSV cell's value in its type; the text itself if it is not of that type."""
     if text is None or dtype not in _READ or (dtype in _NUMBERS and "_" in text):
         return text
     try:

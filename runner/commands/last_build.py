@@ -2,9 +2,9 @@
 
 It may when the last build of the same dbt models succeeded and since then nothing has changed that
 it depends on: the project's files, variables and target (`runner.project.freshness`), the rows of
-every source, and the built tables. It also may not depend on anything else: the time, chance, a
-query while dbt compiles, a table or function that dbt does not know of. Whatever is in doubt is
-built.
+every source, and the built tables. The build must not depend on anything else either: the time,
+chance, a query while dbt compiles, a table or function that dbt does not know of. In doubt, dbt
+builds.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ _HOOKS = {
         "create_feast_registry",
     )
 }
-"""Those of `runner init` and the shop: they change no row."""
+"""The hooks of `runner init` and the shop: they change no row."""
 
 
 @dataclass(frozen=True)
@@ -209,7 +209,7 @@ class BuildReads:
             raise UnknownStateError("the time or chance decides what a query returns")
 
     def _hooks(self) -> Iterator[str]:
-        """Yield the hooks that a build runs: of the whole run, and of what it builds."""
+        """Yield the hooks that a build runs: those of the run, and those of what it builds."""
         for node in self._content["nodes"].values():
             if node["resource_type"] == "operation":
                 yield node.get("raw_code", "").strip()

@@ -64,7 +64,7 @@ def compare(settings: Settings, a: str, b: str) -> list[ComparedProperty]:
 
 
 def compared_plots(settings: Settings, a: str, b: str) -> dict[str, list[bytes | None]]:
-    """Return name → the PNG of both, for each plot that one of them has; None where it has not."""
+    """Return plot → both models' PNGs, of every plot that either has; None: this one has none."""
     reader = open_reader(settings)
     runs = [find_run(reader, reference) for reference in (a, b)]
     found = {name: [_plot(reader, run, name) for run in runs] for name in PLOTS}

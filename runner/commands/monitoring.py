@@ -90,7 +90,7 @@ def monitor(settings: Settings, path: Path, since: str | None = None) -> Monitor
 
 
 def keep(settings: Settings, found: Monitoring) -> str:
-    """Write the figures of each day to the warehouse, and all to an MLflow run; return its id.
+    """Write each day's figures to the warehouse, and everything to an MLflow run; return its id.
 
     The run is below that of the champion's training, and has a report as one HTML file.
     """

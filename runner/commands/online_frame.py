@@ -57,12 +57,13 @@ def online_table(settings: Settings, name: str, keys: pa.Table) -> pa.Table:
 
 
 def _refuse_taken(bundle: Bundle, columns: Sequence[str]) -> None:
-    """Raise if a column has the name of one that is added: two of a name cannot be read."""
+    """Raise if a column has the name of an added column: two of one name cannot be read."""
     added = {*(feature.name for feature in bundle.features), "missing_views"}
     taken = [name for name in columns if name in added]
     if taken:
         raise RunnerError(
-            f"keys: has a column {taken[0]!r}, which is added", hint=f"drop {', '.join(taken)}"
+            f"keys: column {taken[0]!r} has the name of an added column",
+            hint=f"drop {', '.join(taken)}",
         )
 
 

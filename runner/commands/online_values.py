@@ -38,7 +38,7 @@ def materialize(
         Names of feature marts and paths of recipes; empty: all that are online and, unless a served
         version reads them, built, and views that are no longer online in dbt are removed.
     accepted
-        Why features may change under a served version, which is retired then; empty: they may not.
+        Why features may change under a served version, which is retired then; empty: they must not.
     """
     from runner.online.departed import remove_departed_views
 

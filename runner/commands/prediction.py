@@ -72,7 +72,7 @@ def predict(
         `models:/<name>@<alias>` or `models:/<name>/<version>`.
     source
         A Parquet or CSV file with the entity keys, the request inputs and, optionally,
-        `event_timestamp` (UTC; now if absent), or the name of a spine. Its columns stand before the
+        `event_timestamp` (UTC; now if absent), or the name of a spine. Its columns come before the
         predictions, in its order.
     output
         A file, or a table of the warehouse.

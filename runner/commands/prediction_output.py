@@ -1,4 +1,4 @@
-"""Where `runner predict` writes: a file that appears when it is whole, or a table."""
+"""Where `runner predict` writes: a file that appears when it is complete, or a table."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ Write = Callable[[pa.Table], None]
 
 
 class Output(Protocol):
-    """Where rows with their predictions go; as text: its name."""
+    """Where rows with their predictions are written; `str` gives its name."""
 
     @property
     def columns(self) -> Sequence[str]:
@@ -33,7 +33,7 @@ class Output(Protocol):
     def open(
         self, settings: Settings, schema: pa.Schema, by: ScoredBy
     ) -> AbstractContextManager[Write]:
-        """Give a function that writes rows, which are there when all of them are written."""
+        """Give a function that writes rows; they become visible once all are written."""
 
 
 @dataclass(frozen=True)

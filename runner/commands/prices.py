@@ -35,7 +35,7 @@ class Price:
     Attributes
     ----------
     source
-        Where it was read: a stored copy of that page, for the pages themselves were out of reach.
+        Where it was read: a stored copy of that page, because the live pages were out of reach.
     """
 
     usd: float

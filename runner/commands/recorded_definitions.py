@@ -1,6 +1,6 @@
-"""What the features of a new model version are computed by, as it is recorded with the model.
+"""The definitions of a new model version's features, as they are recorded with the model.
 
-Their digests are what the online store knows them by. They depend on sqlglot's version: equal
+The online store identifies definitions by their digests. Digests depend on sqlglot's version: equal
 definitions keep the digest that they got first.
 """
 
@@ -20,7 +20,7 @@ from runner.settings import Settings
 def recorded_definitions(
     settings: Settings, manifest: Manifest, recipe: Recipe
 ) -> FeatureDefinitions:
-    """Return what the recipe's features are computed by, to be kept with its model.
+    """Return the definitions of the recipe's features, to be recorded with its model.
 
     Raises
     ------

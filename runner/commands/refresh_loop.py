@@ -23,9 +23,9 @@ def refresh(
     every: str | None,
     show: Callable[[Round], None],
 ) -> None:
-    """Run one round, or one `every` so long until Ctrl-C or SIGTERM, which let a round end.
+    """Run one round, or one per interval until Ctrl-C or SIGTERM, which let a round end.
 
-    A round that fails is an error line, and the next one goes on.
+    A round that fails prints an error line, and the next one runs as usual.
 
     Parameters
     ----------
@@ -57,7 +57,7 @@ def _go_on(refresher: Refresher, interval: float, show: Callable[[Round], None])
 
 @contextmanager
 def _asked_to_end() -> Iterator[threading.Event]:
-    """Give what is set by the first Ctrl-C or SIGTERM; the second one has its usual effect."""
+    """Give an event that the first Ctrl-C or SIGTERM sets; the second has its usual effect."""
     ended = threading.Event()
     before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
 

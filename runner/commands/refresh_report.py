@@ -16,5 +16,5 @@ def show_round(done: Round) -> None:
     parts = [f"{done.collected:,} rows collected", built]
     parts.append(f"{done.written:,} written, {done.removed:,} removed")
     if done.newest:
-        parts.append(f"features of {ago(now, done.newest)}")
+        parts.append(f"features from {ago(now, done.newest)}")
     console.result(f"{now:%H:%M:%S} UTC  {'; '.join(parts)}  ({done.seconds:.1f} s)")

@@ -63,7 +63,7 @@ class Round:
 
 
 class Refresher:
-    """Runs rounds for the marts of some recipes, with one dbt.
+    """Runs rounds for the marts of some recipes, with one dbt process.
 
     Parameters
     ----------
@@ -124,7 +124,7 @@ class Refresher:
         return Round(rows, tuple(built), written, removed, newest, seconds)
 
     def _collect(self) -> tuple[int, list[RunnerError]]:
-        """Return how many rows were moved, and why others wait: it keeps no feature from it."""
+        """Return how many rows were moved, and why others wait, which does not stop the round."""
         try:
             done = collect(self._settings, None)
         except RunnerError as err:
@@ -180,8 +180,8 @@ class Refresher:
         Parameters
         ----------
         whole
-            Whether the SQL may be other than the last time: an incremental mart that changed is
-            built from nothing then, as in training.
+            Whether the SQL may have changed: an incremental mart that changed is then rebuilt from
+            scratch, as in training.
         """
         changed = require_unchanged(self._settings, marts, "", _ignore)
         # Unit tests are of the SQL, which training has built; tests of rows look at the new ones.

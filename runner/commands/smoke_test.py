@@ -58,7 +58,7 @@ class SmokeTest:
     numbers
         The probability of each class; of a regression the prediction itself.
     missing_views
-        Views that have nothing for the row.
+        Views that have no values for the row.
     """
 
     model: str
@@ -80,8 +80,8 @@ def smoke_test(settings: Settings, name: str, url: str) -> SmokeTest:
     Raises
     ------
     RunnerError
-        If the API is not ready, serves another version than the champion, or answers unlike
-        `runner predict`.
+        If the API is not ready, serves another version than the champion, or does not answer as
+        `runner predict` does.
     """
     api = ApiClient(url, settings.env.get("SERVING_API_KEYS", ""))
     api.get("/ready")  # refuses with 503 unless it is
@@ -131,7 +131,7 @@ def _answered(api: ApiClient, name: str, version: str, row: Mapping[str, object]
         key: value.isoformat() if isinstance(value, datetime) else value
         for key, value in row.items()
     }
-    # Strict: where the row is refused, the API answers with why, and ApiClient raises that.
+    # Strict: if the API refuses the row, it answers with the reason, which ApiClient raises.
     body = {"entity_rows": [sent], "strict": True}
     try:
         answer = _Answers.model_validate(api.post("/predict", body))

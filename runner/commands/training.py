@@ -68,7 +68,7 @@ def train(
     Parameters
     ----------
     accepted
-        Why features may change under a served version, which is retired then; empty: they may not.
+        Why features may change under a served version, which is retired then; empty: they must not.
     no_build
         Take the tables as they are; without it dbt builds them, unless that would change nothing.
 

@@ -51,7 +51,7 @@ class BuiltProject(NamedTuple):
     accepted
         Why features that a served version takes were changed; empty if none was.
     left_out
-        Why dbt built nothing; empty if it did.
+        Why dbt built nothing; empty if dbt built.
     """
 
     manifest: Manifest

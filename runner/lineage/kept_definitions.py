@@ -120,7 +120,7 @@ def _is_incremental(content: ManifestFile, key: str) -> bool:
 
 
 def _upstream(content: ManifestFile, marts: Iterable[FeatureMart]) -> set[str]:
-    """Return what the marts are computed by, themselves included, without seeds."""
+    """Return the marts and all nodes that they are computed from, without seeds."""
     nodes = content["nodes"]
     keys = upstream_first(nodes, {mart.name for mart in marts})
     return {key for key in keys if nodes[key]["resource_type"] != "seed"}

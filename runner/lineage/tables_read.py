@@ -12,7 +12,7 @@ from sqlglot.errors import SqlglotError
 def tables_besides(sql: str, dialect: str, relations: Collection[str]) -> list[str] | None:
     """Return the tables that the query reads and that are not among `relations`.
 
-    None where sqlglot cannot read it.
+    None if sqlglot cannot read it.
 
     Parameters
     ----------

@@ -16,7 +16,7 @@ from runner.modelling.split import Mask, TimeSplit
 BINS = 20
 SHOWN_VALUES = 8
 _TEXT_LENGTH = 40
-# So many rows of each part show a distribution as well as all do.
+# This many rows of each part show a distribution as well as all rows do.
 _ROWS = 50_000
 _ENDS = (0.5, 99.5)  # percentiles: what lies beyond is counted in the first and the last bin
 _Floats = npt.NDArray[np.float64]
@@ -68,7 +68,7 @@ def feature_profiles(
 
 
 def _rows(mask: Mask) -> npt.NDArray[np.intp]:
-    """Return the numbers of the part's rows, of very many an even choice."""
+    """Return the positions of the part's rows, or of an even sample if they are many."""
     rows = np.flatnonzero(mask)
     return rows[np.linspace(0, len(rows) - 1, min(len(rows), _ROWS)).astype(np.intp)]
 

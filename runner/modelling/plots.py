@@ -61,8 +61,8 @@ def draw_plots(
     intervals
         Scorer → its score on these rows with its interval, for the titles.
     """
-    # The names of features and classes are the user's: `$x$` is no formula in them, and a character
-    # that the font lacks is no news.
+    # The user chooses the names of features and classes: `$x$` in them is not a formula, and a
+    # character that the font lacks needs no warning.
     with mpl.rc_context({"text.parse_math": False}), warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Glyph")
         for name, figure in _figures(pipeline, X, y, scorer, intervals or {}):
@@ -111,7 +111,7 @@ def _curve(
     positive: object,
     title: str,
 ) -> Figure:
-    """Return a curve of all thresholds, and that of a model that knows nothing."""
+    """Return a curve over all thresholds, beside that of a model without skill."""
     figure, axes = _new()
     display.from_predictions(
         y, shares, pos_label=positive, name="test rows", ax=axes, plot_chance_level=True
@@ -130,7 +130,7 @@ def _interval(scorer: str, intervals: Mapping[str, Interval]) -> str:
 
 
 def _confusion(y: Labels, predicted: Labels) -> Figure:
-    """Return each true class's rates of what was predicted, with the numbers of rows."""
+    """Return the confusion matrix: the rates of each true class, with the numbers of rows."""
     classes = np.unique(np.concatenate([y, predicted]))
     counts = confusion_matrix(y, predicted, labels=classes)
     rates = counts / counts.sum(axis=1, keepdims=True).clip(min=1)
@@ -154,7 +154,7 @@ def _confusion(y: Labels, predicted: Labels) -> Figure:
 def _calibration(
     is_positive: npt.NDArray[np.bool_], shown: Mapping[str, _Floats], positive: object
 ) -> Figure:
-    """Return how often the class came, by the probability that was said, above a histogram."""
+    """Return how often the class occurred, by predicted probability, above a histogram."""
     figure = Figure(figsize=(6, 5.5))
     curve, below = figure.subplots(2, sharex=True, height_ratios=[3, 1])
     curve.plot([0, 1], [0, 1], ":", color="gray", label="perfectly calibrated")

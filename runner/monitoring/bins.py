@@ -69,7 +69,7 @@ class NumberBins:
 
     def sql(self, dialect: LogSql, text: str) -> str:
         """Return SQL for the bin of a value."""
-        # The text is written once: to find a value in JSON is what takes the time.
+        # The text appears once: finding a value in JSON takes most of the time.
         return f"coalesce({dialect.bucket(dialect.number(text), self.edges)} + 1, 0)"
 
 
@@ -107,8 +107,8 @@ class CategoryBins:
 def bins_of(values: pa.ChunkedArray, dtype: str) -> Bins:
     """Return bins for the values of a column of training rows.
 
-    Numbers: tenths of the rows. A value that is more than a tenth of them has a bin of its own, and
-    if there are few values, each has.
+    Numbers: deciles of the rows. A value that more than a tenth of the rows have gets its own bin;
+    if there are few values, each gets one.
     """
     if dtype in {"string", "bool"}:
         counted = pc.value_counts(_texts(values).drop_null()).to_pylist()

@@ -13,11 +13,11 @@ from runner.recipes.limits import MonitorLimits
 from runner.recipes.yaml_source import Problem
 
 _HINTS = {
-    "max_drift": "look at its source; if the world has changed, train again",
+    "max_drift": "look at its source; if the change is real, train again",
     "max_missing": "run `runner materialize`; `runner online get` shows an entity",
     "max_age": "run `runner materialize`, and dbt before it",
-    "min_scores": "train again; `runner rollback` returns to the champion before",
-    "max_skew": "`runner audit` compares the online store of now",
+    "min_scores": "train again; `runner rollback` restores the previous champion",
+    "max_skew": "`runner audit` compares the online store as it is now",
 }
 
 

@@ -28,11 +28,11 @@ class ColumnFigure:
     Attributes
     ----------
     column
-        What people call it: `view:feature`, a request input, or `prediction`.
+        Its name for readers: `view:feature`, a request input, or `prediction`.
     day
         Such as `2026-03-12`; empty: the window.
     rows
-        How many answered rows it is of; a row of a sampled log counts for those it represents.
+        How many answered rows it covers; a row of a sampled log counts for those it represents.
     drift
         The Jensen-Shannon distance from the training rows, 0 to 1.
     p_value

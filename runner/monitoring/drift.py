@@ -1,7 +1,8 @@
 """How far the values of now are from those of training, and whether that can be chance.
 
-The distance decides, the p-value accompanies: among millions of rows every difference is
-significant. docs/decisions/0016-drift-by-distance-and-test.md says what was compared.
+The distance measures the drift, the p-value only guards against chance: among millions of rows
+every difference is significant. docs/decisions/0016-drift-by-distance-and-test.md says what was
+compared.
 """
 
 from __future__ import annotations
@@ -15,11 +16,11 @@ from scipy.spatial.distance import jensenshannon
 from scipy.stats import chi2_contingency, f, fisher_exact
 
 FALSE_ALARM_RATE = 0.01
-"""How often a window in which nothing changed has any significant drift, at the most."""
+"""How often a window in which nothing changed has any significant drift, at most."""
 MIN_ENTITIES = 50
-"""Of fewer entities, nothing is tested."""
+"""With fewer entities, nothing is tested."""
 _HEAVIER = 3
-_LEAST_EXPECTED = 5.0  # Cochran's rule: below it, chi-square is no good approximation
+_LEAST_EXPECTED = 5.0  # Cochran's rule: below it, chi-square is a poor approximation
 Counts = npt.NDArray[np.float64]
 
 
@@ -45,7 +46,7 @@ class Sample:
 
 
 def effective_size(weights: Counts) -> float:
-    """Return how many independent draws entities are worth that have so much weight each.
+    """Return how many independent draws entities with these weights are worth.
 
     Rows of an entity repeat its values: a thousand rows of one user are one draw.
 
@@ -62,14 +63,15 @@ def distance(reference: Sample, served: Sample) -> float:
     if not (reference.counts.sum() and served.counts.sum()):
         return 0.0
     found = float(jensenshannon(reference.shares, served.shares, base=2))
-    return 0.0 if np.isnan(found) else found  # of a rounding error below 0, the root
+    return 0.0 if np.isnan(found) else found  # the root of a rounding error below 0
 
 
 def p_value(reference: Sample, served: Sample) -> float | None:
     """Return the p-value of "both are draws of one distribution"; None: too few entities to say.
 
-    Twice the smaller of two: of the bins as training has them, and of those that it hardly has,
-    such as numbers beyond all of training's, where chi-square would be no good approximation.
+    Twice the smaller of two p-values: one for pools of neighbouring bins, and one for bins with
+    hardly any training rows, such as numbers beyond the training range, where chi-square would be a
+    poor approximation.
 
     Notes
     -----
@@ -107,7 +109,7 @@ def _p_of_rare(reference: Sample, served: Sample) -> float:
 def _pools(expected: Counts) -> list[int]:
     """Return where each pool of neighbouring bins starts, all of them expected often enough.
 
-    Chosen by the reference alone: pools that depend on what is tested make alarms of chance.
+    Chosen by the reference alone: pools that depend on the tested rows raise false alarms.
     """
     starts, pooled = [0], 0.0
     for i, count in enumerate(expected):
@@ -121,8 +123,8 @@ def _pools(expected: Counts) -> list[int]:
 def adjusted(p_values: Sequence[float | None]) -> list[float | None]:
     """Return the p-values corrected for how many there are, by Holm's method.
 
-    Below `FALSE_ALARM_RATE` is then, if nothing changed, any of them in at most that share of
-    windows, however they depend on each other.
+    If nothing changed, any of them is below `FALSE_ALARM_RATE` in at most that share of windows,
+    however they depend on each other.
 
     Notes
     -----

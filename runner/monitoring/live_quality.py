@@ -1,6 +1,6 @@
 """How good the served predictions were: the recipe's scorers on the labels that came back.
 
-An outcome model in dbt has each served row whose label is due, with the label by the very
+An outcome model in dbt has each served row whose label is due, with the label by the same
 definition that the model was trained on.
 """
 
@@ -27,9 +27,9 @@ if TYPE_CHECKING:
     from runner.recipes.recipe import Recipe
 
 _SHADOW_SECONDS = 60
-"""A shadow answers within as many after the champion; later is another request of the same id."""
+"""A shadow answers within this time after the champion; a later row is of another request."""
 MOST_ROWS = 100_000
-"""Of more labelled rows, as many are drawn at random and scored."""
+"""If more rows have a label, this many are drawn at random and scored."""
 _FLAGS = {"true": "1", "false": "0"}
 Texts = npt.NDArray[np.str_]
 
@@ -41,7 +41,8 @@ class LiveScore:
     Attributes
     ----------
     is_shadow
-        Whether nobody was given the version's answers; the labels are those of the same requests.
+        Whether no client was given the version's answers; the labels are those of the same
+        requests.
     interval
         With its 95 % interval; None where it is not defined.
     reason
@@ -94,7 +95,7 @@ class LiveQuality:
     scores
         Of every version that answered in the window, shadows too; of the champion by day too.
     reason
-        Why there is none of all this.
+        Why none of this is known; empty: it is known.
     """
 
     labelled: int = 0
@@ -105,7 +106,7 @@ class LiveQuality:
 
 
 class LabelledRows(NamedTuple):
-    """Labelled rows, a text per row."""
+    """Labelled rows, column by column."""
 
     days: Texts
     entities: Texts

@@ -25,9 +25,9 @@ class Monitored:
     name
         The model's column, or `prediction`.
     shown_as
-        What people call it: `view:feature`, or its name.
+        Its name for readers: `view:feature`, or the column's name.
     place
-        The log's column and, if that is JSON, the member of it.
+        The log's column and, if that is JSON, its member.
     keys
         The entity keys that it belongs to: rows of one entity repeat its value.
     is_feature
@@ -48,14 +48,14 @@ def monitored_columns(
 ) -> list[Monitored]:
     """Return the model's columns that can be compared with its training rows.
 
-    Times are left out, for they always move on, and personal data, which the log does not have.
+    Left out are times, which always move on, and personal data, which the log does not have.
 
     Parameters
     ----------
     trained, tested
         The rows that the model was fitted on, and its test rows.
     predictions
-        Of the test rows: of those that it was fitted on, a model is too sure.
+        Of the test rows: a model is overconfident on rows that it was fitted on.
     """
     kept = [one for one in bundle.row if one.dtype != "timestamp" and not one.pii]
     return [*(_input(bundle, one, trained) for one in kept), _answer(bundle, tested, predictions)]

@@ -21,7 +21,7 @@ from runner.warehouse.log_sql import Cell, LogReader
 ANSWERED = "coalesce(answered_as, 'answer') = 'answer'"
 """What clients were given: not a shadow's rows."""
 WINDOW = ""
-"""The day of figures that are of the whole window."""
+"""The day of figures for the complete window."""
 
 
 @dataclass(frozen=True)
@@ -199,5 +199,5 @@ class ServedLog:
 
 
 def _number(cell: Cell) -> float:
-    """Return a number of the warehouse, whatever it is there; null is 0."""
+    """Return a number of the warehouse, of any type, as a float; null is 0."""
     return float(str(cell or 0))

@@ -1,7 +1,7 @@
-"""Skew on real traffic: what the model saw, against the point-in-time join at that instant.
+"""Skew on real traffic: what the model saw, compared with the point-in-time join at that instant.
 
 The same comparison as `runner audit`, of rows that were answered. A value that differs has a cause,
-as far as the log gives it away.
+as far as the log shows it.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Until when the warehouse has what was pushed to a view: later values must not be swept away.
+"""Until when the warehouse has what was pushed to a view: later values must not be removed.
 
 An entity that is pushed to may not be in the mart yet. `runner collect` notes when it began; a
 build after it has every row that was pushed before. A collection may end while the build runs, so
@@ -17,7 +17,7 @@ _CLOCKS_DIFFER = timedelta(minutes=1)
 def note_collected(
     connection: OnlineConnection, project: str, view: str, began: datetime | None
 ) -> None:
-    """Note when a collection began that has ended; None: there has been none, unless one is known.
+    """Note when the last finished collection began; None: no collection yet, unless one is known.
 
     The event time of a row is by the clock of the server that took it.
     """
@@ -28,7 +28,7 @@ def note_collected(
 
 
 def forget_collected(connection: OnlineConnection, project: str, view: str) -> None:
-    """Note that nothing is pushed to the view any more."""
+    """Note that the view no longer takes pushes."""
     connection.client.delete(_key(project, view))
 
 

@@ -107,7 +107,7 @@ class ScriptGuard(WriteGuard):
         return self._before_limit + bulk(limit) + self._after_limit
 
     def _take(self, keys: Sequence[bytes], rows: Sequence[bytes], answers: list[Any]) -> None:
-        """Count what was written, and write what only what is known per key allows."""
+        """Count what was written; write again where a key's own limit allows it."""
         kept = [position for position, answer in enumerate(answers) if answer == KEPT]
         limits = self._ours.limits([keys[position] for position in kept])
         again = [(p, limit) for p, limit in zip(kept, limits, strict=True) if limit is not None]

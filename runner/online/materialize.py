@@ -51,7 +51,7 @@ def materialize(
 ) -> list[ViewReport]:
     """Bring the online store's copy of `marts` to the instant `as_of`; return what was done.
 
-    A view that cannot be copied does not keep the others from it.
+    A view that cannot be copied does not stop the others.
 
     Safe to repeat, to kill and to run twice at a time; a value newer than the mart's is not
     overwritten. Marts with `online: false` are left out.
@@ -77,7 +77,7 @@ def materialize(
     Raises
     ------
     MaterializeError
-        Once all others are copied, if a mart has no table and may not be skipped, holds what the
+        Once all others are copied, if a mart has no table and must not be skipped, holds what the
         store cannot, or another run took over.
     RunnerError
         If `as_of` has no time zone, or the online store is not what the settings say.

@@ -1,6 +1,7 @@
 """Which stored values are from earlier runs, where one is newer than what the mart has now.
 
-Such a row was deleted from the mart, so its value gives way. One that another process wrote stays.
+Such a row was deleted from the mart, so its value may be replaced. A value that another process
+wrote stays.
 """
 
 from __future__ import annotations
@@ -14,10 +15,10 @@ from runner.online.redis_encoding import stored_time
 
 
 class WrittenTimes:
-    """The latest event time that runs wrote of each entity key, since every entity was compared.
+    """The latest event time that runs wrote for each entity key since the last comparison.
 
-    A hash in the online store. A run that follows new rows does not see whether the mart has lost
-    one since; the next comparison knows by this hash that the value is no stranger's.
+    A hash in the online store. A run that follows new rows does not see deletions; the next
+    comparison knows by this hash that the value is not another process's.
     """
 
     def __init__(self, connection: OnlineConnection, project: str, view: str) -> None:
@@ -41,7 +42,7 @@ class WrittenTimes:
             self._client.expire(self._key, ttl)
 
     def times(self, keys: Sequence[bytes]) -> list[bytes | None]:
-        """Return the latest that was written, as stored; None: nothing that is known."""
+        """Return each key's latest written time, as stored; None: not known."""
         found: list[bytes | None] = self._client.hmget(self._key, list(keys))
         return found
 
@@ -52,7 +53,7 @@ class WrittenTimes:
 
 @dataclass(frozen=True)
 class OurValues:
-    """What a run knows of values that earlier ones wrote.
+    """What a run knows of values that earlier runs wrote.
 
     Attributes
     ----------

@@ -1,4 +1,4 @@
-"""What `runner refresh` left: its last rounds, and what the tables looked like that it built from.
+"""What `runner refresh` left: its last rounds, and the state of the tables that it built from.
 
 In Redis, so that it survives the process and is there for jobs without a disk of their own.
 """
@@ -55,7 +55,7 @@ class RefreshTimes:
         now = datetime.now(UTC)
         parts = []
         if self.newest:
-            parts.append(f"features of {ago(now, self.newest)}")
+            parts.append(f"features from {ago(now, self.newest)}")
         if self.done:
             parts.append(f"last round {ago(now, self.done)}")
         if self.failed:

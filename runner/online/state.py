@@ -74,11 +74,11 @@ class ViewState:
         return max(filter(None, known), default=None)
 
     def ours(self, pushed_until: float | None) -> OurValues:
-        """Return which stored values newer than the mart's can only be ones that it had.
+        """Return which stored values newer than the mart's can only have come from the mart.
 
-        After a comparison that met no stranger's value, whatever is stored up to its instant came
-        from the mart; if the mart's newest is older now, that row was deleted there. So was one
-        that has been written since by a run that followed new rows.
+        After a comparison that met no value of another process, whatever is stored up to its
+        instant came from the mart; if the mart's newest is older now, that row was deleted there.
+        So was one that has been written since by a run that followed new rows.
 
         Parameters
         ----------
@@ -125,8 +125,8 @@ class ViewState:
     ) -> None:
         """Note that contents may from now on be of `as_of`, and of these features and join keys.
 
-        And of another definition, until the run is complete: of a feature that is another one, no
-        reader takes its values for those that it knows.
+        Until the run is complete, keep only the digests that stored and new values share, so that
+        no reader takes the values of a changed feature for those that it knows.
 
         Parameters
         ----------

@@ -158,7 +158,7 @@ class ViewCopy:
         )
 
     def _may_follow(self, last: Watermark, as_of: datetime) -> bool:
-        """Return whether new rows are all that there is to look at since `last`."""
+        """Return whether it is enough to look at rows that are new since `last`."""
         every = self._mart.compare_every
         return (
             every is not None

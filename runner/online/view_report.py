@@ -30,13 +30,13 @@ class ViewReport:
     kept_newer
         Values left alone because they are newer than the mart's and not from an earlier run.
     removed
-        Entities removed because the mart has no valid row for them any more.
+        Entities removed because the mart no longer has a valid row for them.
     seconds
         Time taken.
     compared
         The instant at which every entity was last compared with the mart; None: `superseded`.
     advice
-        What keeps a view that may follow new rows alone from it; empty: nothing to say.
+        What keeps a view with `compare_every` from following new rows; empty: nothing to say.
     """
 
     view: str

@@ -1,4 +1,4 @@
-"""What the last complete run of a view left in the online store, and what the next rests on."""
+"""What a view's last complete run left in the online store, and what the next run starts from."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class Watermark:
     as_of
         The instant it materialized.
     horizon, identity
-        The `horizon` and `identity` of the mart's snapshot then: what the next run rests on.
+        The `horizon` and `identity` of the mart's snapshot then: what the next run starts from.
     entities
         How many entities the store holds.
     kept_newer
@@ -51,7 +51,7 @@ class Watermark:
     definition
         Digest of what the view says a row is.
     next_visible
-        From when on a row may count that was in the mart then; None: there was none.
+        When the first row that the mart already had may begin to count; None: there was none.
     compared
         The last comparison, if this run followed new rows alone; None: it compared.
     collected

@@ -50,7 +50,7 @@ def build(
     progress
         Called with a short line such as `3/12 user_activity` while dbt works.
     full_refresh
-        Build incremental dbt models from nothing.
+        Build incremental dbt models from scratch.
     then
         Called after a build that succeeded, before another one can begin.
 
@@ -96,7 +96,7 @@ def run(
     inherited
         Open files that dbt holds as long as it works.
     program
-        A dbt that is there already; None: one is started.
+        A running dbt; None: a new one is started.
 
     Returns
     -------

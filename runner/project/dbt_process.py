@@ -54,7 +54,7 @@ class DbtEvents:
 
 
 class DbtProgram(Protocol):
-    """dbt that is there already."""
+    """A dbt that already runs."""
 
     def __call__(
         self, arguments: Sequence[str], progress: Progress, inherited: Sequence[int]

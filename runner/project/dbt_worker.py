@@ -1,4 +1,4 @@
-"""Runs one dbt command after another in one process, which spares dbt's start-up.
+"""Runs one dbt command after another in one process, which saves dbt's start-up.
 
 A script, run by path: `python -P dbt_worker.py SOCKET`; without -P our `dbt.py` would hide dbt.
 Each message on the socket is a JSON list of dbt's arguments, with open files that are held until
@@ -17,7 +17,7 @@ _MOST_FILES = 8
 
 
 def main() -> None:
-    """Serve until nobody asks any more."""
+    """Run commands until the socket is closed."""
     from dbt.cli.main import dbtRunner
 
     asked = socket.socket(fileno=int(sys.argv[1]))

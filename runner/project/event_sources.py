@@ -60,7 +60,7 @@ def event_tables(manifest_path: Path) -> list[EventTable]:
     Raises
     ------
     RunnerError
-        If dbt has not read the project yet, or one of them is declared wrong.
+        If dbt has not read the project yet, or the declaration of one is wrong.
     """
     content = read_manifest(manifest_path)
     root = manifest_path.parent.parent

@@ -1,4 +1,4 @@
-"""What an outcome model must have: served rows, and a label that fits the one of its spine."""
+"""What an outcome model must have: served rows, and a label that fits its spine's."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _SERVED: Mapping[str, str] = {
     "request_id": "string",
     "request_row": "int64",
 }
-"""What it takes of the serving log, beside `event_timestamp` and the JSON `probabilities`."""
+"""The columns from the serving log, besides `event_timestamp` and the JSON `probabilities`."""
 
 
 def is_outcome(node: ManifestNode) -> bool:
@@ -30,7 +30,7 @@ def is_outcome(node: ManifestNode) -> bool:
 
 
 def outcome_of(node: ManifestNode) -> OutcomeOf | None:
-    """Return whose label an outcome model joins; None if the dbt model is none."""
+    """Return the spine and label of an outcome model; None if the dbt model is not one."""
     return OutcomeOf(**meta_of(node)["outcome"]) if is_outcome(node) else None
 
 
@@ -55,7 +55,7 @@ def outcome_problems(outcome: Spine, spines: Mapping[str, Spine]) -> Iterator[No
     Parameters
     ----------
     spines
-        Those that are right by themselves, by name.
+        Those without errors of their own, by name.
     """
     yield from _column_problems(outcome)
     declared = outcome.outcome

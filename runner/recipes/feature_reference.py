@@ -44,7 +44,7 @@ class FeatureReference(NamedTuple):
     def spelled_out(
         self, features: Iterable[MartColumn]
     ) -> Iterator[tuple[FeatureReference, MartColumn]]:
-        """Yield what it means of a mart's features: one of them, or with `*` each."""
+        """Yield each feature that it names, with its own reference: one, or with `*` all."""
         for column in features:
             if self.feature in {"*", column.name}:
                 yield self._replace(feature=column.name), column

@@ -190,7 +190,7 @@ def gate_problems(gate: Mapping[str, float], scoring: Sequence[str] | None) -> l
 
 
 def min_score_problems(scores: Mapping[str, float], scoring: Sequence[str] | None) -> list[Problem]:
-    """Return the same for the least live scores of `monitor`."""
+    """Return what is wrong with the least live scores of `monitor`."""
     return [
         problem._replace(path=("min_scores", *problem.path))
         for problem in gate_problems(scores, scoring)

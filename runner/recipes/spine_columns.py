@@ -13,5 +13,5 @@ def spine_columns(recipe: Recipe, spine: Spine) -> list[str]:
 
 
 def spine_names(recipe: Recipe, spine: Spine) -> dict[str, str]:
-    """Return the names that a recipe's spine takes in training rows, and what has each."""
+    """Return the spine's column names in training rows, each with what has the name."""
     return {name: f"the column {name} of {spine.name}" for name in spine_columns(recipe, spine)}

@@ -41,7 +41,7 @@ class ServedChampion:
     since: datetime
 
     def parts(self, rows: pa.Table) -> tuple[pa.Table, pa.Table]:
-        """Return those of the training's rows that it was fitted on, and its test rows."""
+        """Return the training rows that it was fitted on, and its test rows."""
         until, start = (
             pa.scalar(datetime.fromisoformat(self.run.params[name]), rows[EVENT_TIMESTAMP].type)
             for name in ("train_until", "test_from")

@@ -18,7 +18,7 @@ from runner.records.report_values import PERSONAL, cut, ends, number, personal_c
 from runner.records.run_record import Training
 
 SHOWN_FEATURES = 150
-"""A report shows no more model inputs: it stays below 1 MB."""
+"""A report shows at most this many model inputs, to stay below 1 MB."""
 _LEAST_SHARE = 0.001
 
 

@@ -32,10 +32,10 @@ def number(value: float) -> str:
 
 
 def ends(found: Interval | None) -> str:
-    """Return the two ends of an interval; empty where there is none."""
+    """Return the two ends of an interval; empty if there is none."""
     return f"{number(found.low)} to {number(found.high)}" if found else ""
 
 
 def cut(text: str) -> str:
-    """Return the text, of a long one its beginning."""
+    """Return the text, or the beginning of a long one."""
     return text if len(text) <= _TEXT_LENGTH else f"{text[: _TEXT_LENGTH - 1]}…"

@@ -53,13 +53,13 @@ class PreparedRows:
     dataset_sha256
         The digest of `data.table`.
     definitions
-        What the features are computed by.
+        The definitions of the features.
     billed
         What BigQuery billed for each step before the join; empty where there is no BigQuery.
     accepted
         Why features that a served version takes were changed; empty if none was.
     left_out
-        Why dbt built nothing; empty if it did.
+        Why dbt built nothing; empty if dbt built.
     """
 
     settings: Settings

@@ -38,8 +38,8 @@ class CollectedTable:
         The column whose day in UTC is a row's partition; PostgreSQL partitions only by a column of
         the key.
     repeated_within
-        How much later a row may come again with another `day`, and is still known; longer on
-        PostgreSQL, which has an index: for ever.
+        How much later a row may come again with another `day` and still be recognized. On
+        PostgreSQL, which has an index, there is no limit.
     """
 
     name: str

@@ -1,4 +1,4 @@
-"""What SQL over the table of predictions is made of, in the words of each warehouse."""
+"""The parts of SQL over the table of predictions, in each warehouse's dialect."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class LogSql(Protocol):
         """Return a string literal."""
 
     def json_text(self, column: str, name: str) -> str:
-        """Return the member `name` of a JSON column as text; null where there is none."""
+        """Return the member `name` of a JSON column as text; null if there is none."""
 
     def number(self, text: str) -> str:
         """Return text as a float."""
@@ -73,7 +73,7 @@ class LogSql(Protocol):
         """Return a value as text."""
 
     def hash(self, texts: Sequence[str]) -> str:
-        """Return a value that orders rows as by chance, and always the same."""
+        """Return a value that orders rows at random, but always in the same order."""
 
     def unpivoted(
         self, source: str, kept: str, rows: Sequence[Sequence[str]], names: Sequence[str]

@@ -18,7 +18,7 @@ from runner.project.manifest import FeatureMart
 EVENT_TIME = "_event_time"
 CHANGED = "_changed"
 LATE = timedelta(hours=1)
-"""How long after the time at which it is known a row may be written, and `arrived_rows` has it."""
+"""How long after it is known a row may be written and still be in `arrived_rows`."""
 KEY_TYPES = {
     "int64": pa.int64(),
     "int32": pa.int32(),
@@ -112,12 +112,12 @@ class MartSnapshot(Protocol):
         """
 
     def next_visible(self, as_of: datetime, since: tuple[int, datetime] | None) -> datetime | None:
-        """Return from when on a row will count that `arrived_rows` will not show; None: none will.
+        """Return when the next row begins to count that `arrived_rows` will not show; None: no row.
 
         Parameters
         ----------
         since
-            Look only at rows that arrived since this `horizon` and instant; None: at all.
+            Look only at rows that arrived since this `horizon` and instant; None: at all rows.
         """
 
     def existing(self, as_of: datetime, keys: Sequence[Sequence[object]]) -> set[int]:

@@ -9,7 +9,7 @@ from runner.settings import Settings
 
 
 def table_marks(settings: Settings, tables: Collection[str]) -> dict[str, str]:
-    """Return table → a mark that is another soon after it has changed; none where unknown."""
+    """Return table → a mark that changes soon after the table does; without unknown marks."""
     # Only one of them is imported: each takes its client library along.
     if settings.target == "cloud":
         from runner.warehouse.bigquery.table_marks import bigquery_marks

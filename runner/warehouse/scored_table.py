@@ -41,7 +41,7 @@ class ScoredRows(Protocol):
     """Where rows of one model version and day are written, all or none."""
 
     def write(self, rows: pa.Table) -> None:
-        """Write rows, which are there once the whole is committed."""
+        """Write rows, which become visible once all are committed."""
 
 
 def parse_table(name: str) -> tuple[str, str]:
@@ -50,7 +50,7 @@ def parse_table(name: str) -> tuple[str, str]:
     Raises
     ------
     RunnerError
-        If it is not that.
+        If the name is not of this form.
     """
     found = _NAME.fullmatch(name)
     if found is None:

@@ -14,7 +14,7 @@ from serving.features.online_client import OnlineStoreClient
 async def view_states(
     online_store: OnlineStoreClient, project: str, views: Iterable[str], field: str
 ) -> dict[str, object]:
-    """Return one field of each view's state; an error where the online store does not answer."""
+    """Return one field of each view's state, or the store's error reply in its place."""
     names = list(dict.fromkeys(views))
     commands = [hiredis.pack_command(("HMGET", state_key(project, name), field)) for name in names]
     replies = await online_store.read(commands) if commands else []

@@ -1,4 +1,4 @@
-"""POST /events/{table} and POST /push/{view}: rows in, and which of them are taken."""
+"""POST /events/{table} and POST /push/{view}: take rows, and report which were accepted."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ from serving.request_body import read_events, read_rows
 _Given = TypeVar("_Given", bound=Sized)
 _Made = TypeVar("_Made")
 _INLINE = 64
-"""More rows are checked in a thread, so that predictions do not wait for them."""
+"""More rows than this are checked in a thread, so that predictions do not wait for them."""
 _INLINE_BYTES = 1 << 16
-"""Longer bodies are parsed in one: 1 MiB takes some 25 ms."""
+"""Longer bodies are parsed in a thread: 1 MiB takes some 25 ms."""
 _IDEMPOTENCY_KEY = re.compile(rb"[\x21-\x7e]{1,200}")
 
 
@@ -120,7 +120,7 @@ def _counting(counts: dict[str, int], rows: int) -> Iterator[None]:
 
 
 async def _aside(work: Callable[[_Given], _Made], given: _Given, inline: int = _INLINE) -> _Made:
-    """Return what `work` makes of rows or a body, in a thread if it is longer than `inline`."""
+    """Return `work(given)`, computed in a thread if `given` is longer than `inline`."""
     return work(given) if len(given) <= inline else await asyncio.to_thread(work, given)
 
 

@@ -36,7 +36,7 @@ Reply = Callable[[int, Sequence[Header], bytes], bool]
 
 ROUTES = frozenset({"/predict", "/model", "/metrics", "/openapi.json"}) | OPEN_PATHS
 EVENTS, PUSH = "/events/", "/push/"
-"""What the paths begin with that write, and have keys of their own."""
+"""Prefixes of the paths that write and have keys of their own."""
 _UNREADABLE = "unreadable"
 """The route of a request whose head could not be read."""
 _REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{1,64}")
@@ -68,10 +68,10 @@ class RequestGuard:
     connections
         Those of the server that runs the app; it counts and closes them.
     writers
-        The keys of clients that send events; None: nobody may.
+        The keys of clients that send events; None: no client may.
     endpoints
-        By method and path, what answers a request that has come whole: without FastAPI's router
-        and its other middleware, and without a task.
+        By method and path, what answers a request that has arrived completely: without FastAPI's
+        router and its other middleware, and without a task.
     """
 
     def __init__(

@@ -23,7 +23,7 @@ _POSITION = "In the request, from 0."
 
 
 def describe_events(document: dict[str, Any], max_rows: int, secured: bool) -> None:
-    """Complete the OpenAPI document with what is written.
+    """Complete the OpenAPI document with the endpoints that write.
 
     Parameters
     ----------

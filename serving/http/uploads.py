@@ -29,12 +29,12 @@ class Uploads:
 
     @asynccontextmanager
     async def whole(self, scope: Scope, receive: Receive) -> AsyncIterator[bytes]:
-        """Give the body of a request of JSON, and the block the time that the request has left.
+        """Give the body of a JSON request; the block has the time that the request has left.
 
         Raises
         ------
         ServingError
-            If the body is none that can be read or is too large, or the time is over.
+            If the body cannot be read or is too large, or the time is over.
         """
         require_json(scope)
         for name, value in scope["headers"]:

@@ -1,4 +1,4 @@
-"""What a recipe computes on BigQuery is what plain Python computes: in training, batch and HTTP."""
+"""On BigQuery a recipe computes what plain Python computes: in training, batch and HTTP."""
 
 from __future__ import annotations
 

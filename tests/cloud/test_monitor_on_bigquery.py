@@ -1,4 +1,4 @@
-"""`runner monitor` on BigQuery finds what it finds on PostgreSQL, of the same rows."""
+"""`runner monitor` finds the same in the same rows on BigQuery and on PostgreSQL."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Predictions in a BigQuery table: a repeat of a version and day replaces; and marks of tables."""
+"""Predictions in a BigQuery table: a repeat replaces its version and day. And marks of tables."""
 
 import dataclasses
 from datetime import UTC, datetime, timedelta

@@ -132,4 +132,6 @@ def test_a_second_training_is_compared_with_the_champion_on_computed_columns(pro
 
 
 def test_a_smoke_test_of_a_recipe_that_asks_the_clock_passes(project, api):
-    assert "answers as the batch does" in project.runner("smoke-test", RECIPE, "--url", api.address)
+    assert "answers as `runner predict` does" in project.runner(
+        "smoke-test", RECIPE, "--url", api.address
+    )

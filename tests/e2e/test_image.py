@@ -52,7 +52,7 @@ def _image(tmp_path_factory: pytest.TempPathFactory, shop: Project) -> Project:
 
 
 def _copy(paths: list[str], app: Path) -> None:
-    """Copy what the context has of these paths: all but what .dockerignore names."""
+    """Copy these paths as Docker's context has them: all but what .dockerignore names."""
     *sources, _ = paths
     lines = (REPOSITORY / ".dockerignore").read_text().splitlines()
     ignored = [line for line in lines if line and not line.startswith("#")]

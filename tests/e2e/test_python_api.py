@@ -54,7 +54,7 @@ Path("found.json").write_text(json.dumps({
 
 @pytest.fixture(scope="module")
 def found(shop, tmp_path_factory):
-    """Return what the page's blocks, and a few lines after them, came to."""
+    """Run the page's blocks and a few lines after them; return the results."""
     script = tmp_path_factory.mktemp("page") / "page.py"
     script.write_text("\n".join([BEFORE, *BLOCKS, AFTER]))
     done = shop.run("python", str(script))

@@ -183,7 +183,7 @@ def test_before_a_release_there_is_nothing_to_return_to(cloud: Cloud) -> None:
 
 @pytest.fixture(name="empty_store", scope="module")
 def _empty_store(shop: Project) -> Iterator[Served]:
-    """The API of the shop on an online store that nobody filled."""
+    """The API of the shop on an empty online store."""
     url = shop.env["REDIS_URL"].rpartition("/")[0] + "/9"
     with served(replace(shop, env=shop.env | {"REDIS_URL": url}), RECIPE) as api:
         yield api
@@ -191,7 +191,10 @@ def _empty_store(shop: Project) -> Iterator[Served]:
 
 def test_an_api_that_answers_as_the_batch_does_passes(shop: Project, serving: Served) -> None:
     shown = shop.runner("smoke-test", RECIPE, "--url", serving.address)
-    assert "category_purchase_rf version 1 is ready and answers as the batch does: 0: 0." in shown
+    assert (
+        "category_purchase_rf version 1 is ready and answers as `runner predict` does: 0: 0."
+        in shown
+    )
 
 
 def test_an_api_that_finds_other_features_fails(shop: Project, empty_store: Served) -> None:
@@ -203,7 +206,7 @@ def test_an_api_that_finds_other_features_fails(shop: Project, empty_store: Serv
 
 def test_an_api_that_does_not_answer_or_wants_a_key_fails(shop: Project) -> None:
     told = shop.refused("smoke-test", RECIPE, "--url", "http://127.0.0.1:9")
-    assert "http://127.0.0.1:9/ready does not answer as the API does" in told
+    assert "http://127.0.0.1:9/ready does not answer as a prediction API" in told
     keyed = replace(
         shop, env=shop.env | {"SERVING_API_KEYS": "a-key-of-32-characters-or-even-more"}
     )

@@ -189,4 +189,4 @@ def test_a_model_of_request_inputs_alone_is_trained_predicted_and_served(bank):
 
 def test_a_smoke_test_samples_an_entity_for_each_role_and_sends_the_examples(bank, api):
     shown = bank.runner("smoke-test", "dispute", "--url", api.address)
-    assert "dispute version 1 is ready and answers as the batch does" in shown
+    assert "dispute version 1 is ready and answers as `runner predict` does" in shown

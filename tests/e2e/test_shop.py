@@ -204,9 +204,9 @@ def test_a_refresh_without_recipes_keeps_what_served_models_read(shop, run):
     marts = ("user_demographics", "user_activity", "user_category_affinity")
     line = shop.runner("refresh")
     assert all(mart in line for mart in marts)
-    assert "features of " in line
+    assert "features from " in line
     assert "; nothing to build; " in shop.runner("refresh")
-    assert "refresh: features of " in shop.run("runner", "status").stderr
+    assert "refresh: features from " in shop.run("runner", "status").stderr
 
 
 def without_numbers(line):

@@ -1,4 +1,4 @@
-"""Events: from a client to the raw table, each once, and none lost that was acknowledged."""
+"""Events: from a client to the raw table, each once; no acknowledged event is lost."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""To Cloud Run goes a token of the process's account, which Google's metadata server issues.
+"""Requests to Cloud Run carry the account's token, which Google's metadata server issues.
 
 A server of this test stands in for the metadata server, at the address that Google's library takes
 from GCE_METADATA_HOST.

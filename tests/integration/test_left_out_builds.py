@@ -1,4 +1,4 @@
-"""A build is left out only where it would change nothing: whatever may have changed is built."""
+"""A build is skipped only if it would change nothing; in doubt, dbt builds."""
 
 import psycopg
 import pytest

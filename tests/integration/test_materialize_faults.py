@@ -318,7 +318,7 @@ def test_a_cluster_of_three_works(tmp_path: Path, database: PostgresAddress) -> 
 
 
 def _follow_deletions_and_a_stranger(project: OnlineProject) -> None:
-    """What a run wrote and the mart lost gives way; what a stranger wrote meanwhile stays."""
+    """A value that a run wrote and the mart lost is replaced; what another process wrote stays."""
     yaml = project.settings.feature_store_yaml
     yaml.write_text(yaml.read_text().replace("key_ttl_seconds: 60", "key_ttl_seconds: 86400"))
     project.marts.clear()

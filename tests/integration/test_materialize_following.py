@@ -261,7 +261,7 @@ _counter = iter(range(10_000))
 def test_in_any_history_of_changes_only_what_no_new_row_shows_waits(
     project: OnlineProject, data: st.DataObject
 ) -> None:
-    """After each run every entity is right that new rows show as it is; at the end all are."""
+    """After each run every entity that new rows fully describe is right; at the end all are."""
     with project.redis() as client:
         client.flushall()
     project.marts.clear()
@@ -301,7 +301,7 @@ def test_in_any_history_of_changes_only_what_no_new_row_shows_waits(
 
 
 class Waiting:
-    """Whose values the last run cannot have known to be others, by the contents of the table."""
+    """The keys whose changes the last run could not see, by the contents of the table."""
 
     def __init__(self, project: OnlineProject, table: ChangingTable) -> None:
         self._project = project

@@ -161,7 +161,7 @@ class Month:
             self.add_outcomes(rows, is_right=day < WORSE)
 
     def add_outcomes(self, rows: list[list[Any]], *, is_right: bool) -> None:
-        """Give each row a label that is as probable as it was said to be, or as improbable."""
+        """Draw each row's label with its predicted probability, or with the opposite one."""
         random = np.random.default_rng(len(rows))
         with self.sql.cursor().copy(f"copy outcome.outcome_y ({OUTCOME}) from stdin") as copy:
             for row in map(dict, (zip(LOGGED, row, strict=True) for row in rows)):
@@ -188,7 +188,7 @@ class Month:
 
     @staticmethod
     def day(number: int) -> pa.Table:
-        """Return a day's features: the value's unit changes on one."""
+        """Return a day's features; from one day on, the value has another unit."""
         table = feature_table(ROWS, seed=100 + number)
         if number < BREAK:
             return table

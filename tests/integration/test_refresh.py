@@ -78,7 +78,7 @@ def amount(project, user):
 
 @contextmanager
 def broken(project):
-    """Have a mistake in the mart's SQL for the block."""
+    """Put a mistake into the mart's SQL until the block ends."""
     path = project.root / MART
     text = path.read_text()
     path.write_text(text.replace("amount from", "amuont from"))
@@ -87,7 +87,7 @@ def broken(project):
 
 
 def round_that_builds(refresher):
-    """Return the first round that sees what came; PostgreSQL counts it within seconds."""
+    """Return the first round that sees the new rows; PostgreSQL counts them within seconds."""
     for _ in range(100):
         done = refresher.round()
         if done.built:
@@ -103,7 +103,7 @@ def test_a_round_builds_and_copies_what_came_and_nothing_else(project, refresher
     assert amount(project, 3) == 0.75
     again = refresher.round()
     assert (again.built, again.written, again.newest) == ((), 0, None)
-    assert refresh_at_hand(project.settings).startswith("features of ")
+    assert refresh_at_hand(project.settings).startswith("features from ")
 
 
 def test_a_round_after_a_dead_dbt_or_a_failed_one_does_what_that_left(project, refresher):
@@ -194,7 +194,7 @@ def test_the_command_goes_on_after_failures_and_ends_when_asked(project, refresh
         lines = [loop.stdout.readline()]
         while "built reading" not in lines[-1]:
             lines.append(loop.stdout.readline())
-        assert "1 written, 0 removed; features of " in lines[-1]
+        assert "1 written, 0 removed; features from " in lines[-1]
         project.query("drop table feature_mart.reading")
         assert "no table feature_mart.reading" in loop.stderr.readline()
         while "built reading" not in loop.stdout.readline():

@@ -1,4 +1,4 @@
-"""Predictions in a table: per version and day whole or not at all, a repeat replaces."""
+"""Predictions in a table: per version and day all rows or none, and a repeat replaces them."""
 
 import dataclasses
 import threading

@@ -1,4 +1,4 @@
-"""A shadow model: it answers what the champion was asked, for the log, and nobody notices."""
+"""A shadow answers the champion's requests, for the log only, and clients do not notice."""
 
 from __future__ import annotations
 

@@ -191,8 +191,9 @@ def served(built, module_database):
         time = "recommended_at" if table.startswith("raw_data") else "event_timestamp"
         for *values, at in built.query(f"select distinct {keys}, {time} from {table}"):
             given = dict(zip(keys.split(", "), values, strict=True))
-            rows.append(collected_row(len(rows), at, label, given, {"order_value_usd": 10.5}))
-            shadow = collected_row(len(rows), at, label, given)
+            features = {"order_value_usd": 10.5}
+            rows.append(collected_row(len(rows), at, label, given, features))
+            shadow = collected_row(len(rows), at, label, given, features)
             shadow[PREDICTIONS.position("answered_as")] = "shadow"
             rows.append(shadow)
     with open_postgres_collected(module_database, "raw_data", PREDICTIONS) as store:

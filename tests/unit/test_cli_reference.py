@@ -1,4 +1,4 @@
-"""The page of commands is what the commands are."""
+"""docs/cli.md matches the commands."""
 
 from tests.cli_reference import PAGE, page
 

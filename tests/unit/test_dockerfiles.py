@@ -1,4 +1,4 @@
-"""The Dockerfiles keep hadolint's rules, and Docker accepts the compose files where it is there."""
+"""The Dockerfiles keep hadolint's rules, and Docker, if installed, accepts the compose files."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ def test_hadolint_finds_nothing(file: Path) -> None:
 
 
 def compose() -> bool:
-    """Return whether `docker compose` is there."""
+    """Return whether `docker compose` is installed."""
     if shutil.which("docker") is None:
         return False
     done = subprocess.run(["docker", "compose", "version"], capture_output=True, check=False)

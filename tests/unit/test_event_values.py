@@ -131,7 +131,7 @@ def test_values_keep_what_they_mean(table: EventTable) -> None:
 @pytest.mark.parametrize(
     ("event", "reason"),
     [
-        (["c1"], "an event is an object of columns"),
+        (["c1"], "an event must be an object of columns"),
         (click(1, usr=2), "'usr' is not a column of clicks"),
         ({"user_id": 1}, "click_id is missing: without this id, a retry would add the event again"),
         (click(1, click_id="x" * 257), "click_id must be a text of at most 256 characters"),

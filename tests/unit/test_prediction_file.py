@@ -220,7 +220,9 @@ def test_what_is_no_time_is_refused_without_a_word_on_zones(bundle, tmp_path, ca
 
 @pytest.mark.parametrize("taken", ["user_activity__orders_7d", "missing_views"])
 def test_keys_with_a_column_that_online_features_add_are_refused(bundle, taken):
-    with pytest.raises(RunnerError, match=f"keys: has a column '{taken}', which is added"):
+    with pytest.raises(
+        RunnerError, match=f"keys: column '{taken}' has the name of an added column"
+    ):
         _refuse_taken(bundle, ["user_id", "category_id", taken])
 
 

@@ -79,7 +79,7 @@ TIMED = {"k": 1, "event_timestamp": NOW.isoformat()}
 @pytest.mark.parametrize(
     ("row", "reason"),
     [
-        ([], "an event is an object of columns"),
+        ([], "an event must be an object of columns"),
         ({"k": 1}, "f is missing; send null if it is not known"),
         ({"k": 1, "f": 1}, "event_timestamp is missing: a retry would give it another time"),
         (TIMED | {"f": "x"}, "f must be a whole number of 64 bits"),

@@ -1,4 +1,4 @@
-"""What of the serving log, and of events, waits to be collected; see `runner.commands.doctor`."""
+"""How much of the serving log and of events waits for collection; see `runner.commands.doctor`."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def serving_log(settings: Settings) -> str:
 
 
 def events(settings: Settings) -> str:
-    """See what waits of each table that takes events; raises if one is declared wrong."""
+    """See what waits of each table that takes events; raises if a declaration is wrong."""
     from runner.project.event_sources import event_tables
 
     if settings.manifest_path.is_file():

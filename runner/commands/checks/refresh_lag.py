@@ -7,7 +7,7 @@ from runner.settings import Settings
 
 
 def refresh_at_hand(settings: Settings) -> str:
-    """Return the features' age and the last round; nothing if there was none, or nobody knows."""
+    """Return the features' age and the last round; empty if no round is known."""
     from redis.exceptions import RedisError
 
     from runner.online.connection import connect

@@ -1,8 +1,8 @@
 {#
-    What the label means: once, for the spine that trains on it and for the outcome model that joins
-    it to what was served.
+    The definition of the label, for both the spine that trains on it and the outcome model that
+    joins it to what was served.
 
-    `asked` is a CTE with `customer_id` and `event_timestamp`. Returns one row per different row of
+    `asked` is a CTE with `customer_id` and `event_timestamp`. Returns one row per distinct row of
     it whose 30 days are over: whether the customer ordered again within them.
 #}
 {% macro is_reorder_30d(asked) -%}

@@ -123,7 +123,7 @@ class BigQueryCollected:
             return None
 
     def _add_missing_columns(self, known: Mapping[str, bool]) -> None:
-        """Add columns and allow nulls as declared since; a table of somebody else's stays."""
+        """Add columns and allow nulls as now declared; leave a table that others created."""
         if "collected_at" not in known:
             return
         for column in self._table.columns:

@@ -60,7 +60,7 @@ def newest_query(
     newest
         What the newest row has the greatest values of.
     only
-        What one of a key's rows must satisfy; empty: nothing.
+        What at least one of a key's rows must satisfy; empty: nothing.
     """
     by = f"partition by {', '.join(keys)} " if keys else ""
     order = ", ".join(f"{term} desc" for term in newest)

@@ -124,7 +124,7 @@ class PostgresCollected:
             self._connection.execute(f"create index on {self._name} (collected_at)")
 
     def _add_missing_columns(self) -> None:
-        """Add columns and allow nulls as declared since; a table of somebody else's stays."""
+        """Add columns and allow nulls as now declared; leave a table that others created."""
         found = self._connection.execute(
             "select attname, attnotnull from pg_attribute where attrelid = to_regclass(%s) "
             "and attnum > 0 and not attisdropped",

@@ -111,7 +111,7 @@ def arrived_rows_sql(source: PostgresTable, as_of: datetime, since: tuple[int, d
 def next_visible_sql(source: PostgresTable, as_of: datetime, since: datetime | None) -> str:
     """Return the SQL for the first event timestamp after `as_of`: column `instant`, null if none.
 
-    Of rows that are known before. `since`: only of those that are recent then.
+    It looks at rows that are known before their event timestamp; with `since`, only at recent ones.
     """
     mart = source.mart
     stamp = f"source.{quote(mart.timestamp_field)}"

@@ -1,8 +1,9 @@
 """Marks that change soon after a table has changed, at no cost however large it is.
 
 PostgreSQL counts what is inserted, updated and deleted. A session reports its counts when a
-transaction ends, but not twice within a second, and an idle one up to 10 s later: a mark says that
-there is something new, seldom at once, and never that there is nothing. `table_states` does.
+transaction ends, but not twice within a second, and an idle one up to 10 s later. So a changed mark
+shows, often late, that there is something new; an unchanged mark does not show that there is
+nothing. `table_states` does.
 """
 
 from __future__ import annotations

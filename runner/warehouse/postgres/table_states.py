@@ -1,4 +1,4 @@
-"""What tables hold, as digests that differ once anything of it has changed.
+"""What tables hold, as digests that differ once anything in a table has changed.
 
 A scan counts the rows and adds up a hash of each row's version (`xmin`, which every insert and
 update sets). It sees what PostgreSQL's statistics show only seconds later, and what no column of a
@@ -40,7 +40,7 @@ where pronamespace not in ('pg_catalog'::regnamespace, 'information_schema'::reg
 
 
 class UnknownStateError(Exception):
-    """Nobody can say whether something has changed; the message says why."""
+    """It cannot be known whether something has changed; the message says why."""
 
 
 class TableStates:

@@ -82,14 +82,14 @@ def collector_config() -> str:
 
 @dataclass(frozen=True)
 class ApiSecrets:
-    """The API's keys, and who is given which.
+    """The API's keys, and which process gets which.
 
     Attributes
     ----------
     key
         For clients.
     server, collector, smoke_test
-        What these processes are given: all keys, or one of their own.
+        What these processes get: all keys, or one of their own.
     """
 
     key: pulumi.Output[str]

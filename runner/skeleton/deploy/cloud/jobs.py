@@ -58,7 +58,7 @@ def planned_jobs(settings: Settings) -> list[PlannedJob]:
 
 
 def smoke_test(recipe: str) -> PlannedJob:
-    """Return the job that `runner release` has ask the newest revision of a recipe's API."""
+    """Return the job that runs `runner smoke-test` on the newest revision of a recipe's API."""
     commands = ("dbt parse --target cloud", f"runner smoke-test {recipe}")
     return PlannedJob(f"smoke-{recipe_name(recipe)}", commands, None)
 

@@ -8,7 +8,7 @@ import pulumi_gcp as gcp
 from cloud.iam import Identities, Identity
 
 RAW = "raw_events"
-# The raw tables are somebody else's: the runner reads them, and only a refresh, which collects the
+# The raw tables belong to others: the runner reads them, and only a refresh, which collects the
 # serving log and events, writes. `staging` is dbt's own.
 DATASETS = {
     RAW: "dataViewer",
