@@ -192,5 +192,5 @@ def module_database(new_database: Callable[[], PostgresAddress]) -> PostgresAddr
 def redis_url(redis_server: RedisAddress) -> str:
     """The URL of an empty Redis."""
     with redis.Redis.from_url(redis_server.url) as client:
-        client.flushall()
+        client.flushdb()
     return redis_server.url

@@ -52,8 +52,7 @@ def _ask(tmp_path_factory: pytest.TempPathFactory, redis_server: RedisAddress) -
     store.client.set(entity_key({"user_id": 400}), "not a hash")
     folder = tmp_path_factory.mktemp("bundle")
     write_linear_bundle(folder)
-    yield _asks(folder, redis_server.url)
-    store.client.flushall()  # other modules have users of the same numbers
+    return _asks(folder, redis_server.url)
 
 
 def _asks(folder: Path, redis_url: str) -> Any:
