@@ -130,6 +130,15 @@ def promote(
     version: Annotated[
         str | None, typer.Argument(help="Its version. Default: the challenger.", show_default=False)
     ] = None,
+    accepted: Annotated[
+        str,
+        typer.Option(
+            "--accept",
+            metavar="REASON",
+            help="Promote it before it answered as a shadow for the recipe's min_shadow_days.",
+            show_default=False,
+        ),
+    ] = "",
     target: Target = None,
 ) -> None:
     """Make a version the champion, even if it failed its gate.
@@ -142,7 +151,8 @@ def promote(
     from runner.commands.promotion import promote as promote_version
 
     name = registered_name(model)
-    console.result(change_of_champion(name, *promote_version(load_settings(target), name, version)))
+    moved = promote_version(load_settings(target), name, version, accepted)
+    console.result(change_of_champion(name, *moved))
 
 
 @command()

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from mlflow import MlflowClient
 from mlflow.entities.model_registry import ModelVersion
 
+from contract.bundle import Bundle
 from runner.commands.exposures import write_exposures
 from runner.errors import RunnerError
 from runner.packaging.served_version import load_version
@@ -19,13 +21,17 @@ if TYPE_CHECKING:
     from runner.settings import Settings
 
 
-def promote(settings: Settings, name: str, number: str | None) -> tuple[str, str]:
+def promote(
+    settings: Settings, name: str, number: str | None, accepted: str = ""
+) -> tuple[str, str]:
     """Make a version the champion, whatever its gate said.
 
     Parameters
     ----------
     number
         The version; None for the challenger.
+    accepted
+        Why it need not answer as a shadow on as many days as its recipe demands; empty: it must.
 
     Returns
     -------
@@ -35,7 +41,7 @@ def promote(settings: Settings, name: str, number: str | None) -> tuple[str, str
     Raises
     ------
     RunnerError
-        If there is no such model or version.
+        If there is no such model or version, or it did not answer as a shadow for long enough.
     ServingError
         If its serving bundle is not intact: what cannot be served does not become the champion.
     """
@@ -43,8 +49,11 @@ def promote(settings: Settings, name: str, number: str | None) -> tuple[str, str
     registry.require_model(client, name)
     wanted = number or _challenger(client, name)
     _require(client, name, wanted)
-    present = _version(version_with(client, name, CHAMPION))
-    load_version(settings, f"models:/{name}/{wanted}")
+    champion = version_with(client, name, CHAMPION)
+    present = _version(champion)
+    model, _ = load_version(settings, f"models:/{name}/{wanted}")
+    if champion is not None and present != wanted and RETIRED not in champion.tags:
+        _require_shadow(settings, client, model.bundle, (wanted, present), accepted)
     registry.promote(client, name, wanted)  # of the champion too: it ends what was interrupted
     write_exposures(settings)
     return wanted, present
@@ -107,6 +116,29 @@ def _challenger(client: MlflowClient, name: str) -> str:
             hint=_known(registry.versions_of(client, name)),
         )
     return str(challenger.version)
+
+
+def _require_shadow(
+    settings: Settings,
+    client: MlflowClient,
+    bundle: Bundle,
+    versions: tuple[str, str],
+    accepted: str,
+) -> None:
+    """Raise unless a version answered beside the champion for as long as its recipe demands."""
+    wanted, champion = versions
+    tags = client.get_model_version(bundle.registered_model_name, wanted).tags
+    if "min_shadow_days" not in bundle.recipe or CHAMPION_UNTIL in tags:  # it was the champion
+        return
+    if accepted:
+        client.set_model_version_tag(
+            bundle.registered_model_name, wanted, "accepted_shadow_days", accepted
+        )
+        return
+    from runner.commands.live_beside import require_shadow_days
+    from runner.monitoring.shadow_days import ShadowVersion
+
+    require_shadow_days(settings, ShadowVersion.of(wanted, asdict(bundle)), champion)
 
 
 def _require(client: MlflowClient, name: str, number: str) -> None:
