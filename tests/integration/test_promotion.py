@@ -76,7 +76,7 @@ def test_a_version_whose_features_changed_since_is_refused(settings, stored, mov
     stored("2")
     with pytest.raises(
         RunnerError,
-        match="^m version 1 was trained on another definition of activity:value than Redis has$",
+        match=r"^m version 1 was trained on another definition of activity:value than Redis has$",
     ) as refused:
         move(settings, "m")
     assert "--accept-changed-features" in refused.value.hint
