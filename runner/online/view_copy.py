@@ -12,7 +12,7 @@ import pyarrow as pa
 from contract.feast_format import field_hash, time_field
 from contract.view_state import FeatureDigests
 from runner.errors import RunnerError
-from runner.online.collected_pushes import collected_until
+from runner.online.collected_pushes import built_pushes, collected_until
 from runner.online.connection import OnlineConnection
 from runner.online.online_config import OnlineConfig
 from runner.online.state import Lease, ViewState
@@ -58,13 +58,18 @@ class ViewCopy:
         self._digests = state.with_known_digests(digests)
         self._definition = definition_digest(snapshot.mart)
         self._collected = collected_until(connection, config.project, snapshot.mart.name)
+        self._built = (
+            built_pushes(connection, config.project, snapshot, state.watermark)
+            if self._is_pushed
+            else None
+        )
         self._writer = ViewWriter(
             connection,
             snapshot.mart,
             project=config.project,
             key_ttl_seconds=config.key_ttl_seconds,
             lease=lease,
-            ours=state.ours(self._pushed_until if self._is_pushed else None),
+            ours=state.ours(self._built.until if self._built else None),
         )
 
     def require_nothing_left(self) -> None:
@@ -88,12 +93,6 @@ class ViewCopy:
         """Whether pushes may have created entities since the last run."""
         last = self._state.watermark
         return self._collected is not None or (last is not None and last.collected is not None)
-
-    @property
-    def _pushed_until(self) -> float:
-        """Up to which event time the mart has had what was pushed, given a build since the last."""
-        last = self._state.watermark
-        return (last.collected if last else None) or 0.0
 
     @property
     def _has_other_keys(self) -> bool:
@@ -189,6 +188,7 @@ class ViewCopy:
             next_visible=self._next_visible(as_of, followed),
             compared=followed.comparison if followed else None,
             collected=self._collected,
+            built=self._built,
         )
 
     def _next_visible(self, as_of: datetime, followed: Watermark | None) -> datetime | None:
@@ -247,8 +247,8 @@ class ViewCopy:
 
     def _sweep(self, as_of: datetime) -> int:
         until = as_of.timestamp()
-        if self._collected is not None:
-            until = min(until, self._pushed_until)
+        if self._collected is not None and self._built is not None:
+            until = min(until, self._built.until)
         return sweep(self._connection, self._snapshot, as_of, self._writer, until)
 
     def _remove(self, fields: list[bytes]) -> None:
