@@ -8,6 +8,7 @@ from contextlib import closing
 from datetime import datetime
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from contract.feast_format import field_hash, time_field
 from contract.view_state import FeatureDigests
@@ -20,7 +21,7 @@ from runner.online.sweep import remove_fields, sweep
 from runner.online.view_report import FULL, INCREMENTAL, ViewReport
 from runner.online.watermark import NOT_LOOKED, Watermark, definition_digest, key_dtypes
 from runner.online.writer import ViewWriter
-from runner.warehouse.mart_snapshot import MartSnapshot
+from runner.warehouse.mart_snapshot import EVENT_TIME, MartSnapshot
 from runner.warehouse.prefetch import prefetched
 
 _CHUNK_ROWS = 2_000
@@ -58,6 +59,7 @@ class ViewCopy:
         self._digests = state.with_known_digests(digests)
         self._definition = definition_digest(snapshot.mart)
         self._collected = collected_until(connection, config.project, snapshot.mart.name)
+        self._newest: datetime | None = None
         self._built = (
             built_pushes(connection, config.project, snapshot, state.watermark)
             if self._is_pushed
@@ -138,6 +140,8 @@ class ViewCopy:
             entities = since.entities + entities - found
         elif since and (was_dirty or self._is_pushed or found < since.entities):
             removed = self._sweep(as_of)
+        if follows and since and since.newest:
+            self._newest = max(since.newest, self._newest or since.newest)
         self._lease.renew()
         watermark = self._watermark(as_of, entities, since if follows else None)
         life = None if self._ttl is None or follows else self._ttl - time.perf_counter() + started
@@ -153,6 +157,7 @@ class ViewCopy:
             removed=removed,
             seconds=time.perf_counter() - started,
             compared=watermark.comparison.as_of,
+            newest=self._newest,
             advice=self._advice(),
         )
 
@@ -189,6 +194,7 @@ class ViewCopy:
             compared=followed.comparison if followed else None,
             collected=self._collected,
             built=self._built,
+            newest=self._newest,
         )
 
     def _next_visible(self, as_of: datetime, followed: Watermark | None) -> datetime | None:
@@ -241,6 +247,8 @@ class ViewCopy:
                 else:
                     self._writer.write(chunk, is_fresh=since is None)
                 entities += chunk.num_rows
+                latest = pc.max(chunk.column(EVENT_TIME)).as_py()
+                self._newest = max(self._newest or latest, latest)
                 progress(self._mart.name, chunk.num_rows)
         self._writer.finish()
         return entities

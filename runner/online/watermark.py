@@ -75,6 +75,8 @@ class Watermark:
         view took no pushes.
     built
         What the mart had of them; None: the same.
+    newest
+        The newest event time of its rows; None: it had no row, or an earlier version wrote this.
     """
 
     as_of: datetime
@@ -87,6 +89,7 @@ class Watermark:
     compared: LastComparison | None = None
     collected: float | None = None
     built: BuiltPushes | None = None
+    newest: datetime | None = None
 
     @property
     def comparison(self) -> LastComparison:
@@ -118,6 +121,7 @@ def parse_watermark(content: bytes) -> Watermark:
             datetime.fromisoformat(compared["as_of"]), compared["horizon"], compared["kept_newer"]
         ),
         collected=fields.get("collected"),
+        newest=_instant(fields.get("newest")),
         built=built and BuiltPushes(built["until"], _instant(built["newest"])),
     )
 
