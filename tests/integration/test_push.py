@@ -17,10 +17,10 @@ import pytest
 
 from contract.event_format import event_stream_key
 from contract.redis_address import RedisAddress
-from runner.commands.collection import collect
-from runner.commands.event_collection import publish_event_tables
-from runner.commands.ingestion_report import show_pushed
-from runner.commands.pushing import push
+from runner.commands.online.ingestion_report import show_pushed
+from runner.commands.online.pushing import push
+from runner.commands.served.collection import collect
+from runner.commands.served.event_collection import publish_event_tables
 from runner.errors import RunnerError
 from runner.feature_store.feast_objects import feast_objects
 from runner.feature_store.store import open_store
