@@ -9,7 +9,6 @@ from itertools import islice
 from contract.event_format import EventTable, events_name
 from contract.event_values import EventReader
 from runner import console
-from runner.collecting.event_rows import EventRows, raw_table
 from runner.commands.online.event_argument import declared_table
 from runner.commands.online.event_file import FileEvent, read_events, right_rows
 from runner.commands.served.event_collection import writing
@@ -19,6 +18,7 @@ from runner.servers.local_servers import require_servers
 from runner.settings import Settings
 from runner.warehouse.collected_table import CollectedStore
 from runner.warehouse.open_collected import open_collected
+from runner.warehouse.raw_rows import RawRows, raw_table
 
 
 @dataclass
@@ -69,7 +69,7 @@ def ingest(settings: Settings, name: str, source: str) -> Ingested:
 def _write(
     table: EventTable, batch: list[FileEvent], store: CollectedStore, done: Ingested
 ) -> None:
-    reader, made, now = EventReader(table), EventRows(table), datetime.now(UTC)
+    reader, made, now = EventReader(table), RawRows(table), datetime.now(UTC)
     right = right_rows(batch, reader.read, done.rejected)
     rows = made.received(now, reader.columns, right)
     written = store.append(rows) if rows else 0

@@ -2,28 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import partial
 from itertools import islice
 
-import hiredis
-
 from contract.event_format import pushed_name
-from contract.online_write import KEPT, WRITE
-from contract.push_rows import PushedRows, PushedValues
+from contract.push_rows import PushedRows
 from runner import console
-from runner.collecting.event_rows import EventRows, raw_table
 from runner.collecting.event_tables import with_key_ttl
 from runner.commands.online.event_argument import declared_table
 from runner.commands.online.event_file import read_events, right_rows
 from runner.commands.served.event_collection import writing
-from runner.online.connection import OnlineConnection, connect
+from runner.online.connection import connect
 from runner.online.online_config import load_online_config
+from runner.online.ordered_write import write_in_order
 from runner.servers.local_servers import require_servers
 from runner.settings import Settings
 from runner.warehouse.open_collected import open_collected
+from runner.warehouse.raw_rows import RawRows, raw_table
 
 _ROWS = 1_000
 
@@ -60,7 +57,7 @@ def push(settings: Settings, view: str, source: str) -> Pushed:
     config = load_online_config(settings)
     declared = declared_table(settings, view, pushed_name, takes="rows pushed to")
     table = with_key_ttl(declared, config)
-    pushed, made = PushedRows(table, config.project), EventRows(table)
+    pushed, made = PushedRows(table, config.project), RawRows(table)
     require_servers(settings)
     done = Pushed(view)
     with (
@@ -77,14 +74,6 @@ def push(settings: Settings, view: str, source: str) -> Pushed:
                     written = store.append(made.received(now, pushed.columns, rows))
                     done.written += written
                     done.known += len(rows) - written
-                    done.older += _write(connection, pushed, rows)
+                    done.older += write_in_order(connection, pushed.writes(rows))
             bar.advance(len(batch))
     return done
-
-
-def _write(connection: OnlineConnection, pushed: PushedRows, rows: Sequence[PushedValues]) -> int:
-    """Write rows into the online store; return how many found a newer value."""
-    script = connection.client.script_load(WRITE)
-    writes = pushed.writes(rows)
-    commands = [hiredis.pack_command(write.command(b"EVALSHA", script)) for write in writes]
-    return connection.ask(commands, [write.key for write in writes]).count(KEPT)

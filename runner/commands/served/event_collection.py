@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from contract.event_format import EventTable
 from runner import console
 from runner.collecting.drain import Drained, drain
-from runner.collecting.event_rows import EventRows, raw_table
+from runner.collecting.event_rows import EventRows
 from runner.collecting.event_tables import EventTables
 from runner.collecting.log_stream import LogStream
 from runner.errors import RunnerError
@@ -20,6 +20,7 @@ from runner.online.state import Lease, holding
 from runner.project.event_sources import event_tables
 from runner.settings import Settings
 from runner.warehouse.open_collected import open_collected
+from runner.warehouse.raw_rows import raw_table
 
 _PAGE = 10
 """How many entries are read at once: each is a complete request, by default of up to 1 MiB."""

@@ -8,15 +8,15 @@ from typing import Any
 import pytest
 
 from contract.event_format import EventColumn, EventTable
-from runner.collecting.event_rows import EventRows
 from runner.errors import RunnerError
+from runner.warehouse.raw_rows import RawRows
 
 NOW = datetime(2026, 3, 1, tzinfo=UTC)
 
 
 def row(dtype: str, value: Any) -> Any:
     table = EventTable("t", "raw", "t", "x", (EventColumn("x", dtype),))
-    return EventRows(table).received(NOW, ["x"], [[value]])[0][1]
+    return RawRows(table).received(NOW, ["x"], [[value]])[0][1]
 
 
 @pytest.mark.parametrize(
