@@ -78,16 +78,20 @@ class Watched:
 
     def fill(self, *, rows_old: float = 60.0, materialized: timedelta = timedelta(0)) -> None:
         """Put every row and watermark into the store."""
-        self.store.client.flushall()
+        self.empty()
         for row in ROWS:
             self.store.write_user(int(row["user_id"]), "toys", age=rows_old)
         as_of = (datetime.now(UTC) - materialized).isoformat()
         for view in VIEWS:
             key = f"runner:materialize:{PROJECT}:{view}"
-            self.store.client.hset(key, "watermark", json.dumps({"as_of": as_of}))
+            self.store.client.hset(key, "watermark", json.dumps({"as_of": as_of, "newest": as_of}))
+        self.ask()  # what was missing before is none of the last rows any more
+
+    def empty(self) -> None:
+        """Leave nothing in the store but which tables take events."""
+        self.store.client.flushall()
         for table in TABLES:
             self.store.client.hset(event_tables_key(PROJECT), table.name, table.dump())
-        self.ask()  # what was missing before is none of the last rows any more
 
     def ask(self) -> None:
         """Ask about each row, twice."""
@@ -166,7 +170,7 @@ def record(watched: Watched) -> Iterator[tuple[str, list[Scrape]]]:
     yield "nobody materializes", watched.minutes()
     watched.fill(rows_old=0.95 * 86_400)
     yield "the source stands still", watched.minutes()
-    store.flushall()
+    watched.empty()
     yield "the online store is empty", watched.minutes()
     watched.fill()
     yield "clients send what does not fit", watched.minutes(user="nobody")

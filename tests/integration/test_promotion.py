@@ -7,7 +7,7 @@ import pytest
 import redis
 
 from contract.view_state import DIGESTS, state_key
-from runner.commands.promotion import promote, rollback
+from runner.commands.models.promotion import promote, rollback
 from runner.errors import RunnerError
 from runner.lineage.feature_definitions import Definitions, FeatureDefinitions
 from runner.records import registry, tracking
