@@ -20,7 +20,7 @@ import pytest
 
 from contract.bundle import read_bundle
 from contract.model_registry import open_source
-from runner.commands.built_sql import build_sql
+from runner.commands.builds.built_sql import build_sql
 from runner.feature_store.store import open_store, point_in_time_table, recipe_features
 from runner.modelling.model_inputs import model_inputs
 from runner.project.manifest import load_manifest

@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from runner.commands.prediction import _refuse_too_large
+from runner.commands.predictions.prediction import _refuse_too_large
 from runner.errors import RunnerError
 from runner.modelling.classes import class_warnings
 from runner.modelling.training_data import load_training_data, split_labels
