@@ -23,15 +23,16 @@ from runner.modelling.slices import markdown
 from runner.packaging.bundle_writer import write_bundle
 from runner.packaging.explanation import served_explanation
 from runner.packaging.served_model import class_list
+from runner.records.artifact_names import (
+    ENVIRONMENT,
+    RECIPE,
+    ROWS,
+    SLICES,
+    SQL_DIGESTS,
+    TUNING,
+)
 from runner.records.run_record import Training
 from runner.records.run_report import REPORT, run_report
-
-ENVIRONMENT = "environment.json"
-RECIPE = "recipe.yaml"
-ROWS = "dataset/training_rows.parquet"
-SLICES = "slices.json"
-SQL_DIGESTS = "sql/digests.json"
-TUNING = "tuning.json"
 
 
 def write_artifacts(training: Training, run_id: str, folder: Path) -> str:

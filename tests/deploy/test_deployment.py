@@ -20,7 +20,7 @@ import yaml
 
 from contract.serving_settings import Limits, ServingSettings
 from runner.cli import app
-from runner.commands.checks.bigquery import DATASETS
+from runner.commands.project.checks.bigquery import DATASETS
 from runner.recipes.recipe import load_recipe
 from serving.http.api_keys import PROBES
 from serving.http.guard import ROUTES

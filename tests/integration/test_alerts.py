@@ -58,7 +58,7 @@ class Watched:
         as_of = (datetime.now(UTC) - materialized).isoformat()
         for view in VIEWS:
             key = f"runner:materialize:{PROJECT}:{view}"
-            self.store.client.hset(key, "watermark", json.dumps({"as_of": as_of}))
+            self.store.client.hset(key, "watermark", json.dumps({"as_of": as_of, "newest": as_of}))
         self.ask()  # what was missing before is none of the last rows any more
 
     def ask(self) -> None:

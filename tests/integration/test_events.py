@@ -22,13 +22,13 @@ from contract.event_format import (
     event_tables_key,
 )
 from contract.redis_address import RedisAddress
-from runner.commands.checks.log_backlog import events
-from runner.commands.collection import Collected, collect
-from runner.commands.collection_report import show_collected
-from runner.commands.event_collection import publish_event_tables
-from runner.commands.ingestion import ingest
-from runner.commands.ingestion_report import show_ingested
-from runner.commands.pushing import push
+from runner.commands.online.ingestion import ingest
+from runner.commands.online.ingestion_report import show_ingested
+from runner.commands.online.pushing import push
+from runner.commands.project.checks.log_backlog import events
+from runner.commands.served.collection import Collected, collect
+from runner.commands.served.collection_report import show_collected
+from runner.commands.served.event_collection import publish_event_tables
 from runner.errors import RunnerError
 from runner.settings import PostgresAddress
 from runner.warehouse.postgres.collected import PostgresCollected

@@ -28,7 +28,7 @@ def test_the_blocks_are_bash():
     assert len(BLOCKS) == 7
 
 
-# As runner/commands/release.py runs them; tests/e2e/test_release.py looks at each word.
+# As runner/commands/cloud/release.py runs them; tests/e2e/test_release.py looks at each word.
 RELEASE = (
     "gcloud run jobs execute smoke-rf --wait --region=us-central1 --project=my-project",
     "gcloud logging read filter --limit=1 --format=value --project=my-project",
