@@ -185,7 +185,7 @@ def _table(keys: pd.DataFrame | pa.Table) -> pa.Table:
 
 
 def _frame(table: pa.Table) -> pd.DataFrame:
-    from runner.feature_store.store import NULLABLE
+    from runner.feature_store.nullable_types import NULLABLE
 
     frame: pd.DataFrame = table.to_pandas(types_mapper=NULLABLE.get)
     return frame

@@ -13,6 +13,15 @@ from runner.command_line import AsJson, Model, Target, Trained
 from runner.commands.project import completion
 from runner.settings import load_settings
 
+AcceptedFeatures = Annotated[
+    str,
+    typer.Option(
+        "--accept-changed-features",
+        metavar="REASON",
+        help="Do it although the version's features have changed, and retire it.",
+        show_default=False,
+    ),
+]
 app = typer.Typer()
 command = partial(app.command, rich_help_panel="Trained models")
 
@@ -130,31 +139,33 @@ def promote(
     version: Annotated[
         str | None, typer.Argument(help="Its version. Default: the challenger.", show_default=False)
     ] = None,
+    accepted: AcceptedFeatures = "",
     target: Target = None,
 ) -> None:
     """Make a version the champion, even if it failed its gate.
 
-    Its serving bundle must be intact. A running `runner serve` switches to it. `runner rollback`
-    undoes it.
+    Its serving bundle must be intact, and its features in Redis what it was trained on. A running
+    `runner serve` switches to it. `runner rollback` undoes it.
     """
     from runner.commands.models.model_argument import registered_name
     from runner.commands.models.promotion import change_of_champion
     from runner.commands.models.promotion import promote as promote_version
 
     name = registered_name(model)
-    console.result(change_of_champion(name, *promote_version(load_settings(target), name, version)))
+    changed = promote_version(load_settings(target), name, version, accepted)
+    console.result(change_of_champion(name, *changed))
 
 
 @command()
-def rollback(model: Model, target: Target = None) -> None:
+def rollback(model: Model, accepted: AcceptedFeatures = "", target: Target = None) -> None:
     """Make the previous champion the champion again.
 
-    A running `runner serve` switches to it. A later rollback never returns to the version that was
-    rolled back.
+    Its features in Redis must be what it was trained on. A running `runner serve` switches to it. A
+    later rollback never returns to the version that was rolled back.
     """
     from runner.commands.models.model_argument import registered_name
     from runner.commands.models.promotion import change_of_champion
     from runner.commands.models.promotion import rollback as roll_back
 
     name = registered_name(model)
-    console.result(change_of_champion(name, *roll_back(load_settings(target), name)))
+    console.result(change_of_champion(name, *roll_back(load_settings(target), name, accepted)))

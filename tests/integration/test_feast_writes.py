@@ -18,7 +18,7 @@ import pytest
 from feast import FeatureStore
 from feast.data_source import PushMode
 
-from runner.commands.pushing import push
+from runner.commands.online.pushing import push
 from runner.errors import RunnerError
 from runner.feature_store.feast_objects import feast_objects
 from runner.feature_store.store import open_store

@@ -263,6 +263,42 @@ def test_a_pushed_entity_stays_when_a_collection_ended_after_the_last_build_bega
     assert seen(client) == (1, True)
 
 
+@pytest.mark.parametrize("full", [True, False])
+def test_pushed_values_stay_however_often_is_materialized_before_the_mart_is_built(
+    project: OnlineProject, client: httpx.Client, full: bool
+) -> None:
+    post(client, value(1, 600), value(1, 600, user_id=8))
+    build(project)
+    post(client, value(2, 300), value(2, 300, user_id=9))  # one known to the mart, one not
+    for _ in range(3):
+        assert collect(project.settings, None).errors == []
+        (report,) = materialize(project.settings, project.marts, full=full)
+        assert (report.removed, len(project.online()), seen(client)) == (0, 3, (2, True))
+    build(project)
+    for _ in range(2):
+        materialize(project.settings, project.marts, full=full)
+    project.delete(mart_of(project), "event_timestamp > now() - interval '400 s'")
+    (report,) = materialize(project.settings, project.marts, full=full)
+    assert (report.removed, seen(client)) == (1, (1, True))
+    assert project.online() == project.expected(24 * 365 * 100)
+
+
+def test_a_raw_table_without_the_instant_of_collection_shows_what_is_built_too(
+    project: OnlineProject, client: httpx.Client
+) -> None:
+    post(client, value(1, 300))
+    assert collect(project.settings, None).errors == []
+    project.sql.execute("alter table raw_data.clicks drop column collected_at")
+    for _ in range(2):
+        (report,) = materialize(project.settings, project.marts, full=True)
+        assert report.removed == 0
+    project.sql.execute(MART)
+    materialize(project.settings, project.marts, full=True)
+    project.delete(mart_of(project), "true")
+    (report,) = materialize(project.settings, project.marts, full=True)
+    assert (report.removed, project.online()) == (1, {})
+
+
 def test_an_entity_that_left_the_mart_is_swept_though_a_pushed_one_came(
     project: OnlineProject, client: httpx.Client
 ) -> None:

@@ -102,7 +102,7 @@ def test_a_round_builds_and_copies_what_came_and_nothing_else(project, refresher
     assert (done.built, done.written, done.removed) == (("reading",), 1, 0)
     assert amount(project, 3) == 0.75
     again = refresher.round()
-    assert (again.built, again.written, again.newest) == ((), 0, None)
+    assert (again.built, again.written, again.newest) == ((), 0, done.newest)
     assert refresh_at_hand(project.settings).startswith("features from ")
 
 

@@ -141,6 +141,7 @@ def test_every_command_in_a_project_takes_the_target():
         ("builds.exposures", set()),
         ("online.online_values", set()),
         ("models.promotion", {"mlflow", "numpy", "pandas", "pyarrow"}),  # as MLflow itself does
+        ("served.monitoring", HEAVY - {"dbt", "feast", "onnx", "serving", "skl2onnx", "sqlglot"}),
     ],
 )
 def test_a_command_that_reads_a_few_rows_imports_little(story, allowed):

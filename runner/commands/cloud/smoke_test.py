@@ -17,7 +17,7 @@ from contract.scoring import Model
 from runner.commands.cloud.api_client import ApiClient
 from runner.commands.predictions.prediction import scored_rows
 from runner.errors import RunnerError
-from runner.feature_store.store import NULLABLE
+from runner.feature_store.nullable_types import NULLABLE
 from runner.packaging.served_version import load_version, require_features
 from runner.project.manifest import EVENT_TIMESTAMP, FeatureMart, load_manifest
 from runner.servers.local_servers import require_servers

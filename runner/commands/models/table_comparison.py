@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from runner.errors import RunnerError
-from runner.feature_store.store import NULLABLE
+from runner.feature_store.nullable_types import NULLABLE
 from runner.project.manifest import EVENT_TIMESTAMP
 
 RowNumbers = npt.NDArray[np.intp]

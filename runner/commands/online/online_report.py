@@ -37,6 +37,7 @@ def materialized_json(report: ViewReport) -> dict[str, Any]:
         **asdict(report),
         "as_of": report.as_of.isoformat(),
         "compared": report.compared and report.compared.isoformat(),
+        "newest": report.newest and report.newest.isoformat(),
         "rows_per_second": report.rows_per_second,
     }
 

@@ -35,7 +35,7 @@ from runner.recipes.recipe import load_recipe
 from runner.records.served_versions import served_versions
 from runner.servers.local_servers import require_servers
 from runner.settings import Settings
-from runner.warehouse.open_marks import newest_time, table_marks
+from runner.warehouse.open_marks import table_marks
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ class Round:
     written, removed
         Values in Redis, over all views.
     newest
-        The newest event time of the features; None: not looked at, for nothing changed.
+        The newest event time of the features; None: there is none.
     """
 
     collected: int
@@ -118,8 +118,7 @@ class Refresher:
             raise CombinedError(errors, hint=errors[0].hint)
         written = sum(report.written for report in reports)
         removed = sum(report.removed for report in reports)
-        times = {mart.path: mart.timestamp_field for mart in marts}
-        newest = newest_time(self._settings, times) if built or written else None
+        newest = max((report.newest for report in reports if report.newest), default=None)
         seconds = time.perf_counter() - started
         return Round(rows, tuple(built), written, removed, newest, seconds)
 

@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 from contract.bundle import Bundle
 from runner.commands.predictions.prediction_times import instants, times_in_zone, with_zone
 from runner.errors import RunnerError
-from runner.feature_store.store import NULLABLE
+from runner.feature_store.nullable_types import NULLABLE
 from runner.project.manifest import EVENT_TIMESTAMP
 from runner.warehouse.mart_snapshot import COLUMN_TYPES, KEY_TYPES
 from runner.wording import show

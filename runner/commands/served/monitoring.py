@@ -36,7 +36,7 @@ from runner.packaging.served_version import load_version
 from runner.project.manifest import EVENT_TIMESTAMP, load_manifest
 from runner.recipes.recipe import load_recipe
 from runner.recipes.references import check_references
-from runner.records.champion import ServedChampion, find_champion, training_rows
+from runner.records.champion import ServedChampion, find_champion, slice_scores, training_rows
 from runner.records.monitoring_run import record_monitoring
 from runner.records.run_reader import open_reader
 from runner.servers.local_servers import require_servers
@@ -64,12 +64,13 @@ def monitor(settings: Settings, path: Path, since: str | None = None) -> Monitor
     check_references(recipe, manifest)
     start = None if since is None else _instant(since, now)
     require_servers(settings, ["PostgreSQL"])
-    champion = find_champion(open_reader(settings), recipe.registered_model_name)
+    runs = open_reader(settings)
+    champion = find_champion(runs, recipe.registered_model_name)
     name, version = champion.version.name, champion.version.version
     window = Window(name, version, champion.run.run_id, start or champion.since, now)
     with console.step(f"{name} version {version}: training rows"):
         model, _ = load_version(settings, f"models:/{name}/{version}")
-        columns = _columns(model, champion, training_rows(open_reader(settings), champion))
+        columns = _columns(model, champion, training_rows(runs, champion))
     with open_served_log(settings, PREDICTIONS) as opened:
         log = ServedLog(opened, window)
         with console.step("drift") as step:
@@ -80,13 +81,23 @@ def monitor(settings: Settings, path: Path, since: str | None = None) -> Monitor
         with console.step("live quality"):
             answered = [(each, False) for each in sorted({day.version for day in versions})]
             answered += [(each, True) for each in log.shadows()]
-            label = model.bundle.label
-            quality = live_quality(opened, window, manifest, recipe, label, answered)
+            quality = live_quality(opened, window, manifest, recipe, model.bundle, answered)
         with console.step("skew"):
             as_of = open_as_of(settings, manifest, recipe)
             skew = traffic_skew(log, model.bundle, manifest, as_of)
-        ages, tested = log.ages(_views(columns)), champion.run.scores
-    return Monitoring(recipe, window, versions, columns, figures, ages, quality, tested, skew)
+        ages = log.ages(_views(columns))
+    return Monitoring(
+        recipe=recipe,
+        window=window,
+        versions=versions,
+        columns=columns,
+        figures=figures,
+        ages=ages,
+        quality=quality,
+        test_scores=champion.run.scores,
+        test_slices=slice_scores(runs, champion) if recipe.slices else {},
+        skew=skew,
+    )
 
 
 def keep(settings: Settings, found: Monitoring) -> str:

@@ -7,7 +7,8 @@ from collections.abc import Mapping
 from runner import console
 from runner.monitoring.column_figures import ColumnFigure
 from runner.monitoring.findings import Monitoring
-from runner.monitoring.live_quality import LiveScore
+from runner.monitoring.live_scores import LiveScore
+from runner.monitoring.score_cells import SCORE_HEAD, SLICE_HEAD, score_cells, slice_lines
 
 _COLUMNS = ["column", "drift", "p", "missing", "farthest day", "drift then", "drifted days"]
 
@@ -51,20 +52,20 @@ def _show_quality(found: Monitoring) -> None:
         f"{quality.without:,} are due and have none"
     )
     lines = [
-        [f"version {each.shown_as}", each.scorer, *_cells(each, found.test_scores)]
+        [f"version {each.shown_as}", *_cells(each, found.test_scores)]
         for each in quality.scores
         if not each.day
     ]
-    console.result_table("", ["", "scorer", "live", "95 % interval", "test rows"], lines)
+    console.result_table("", ["", *SCORE_HEAD], lines)
+    if quality.slices:
+        console.result_table("", SLICE_HEAD, list(slice_lines(found, found.recipe.scoring[:1])))
+    for name, why in quality.unsliced.items():
+        console.result(f"slice {name} is not scored: {why}")
 
 
 def _cells(score: LiveScore, test_scores: Mapping[str, float]) -> list[str]:
     tested = test_scores.get(score.scorer)
-    test = "–" if tested is None else f"{tested:.4f}"
-    if score.interval is None:
-        return ["–", score.reason, test]
-    interval = score.interval
-    return [f"{interval.value:.4f}", f"{interval.low:.4f} to {interval.high:.4f}", test]
+    return score_cells(score.scorer, score.interval, score.reason, tested)
 
 
 def _show_skew(found: Monitoring) -> None:

@@ -22,8 +22,9 @@ from contract.bundle import DEFINITIONS, Bundle, BundleFeature
 from contract.scoring import Predictions
 from contract.serving_errors import ServingError
 from runner.errors import RunnerError
+from runner.feature_store.nullable_types import NULLABLE
 from runner.feature_store.recipe_features import bundle_features
-from runner.feature_store.store import NULLABLE, point_in_time_table
+from runner.feature_store.store import point_in_time_table
 from runner.lineage.feature_definitions import Definitions
 from runner.lineage.kept_definitions import current_definitions
 from runner.modelling.bootstrap import (

@@ -21,6 +21,7 @@ from runner.feature_store.store import (
     recipe_features,
     request_inputs,
     spine_job,
+    training_table,
 )
 from runner.lineage.feature_definitions import FeatureDefinitions
 from runner.lineage.lineage_graph import Lineage
@@ -93,7 +94,8 @@ def prepare(
     billed = refuse_duplicates(settings, [built.manifest.marts[m] for m in recipe.feature_marts])
     with console.step("feast: apply definitions, join features point-in-time") as step:
         apply_recipe(store, built.manifest, recipe)
-        data = load_training_data(store, recipe, spine, features, computed)
+        table = training_table(store, recipe, spine, features)
+        data = load_training_data(table, recipe, spine, features, computed)
         joined: dict[str, Sized] = {
             "features": features,
             "request inputs": request,
