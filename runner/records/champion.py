@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 
 from runner.errors import RunnerError
 from runner.project.manifest import EVENT_TIMESTAMP
-from runner.records.run_artifacts import ROWS, SLICES
+from runner.records.artifact_names import ROWS, SLICES
 from runner.records.run_facts import (
     CHAMPION,
     RunFacts,

@@ -15,8 +15,8 @@ from sklearn.metrics import roc_auc_score
 
 from contract.bundle import Bundle, BundleFeature
 from runner.collecting.served_rows import PREDICTIONS
-from runner.commands.monitoring import keep, monitor, require_within_limits
-from runner.commands.monitoring_report import show_monitoring
+from runner.commands.served.monitoring import keep, monitor, require_within_limits
+from runner.commands.served.monitoring_report import show_monitoring
 from runner.errors import CombinedError, RunnerError
 from runner.monitoring.bins import CategoryBins
 from runner.monitoring.column_figures import column_figures

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from runner.commands.model_comparison import compare
-from runner.commands.promotion import promote
+from runner.commands.models.model_comparison import compare
+from runner.commands.models.promotion import promote
 from runner.errors import RunnerError
 from runner.modelling.contender import Comparison
 from runner.monitoring.shadow_days import ShadowDays
@@ -78,7 +78,7 @@ def test_a_version_becomes_the_champion_after_as_many_days_as_its_recipe_demands
         "(min_shadow_days)"
         for each in (today, today - timedelta(days=1))
     }
-    assert "--accept REASON" in few.value.hint
+    assert "--accept-fewer-shadow-days REASON" in few.value.hint
     answer(month, 7)
     capsys.readouterr()
     assert promote(month.settings, "m", "2") == ("2", "1")
@@ -94,8 +94,11 @@ def test_a_reason_in_place_of_the_days_is_recorded(month: Month) -> None:
     client = registry.connect(month.settings)
     with pytest.raises(RunnerError, match="m version 3 has not answered"):
         promote(month.settings, "m", "3")
-    promote(month.settings, "m", "3", "the champion is down")
-    assert client.get_model_version("m", "3").tags["accepted_shadow_days"] == "the champion is down"
+    promote(month.settings, "m", "3", fewer_days="the champion is down")
+    assert (
+        client.get_model_version("m", "3").tags["accepted_fewer_shadow_days"]
+        == "the champion is down"
+    )
     promote(month.settings, "m", "1")
 
 
