@@ -28,9 +28,9 @@ from examples.shop.load import Parameters, write
 from examples.shop.simulation import simulate
 from examples.shop.tables import raw_tables
 from runner.collecting.served_rows import PREDICTIONS
-from runner.commands.prediction import predict
-from runner.commands.prediction_output import OutputFile
-from runner.commands.training import TrainingResult, train
+from runner.commands.predictions.prediction import predict
+from runner.commands.predictions.prediction_output import OutputFile
+from runner.commands.training.training import TrainingResult, train
 from runner.feature_store.store import apply_recipe, open_store, recipe_features, training_table
 from runner.modelling.training_data import table_digest
 from runner.online.audit import audit

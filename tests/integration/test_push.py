@@ -17,10 +17,10 @@ import pytest
 
 from contract.event_format import event_stream_key
 from contract.redis_address import RedisAddress
-from runner.commands.collection import collect
-from runner.commands.event_collection import publish_event_tables
-from runner.commands.ingestion_report import show_pushed
-from runner.commands.pushing import push
+from runner.commands.online.ingestion_report import show_pushed
+from runner.commands.online.pushing import push
+from runner.commands.served.collection import collect
+from runner.commands.served.event_collection import publish_event_tables
 from runner.errors import RunnerError
 from runner.feature_store.feast_objects import feast_objects
 from runner.feature_store.store import open_store
@@ -445,9 +445,10 @@ def test_a_file_is_pushed_once(
 
 
 def test_a_cluster_takes_pushes_too(
-    tmp_path: Path, database: PostgresAddress, bundle: Path
+    tmp_path: Path, database: PostgresAddress, bundle: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    yaml = f"project: {PROJECT}\nonline_store: {{redis_type: redis_cluster}}\n"
+    yaml = (_ROOT / "profiles" / "feature_store.local.yaml").read_text()
+    yaml = yaml.replace("key_ttl_seconds: 86400", "redis_type: redis_cluster")
     with redis_cluster(tmp_path / "redis") as cluster:
         project = pushing(OnlineProject(tmp_path, database, cluster.url, yaml=yaml))
         with serving(bundle, cluster.url) as server, server.client() as client:
@@ -459,6 +460,18 @@ def test_a_cluster_takes_pushes_too(
             assert seen(client) == (7, True)
         build(project)
         assert project.sql.execute("select count(*) from raw_data.clicks").fetchone() == (40,)
+        for name in ("APP_ENV", "DO_NOT_TRACK", *project.settings.env):
+            monkeypatch.setenv(name, project.settings.env.get(name, "local"))
+        feast = open_store(project.settings)
+        feast.apply(feast_objects(written(project), []))
+        for orders, ago in ((1, 5), (2, 15)):
+            rows = [value(orders, ago, user_id=n) for n in range(20)]
+            frame = pd.DataFrame(rows).assign(created_at=datetime.now(UTC))
+            frame["event_timestamp"] = pd.to_datetime(frame["event_timestamp"])
+            feast.write_to_online_store(VIEW, frame)
+        entities = [{"user_id": n} for n in range(20)]
+        found = feast.get_online_features([f"{VIEW}:orders_7d"], entities).to_dict()
+        assert found["orders_7d"] == [1] * 20
         project.sql.close()
 
 

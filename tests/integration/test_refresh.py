@@ -12,8 +12,8 @@ import pytest
 import redis
 
 from contract.log_format import FIELD, LogEntry, stream_key
-from runner.commands.checks.refresh_lag import refresh_at_hand
-from runner.commands.refresh_round import Refresher
+from runner.commands.online.refresh_round import Refresher
+from runner.commands.project.checks.refresh_lag import refresh_at_hand
 from runner.errors import RunnerError
 from runner.online.connection import connect
 from runner.online.online_config import load_online_config

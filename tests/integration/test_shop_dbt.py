@@ -13,6 +13,7 @@ import psycopg
 import pytest
 import yaml
 from dotenv import dotenv_values
+from psycopg.conninfo import make_conninfo
 
 from examples.shop.load import INCREMENTAL_MARTS, Parameters, write
 from examples.shop.simulation import simulate
@@ -206,7 +207,8 @@ def served(built, module_database):
             shadow = collected_row(len(rows), at, label, given, features)
             shadow[PREDICTIONS.position("answered_as")] = "shadow"
             rows.append(shadow)
-    with open_postgres_collected(module_database, "raw_data", PREDICTIONS) as store:
+    conninfo = make_conninfo("", **module_database.conninfo)
+    with open_postgres_collected(conninfo, "raw_data", PREDICTIONS) as store:
         assert store.append(rows) == len(rows)
     built.dbt("build", "--target", "local", "--select", "stg_serving__predictions", "outcome")
     return rows
