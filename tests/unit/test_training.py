@@ -4,7 +4,7 @@ import os
 
 import pytest
 
-from runner.commands.background_imports import importing
+from runner.commands.training.background_imports import importing
 
 
 @pytest.mark.parametrize(("users_own", "policy"), [(None, "PASSIVE"), ("ACTIVE", "ACTIVE")])
