@@ -20,6 +20,7 @@ from runner.cli import (
     training_commands,
 )
 from runner.command_line import Commands, run_app
+from runner.unchecked_feast import leave_feast_unchecked
 
 app = typer.Typer(
     name="runner",
@@ -72,4 +73,5 @@ for commands in (
 
 def main() -> None:
     """Run the command line."""
+    leave_feast_unchecked()
     run_app(app)
