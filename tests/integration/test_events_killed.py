@@ -14,8 +14,8 @@ import psycopg
 import pytest
 
 from contract.redis_address import RedisAddress
-from runner.commands.collection import collect
-from runner.commands.event_collection import publish_event_tables
+from runner.commands.served.collection import collect
+from runner.commands.served.event_collection import publish_event_tables
 from runner.servers import postgres_server, redis_server
 from runner.settings import PostgresAddress
 from tests import collect_process
