@@ -78,7 +78,7 @@ def test_a_version_becomes_the_champion_after_as_many_days_as_its_recipe_demands
         "(min_shadow_days)"
         for each in (today, today - timedelta(days=1))
     }
-    assert "--accept-fewer-shadow-days REASON" in few.value.hint
+    assert "--accept-shadow-days REASON" in few.value.hint
     answer(month, 7)
     capsys.readouterr()
     assert promote(month.settings, "m", "2") == ("2", "1")
@@ -94,11 +94,8 @@ def test_a_reason_in_place_of_the_days_is_recorded(month: Month) -> None:
     client = registry.connect(month.settings)
     with pytest.raises(RunnerError, match="m version 3 has not answered"):
         promote(month.settings, "m", "3")
-    promote(month.settings, "m", "3", fewer_days="the champion is down")
-    assert (
-        client.get_model_version("m", "3").tags["accepted_fewer_shadow_days"]
-        == "the champion is down"
-    )
+    promote(month.settings, "m", "3", accepted_days="the champion is down")
+    assert client.get_model_version("m", "3").tags["accepted_shadow_days"] == "the champion is down"
     promote(month.settings, "m", "1")
 
 

@@ -86,7 +86,7 @@ def _note_comparison(
 
 def _too_few(shadow: ShadowVersion, needed: int, found: ShadowDays) -> RunnerError:
     version = f"{shadow.name} version {shadow.version}"
-    accept = f"`runner promote {shadow.name} {shadow.version} --accept-fewer-shadow-days REASON`"
+    accept = f"`runner promote {shadow.name} {shadow.version} --accept-shadow-days REASON`"
     if not found.days:
         return RunnerError(
             f"{version} has not answered as a shadow, and its recipe's min_shadow_days is {needed}",

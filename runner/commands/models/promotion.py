@@ -27,7 +27,7 @@ def promote(
     name: str,
     number: str | None,
     accepted: str = "",
-    fewer_days: str = "",
+    accepted_days: str = "",
 ) -> tuple[str, str]:
     """Make a version the champion, whatever its gate said.
 
@@ -38,7 +38,7 @@ def promote(
     accepted
         Why it may receive other features than it was trained on: it then answers as a retired
         version does. Empty: it must not.
-    fewer_days
+    accepted_days
         Why it need not answer as a shadow on as many days as its recipe demands; empty: it must.
 
     Returns
@@ -49,8 +49,8 @@ def promote(
     Raises
     ------
     RunnerError
-        If there is no such model or version, its features have changed, or it has not answered as
-        a shadow for long enough.
+        If there is no such model or version, its features have changed, or it did not answer as a
+        shadow for long enough.
     ServingError
         If its serving bundle is not intact: what cannot be served does not become the champion.
     """
@@ -59,10 +59,10 @@ def promote(
     wanted = number or _challenger(client, name)
     _require(client, name, wanted)
     champion = version_with(client, name, CHAMPION)
-    present, bundle = _version(champion), _intact(settings, name, wanted)
-    retired = accepted_reason(settings, bundle, f"{name} version {wanted}", accepted)
+    present = _version(champion)
+    bundle, retired = _checked(settings, name, wanted, accepted)
     if champion is not None and present != wanted and RETIRED not in champion.tags:
-        _require_shadow(settings, client, bundle, (wanted, present), fewer_days)
+        _require_shadow(settings, client, bundle, (wanted, present), accepted_days)
     registry.promote(client, name, wanted)  # of the champion too: it ends what was interrupted
     _retire(client, name, wanted, retired)
     write_exposures(settings)
@@ -101,8 +101,7 @@ def rollback(settings: Settings, name: str, accepted: str = "") -> tuple[str, st
             f"{name} has no champion to roll back", hint=f"run `runner promote {name} VERSION`"
         )
     before = _champion_before(client, name, str(present.version))
-    bundle = _intact(settings, name, before)
-    retired = accepted_reason(settings, bundle, f"{name} version {before}", accepted)
+    _, retired = _checked(settings, name, before, accepted)
     if CHAMPION_UNTIL in present.tags:  # it was the champion more than once
         client.delete_model_version_tag(name, str(present.version), CHAMPION_UNTIL)
     now = datetime.now(UTC).isoformat()
@@ -113,9 +112,11 @@ def rollback(settings: Settings, name: str, accepted: str = "") -> tuple[str, st
     return before, str(present.version)
 
 
-def _intact(settings: Settings, name: str, number: str) -> Bundle:
-    """Return the version's serving bundle, which can be served."""
-    return load_version(settings, f"models:/{name}/{number}")[0].bundle
+def _checked(settings: Settings, name: str, number: str, accepted: str) -> tuple[Bundle, str]:
+    """Return the version's bundle, and why it may receive other features, if it would."""
+    model, _ = load_version(settings, f"models:/{name}/{number}")
+    version = f"{name} version {number}"
+    return model.bundle, accepted_reason(settings, model.bundle, version, accepted)
 
 
 def _retire(client: MlflowClient, name: str, number: str, reason: str) -> None:
@@ -166,7 +167,7 @@ def _require_shadow(
         return
     if accepted:
         client.set_model_version_tag(
-            bundle.registered_model_name, wanted, "accepted_fewer_shadow_days", accepted
+            bundle.registered_model_name, wanted, "accepted_shadow_days", accepted
         )
         return
     from runner.commands.models.live_beside import require_shadow_days
