@@ -15,7 +15,7 @@ PYTHON ?= $(shell for p in python3.13 python3.12 python3.11 python3; do \
 # One resolution for both, valid on every platform; uv writes no index address unless asked to.
 UV_COMPILE := uv pip compile pyproject.toml --universal -p 3.11 --generate-hashes --no-header -q
 
-.PHONY: help demo install test coverage cloud-check test-quick lint lock bench-pit bench-materialize bench-fresh bench-serve bench-commands clean
+.PHONY: help demo install test coverage cloud-check test-quick lint lock bench-pit bench-materialize bench-fresh bench-monitor bench-serve bench-commands clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -72,6 +72,9 @@ bench-materialize: $(VENV)/.installed-dev ## Materialization: ours against stock
 
 bench-fresh: $(VENV)/.installed-dev ## Freshness: from an event to the online value
 	$(BIN)/python -m benchmarks.fresh
+
+bench-monitor: $(VENV)/.installed-dev ## Monitoring: time and memory by logged rows
+	$(BIN)/python -m benchmarks.monitor
 
 bench-serve: $(VENV)/.installed-dev ## Serving: ours against the usual ways
 	$(BIN)/python -m benchmarks.serving
