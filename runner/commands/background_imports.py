@@ -20,7 +20,6 @@ def let_threads_sleep() -> None:
 @contextmanager
 def importing(*modules: str) -> Iterator[None]:
     """Import `modules` in the background while the body runs, and wait for them after it."""
-    let_threads_sleep()
 
     def work() -> None:
         # Modules are no garbage: looking for some among them is a sixth of the imports' CPU, and

@@ -7,7 +7,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from runner.commands.background_imports import importing
+from runner.commands.argument_verdicts import require_arguments
+from runner.commands.background_imports import importing, let_threads_sleep
 from runner.commands.built_sql import build_sql, require_fit
 from runner.commands.exposures import write_exposures
 from runner.commands.recorded_definitions import recorded_definitions
@@ -79,6 +80,8 @@ def train(
         be. Nothing is registered then.
     """
     now, recipe = datetime.now(UTC), load_recipe(path)
+    let_threads_sleep()
+    require_arguments(settings, recipe)
     with importing(*_HEAVY, *(["runner.modelling.study"] if recipe.tuning else [])):
         require_fit(settings, recipe)
         require_servers(settings)
