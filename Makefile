@@ -20,12 +20,17 @@ UV_COMPILE := uv pip compile pyproject.toml --universal -p 3.11 --generate-hashe
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-demo: install ## Servers, data, training, materialization, one HTTP prediction
+demo: install ## Servers, data, training, one HTTP prediction, a replayed fortnight and its monitoring
 	@$(BIN)/runner up
 	@$(BIN)/python -m examples.shop
 	@$(BIN)/runner train recipes/rf.yaml
 	@$(BIN)/runner materialize recipes/rf.yaml
 	@$(BIN)/python -m examples.shop.ask recipes/rf.yaml
+	@$(BIN)/python -m examples.shop.replay recipes/rf.yaml
+	@$(BIN)/runner collect
+	@eval "$$($(BIN)/runner env)" && $(BIN)/dbt build --quiet --select stg_serving__predictions outcome_category_purchase
+	@$(BIN)/runner monitor recipes/rf.yaml --since 14d
+	@cat examples/shop/next.txt
 
 install: $(VENV)/.installed ## Create .venv with everything a user needs
 

@@ -17,6 +17,7 @@ from pydantic import Field, PlainValidator, StrictInt, StrictStr, TypeAdapter, V
 from pydantic.dataclasses import dataclass
 
 from contract.computed import ComputedColumn, computed_problems
+from contract.explained import BundleExplanation
 from contract.missing_views import MissingViews, OnMissing
 from contract.serving_errors import BundleError
 
@@ -173,6 +174,8 @@ class Bundle:
     ----------
     on_missing_entity
         What to do where a view has nothing, by projection; `predict` for the others.
+    explanation
+        None: written by a release that had none.
     folder, digest
         Where it was read from, and the SHA-256 of its `serving.json` (hex).
     """
@@ -191,6 +194,7 @@ class Bundle:
     request: tuple[BundleRequestInput, ...] = ()
     on_missing_entity: dict[str, OnMissing] = field(default_factory=dict)
     computed: tuple[ComputedColumn, ...] = ()
+    explanation: BundleExplanation | None = None
     recipe: dict[str, Any] = field(default_factory=dict)
     metrics: dict[str, Any] = field(default_factory=dict)
     lineage: dict[str, Any] = field(default_factory=dict)
@@ -317,6 +321,8 @@ def _contradictions(bundle: Bundle) -> list[str]:
         for name in bundle.files
         if Path(name).name != name
     ]
+    if bundle.explanation is not None:
+        problems += bundle.explanation.problems(bundle.files, bundle.model.format)
     names = Counter(column.name for column in bundle.row)
     problems += [f"features: {name} appears twice" for name, count in names.items() if count > 1]
     problems += _request_problems(bundle)

@@ -111,6 +111,12 @@ present."""
 LoggedAnswer = tuple[float, str, Sequence[LoggedRow]]
 """Unix time at which the features were read, request id, rows."""
 
+
+def encode_answers(answers: Sequence[LoggedAnswer]) -> bytes:
+    """Return answers for `LogEntry.dump`. Raises TypeError if they hold what JSON cannot."""
+    return orjson.dumps(answers, option=orjson.OPT_SERIALIZE_NUMPY)[1:-1]
+
+
 STATUS_LETTERS = {
     "present": "p",
     "null": "n",
@@ -143,7 +149,7 @@ class LogEntry:
     bundle: str
     version: str
     share: float
-    answers: Sequence[LoggedAnswer]
+    answers: Sequence[LoggedAnswer] = ()
     is_shadow: bool = False
 
     @property
@@ -151,11 +157,18 @@ class LogEntry:
         """How many rows it has."""
         return sum(len(rows) for _, _, rows in self.answers)
 
-    def dump(self) -> bytes:
-        """Return it as JSON. Raises TypeError if it holds what JSON cannot."""
+    def dump(self, encoded: Sequence[bytes] = ()) -> bytes:
+        """Return it as JSON.
+
+        Parameters
+        ----------
+        encoded
+            What `encode_answers` has returned, once or several times; default: for `answers`.
+        """
         head = (FORMAT, self.server, self.first, self.bundle, self.version, self.share)
         tail = (True,) if self.is_shadow else ()
-        return orjson.dumps((*head, self.answers, *tail), option=orjson.OPT_SERIALIZE_NUMPY)
+        answers = b",".join(encoded or [encode_answers(self.answers)])
+        return orjson.dumps((*head, orjson.Fragment(b"[%b]" % answers), *tail))
 
     @classmethod
     def parse(cls, content: bytes) -> LogEntry | None:

@@ -20,7 +20,7 @@ from contract.feast_format import (
 )
 from contract.values import encode_varint
 
-_AHEAD = timedelta(minutes=1)
+AHEAD = timedelta(minutes=1)
 """How far a client's clock may be ahead: a later row would keep all others out."""
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _SECOND = timedelta(seconds=1)
@@ -41,6 +41,22 @@ class PushWrite(NamedTuple):
 
     key: bytes
     arguments: list[bytes]
+
+    @classmethod
+    def of(
+        cls, key: bytes, view: str, ttl: int | None, moment: datetime, features: Sequence[bytes]
+    ) -> PushWrite:
+        """Return the write of one row.
+
+        Parameters
+        ----------
+        ttl
+            Seconds that Redis keeps the key; None: for ever.
+        features
+            Field and value in turn.
+        """
+        order = [b"", b"%d" % (ttl or 0), b""]
+        return cls(key, [*order, time_field(view), encode_time(moment), *features])
 
     def command(self, *script: bytes | str) -> tuple[bytes | str, ...]:
         """Return the command; `script` is EVAL and its text, or EVALSHA and its sha."""
@@ -68,12 +84,10 @@ class PushedRows:
         self._prefix = key_prefix(names) + (b"" if names else string_key(""))
         self._keys = [(self.columns.index(name), view.keys[name]) for name in names]
         self._time = self.columns.index(view.timestamp)
-        self._time_field = time_field(view.name)
         self._features = [
             (self.columns.index(name), field_hash(view.name, name), _ENCODERS[dtype])
             for name, dtype in view.features.items()
         ]
-        self._ttl = b"%d" % (view.key_ttl_seconds or 0)
 
     def read_at(self, now: datetime, row: object, given_id: str | None) -> list[EventValue]:
         """Return a row's values.
@@ -98,7 +112,7 @@ class PushedRows:
                     )
                 row = {**row, self._view.timestamp: now.isoformat()}
         values = self._reader.read(row, given_id or uuid4().hex)
-        if self._event_time(values) > now + _AHEAD:
+        if self._event_time(values) > now + AHEAD:
             raise BadEventError(
                 f"{self._view.timestamp} is more than a minute ahead of the server's clock"
             )
@@ -111,14 +125,15 @@ class PushedRows:
 
     def writes(self, rows: Sequence[PushedValues]) -> list[PushWrite]:
         """Return how each row is written."""
-        return [PushWrite(self.key(row), self._arguments(row)) for row in rows]
+        return [self._write(row) for row in rows]
 
-    def _arguments(self, values: PushedValues) -> list[bytes]:
-        arguments = [b"", self._ttl, b"", self._time_field, encode_time(self._event_time(values))]
+    def _write(self, values: PushedValues) -> PushWrite:
+        features: list[bytes] = []
         for position, field, encode in self._features:
             value = values[position]
-            arguments += [field, b"" if value is None else encode(value)]
-        return arguments
+            features += [field, b"" if value is None else encode(value)]
+        view, moment = self._view, self._event_time(values)
+        return PushWrite.of(self.key(values), view.name, view.key_ttl_seconds, moment, features)
 
     def _event_time(self, values: PushedValues) -> datetime:
         return datetime.fromisoformat(str(values[self._time]))

@@ -7,57 +7,18 @@ another database than the one that was written.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from functools import lru_cache
-from typing import TYPE_CHECKING, Any
-from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
+from typing import Any
+from urllib.parse import SplitResult, unquote, urlsplit
 
-from contract.certificate_files import Stamp, stamps
+from contract.redis_options import read_options
 from contract.redis_sentinel import Sentinels, split_sentinels
+from contract.redis_tls import TLS_OPTIONS, RedisTls, read_tls
 from contract.serving_errors import ConfigurationError
-
-if TYPE_CHECKING:
-    import ssl
 
 _PORT = 6379
 _SCHEMES = ("redis", "rediss", "unix")
 _LOGIN = ("username", "password", "db")
-_TLS = ("ssl_ca_certs", "ssl_certfile", "ssl_keyfile", "ssl_cert_reqs", "ssl_check_hostname")
-_REQUIREMENTS = ("none", "optional", "required")
-_BOOLEANS = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
-
-
-@dataclass(frozen=True)
-class RedisTls:
-    """How a `rediss://` connection is encrypted; the names are redis-py's.
-
-    Attributes
-    ----------
-    ca_certs
-        PEM file of the authorities that serving trusts instead of the system's; redis-py, and so
-        the runner and Feast, trust both.
-    certfile, keyfile
-        The client's certificate and its key, for a server that asks for one.
-    cert_reqs
-        `none`: whoever answers is trusted; `optional` and `required`: the certificate is verified.
-    """
-
-    ca_certs: str | None = None
-    certfile: str | None = None
-    keyfile: str | None = None
-    cert_reqs: str = "required"
-    check_hostname: bool = True
-
-    def context(self) -> ssl.SSLContext:
-        """Return what encrypts a connection; the files are read again when they have changed.
-
-        Raises
-        ------
-        ConfigurationError
-            If one of the files cannot be read.
-        """
-        return _context(self, stamps(self.ca_certs, self.certfile, self.keyfile))
 
 
 @dataclass(frozen=True)
@@ -116,7 +77,7 @@ class RedisAddress:
             database=_database(options.get("db") or "0"),
             username=options.get("username") or None,
             password=options.get("password") or None,
-            tls=_tls(options) if parts.scheme == "rediss" else None,
+            tls=read_tls(options) if parts.scheme == "rediss" else None,
             socket=unquote(parts.path) if is_socket else None,
             sentinels=sentinels,
         )
@@ -174,24 +135,15 @@ def _options(parts: SplitResult) -> dict[str, str]:
     found = {"username": unquote(parts.username or ""), "password": unquote(parts.password or "")}
     if parts.scheme != "unix":
         found["db"] = unquote(parts.path.strip("/"))
-    found = {name: value for name, value in found.items() if value}
-    known = (*_LOGIN, *_TLS) if parts.scheme == "rediss" else _LOGIN
-    for name, value in parse_qsl(parts.query, keep_blank_values=True):
-        if name in _TLS and name not in known:
-            raise ConfigurationError(
-                f"REDIS_URL: {name} has no meaning for {parts.scheme}://",
-                hint="write rediss:// for TLS, or remove the option",
-            )
-        if name not in known:
-            raise ConfigurationError(
-                f"REDIS_URL: the option {name} is not supported",
-                hint=f"remove it; supported are {', '.join(known)}",
-            )
-        if found.setdefault(name, value) != value:
-            raise ConfigurationError(
-                f"REDIS_URL has two values for {name}", hint="remove one of them"
-            )
-    return found
+    said = {name: value for name, value in found.items() if value}
+    options = read_options(parts.query, (*_LOGIN, *TLS_OPTIONS), said)
+    without_meaning = [] if parts.scheme == "rediss" else [n for n in TLS_OPTIONS if n in options]
+    if without_meaning:
+        raise ConfigurationError(
+            f"REDIS_URL: {without_meaning[0]} has no meaning for {parts.scheme}://",
+            hint="write rediss:// for TLS, or remove the option",
+        )
+    return options
 
 
 def _database(text: str) -> int:
@@ -202,58 +154,6 @@ def _database(text: str) -> int:
             "percent-encoded",
         )
     return int(text)
-
-
-def _tls(options: Mapping[str, str]) -> RedisTls:
-    requirement = options.get("ssl_cert_reqs", "required")
-    if requirement not in _REQUIREMENTS:
-        raise ConfigurationError(
-            "REDIS_URL: ssl_cert_reqs is none of none, optional and required",
-            hint="remove it: required is the default",
-        )
-    checked = _BOOLEANS.get(options.get("ssl_check_hostname", "true").lower())
-    if checked is None:
-        raise ConfigurationError(
-            "REDIS_URL: ssl_check_hostname is neither true nor false",
-            hint="remove it: true is the default",
-        )
-    if "ssl_keyfile" in options and "ssl_certfile" not in options:
-        raise ConfigurationError(
-            "REDIS_URL: ssl_keyfile without ssl_certfile",
-            hint="add ssl_certfile=/path/to/client.pem",
-        )
-    return RedisTls(
-        ca_certs=options.get("ssl_ca_certs"),
-        certfile=options.get("ssl_certfile"),
-        keyfile=options.get("ssl_keyfile"),
-        cert_reqs=requirement,
-        check_hostname=checked and requirement != "none",
-    )
-
-
-@lru_cache(maxsize=8)  # 10 ms and more; every connection and node of a cluster asks for it
-def _context(tls: RedisTls, _read_at: tuple[Stamp, ...]) -> ssl.SSLContext:
-    import ssl
-
-    try:
-        context = ssl.create_default_context(cafile=tls.ca_certs)
-    except OSError as err:
-        raise ConfigurationError(
-            f"REDIS_URL: ssl_ca_certs={tls.ca_certs} cannot be read: {err.strerror}",
-            hint="name a PEM file",
-        ) from err
-    context.check_hostname = tls.check_hostname
-    context.verify_mode = ssl.VerifyMode[f"CERT_{tls.cert_reqs.upper()}"]
-    if tls.certfile is not None:
-        try:
-            context.load_cert_chain(tls.certfile, tls.keyfile, password="")
-        except OSError as err:
-            raise ConfigurationError(
-                f"REDIS_URL: ssl_certfile={tls.certfile} or its key cannot be read: {err.strerror}",
-                hint="name the PEM files of a certificate and of its key, without a passphrase: "
-                "ssl_certfile=…&ssl_keyfile=…",
-            ) from err
-    return context
 
 
 def _bad_url() -> ConfigurationError:

@@ -24,6 +24,7 @@ from contract.values import CAP_IT, FLOAT32_MAX, beyond_float32
 
 if TYPE_CHECKING:
     import onnxruntime
+    import pandas as pd
 
 Tensor = npt.NDArray[Any]
 Row = Sequence[Any]
@@ -164,7 +165,7 @@ def _texts(column: Column) -> list[str]:
     return [value or "" for value in text_values(column)]
 
 
-class _Tensors:
+class Tensors:
     """Build a model's tensors out of columns or rows."""
 
     def __init__(self, bundle: Bundle) -> None:
@@ -175,6 +176,7 @@ class _Tensors:
         self._whole = [positions == list(range(width)) for positions in self._positions]
 
     def from_columns(self, columns: Mapping[str, Column]) -> dict[str, Tensor]:
+        """Return the tensors by name, of columns by name."""
         return {
             tensor.name: float_tensor([_numbers(name, columns[name]) for name in tensor.columns])
             if tensor.type == "float"
@@ -183,6 +185,7 @@ class _Tensors:
         }
 
     def from_rows(self, rows: Sequence[Row]) -> dict[str, Tensor]:
+        """Return the tensors by name, of rows in the order of `bundle.column_dtypes`."""
         tensors = {}
         for tensor, positions, whole in zip(
             self._inputs, self._positions, self._whole, strict=True
@@ -203,7 +206,7 @@ class OnnxModel:
     def __init__(self, bundle: Bundle, session: onnxruntime.InferenceSession) -> None:
         self.bundle = bundle
         self._session = session
-        self._tensors = _Tensors(bundle)
+        self._tensors = Tensors(bundle)
         self._computation = computation_of(bundle)
 
     def score(self, columns: Mapping[str, Column]) -> Predictions:
@@ -239,7 +242,8 @@ def _no_predictions(bundle: Bundle) -> Predictions:
     return Predictions(np.array(classes)[:0], np.empty((0, len(classes)), dtype=np.float32))
 
 
-def _load_onnx(bundle: Bundle) -> Model:
+def open_session(content: bytes) -> onnxruntime.InferenceSession:
+    """Return what runs an ONNX model, on one thread."""
     import onnxruntime
 
     onnxruntime.disable_telemetry_events()
@@ -247,9 +251,11 @@ def _load_onnx(bundle: Bundle) -> Model:
     options.intra_op_num_threads = 1  # handing one row to a thread pool costs more than the row
     options.inter_op_num_threads = 1
     options.log_severity_level = 3
-    session = onnxruntime.InferenceSession(
-        bundle.read_file(bundle.model.file), options, providers=["CPUExecutionProvider"]
-    )
+    return onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+
+
+def _load_onnx(bundle: Bundle) -> Model:
+    session = open_session(bundle.read_file(bundle.model.file))
     _check_inputs(bundle, {tensor.name: tensor.type for tensor in session.get_inputs()})
     return OnnxModel(bundle, session)
 
@@ -272,9 +278,7 @@ class SkopsModel:
         return self._score(self._computation.completed(columns))
 
     def _score(self, columns: Mapping[str, Column]) -> Predictions:
-        import pandas as pd
-
-        frame = pd.DataFrame({name: self._column(name, columns[name]) for name in self._dtypes})
+        frame = self._frame(columns)
         if frame.empty:
             return _no_predictions(self.bundle)
         labels = self._pipeline.predict(frame)
@@ -291,6 +295,15 @@ class SkopsModel:
             return _no_predictions(self.bundle)
         columns = zip(*rows, strict=True)
         return self._score(dict(zip(self._row, columns, strict=True)))
+
+    def prepared(self, columns: Mapping[str, Column]) -> npt.NDArray[np.float32]:
+        """Return what the pipeline's last step is handed, shape (n_rows, n_columns)."""
+        return np.asarray(self._pipeline[:-1].transform(self._frame(columns)), np.float32)
+
+    def _frame(self, columns: Mapping[str, Column]) -> pd.DataFrame:
+        import pandas as pd
+
+        return pd.DataFrame({name: self._column(name, columns[name]) for name in self._dtypes})
 
     def _column(self, name: str, column: Column) -> Column:
         if self._dtypes[name] == "string":

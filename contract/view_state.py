@@ -1,8 +1,9 @@
 """What a materialization leaves in Redis about itself, besides the features.
 
 A hash per feature view. Its field `watermark` is the JSON of the last complete run, with `as_of`,
-the instant that was materialized. Its field `digests` says which definitions the values have: of
-each feature one digest or several, for the same SQL has another one by another version of sqlglot.
+the instant that was materialized, and `newest`, the newest event time then. Its field `digests`
+says which definitions the values have: of each feature one digest or several, for the same SQL has
+another one by another version of sqlglot.
 """
 
 from __future__ import annotations
@@ -25,11 +26,20 @@ def state_key(project: str, view: str) -> str:
 
 def materialized_at(watermark: object) -> float | None:
     """Return the instant that a watermark is of, in Unix seconds; None if it cannot be read."""
+    return _instant(watermark, "as_of")
+
+
+def newest_at(watermark: object) -> float | None:
+    """Return the newest event time that a watermark knows, in Unix seconds; None: none."""
+    return _instant(watermark, "newest")
+
+
+def _instant(watermark: object, name: str) -> float | None:
     if not isinstance(watermark, bytes):
         return None
     try:
-        return datetime.fromisoformat(json.loads(watermark)["as_of"]).timestamp()
-    except (ValueError, KeyError, TypeError):
+        return datetime.fromisoformat(json.loads(watermark)[name]).timestamp()
+    except (ValueError, KeyError, TypeError):  # or an earlier version did not note it
         return None
 
 

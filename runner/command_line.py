@@ -13,7 +13,7 @@ import typer
 from typer.core import TyperArgument, TyperGroup, TyperOption
 
 from runner import console
-from runner.commands import completion
+from runner.commands.project import completion
 from runner.failures import explain
 
 if TYPE_CHECKING:

@@ -72,7 +72,7 @@ class Project:
         recipe
             Its path, relative to the project's folder.
         """
-        from runner.commands.joined_rows import joined_rows
+        from runner.commands.training.joined_rows import joined_rows
         from runner.recipes.recipe import load_recipe
         from runner.servers.local_servers import require_servers
 
@@ -88,7 +88,7 @@ class Project:
         model
             The model's registered name, or the path of its recipe.
         """
-        from runner.commands.model_argument import registered_name
+        from runner.commands.models.model_argument import registered_name
 
         is_recipe = str(model).endswith((".yaml", ".yml"))
         name = registered_name(str(self.folder / model if is_recipe else model))
@@ -138,8 +138,8 @@ class Champion:
         time_zone
             Of times without one.
         """
-        from runner.commands.prediction import predict
-        from runner.commands.prediction_output import OutputFile
+        from runner.commands.predictions.prediction import predict
+        from runner.commands.predictions.prediction_output import OutputFile
 
         with _own_environment(), TemporaryDirectory() as folder:
             source, output = Path(folder, "keys.parquet"), Path(folder, "predictions.parquet")
@@ -158,7 +158,7 @@ class Champion:
         A value that is missing, expired or null is NA; `missing_views` names the views without
         values.
         """
-        from runner.commands.online_frame import online_table
+        from runner.commands.online.online_frame import online_table
 
         with _own_environment():
             return _like(keys, online_table(self._settings, self.name, _table(keys)))
@@ -185,7 +185,7 @@ def _table(keys: pd.DataFrame | pa.Table) -> pa.Table:
 
 
 def _frame(table: pa.Table) -> pd.DataFrame:
-    from runner.feature_store.store import NULLABLE
+    from runner.feature_store.nullable_types import NULLABLE
 
     frame: pd.DataFrame = table.to_pandas(types_mapper=NULLABLE.get)
     return frame

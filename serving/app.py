@@ -26,7 +26,7 @@ from serving.batches import Batches, Record
 from serving.champion_watch import ChampionWatch
 from serving.definition_watch import DefinitionWatch
 from serving.event_log import EventLog
-from serving.features.materialization import materialized_ages
+from serving.features.materialization import Freshness, freshness
 from serving.features.online_client import OnlineStoreClient
 from serving.http import docs_page
 from serving.http.api_keys import ApiKeys
@@ -341,10 +341,10 @@ async def prometheus(request: Request) -> Response:
         bundle = state.champion.current.bundle
         try:  # the other metrics matter most while the online store hangs
             async with asyncio.timeout(_AGES_WITHIN_SECONDS):
-                ages = await materialized_ages(state.online_store, bundle, time.time())
+                found = await freshness(state.online_store, bundle, time.time())
         except TimeoutError:
-            ages = {}
-        state.metrics.materialized_ages = ages
+            found = Freshness()
+        state.metrics.freshness = found
     return Response(state.metrics.exposition(), media_type="text/plain; version=0.0.4")
 
 

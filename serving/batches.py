@@ -48,8 +48,8 @@ _TURN_BYTES = 1 << 16
 
 
 Record = Callable[[Loaded, float, Sequence[Asked]], object]
-"""Called with answered requests: the model, the Unix time at which their features
-were read, and the requests."""
+"""Called with requests once their answers are sent: the model, the Unix time at which their
+features were read, and the requests."""
 _WantedRow = tuple[Asked, int, list[int], dict[int, Any], Sequence[FeatureValue]]
 """One row of a request: its position there, which replies are its own, what overrides them, and
 its request inputs."""
@@ -209,7 +209,8 @@ class Batches:
                     await self._predict(loaded, rows)
                     answered = _finish(loaded, batch)
                     if self._record is not None:
-                        self._record(loaded, now, answered)
+                        loop = asyncio.get_running_loop()
+                        loop.call_soon(self._record, loaded, now, answered)
                     if long:
                         await asyncio.sleep(0)
         except Exception as err:  # each request raises it again, and the guard answers it

@@ -20,6 +20,7 @@ from prometheus_client.core import (
 )
 
 from contract.view_layout import PRESENT
+from serving.features.materialization import Freshness
 from serving.features.online import OnlineRow
 from serving.features.overrides import OVERRIDDEN
 from serving.features.recent_rows import RecentRows
@@ -116,8 +117,8 @@ class Metrics:
         self.connections_closed: Counter[str] = Counter()
         self.recent = RecentRows()
         self.changed_features = 0
-        self.materialized_ages: Mapping[str, float] = {}
-        """Seconds by view, as of the scrape under way."""
+        self.freshness = Freshness()
+        """As of the scrape under way."""
         self._model: _ModelMetrics | None = None
         self._registry = CollectorRegistry()
         self._registry.register(self)
@@ -240,7 +241,8 @@ class Metrics:
         )
         if self._model is not None:
             yield from _model_families(self._model)
-            yield from _view_families(self._model, self.materialized_ages)
+            yield from _view_families(self._model, self.freshness)
+            yield from _refresh_families(self.freshness)
 
     def _shadow_families(self) -> Iterator[Metric]:
         if self.shadow_model is None:
@@ -305,9 +307,7 @@ def _model_families(model: _ModelMetrics) -> Iterator[Metric]:
     yield from _prediction_families(model)
 
 
-def _view_families(
-    model: _ModelMetrics, materialized_ages: Mapping[str, float]
-) -> Iterator[Metric]:
+def _view_families(model: _ModelMetrics, freshness: Freshness) -> Iterator[Metric]:
     ttls = GaugeMetricFamily(
         "serving_view_ttl_seconds", "Age at which feature rows expire.", labels=["view"]
     )
@@ -316,15 +316,29 @@ def _view_families(
         if ttl is not None:
             ttls.add_metric([view], ttl)
     yield ttls
-    ages = GaugeMetricFamily(
-        "serving_view_materialized_age_seconds",
-        "Since the online store's last complete materialization.",
-        labels=["view"],
-    )
-    for view, _, _ in model.ages:
-        if view in materialized_ages:
-            ages.add_metric([view], materialized_ages[view])
-    yield ages
+    for name, documentation, ages in (
+        ("materialized_age", "Since the last complete materialization.", freshness.materialized),
+        ("newest_age", "Since the newest event time that was materialized.", freshness.newest),
+    ):
+        family = GaugeMetricFamily(f"serving_view_{name}_seconds", documentation, labels=["view"])
+        for view, _, _ in model.ages:
+            if view in ages:
+                family.add_metric([view], ages[view])
+        yield family
+
+
+def _refresh_families(freshness: Freshness) -> Iterator[Metric]:
+    if freshness.refreshed is not None:
+        yield GaugeMetricFamily(
+            "serving_refresh_age_seconds",
+            "Since the last successful round of `runner refresh`.",
+            freshness.refreshed,
+        )
+        yield GaugeMetricFamily(
+            "serving_refresh_failing",
+            "1 if a later round of `runner refresh` failed.",
+            float(freshness.is_failing),
+        )
 
 
 def _prediction_families(model: _ModelMetrics) -> Iterator[Metric]:

@@ -8,7 +8,7 @@ from typing import Any
 
 from runner.collecting.log_stream import LogStream
 from runner.collecting.served_rows import ServedRows
-from runner.commands import collection
+from runner.commands.served import collection
 from runner.settings import Settings
 from runner.warehouse.postgres.collected import PostgresCollected
 

@@ -115,10 +115,7 @@ class OnlineProject:
         """Write what dbt would compile of these marts and one spine, and return it loaded."""
         path = self.settings.manifest_path
         path.parent.mkdir(exist_ok=True)
-        nodes = {mart.name: _node(mart) for mart in self.marts}
-        nodes["labels"] = _spine_node(self.marts)
-        metadata = {"project_name": PROJECT}
-        path.write_text(json.dumps({"metadata": metadata, "nodes": nodes, "macros": {}}))
+        path.write_text(json.dumps(manifest_of(self.marts)))
         return load_manifest(path)
 
     def insert(self, mart: FeatureMart, *rows: Sequence[Any], into: str = "") -> None:
@@ -162,6 +159,13 @@ class OnlineProject:
         listed = ", ".join(f'"{name}"' for name in names)
         found = self.sql.execute(f'select {listed} from feature_mart."{mart.alias}"')
         return newest_rows(mart, (dict(zip(names, row, strict=True)) for row in found), instant)
+
+
+def manifest_of(marts: Sequence[FeatureMart]) -> dict[str, Any]:
+    """Return what dbt would compile of these marts and one spine."""
+    nodes = {mart.name: _node(mart) for mart in marts} | {"labels": _spine_node(marts)}
+    metadata = {"project_name": PROJECT, "adapter_type": marts[0].adapter_type}
+    return {"metadata": metadata, "nodes": nodes, "macros": {}}
 
 
 def empty_mart(

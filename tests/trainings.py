@@ -5,6 +5,8 @@ from datetime import UTC, datetime, timedelta
 
 import pyarrow as pa
 
+from contract.bundle import read_bundle
+from contract.explained import BundleExplanation
 from runner.lineage.feature_definitions import Definitions, FeatureDefinitions
 from runner.lineage.lineage_graph import Lineage, LineageColumn
 from runner.modelling.bootstrap import Interval
@@ -15,6 +17,8 @@ from runner.modelling.slices import score_slices
 from runner.modelling.split import split_by_time
 from runner.modelling.training_data import Rows, TrainingData, split_rows, table_digest
 from runner.modelling.tuning_search import tune
+from runner.packaging.bundle_writer import write_bundle
+from runner.packaging.explanation import ServedExplanation
 from runner.packaging.served_model import class_list, served_model
 from runner.project.manifest import Manifest
 from runner.records.run_record import JudgedModel, PreparedRows, Training
@@ -55,6 +59,7 @@ def training_data(seed=0):
     return TrainingData(table, train, test, split)
 
 
+UNEXPLAINED = ServedExplanation(BundleExplanation(unavailable="not made here"))
 NO_DEFINITIONS = FeatureDefinitions(Definitions("postgres", {}, {}), {})
 
 
@@ -98,6 +103,34 @@ def train(folder, recipe):
         slices=score_slices(recipe, contender),
     )
     return Training(prepared, model)
+
+
+def written_bundle(
+    folder, recipe, served, classes=(0, 1), features=FEATURES, explanation=UNEXPLAINED
+):
+    """Write a bundle and read it back as serving does."""
+    classes = list(classes) if recipe.task == "classification" else None
+    digest = write_bundle(
+        folder,
+        recipe=recipe,
+        spine=SPINE,
+        features=features,
+        request=[],
+        computed=[],
+        classes=classes,
+        model=served,
+        explanation=explanation,
+        definitions=NO_DEFINITIONS,
+        examples={"user_id": 7},
+        run={
+            "feast_project": "shop",
+            "run_id": "r",
+            "created_at": "2026-01-01T00:00:00+00:00",
+            "metrics": {},
+            "lineage": {},
+        },
+    )
+    return read_bundle(folder, digest)
 
 
 def changed(training, **changes):

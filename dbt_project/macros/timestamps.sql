@@ -18,6 +18,33 @@
 {%- endmacro %}
 
 
+{% macro add_minutes(timestamp, minutes) -%}
+    {{ adapter.dispatch('add_minutes')(timestamp, minutes) }}
+{%- endmacro %}
+
+{% macro postgres__add_minutes(timestamp, minutes) -%}
+    ({{ timestamp }} + interval '1 minute' * {{ minutes }})
+{%- endmacro %}
+
+{% macro bigquery__add_minutes(timestamp, minutes) -%}
+    timestamp_add({{ timestamp }}, interval {{ minutes }} minute)
+{%- endmacro %}
+
+
+{# Whole microseconds since 1970: what a window's range can be counted in on every warehouse. #}
+{% macro unix_micros(timestamp) -%}
+    {{ adapter.dispatch('unix_micros')(timestamp) }}
+{%- endmacro %}
+
+{% macro postgres__unix_micros(timestamp) -%}
+    cast(extract(epoch from {{ timestamp }}) * 1000000 as bigint)
+{%- endmacro %}
+
+{% macro bigquery__unix_micros(timestamp) -%}
+    unix_micros({{ timestamp }})
+{%- endmacro %}
+
+
 {# The midnight that begins the timestamp's day. #}
 {% macro midnight_before(timestamp) -%}
     {{ adapter.dispatch('midnight_before')(timestamp) }}

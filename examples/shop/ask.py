@@ -1,4 +1,4 @@
-"""The last step of `make demo`: start the API, ask it one question over HTTP, print both sides."""
+"""A step of `make demo`: start the API, ask it one question over HTTP, print both sides."""
 
 from __future__ import annotations
 
@@ -20,17 +20,6 @@ from runner.settings import Settings, load_settings
 
 READY_WITHIN_SECONDS = 60
 
-NEXT = """
-That was a recipe, SQL, point-in-time features, a registered model and a prediction. Next:
-
-  source .venv/bin/activate
-  runner serve {recipe}        keep the API running: http://127.0.0.1:8000/docs
-  runner docs                         lineage from raw column to feature
-  runner ui                           runs, plots, versions
-  runner train recipes/hgb.yaml       another recipe
-  runner down                         stop the servers, keep the data
-"""
-
 
 def main(recipe: str) -> None:
     """Ask for the newest row of the spine and one user nobody has seen."""
@@ -44,7 +33,6 @@ def main(recipe: str) -> None:
         result(json.dumps({"model": answer["model"]}))
         for prediction in answer["predictions"]:
             result(json.dumps(prediction))
-    result(NEXT.format(recipe=recipe))
 
 
 def _newest_keys(settings: Settings) -> dict[str, int]:

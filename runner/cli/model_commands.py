@@ -10,9 +10,18 @@ import typer
 
 from runner import console
 from runner.command_line import AsJson, Model, Target, Trained
-from runner.commands import completion
+from runner.commands.project import completion
 from runner.settings import load_settings
 
+AcceptedFeatures = Annotated[
+    str,
+    typer.Option(
+        "--accept-changed-features",
+        metavar="REASON",
+        help="Do it although the version's features have changed, and retire it.",
+        show_default=False,
+    ),
+]
 app = typer.Typer()
 command = partial(app.command, rich_help_panel="Trained models")
 
@@ -31,9 +40,9 @@ def models(
     target: Target = None,
 ) -> None:
     """List the registered versions: alias, recipe, test scores, and when they were trained."""
-    from runner.commands.model_argument import registered_name
-    from runner.commands.registered import registered_versions
-    from runner.commands.registered_report import show_versions
+    from runner.commands.models.model_argument import registered_name
+    from runner.commands.models.registered import registered_versions
+    from runner.commands.models.registered_report import show_versions
 
     name = None if model is None else registered_name(model)
     show_versions(registered_versions(load_settings(target), name), as_json=as_json)
@@ -48,8 +57,8 @@ def runs(
     target: Target = None,
 ) -> None:
     """List the latest training runs: status, recipe, test scores, and when they started."""
-    from runner.commands.registered import latest_runs
-    from runner.commands.registered_report import show_runs
+    from runner.commands.models.registered import latest_runs
+    from runner.commands.models.registered_report import show_runs
 
     show_runs(latest_runs(load_settings(target), limit), as_json=as_json)
 
@@ -71,7 +80,7 @@ def ui(
     Prints the address, and opens it in a browser on a terminal. Serves it until Ctrl-C, unless
     MLFLOW_TRACKING_URI is already a server's.
     """
-    from runner.commands.tracking_ui import show_runs
+    from runner.commands.models.tracking_ui import show_runs
 
     show_runs(load_settings(target), run, port)
 
@@ -96,9 +105,9 @@ def compare(
 
     Compares features, data ranges, parameters and the recipe's other keys. `≠` marks a difference.
     """
-    from runner.commands.comparison_page import write_comparison
-    from runner.commands.comparison_report import show_comparison
-    from runner.commands.model_comparison import compare as compare_models
+    from runner.commands.models.comparison_page import write_comparison
+    from runner.commands.models.comparison_report import show_comparison
+    from runner.commands.models.model_comparison import compare as compare_models
 
     settings = load_settings(target)
     rows = compare_models(settings, a, b)
@@ -115,8 +124,8 @@ def reproduce(run: Trained, as_json: AsJson = False, target: Target = None) -> N
     recorded rows and compares every score to the last digit. Registers nothing. Exits with 1
     unless rows and scores are the same.
     """
-    from runner.commands.reproduction import reproduce as reproduce_run
-    from runner.commands.reproduction_report import show_reproduction
+    from runner.commands.models.reproduction import reproduce as reproduce_run
+    from runner.commands.models.reproduction_report import show_reproduction
 
     found = reproduce_run(load_settings(target), run)
     show_reproduction(found, as_json=as_json)
@@ -130,31 +139,33 @@ def promote(
     version: Annotated[
         str | None, typer.Argument(help="Its version. Default: the challenger.", show_default=False)
     ] = None,
+    accepted: AcceptedFeatures = "",
     target: Target = None,
 ) -> None:
     """Make a version the champion, even if it failed its gate.
 
-    Its serving bundle must be intact. A running `runner serve` switches to it. `runner rollback`
-    undoes it.
+    Its serving bundle must be intact, and its features in Redis what it was trained on. A running
+    `runner serve` switches to it. `runner rollback` undoes it.
     """
-    from runner.commands.model_argument import registered_name
-    from runner.commands.promotion import change_of_champion
-    from runner.commands.promotion import promote as promote_version
+    from runner.commands.models.model_argument import registered_name
+    from runner.commands.models.promotion import change_of_champion
+    from runner.commands.models.promotion import promote as promote_version
 
     name = registered_name(model)
-    console.result(change_of_champion(name, *promote_version(load_settings(target), name, version)))
+    changed = promote_version(load_settings(target), name, version, accepted)
+    console.result(change_of_champion(name, *changed))
 
 
 @command()
-def rollback(model: Model, target: Target = None) -> None:
+def rollback(model: Model, accepted: AcceptedFeatures = "", target: Target = None) -> None:
     """Make the previous champion the champion again.
 
-    A running `runner serve` switches to it. A later rollback never returns to the version that was
-    rolled back.
+    Its features in Redis must be what it was trained on. A running `runner serve` switches to it. A
+    later rollback never returns to the version that was rolled back.
     """
-    from runner.commands.model_argument import registered_name
-    from runner.commands.promotion import change_of_champion
-    from runner.commands.promotion import rollback as roll_back
+    from runner.commands.models.model_argument import registered_name
+    from runner.commands.models.promotion import change_of_champion
+    from runner.commands.models.promotion import rollback as roll_back
 
     name = registered_name(model)
-    console.result(change_of_champion(name, *roll_back(load_settings(target), name)))
+    console.result(change_of_champion(name, *roll_back(load_settings(target), name, accepted)))

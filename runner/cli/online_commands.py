@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from runner.command_line import Accepted, AsJson, CommandGroup, Recipe, Target
-from runner.commands import completion
+from runner.commands.project import completion
 from runner.settings import load_settings
 
 app = typer.Typer()
@@ -43,8 +43,8 @@ def materialize(
 
     Refuses a view whose features are no longer what a served version was trained on.
     """
-    from runner.commands.online_report import show_materialized
-    from runner.commands.online_values import materialize as copy_marts
+    from runner.commands.online.online_report import show_materialized
+    from runner.commands.online.online_values import materialize as copy_marts
     from runner.errors import CombinedError
 
     settings = load_settings(target)
@@ -82,8 +82,8 @@ def refresh(
     line per round. Rounds never overlap, in any process. With `--every`, a round that fails prints
     an error line and the next one starts as usual; Ctrl-C lets the current round end.
     """
-    from runner.commands.refresh_loop import refresh as refresh_features
-    from runner.commands.refresh_report import show_round
+    from runner.commands.online.refresh_loop import refresh as refresh_features
+    from runner.commands.online.refresh_report import show_round
 
     refresh_features(load_settings(target), recipes or [], every, show_round)
 
@@ -103,8 +103,8 @@ def audit(
     *extra* (only Redis has one), *stale* (right when it was materialized). Exits with 1 if
     anything differs, or if a feature is no longer what the champion was trained on.
     """
-    from runner.commands.online_report import show_audit
-    from runner.commands.online_values import audit as audit_recipe
+    from runner.commands.online.online_report import show_audit
+    from runner.commands.online.online_values import audit as audit_recipe
     from runner.errors import CombinedError
 
     found, changed = audit_recipe(load_settings(target), recipe, entities)
@@ -140,8 +140,8 @@ def ingest(
     there are any. An event whose id is in the table already is not written again. In a file without
     the column of ids, an event's id is the digest of the file and its row.
     """
-    from runner.commands.ingestion import ingest as ingest_events
-    from runner.commands.ingestion_report import show_ingested
+    from runner.commands.online.ingestion import ingest as ingest_events
+    from runner.commands.online.ingestion_report import show_ingested
 
     done = ingest_events(load_settings(target), table, source)
     show_ingested(done, as_json=as_json)
@@ -176,8 +176,8 @@ def push(
     of the view reads: the table whose dbt source has `pushes: VIEW`. Rows that are wrong are left
     out and listed, with the reason; exits with 1 if there are any.
     """
-    from runner.commands.ingestion_report import show_pushed
-    from runner.commands.pushing import push as push_rows
+    from runner.commands.online.ingestion_report import show_pushed
+    from runner.commands.online.pushing import push as push_rows
 
     done = push_rows(load_settings(target), view, source)
     show_pushed(done, as_json=as_json)
@@ -213,7 +213,7 @@ def online_get(
     A status is *present*, *null*, *missing* (not stored) or *expired* (older than the view's ttl:
     shown here, but not used for predictions).
     """
-    from runner.commands.online_report import show_answer
-    from runner.commands.online_values import look_up
+    from runner.commands.online.online_report import show_answer
+    from runner.commands.online.online_values import look_up
 
     show_answer(look_up(load_settings(target), view, entity or []), as_json=as_json)

@@ -62,10 +62,10 @@ def predict(
     With `--to`, replaces what the same version wrote into the table on the same day (UTC), all or
     nothing; the table has a partition per day, `predicted_on`.
     """
-    from runner.commands.model_argument import version_uri
-    from runner.commands.prediction import predict as predict_rows
-    from runner.commands.prediction import show_predictions
-    from runner.commands.prediction_output import OutputFile, OutputTable
+    from runner.commands.models.model_argument import version_uri
+    from runner.commands.predictions.prediction import predict as predict_rows
+    from runner.commands.predictions.prediction import show_predictions
+    from runner.commands.predictions.prediction_output import OutputFile, OutputTable
 
     if to and output:
         raise typer.BadParameter("--to writes to a table, --output to a file: name one of them")
@@ -95,8 +95,8 @@ def serve(
     `POST /predict` takes entity keys; `/docs` describes it. Switches to a new champion while it
     runs.
     """
-    from runner.commands.model_argument import registered_name
-    from runner.commands.serving_launch import serve as serve_model
+    from runner.commands.models.model_argument import registered_name
+    from runner.commands.served.serving_launch import serve as serve_model
 
     serve_model(load_settings(target), registered_name(model), host, port)
 
@@ -116,9 +116,9 @@ def smoke_test(
     API serves another version than the champion. Sends the first key in SERVING_API_KEYS and, to
     Cloud Run, an identity token.
     """
-    from runner.commands.model_argument import registered_name
-    from runner.commands.smoke_test import smoke_test as test_api
-    from runner.commands.smoke_test_report import show_smoke_test
+    from runner.commands.cloud.smoke_test import smoke_test as test_api
+    from runner.commands.cloud.smoke_test_report import show_smoke_test
+    from runner.commands.models.model_argument import registered_name
 
     show_smoke_test(test_api(load_settings(target), registered_name(model), url), url)
 
@@ -145,10 +145,10 @@ def release(
     answered before get every request again, and the exit code is 1. Each step is a `pulumi up`,
     with the shares in `deploy/Pulumi.<stack>.yaml`: commit that file afterwards.
     """
-    from runner.commands.release import release as release_apis
-    from runner.commands.release import roll_back
-    from runner.commands.release_report import show_released
-    from runner.commands.released_stack import ReleasedStack
+    from runner.commands.cloud.release import release as release_apis
+    from runner.commands.cloud.release import roll_back
+    from runner.commands.cloud.release_report import show_released
+    from runner.commands.cloud.released_stack import ReleasedStack
 
     deployed = ReleasedStack(read_settings(target).root, stack)
     show_released(roll_back(deployed) if rollback else release_apis(deployed, watch))

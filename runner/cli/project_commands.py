@@ -28,8 +28,8 @@ def init(
     Prints the next commands; its README.md explains them. If another program listens at the usual
     port of PostgreSQL or Redis, the project gets a free one. Refuses a folder that is not empty.
     """
-    from runner.commands.new_project import write_project
-    from runner.commands.new_project_report import show_project
+    from runner.commands.project.new_project import write_project
+    from runner.commands.project.new_project_report import show_project
 
     show_project(write_project(folder), folder)
 
@@ -41,7 +41,7 @@ def up(as_json: AsJson = False, target: Target = None) -> None:
     Starts real servers from PyPI wheels on loopback, with their data in `data/embedded/`. If your
     own servers, or those of `docker compose -f docker-compose.local.yml up -d`, answer, uses them.
     """
-    from runner.commands.server_report import show_servers
+    from runner.commands.project.server_report import show_servers
     from runner.servers import local_servers
 
     show_servers(local_servers.up(load_settings(target)), as_json=as_json)
@@ -50,7 +50,7 @@ def up(as_json: AsJson = False, target: Target = None) -> None:
 @command()
 def down(as_json: AsJson = False, target: Target = None) -> None:
     """Stop the servers that `runner up` started; their data stays."""
-    from runner.commands.server_report import show_servers
+    from runner.commands.project.server_report import show_servers
     from runner.servers import local_servers
 
     show_servers(local_servers.down(load_settings(target)), as_json=as_json)
@@ -64,10 +64,10 @@ def status(as_json: AsJson = False, target: Target = None) -> None:
     serving log and of events waits for `runner collect`, how old the features are that
     `runner refresh` keeps fresh, and whether the online store lacks most features of a champion.
     """
-    from runner.commands.checks.log_backlog import waiting_at_hand, waiting_events
-    from runner.commands.checks.online_features import HINT, problems_at_hand
-    from runner.commands.checks.refresh_lag import refresh_at_hand
-    from runner.commands.server_report import show_servers
+    from runner.commands.project.checks.log_backlog import waiting_at_hand, waiting_events
+    from runner.commands.project.checks.online_features import HINT, problems_at_hand
+    from runner.commands.project.checks.refresh_lag import refresh_at_hand
+    from runner.commands.project.server_report import show_servers
     from runner.servers import local_servers
 
     settings = load_settings(target)
@@ -92,8 +92,8 @@ def doctor(as_json: AsJson = False, target: Target = None) -> None:
     Prints a line for each check, with a hint if it fails, and changes nothing. Exits with 1 if any
     check fails.
     """
-    from runner.commands.doctor import diagnose
-    from runner.commands.doctor_report import show_findings
+    from runner.commands.project.doctor import diagnose
+    from runner.commands.project.doctor_report import show_findings
 
     findings = diagnose(read_settings(target))
     show_findings(findings, as_json=as_json)
@@ -109,7 +109,7 @@ def env(target: Target = None) -> None:
     already in the environment; the environment overrides the file, so open a new shell after you
     change `profiles/`.
     """
-    from runner.commands.shell_environment import exports
+    from runner.commands.project.shell_environment import exports
 
     for line in exports(load_settings(target)):
         console.result(line)
@@ -120,7 +120,7 @@ def help_(
     topic: Annotated[str | None, typer.Argument(help="Such as recipe.", show_default=False)] = None,
 ) -> None:
     """Show a page of the documentation, or list them."""
-    from runner.commands.pages import page, topics
+    from runner.commands.project.pages import page, topics
 
     if topic is None:
         console.result_table("", ["topic", "page"], [[*each] for each in topics().items()])

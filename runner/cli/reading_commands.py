@@ -43,8 +43,8 @@ def lineage(
     column that only filters or joins is not an origin. dbt compiles the project if it changed since
     the last time.
     """
-    from runner.commands.lineage import ask
-    from runner.commands.lineage_report import show_lineage
+    from runner.commands.reading.lineage import ask
+    from runner.commands.reading.lineage_report import show_lineage
 
     show_lineage(ask(load_settings(target), what), form.value, as_json=as_json)
 
@@ -62,7 +62,7 @@ def docs(
     Recipes and endpoints appear as dbt exposures. Every column of a dbt model lists the raw columns
     that it comes from.
     """
-    from runner.commands.docs import serve_docs, write_docs
+    from runner.commands.reading.docs import serve_docs, write_docs
 
     settings = load_settings(target)
     serve_docs(settings, port) if serve else write_docs(settings)

@@ -37,8 +37,8 @@ def collect(
     repeated. Run it regularly: the log in Redis is bounded and loses its oldest rows; events wait
     until they are collected.
     """
-    from runner.commands.collection import collect as collect_log
-    from runner.commands.collection_report import show_collected
+    from runner.commands.served.collection import collect as collect_log
+    from runner.commands.served.collection_report import show_collected
     from runner.errors import CombinedError
 
     done = collect_log(load_settings(target), keep)
@@ -76,9 +76,9 @@ def monitor(
     """
     if retrain and as_json:
         raise typer.BadParameter("--retrain and --json exclude each other")
-    from runner.commands.monitoring import keep, require_within_limits
-    from runner.commands.monitoring import monitor as monitor_champion
-    from runner.commands.monitoring_report import show_monitoring
+    from runner.commands.served.monitoring import keep, require_within_limits
+    from runner.commands.served.monitoring import monitor as monitor_champion
+    from runner.commands.served.monitoring_report import show_monitoring
 
     settings = load_settings(target)
     found = monitor_champion(settings, recipe, since)
@@ -90,8 +90,8 @@ def monitor(
         if not retrain:
             raise
         console.warn(err.message)
-        from runner.commands.training import train
-        from runner.commands.training_report import show_training
+        from runner.commands.training.training import train
+        from runner.commands.training.training_report import show_training
 
         show_training(train(settings, recipe), recipe, as_json=False)
 
@@ -111,7 +111,7 @@ def forget(
     Collects first, then deletes from the table `predictions`. Feature marts and the online store
     stay: delete the entity from its source.
     """
-    from runner.commands.collection import forget as forget_entity
+    from runner.commands.served.collection import forget as forget_entity
 
     table, deleted = forget_entity(load_settings(target), entity)
     console.result(f"{table}: {deleted:,} rows of {entity} deleted")

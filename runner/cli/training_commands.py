@@ -10,7 +10,7 @@ import typer
 
 from runner import console
 from runner.command_line import Accepted, AsJson, Recipe, Target
-from runner.commands import completion
+from runner.commands.project import completion
 from runner.settings import load_settings
 
 app = typer.Typer()
@@ -35,7 +35,7 @@ def new(
     Connects to no server. dbt reads the project (`dbt parse`) if it changed since the last time.
     Never overwrites a file.
     """
-    from runner.commands.new_recipe import write_recipe
+    from runner.commands.training.new_recipe import write_recipe
 
     path = write_recipe(load_settings(target), name, spine, label)
     console.result(f"{path}: written")
@@ -60,7 +60,7 @@ def new_version(
     Version 1 keeps its table and its name. Change the copy, and name it in a recipe:
     `MART.v2:feature`.
     """
-    from runner.commands.new_version import write_version
+    from runner.commands.builds.new_version import write_version
 
     written = write_version(load_settings(target), mart)
     console.result(f"{written.sql}: written; {written.yaml}: version declared")
@@ -86,8 +86,8 @@ def check(
     Connects to no server. dbt reads the project (`dbt parse`) if it changed since the last time.
     Prints each mistake as `file:line:column: key: what was expected`. Exits with 1 if there is any.
     """
-    from runner.commands.checking import check as check_recipes
-    from runner.commands.checking_report import show_problems
+    from runner.commands.training.checking import check as check_recipes
+    from runner.commands.training.checking_report import show_problems
 
     checked = check_recipes(load_settings(target), recipes or [])
     show_problems(checked, as_json=as_json)
@@ -116,9 +116,9 @@ def plan(
     On BigQuery a dry run of each query gives bytes and price per step; on PostgreSQL the planner
     estimates rows. Exits with 1 if a query exceeds the limit of bytes billed.
     """
-    from runner.commands.plan import plan as plan_recipe
-    from runner.commands.plan import require_affordable, require_price
-    from runner.commands.plan_report import show_plan
+    from runner.commands.training.plan import plan as plan_recipe
+    from runner.commands.training.plan import require_affordable, require_price
+    from runner.commands.training.plan_report import show_plan
 
     settings = load_settings(target)
     if max_cost is not None:
@@ -157,9 +157,9 @@ def cost(
     BigQuery's part is that of `runner plan` for each deployed recipe, times the schedules. The rest
     follows from the sizes in `deploy/`, at list prices.
     """
-    from runner.commands.cost import cost as cost_of_month
-    from runner.commands.cost import require_within
-    from runner.commands.cost_report import show_cost
+    from runner.commands.cloud.cost import cost as cost_of_month
+    from runner.commands.cloud.cost import require_within
+    from runner.commands.cloud.cost_report import show_cost
 
     found = cost_of_month(load_settings(target), stack, predictions)
     show_cost(found, as_json=as_json)
@@ -187,8 +187,8 @@ def train(
     Skips the build if nothing changed since the last one: SQL, variables, the rows of sources.
     Refuses, before dbt builds anything, to change a feature that a served version uses.
     """
-    from runner.commands.training import train as train_recipe
-    from runner.commands.training_report import show_training
+    from runner.commands.training.training import train as train_recipe
+    from runner.commands.training.training_report import show_training
 
     trained = train_recipe(load_settings(target), recipe, accepted, no_build=no_build)
     show_training(trained, recipe, as_json=as_json)

@@ -1,1 +1,1 @@
-"""What each command does from beginning to end: one module per command."""
+"""What each command does from beginning to end: a folder per topic, as in `runner --help`."""

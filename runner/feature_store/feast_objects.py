@@ -7,7 +7,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from feast import Entity, FeatureService, FeatureView, Field
-from feast.data_source import DataSource
+from feast.data_source import DataSource, PushSource
 from feast.infra.offline_stores.bigquery_source import BigQuerySource
 from feast.infra.offline_stores.contrib.postgres_offline_store.postgres_source import (
     PostgreSQLSource,
@@ -27,6 +27,7 @@ from runner.project.manifest import (
 )
 from runner.recipes.feature_reference import FeatureReference
 from runner.sql import quote_table
+from runner.warehouse.pushed_frame import RAW_TABLE_TAG
 
 if TYPE_CHECKING:
     from runner.recipes.recipe import Recipe
@@ -60,7 +61,10 @@ def feast_objects(manifest: Manifest, recipes: Iterable[Recipe]) -> list[Any]:
         If a recipe names an unknown feature.
     """
     entities = _entities(manifest.marts.values())
-    views = {name: _feature_view(mart, entities) for name, mart in manifest.marts.items()}
+    views = {
+        name: _feature_view(mart, entities, _data_source(mart, manifest))
+        for name, mart in manifest.marts.items()
+    }
     services = [_feature_service(recipe, views, manifest) for recipe in recipes]
     return [*entities.values(), *views.values(), *services]
 
@@ -82,7 +86,9 @@ def _entities(marts: Iterable[FeatureMart]) -> dict[str, Entity]:
     return entities
 
 
-def _feature_view(mart: FeatureMart, entities: Mapping[str, Entity]) -> FeatureView:
+def _feature_view(
+    mart: FeatureMart, entities: Mapping[str, Entity], source: DataSource
+) -> FeatureView:
     columns = [*(mart.columns[key] for key in mart.join_keys), *mart.features]
     return FeatureView(
         name=mart.name,
@@ -92,7 +98,7 @@ def _feature_view(mart: FeatureMart, entities: Mapping[str, Entity]) -> FeatureV
             Field(name=c.name, dtype=_FEAST_TYPES[c.dtype], description=c.description)
             for c in columns
         ],
-        source=_data_source(mart),
+        source=source,
         online=mart.online,
         description=mart.description,
         owner=mart.owner,
@@ -100,7 +106,11 @@ def _feature_view(mart: FeatureMart, entities: Mapping[str, Entity]) -> FeatureV
     )
 
 
-def _data_source(mart: FeatureMart) -> DataSource:
+def _data_source(mart: FeatureMart, manifest: Manifest) -> DataSource:
+    """Return the mart's table; of a mart that takes pushed rows, a push source of it.
+
+    The two have names of their own: Feast cannot read a data source that changed its kind.
+    """
     described = {
         "name": mart.name,
         "timestamp_field": mart.timestamp_field,
@@ -108,7 +118,12 @@ def _data_source(mart: FeatureMart) -> DataSource:
         "description": mart.description,
         "owner": mart.owner,
     }
-    return _source_of(mart, described)
+    source = _source_of(mart, described)
+    if mart.name not in manifest.pushed:
+        return source
+    table = manifest.pushed[mart.name]
+    tags = {} if table is None else {RAW_TABLE_TAG: table.dump().decode()}
+    return PushSource(name=f"{mart.name}_push", batch_source=source, tags=tags)
 
 
 def spine_source(spine: Spine) -> DataSource:

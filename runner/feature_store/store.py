@@ -33,15 +33,6 @@ if TYPE_CHECKING:
     from runner.settings import Settings
 
 
-# What pandas must hold Arrow's types in, so that a null stays a null and an integer an integer.
-NULLABLE = {
-    pa.int64(): pd.Int64Dtype(),
-    pa.int32(): pd.Int32Dtype(),
-    pa.bool_(): pd.BooleanDtype(),
-    pa.string(): pd.StringDtype(),
-}
-
-
 def open_store(settings: Settings) -> FeatureStore:
     """Return Feast's store for the settings' target; exports the connection variables first.
 

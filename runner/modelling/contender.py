@@ -11,7 +11,7 @@ import pandas as pd
 import pyarrow as pa
 
 from contract.scoring import Predictions
-from runner.feature_store.store import NULLABLE
+from runner.feature_store.nullable_types import NULLABLE
 from runner.modelling.bootstrap import (
     RESAMPLES,
     SEED,

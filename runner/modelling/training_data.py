@@ -13,13 +13,11 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
-from feast import FeatureStore
 
 from contract.computed import ComputedColumn
 from contract.values import CAP_IT
 from runner.errors import RunnerError
 from runner.feature_store.recipe_features import RecipeFeature, RequestInput, request_inputs
-from runner.feature_store.store import training_table
 from runner.modelling.classes import (
     PERIODS,
     Labels,
@@ -84,16 +82,18 @@ class TrainingData:
 
 
 def load_training_data(
-    store: FeatureStore,
+    table: pa.Table,
     recipe: Recipe,
     spine: Spine,
     features: list[RecipeFeature],
     computed: Sequence[ComputedColumn],
 ) -> TrainingData:
-    """Return the recipe's training rows, each feature as it was knowable at its timestamp.
+    """Return the recipe's training rows, checked, computed and split.
 
     Parameters
     ----------
+    table
+        The joined rows, as `runner.feature_store.store.training_table` returns them.
     computed
         The recipe's computed columns; they follow the features in the table.
 
@@ -103,7 +103,6 @@ def load_training_data(
         As `split_labels`, for the spine may have been built again meanwhile; or if a feature has a
         number that float32 cannot hold, in whichever row.
     """
-    table = training_table(store, recipe, spine, features)
     split_labels(recipe, spine, table)
     inputs: list[RecipeFeature | RequestInput] = [*features, *request_inputs(recipe, spine)]
     _refuse_too_large(recipe, table, inputs)

@@ -7,7 +7,7 @@ from datetime import timedelta
 
 from runner.duration import format_duration
 from runner.monitoring.column_figures import ColumnFigure
-from runner.monitoring.live_quality import LiveScore
+from runner.monitoring.live_scores import LiveScore
 from runner.monitoring.traffic_skew import FeatureSkew
 from runner.recipes.limits import MonitorLimits
 from runner.recipes.yaml_source import Problem

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import date
 from typing import TYPE_CHECKING
 
+from runner.modelling.bootstrap import Interval
 from runner.monitoring.column_figures import ColumnFigure
 from runner.monitoring.live_quality import LiveQuality
 from runner.monitoring.monitored import Monitored
@@ -36,6 +37,8 @@ class Monitoring:
         The scores on the labels that came back.
     test_scores
         The champion's scores on its test rows, by scorer.
+    test_slices
+        The same of the recipe's slices: (slice, value) → score by scorer.
     skew
         How what it saw differs from the point-in-time join, per feature.
     """
@@ -48,6 +51,7 @@ class Monitoring:
     ages: dict[tuple[str, str], float]
     quality: LiveQuality
     test_scores: Mapping[str, float]
+    test_slices: Mapping[tuple[str, str], Mapping[str, float]]
     skew: Sequence[FeatureSkew]
 
     @property
@@ -73,6 +77,12 @@ class Monitoring:
                 "reason": quality.reason or None,
                 "test_scores": dict(self.test_scores),
                 "scores": [each.record for each in quality.scores],
+                "slices": [
+                    each.record
+                    | {"test_scores": dict(self.test_slices.get((each.name, each.value), {}))}
+                    for each in quality.slices
+                ],
+                "slices_not_known": dict(quality.unsliced),
             },
             "skew": [each.record for each in self.skew],
         }
@@ -93,14 +103,19 @@ class Monitoring:
                     yield FigureRow(day, "missing", of.column, of.missing, answered_rows=rows)
         for (view, at), age in self.ages.items():
             yield FigureRow(date.fromisoformat(at), "age", view, age)
+        yield from self._scores()
+
+    def _scores(self) -> Iterator[FigureRow]:
         for score in self.quality.scores:
             if score.day and score.interval and score.version == self.window.version:
-                yield FigureRow(
-                    date.fromisoformat(score.day),
-                    "score",
-                    score.scorer,
-                    score.interval.value,
-                    score.interval.low,
-                    score.interval.high,
-                    answered_rows=score.rows,
-                )
+                yield _score_row(score.day, "score", score.scorer, score.interval, score.rows)
+        for each in self.quality.slices:
+            for day in each.days:
+                for scorer, interval in day.scores.items():
+                    name = f"{scorer} {each.name}={each.value}"
+                    yield _score_row(day.day, "slice_score", name, interval, day.rows)
+
+
+def _score_row(day: str, kind: str, name: str, found: Interval, rows: int) -> FigureRow:
+    interval = (found.value, found.low, found.high)
+    return FigureRow(date.fromisoformat(day), kind, name, *interval, answered_rows=rows)

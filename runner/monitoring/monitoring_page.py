@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 from runner.markup import Markup, page, section, table, tag
 from runner.monitoring.findings import Monitoring
-from runner.monitoring.live_quality import LiveScore
+from runner.monitoring.score_cells import SCORE_HEAD, SLICE_HEAD, score_cells, slice_lines
 
 
 def monitoring_page(found: Monitoring, pictures: Iterable[tuple[str, str, str]]) -> Markup:
@@ -50,18 +50,28 @@ def _quality(found: Monitoring) -> Markup:
         f"{quality.labelled:,} rows have a label, {quality.not_due:,} are not due yet, "
         f"{quality.without:,} are due and have none."
     )
-    rows = [_score(each, found) for each in quality.scores if not each.day]
-    head = ["version", "scorer", "live", "95 % interval", "test rows", "rows"]
-    return section("Live quality", tag("p", labels), table(head, rows, (2, 4, 5)))
+    rows = [
+        [
+            each.shown_as,
+            *score_cells(
+                each.scorer, each.interval, each.reason, found.test_scores.get(each.scorer)
+            ),
+            f"{each.rows:,}",
+        ]
+        for each in quality.scores
+        if not each.day
+    ]
+    scores = table(["version", *SCORE_HEAD, "rows"], rows, (2, 4, 5))
+    return section("Live quality", tag("p", labels), scores, *_slices(found))
 
 
-def _score(score: LiveScore, found: Monitoring) -> list[str]:
-    live, interval = "–", score.reason
-    if score.interval is not None:
-        live = f"{score.interval.value:.4f}"
-        interval = f"{score.interval.low:.4f} to {score.interval.high:.4f}"
-    test = _number(found.test_scores.get(score.scorer), ".4f")
-    return [score.shown_as, score.scorer, live, interval, test, f"{score.rows:,}"]
+def _slices(found: Monitoring) -> Iterator[Markup]:
+    if found.quality.slices:
+        lines = list(slice_lines(found, found.recipe.scoring))
+        yield tag("h3", "Slices")
+        yield table(SLICE_HEAD, lines, (2, 3, 4, 6, 8))
+    for name, why in found.quality.unsliced.items():
+        yield tag("p", f"Slice {name} is not scored: {why}.")
 
 
 def _skew(found: Monitoring) -> Markup:

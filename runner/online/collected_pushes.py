@@ -1,15 +1,20 @@
-"""Until when the warehouse has what was pushed to a view: later values must not be removed.
+"""Until when the mart has what was pushed to a view: later values must not be removed.
 
-An entity that is pushed to may not be in the mart yet. `runner collect` notes when it began; a
-build after it has every row that was pushed before. A collection may end while the build runs, so
-what the mart has is what was collected before the materialization that preceded the build.
+An entity that is pushed to may not be in the mart yet. `runner collect` notes when it began; the
+raw table then has every row that was pushed before. Whether dbt has built the mart with those rows
+is seen by the rows themselves: a collection may end while dbt builds, and a materialization may
+run more often than dbt.
 """
 
 from __future__ import annotations
 
 from datetime import datetime, timedelta
 
+from contract.event_format import EventTable, event_tables_key
 from runner.online.connection import OnlineConnection
+from runner.online.watermark import BuiltPushes, Watermark
+from runner.project.manifest import FeatureMart
+from runner.warehouse.mart_snapshot import MartSnapshot
 
 _CLOCKS_DIFFER = timedelta(minutes=1)
 
@@ -39,6 +44,41 @@ def collected_until(connection: OnlineConnection, project: str, view: str) -> fl
     """
     noted = connection.client.get(_key(project, view))
     return None if noted is None else float(noted)
+
+
+def built_pushes(
+    connection: OnlineConnection, project: str, snapshot: MartSnapshot, last: Watermark | None
+) -> BuiltPushes:
+    """Return up to where the mart has what was pushed.
+
+    Parameters
+    ----------
+    last
+        What the last complete run left. Its collection had ended before this snapshot.
+    """
+    before = (last.built if last else None) or BuiltPushes(0.0, None)
+    table = _raw_table(connection, project, snapshot.mart)
+    if table is None:
+        return before
+    seen = snapshot.pushes_seen(table.schema, table.relation, before.newest)
+    collected = (last.collected if last else None) or 0.0
+    until = 0.0
+    if seen.is_last:
+        until = collected
+    elif seen.received_at is not None:  # rows of a file may be in the table before others
+        until = min(collected, (seen.received_at - _CLOCKS_DIFFER).timestamp())
+    return BuiltPushes(max(before.until, until), seen.place or before.newest)
+
+
+def _raw_table(connection: OnlineConnection, project: str, mart: FeatureMart) -> EventTable | None:
+    """Return the table of the rows that are pushed to a mart as it is now; None: there is none."""
+    wanted = (mart.name, {*mart.join_keys}, mart.timestamp_field)
+    for content in connection.client.hvals(event_tables_key(project)):
+        table = EventTable.parse(content)
+        view = table.view if table and table.is_open else None
+        if view and (view.name, {*view.keys}, view.timestamp) == wanted:
+            return table if mart.created_timestamp_column else None
+    return None
 
 
 def _key(project: str, view: str) -> str:

@@ -126,14 +126,18 @@ class OnlineConnection:
         return sorted(found), is_whole
 
     def close(self) -> None:
-        """Close every connection."""
+        """Close every connection, and the client."""
+        self.release()
+        self.client.close()
+
+    def release(self) -> None:
+        """Give the connections back to the client."""
         for pool, connection in self._connections.values():
             connection.disconnect()
             pool.release(connection)
         for connection in self._extra:
             connection.disconnect()
             self.client.connection_pool.release(connection)
-        self.client.close()
 
     def _shares(self, keys: Sequence[bytes]) -> dict[str, Sequence[int]]:
         if not self.is_cluster:

@@ -11,9 +11,10 @@ from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from typing import Any
 
+from contract.refresh_times import DONE, FAILED, refresh_key
 from runner.online.connection import OnlineConnection
 
-_DONE, _FAILED, _NEWEST = b"done", b"failed", b"newest"
+_NEWEST = "newest"
 
 
 @dataclass(frozen=True)
@@ -69,7 +70,7 @@ class RefreshState:
 
     def __init__(self, connection: OnlineConnection, project: str) -> None:
         self._client = connection.client
-        self._key = f"runner:refresh:{project}".encode()
+        self._key = refresh_key(project)
 
     def built_from(self, marts: str) -> BuiltFrom | None:
         """Return what these marts were last built from; None: not known."""
@@ -85,24 +86,24 @@ class RefreshState:
 
     def note_done(self, newest: datetime | None) -> None:
         """Keep that a round succeeded, and the newest event time, if that is known."""
-        fields = {_DONE: datetime.now(UTC).isoformat()}
-        self._client.hdel(self._key, _FAILED)
+        fields = {DONE: datetime.now(UTC).isoformat()}
+        self._client.hdel(self._key, FAILED)
         self._client.hset(
             self._key, mapping=fields | ({_NEWEST: newest.isoformat()} if newest else {})
         )
 
     def note_failed(self, why: str) -> None:
         """Keep that a round failed."""
-        self._client.hset(self._key, _FAILED, json.dumps([datetime.now(UTC).isoformat(), why]))
+        self._client.hset(self._key, FAILED, json.dumps([datetime.now(UTC).isoformat(), why]))
 
     def times(self) -> RefreshTimes:
         """Return when rounds ended."""
         raw: dict[bytes, bytes] = self._client.hgetall(self._key)
-        failed: list[Any] | None = json.loads(raw.get(_FAILED, b"null"))
+        failed: list[Any] | None = json.loads(raw.get(FAILED.encode(), b"null"))
         return RefreshTimes(
-            _instant(raw.get(_DONE)),
+            _instant(raw.get(DONE.encode())),
             (datetime.fromisoformat(failed[0]), failed[1]) if failed else None,
-            _instant(raw.get(_NEWEST)),
+            _instant(raw.get(_NEWEST.encode())),
         )
 
     @staticmethod

@@ -8,11 +8,12 @@ from contextlib import closing
 from datetime import datetime
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from contract.feast_format import field_hash, time_field
 from contract.view_state import FeatureDigests
 from runner.errors import RunnerError
-from runner.online.collected_pushes import collected_until
+from runner.online.collected_pushes import built_pushes, collected_until
 from runner.online.connection import OnlineConnection
 from runner.online.online_config import OnlineConfig
 from runner.online.state import Lease, ViewState
@@ -20,7 +21,7 @@ from runner.online.sweep import remove_fields, sweep
 from runner.online.view_report import FULL, INCREMENTAL, ViewReport
 from runner.online.watermark import NOT_LOOKED, Watermark, definition_digest, key_dtypes
 from runner.online.writer import ViewWriter
-from runner.warehouse.mart_snapshot import MartSnapshot
+from runner.warehouse.mart_snapshot import EVENT_TIME, MartSnapshot
 from runner.warehouse.prefetch import prefetched
 
 _CHUNK_ROWS = 2_000
@@ -58,13 +59,19 @@ class ViewCopy:
         self._digests = state.with_known_digests(digests)
         self._definition = definition_digest(snapshot.mart)
         self._collected = collected_until(connection, config.project, snapshot.mart.name)
+        self._newest: datetime | None = None
+        self._built = (
+            built_pushes(connection, config.project, snapshot, state.watermark)
+            if self._is_pushed
+            else None
+        )
         self._writer = ViewWriter(
             connection,
             snapshot.mart,
             project=config.project,
             key_ttl_seconds=config.key_ttl_seconds,
             lease=lease,
-            ours=state.ours(self._pushed_until if self._is_pushed else None),
+            ours=state.ours(self._built.until if self._built else None),
         )
 
     def require_nothing_left(self) -> None:
@@ -88,12 +95,6 @@ class ViewCopy:
         """Whether pushes may have created entities since the last run."""
         last = self._state.watermark
         return self._collected is not None or (last is not None and last.collected is not None)
-
-    @property
-    def _pushed_until(self) -> float:
-        """Up to which event time the mart has had what was pushed, given a build since the last."""
-        last = self._state.watermark
-        return (last.collected if last else None) or 0.0
 
     @property
     def _has_other_keys(self) -> bool:
@@ -139,6 +140,8 @@ class ViewCopy:
             entities = since.entities + entities - found
         elif since and (was_dirty or self._is_pushed or found < since.entities):
             removed = self._sweep(as_of)
+        if follows and since and since.newest:
+            self._newest = max(since.newest, self._newest or since.newest)
         self._lease.renew()
         watermark = self._watermark(as_of, entities, since if follows else None)
         life = None if self._ttl is None or follows else self._ttl - time.perf_counter() + started
@@ -154,6 +157,7 @@ class ViewCopy:
             removed=removed,
             seconds=time.perf_counter() - started,
             compared=watermark.comparison.as_of,
+            newest=self._newest,
             advice=self._advice(),
         )
 
@@ -189,6 +193,8 @@ class ViewCopy:
             next_visible=self._next_visible(as_of, followed),
             compared=followed.comparison if followed else None,
             collected=self._collected,
+            built=self._built,
+            newest=self._newest,
         )
 
     def _next_visible(self, as_of: datetime, followed: Watermark | None) -> datetime | None:
@@ -241,14 +247,16 @@ class ViewCopy:
                 else:
                     self._writer.write(chunk, is_fresh=since is None)
                 entities += chunk.num_rows
+                latest = pc.max(chunk.column(EVENT_TIME)).as_py()
+                self._newest = max(self._newest or latest, latest)
                 progress(self._mart.name, chunk.num_rows)
         self._writer.finish()
         return entities
 
     def _sweep(self, as_of: datetime) -> int:
         until = as_of.timestamp()
-        if self._collected is not None:
-            until = min(until, self._pushed_until)
+        if self._collected is not None and self._built is not None:
+            until = min(until, self._built.until)
         return sweep(self._connection, self._snapshot, as_of, self._writer, until)
 
     def _remove(self, fields: list[bytes]) -> None:

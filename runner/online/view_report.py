@@ -35,6 +35,8 @@ class ViewReport:
         Time taken.
     compared
         The instant at which every entity was last compared with the mart; None: `superseded`.
+    newest
+        The newest event time of the view; None: it has no row, or it is not known.
     advice
         What keeps a view with `compare_every` from following new rows; empty: nothing to say.
     """
@@ -49,6 +51,7 @@ class ViewReport:
     removed: int = 0
     seconds: float = 0.0
     compared: datetime | None = None
+    newest: datetime | None = None
     advice: str = ""
 
     @property

@@ -35,6 +35,22 @@ class LastComparison:
 
 
 @dataclass(frozen=True)
+class BuiltPushes:
+    """Up to where the mart has what was pushed to the view.
+
+    Attributes
+    ----------
+    until
+        Up to which event time, in Unix seconds.
+    newest
+        When the last row of the raw table that it had was collected; None: it had none.
+    """
+
+    until: float
+    newest: datetime | None
+
+
+@dataclass(frozen=True)
 class Watermark:
     """What the last complete run left in the store.
 
@@ -57,6 +73,10 @@ class Watermark:
     collected
         Up to which event time, in Unix seconds, pushed rows were in the raw table then; None: the
         view took no pushes.
+    built
+        What the mart had of them; None: the same.
+    newest
+        The newest event time of its rows; None: it had no row, or an earlier version wrote this.
     """
 
     as_of: datetime
@@ -68,6 +88,8 @@ class Watermark:
     next_visible: datetime | None = NOT_LOOKED
     compared: LastComparison | None = None
     collected: float | None = None
+    built: BuiltPushes | None = None
+    newest: datetime | None = None
 
     @property
     def comparison(self) -> LastComparison:
@@ -83,6 +105,7 @@ def parse_watermark(content: bytes) -> Watermark:
     """Return what `to_json` of this version or an earlier one wrote."""
     fields: dict[str, Any] = json.loads(content)
     identity, compared = fields["identity"], fields.get("compared")
+    built = fields.get("built")
     next_visible = fields.get("next_visible", NOT_LOOKED.isoformat())
     return Watermark(
         as_of=datetime.fromisoformat(fields["as_of"]),
@@ -92,13 +115,19 @@ def parse_watermark(content: bytes) -> Watermark:
         entities=fields["entities"],
         kept_newer=fields["kept_newer"],
         definition=fields["definition"],
-        next_visible=datetime.fromisoformat(next_visible) if next_visible else None,
+        next_visible=_instant(next_visible),
         compared=compared
         and LastComparison(
             datetime.fromisoformat(compared["as_of"]), compared["horizon"], compared["kept_newer"]
         ),
         collected=fields.get("collected"),
+        newest=_instant(fields.get("newest")),
+        built=built and BuiltPushes(built["until"], _instant(built["newest"])),
     )
+
+
+def _instant(content: str | None) -> datetime | None:
+    return datetime.fromisoformat(content) if content else None
 
 
 def key_dtypes(mart: FeatureMart) -> dict[str, str]:

@@ -43,11 +43,19 @@ def teach_boosters() -> None:
 
 
 def _convert(scope: Any, operator: Any, container: Any) -> None:
-    estimator = operator.raw_operator
-    lightgbm = type(estimator).__module__.startswith("lightgbm.")
-    write_forest(
-        scope, operator, container, _lightgbm(estimator) if lightgbm else _xgboost(estimator)
-    )
+    write_forest(scope, operator, container, booster_forest(operator.raw_operator))
+
+
+def booster_forest(estimator: Any) -> Forest:
+    """Return the trees of a fitted estimator of LightGBM or XGBoost.
+
+    Raises
+    ------
+    NotImplementedError
+        If it holds more than those.
+    """
+    is_lightgbm = type(estimator).__module__.startswith("lightgbm.")
+    return _lightgbm(estimator) if is_lightgbm else _xgboost(estimator)
 
 
 def _lightgbm(estimator: Any) -> Forest:
@@ -76,22 +84,26 @@ def _lightgbm_nodes(root: dict[str, Any], share: float) -> Iterator[Node]:
         node = nodes[seen]
         seen += 1
         if "leaf_value" in node:
-            yield Node(value=node["leaf_value"] * share)
+            # A tree of one leaf has no count.
+            yield Node(value=node["leaf_value"] * share, cover=node.get("leaf_count", 1))
             continue
         if node["missing_type"] == "Zero":
             raise NotImplementedError("zero as missing")
         left = len(nodes)
         nodes += [node["left_child"], node["right_child"]]
         threshold = node["threshold"]
-        if node["decision_type"] == "==":  # those listed go left, the missing right
-            listed = frozenset(map(int, threshold.split("||")))
-            yield Node(feature=node["split_feature"], left=left, right=left + 1, categories=listed)
-            continue
-        yield Node(
+        split = Node(
             feature=node["split_feature"],
-            threshold=float32_below(threshold),
             left=left,
             right=left + 1,
+            cover=node["internal_count"],
+        )
+        if node["decision_type"] == "==":  # those listed go left, the missing right
+            listed = frozenset(map(int, threshold.split("||")))
+            yield split._replace(categories=listed)
+            continue
+        yield split._replace(
+            threshold=float32_below(threshold),
             # LightGBM takes a missing value for 0 where the training rows had none.
             missing_left=(
                 node["default_left"] if node["missing_type"] == "NaN" else threshold >= 0.0
@@ -135,9 +147,9 @@ def _xgboost_nodes(tree: dict[str, Any]) -> Iterator[Node]:
     while seen < len(nodes):
         node = nodes[seen]
         seen += 1
-        number = tree["split_conditions"][node]
+        number, cover = tree["split_conditions"][node], tree["sum_hessian"][node]
         if tree["left_children"][node] < 0:
-            yield Node(value=number)
+            yield Node(value=number, cover=cover)
             continue
         left = len(nodes)
         nodes += [tree["left_children"][node], tree["right_children"][node]]
@@ -149,6 +161,7 @@ def _xgboost_nodes(tree: dict[str, Any]) -> Iterator[Node]:
             missing_left=bool(tree["default_left"][node]),
             categories=listed.get(node),
             listed_left=False,
+            cover=cover,
         )
 
 

@@ -20,6 +20,7 @@ from contract.feast_format import field_hash
 from runner.feature_store.recipe_features import RecipeFeature, RequestInput
 from runner.lineage.feature_definitions import FeatureDefinitions
 from runner.modelling.model_inputs import InputColumn, model_columns
+from runner.packaging.explanation import ServedExplanation
 from runner.packaging.served_model import ServedModel
 from runner.project.manifest import Spine
 
@@ -37,6 +38,7 @@ def write_bundle(
     computed: Sequence[ComputedColumn],
     classes: list[Any] | None,
     model: ServedModel,
+    explanation: ServedExplanation,
     definitions: FeatureDefinitions,
     examples: dict[str, Any],
     run: dict[str, Any],
@@ -45,6 +47,8 @@ def write_bundle(
 
     Parameters
     ----------
+    explanation
+        What explains the model's answers.
     definitions
         What the features are computed by.
     classes
@@ -54,7 +58,11 @@ def write_bundle(
     run
         `feast_project`, `run_id`, `created_at`, `metrics` and `lineage`.
     """
-    files = {model.file: model.content, DEFINITIONS: definitions.content}
+    files = {
+        model.file: model.content,
+        DEFINITIONS: definitions.content,
+        **explanation.files,
+    }
     for name, data in files.items():
         (folder / name).write_bytes(data)
     content = {
@@ -79,6 +87,7 @@ def write_bundle(
             "inputs": _inputs(model_columns([*features, *request], computed)),
             "proof": model.proof,
         },
+        "explanation": explanation.content,
         "files": {name: hashlib.sha256(data).hexdigest() for name, data in files.items()},
         "recipe": recipe.dump(),
         "versions": {

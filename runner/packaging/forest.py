@@ -44,6 +44,8 @@ class Node(NamedTuple):
         Whether the listed categories go left and the others right, or the other way round.
     value
         The leaf's summand.
+    cover
+        How much of the training rows came by.
     """
 
     value: float = 0.0
@@ -54,6 +56,7 @@ class Node(NamedTuple):
     missing_left: bool = False
     categories: frozenset[int] | None = None
     listed_left: bool = True
+    cover: float = 0.0
 
 
 @dataclass(frozen=True)

@@ -34,10 +34,11 @@ def _convert(scope: Any, operator: Any, container: Any) -> None:
     if estimator.is_categorical_ is None:
         get_converter(f"Sklearn{type(estimator).__name__}")(scope, operator, container)
     else:
-        write_forest(scope, operator, container, _forest(estimator))
+        write_forest(scope, operator, container, histogram_forest(estimator))
 
 
-def _forest(estimator: Any) -> Forest:
+def histogram_forest(estimator: Any) -> Forest:
+    """Return the trees of a fitted HistGradientBoosting estimator."""
     base = np.ravel(estimator._baseline_prediction).tolist()
     if is_classifier(estimator):
         link = "sigmoid" if len(base) == 1 else "softmax"
@@ -45,6 +46,8 @@ def _forest(estimator: Any) -> Forest:
         link = _LINKS[estimator.loss]
     # It moves categories to the front before it grows its trees.
     is_category = estimator.is_categorical_
+    if is_category is None:
+        is_category = np.zeros(estimator.n_features_in_, bool)
     positions = [*np.flatnonzero(is_category), *np.flatnonzero(~is_category)]
     predictors = [
         (output, tree)
@@ -64,13 +67,14 @@ def _nodes(tree: Any, positions: list[int]) -> Iterator[Node]:
     """Yield a tree's nodes in their own order, the root first."""
     for node in tree.nodes:
         if node["is_leaf"]:
-            yield Node(value=float(node["value"]))
+            yield Node(value=float(node["value"]), cover=float(node["count"]))
             continue
         split = Node(
             feature=int(positions[node["feature_idx"]]),
             left=int(node["left"]),
             right=int(node["right"]),
             missing_left=bool(node["missing_go_to_left"]),
+            cover=float(node["count"]),
         )
         if node["is_categorical"]:
             listed = _members(tree.raw_left_cat_bitsets[node["bitset_idx"]])

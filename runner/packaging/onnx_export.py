@@ -48,36 +48,62 @@ def export_onnx(pipeline: Pipeline, X: pd.DataFrame) -> bytes:
     Exception
         Of any type, if a part of the pipeline has no converter.
     """
-    teach_preprocessing()
-    teach_hist_gradient_boosting()
-    teach_boosters()
     calibration = calibration_of(pipeline) if is_classifier(pipeline) else None
-    # skl2onnx takes names that are identifiers of C, and renames the others on its way.
-    names = {str(name): f"c{number}" for number, name in enumerate(X)}
-    base = _renamed(uncalibrated(pipeline), names)
-    text, numeric = ([names[str(c)] for c in columns] for columns in _by_kind(X))
-    kinds = dict.fromkeys(text, StringTensorType) | dict.fromkeys(numeric, FloatTensorType)
+    base = _renamed(uncalibrated(pipeline), _identifiers(X))
     options: dict[int, dict[str, bool]] = {}
     if is_classifier(pipeline):
         options[id(base)] = {"zipmap": False}
     if calibration is not None and hasattr(base[-1], "decision_function"):
         options[id(base[-1])] = {"zipmap": False, "raw_scores": True}
-    with warnings.catch_warnings():
-        # skl2onnx writes HistGradientBoosting's flags as booleans, which protobuf minds.
-        told = "Field onnx.*Expected an int, got a boolean"
-        warnings.filterwarnings("ignore", told, DeprecationWarning)
-        types = [(name, kinds[name]([None, 1])) for name in names.values()]
-        model = to_onnx(base, initial_types=types, options=options or None, target_opset=_OPSET)
+    model = _converted(base, X, options)
     _send_missing(model, base[-1])
     if calibration is not None:
         append_calibration(model, calibration)
     elif isinstance(base[-1], RandomForestClassifier | ExtraTreesClassifier):
         _break_ties(model, base.classes_.tolist())
+    return _finished(model, X)
+
+
+def export_preprocessing(pipeline: Pipeline, X: pd.DataFrame) -> bytes:
+    """Return the pipeline without its estimator as ONNX, with the inputs of `export_onnx`.
+
+    Its only output has the estimator's columns, shape (n_rows, n_columns). Raises as that does.
+    """
+    return _finished(_converted(_renamed(pipeline[:-1], _identifiers(X)), X, {}), X)
+
+
+def _converted(
+    pipeline: Pipeline, X: pd.DataFrame, options: dict[int, dict[str, bool]]
+) -> onnx.ModelProto:
+    """Return the pipeline, its columns renamed, as ONNX with an input for each column."""
+    teach_preprocessing()
+    teach_hist_gradient_boosting()
+    teach_boosters()
+    types = [
+        (name, (StringTensorType if X[column].dtype == object else FloatTensorType)([None, 1]))
+        for column, name in _identifiers(X).items()
+    ]
+    with warnings.catch_warnings():
+        # skl2onnx writes HistGradientBoosting's flags as booleans, which protobuf minds.
+        told = "Field onnx.*Expected an int, got a boolean"
+        warnings.filterwarnings("ignore", told, DeprecationWarning)
+        return to_onnx(pipeline, initial_types=types, options=options or None, target_opset=_OPSET)
+
+
+def _finished(model: onnx.ModelProto, X: pd.DataFrame) -> bytes:
+    """Return the content of the model with an input for all numbers and one for all texts."""
+    names = _identifiers(X)
+    text, numeric = ([names[column] for column in columns] for columns in _by_kind(X))
     _join_inputs(model, "numeric", TensorProto.FLOAT, numeric)
     _join_inputs(model, "text", TensorProto.STRING, text)
     onnx.checker.check_model(model)
     content: bytes = model.SerializeToString()
     return content
+
+
+def _identifiers(X: pd.DataFrame) -> dict[str, str]:
+    """Return new names: skl2onnx takes identifiers of C, and renames the others on its way."""
+    return {str(name): f"c{number}" for number, name in enumerate(X)}
 
 
 class OnnxSession:

@@ -117,7 +117,7 @@ def finds_neighbours(pipeline: Pipeline) -> bool:
 def _require_equal(expected: Predictions, answers: Predictions, where: str) -> float:
     """Return the largest difference, of probabilities or in relation to a row's prediction."""
     if expected.probabilities is None:
-        difference = _relative(expected.labels, answers.labels)
+        difference = relative_difference(expected.labels, answers.labels)
         if not difference <= TOLERANCE:
             raise NotEqualError(
                 f"differs by {difference:.2g} of a row's prediction plus the median one {where}"
@@ -133,7 +133,10 @@ def _require_equal(expected: Predictions, answers: Predictions, where: str) -> f
     return difference
 
 
-def _relative(expected: npt.NDArray[np.generic], answered: npt.NDArray[np.generic]) -> float:
+def relative_difference(
+    expected: npt.NDArray[np.generic], answered: npt.NDArray[np.generic]
+) -> float:
+    """Return the largest difference in relation to that row's prediction plus the median one."""
     numbers = np.asarray(expected, np.float64)
     size = np.abs(numbers) + np.median(np.abs(numbers))
     gap = np.abs(np.asarray(answered, np.float64) - numbers)

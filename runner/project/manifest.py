@@ -15,6 +15,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from contract.event_format import EventTable
 from runner.duration import parse_duration
 from runner.errors import RunnerError
 from runner.project.column_types import dtype_of
@@ -34,6 +35,7 @@ from runner.project.mart_rules import is_role, mart_problems, problems_between, 
 from runner.project.node_problem import NodeProblem, node_error
 from runner.project.outcome_rules import is_outcome, outcome_of, outcome_problems
 from runner.project.postgres_names import column_name_problems, model_name_problems
+from runner.project.push_sources import push_tables
 from runner.project.relations import (
     EVENT_TIMESTAMP,
     FeatureMart,
@@ -68,6 +70,8 @@ class Manifest:
         or `spines`.
     left_out
         The names of the feature marts among them.
+    pushed
+        By feature mart that takes pushed rows: their raw table; None: the mart does not read it.
     sha256
         Digest of what the project meant when it was read: every dbt model's SQL, config and
         columns, and every macro, dbt's own included.
@@ -89,6 +93,7 @@ class Manifest:
     adapter_type: str = "postgres"
     errors: Mapping[str, tuple[RunnerError, ...]] = field(default_factory=dict)
     left_out: tuple[str, ...] = ()
+    pushed: Mapping[str, EventTable | None] = field(default_factory=dict)
 
 
 def load_manifest(path: Path) -> Manifest:
@@ -103,7 +108,7 @@ def load_manifest(path: Path) -> Manifest:
     adapter = content["metadata"].get("adapter_type") or "postgres"
     models = list(models_of(content))
     marts = {view_name(node): node for node in models if "feature_mart" in node["fqn"][:-1]}
-    spines = {view_name(node): node for node in models if _is_spine(node)}
+    spines = {view_name(n): n for n in models if "spine_data" in n["fqn"][:-1] or is_outcome(n)}
     errors: dict[str, list[RunnerError]] = defaultdict(list)
     for node, problem in _problems(models, marts, spines, adapter):
         errors[view_name(node)].append(node_error(path.parent.parent, node, problem))
@@ -128,11 +133,8 @@ def load_manifest(path: Path) -> Manifest:
         adapter_type=adapter,
         errors={name: tuple(found) for name, found in errors.items()},
         left_out=tuple(name for name in marts if name in errors),
+        pushed=push_tables(content, path.parent.parent, built),
     )
-
-
-def _is_spine(node: ManifestNode) -> bool:
-    return "spine_data" in node["fqn"][:-1] or is_outcome(node)
 
 
 def _outcome_problems(

@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 
 from runner.errors import RunnerError
 from runner.project.manifest import EVENT_TIMESTAMP
-from runner.records.run_artifacts import ROWS
+from runner.records.artifact_names import ROWS, SLICES
 from runner.records.run_facts import (
     CHAMPION,
     RunFacts,
@@ -21,7 +21,7 @@ from runner.records.run_facts import (
     require_run,
     with_alias,
 )
-from runner.records.run_reader import require_registered
+from runner.records.run_reader import read_json, require_registered
 
 _CHANGES = ("champion_until", "rolled_back_at")
 
@@ -72,6 +72,22 @@ def find_champion(reader: RunReader, name: str) -> ServedChampion:
 def training_rows(reader: RunReader, champion: ServedChampion) -> pa.Table:
     """Return every row of the champion's training, with its features as they were joined then."""
     return pq.read_table(pa.BufferReader(reader.artifact(champion.run, ROWS)))
+
+
+def slice_scores(
+    reader: RunReader, champion: ServedChampion
+) -> dict[tuple[str, str], dict[str, float]]:
+    """Return (slice, value) → the score by scorer, of the champion's test rows."""
+    try:
+        content = read_json(reader, champion.run, SLICES)
+    except RunnerError:  # its recipe had no slices
+        return {}
+    return {
+        (each["slice"], each["value"]): {
+            scorer: found["score"] for scorer, found in each["scores"].items()
+        }
+        for each in content["slices"]
+    }
 
 
 def _since(champion: VersionFacts, versions: Sequence[VersionFacts], run: RunFacts) -> datetime:

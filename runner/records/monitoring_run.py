@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from runner.settings import Settings
 
 _BATCH = 1_000  # metrics that MLflow takes at once
+_LONGEST = 250  # characters of a metric's name
 
 
 def record_monitoring(
@@ -56,7 +57,7 @@ def record_monitoring(
 
 
 def _metric(row: FigureRow) -> Metric:
-    name = re.sub(r"[^\w.-]", "_", f"{row.kind}.{row.name}" if row.name else row.kind)
+    name = re.sub(r"[^\w.-]", "_", f"{row.kind}.{row.name}" if row.name else row.kind)[:_LONGEST]
     at = datetime.combine(row.day, time(), UTC)
     return Metric(name, row.value, int(at.timestamp() * 1000), row.day.toordinal() - _EPOCH)
 

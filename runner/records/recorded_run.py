@@ -17,7 +17,7 @@ from contract.model_registry import BUNDLE_FOLDER
 from runner.errors import CombinedError, RunnerError
 from runner.modelling.model_inputs import ModelColumn, model_columns
 from runner.recipes.recipe import Recipe, load_recipe
-from runner.records.run_artifacts import (
+from runner.records.artifact_names import (
     ENVIRONMENT,
     RECIPE,
     ROWS,

@@ -14,6 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from contract.bundle import read_bundle
+from contract.explainer import load_explainer
 from contract.model_registry import BUNDLE_FOLDER
 from contract.scoring import load_model
 from runner.modelling.bootstrap import answering
@@ -21,16 +22,18 @@ from runner.modelling.environment import environment
 from runner.modelling.plots import draw_plots
 from runner.modelling.slices import markdown
 from runner.packaging.bundle_writer import write_bundle
+from runner.packaging.explanation import served_explanation
 from runner.packaging.served_model import class_list
+from runner.records.artifact_names import (
+    ENVIRONMENT,
+    RECIPE,
+    ROWS,
+    SLICES,
+    SQL_DIGESTS,
+    TUNING,
+)
 from runner.records.run_record import Training
 from runner.records.run_report import REPORT, run_report
-
-ENVIRONMENT = "environment.json"
-RECIPE = "recipe.yaml"
-ROWS = "dataset/training_rows.parquet"
-SLICES = "slices.json"
-SQL_DIGESTS = "sql/digests.json"
-TUNING = "tuning.json"
 
 
 def write_artifacts(training: Training, run_id: str, folder: Path) -> str:
@@ -66,7 +69,8 @@ def write_artifacts(training: Training, run_id: str, folder: Path) -> str:
 def _write_bundle(training: Training, run_id: str, folder: Path) -> str:
     """Write the bundle and load it as serving will: what cannot be served is not registered."""
     folder.mkdir()
-    table, pipeline = training.prepared.data.table, training.model.pipeline
+    data, pipeline = training.prepared.data, training.model.pipeline
+    table, served = data.table, training.model.served
     digest = write_bundle(
         folder,
         recipe=training.recipe,
@@ -75,7 +79,8 @@ def _write_bundle(training: Training, run_id: str, folder: Path) -> str:
         request=training.prepared.request,
         computed=training.prepared.computed,
         classes=class_list(pipeline),
-        model=training.model.served,
+        model=served,
+        explanation=served_explanation(pipeline, served, data.train.X, data.test.X),
         definitions=training.prepared.definitions,
         examples={
             name: _example(table[name])
@@ -89,7 +94,8 @@ def _write_bundle(training: Training, run_id: str, folder: Path) -> str:
             "lineage": training.lineage,
         },
     )
-    load_model(read_bundle(folder, digest))
+    bundle = read_bundle(folder, digest)
+    load_explainer(bundle, load_model(bundle))
     return digest
 
 

@@ -7,6 +7,7 @@ what is here.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Protocol
 
@@ -47,6 +48,26 @@ FEAST_TYPES = {
 def as_number(column: pa.ChunkedArray) -> pa.ChunkedArray:
     """Return a spine's column with float64 for decimals, which is the dtype of `numeric`."""
     return column.cast(pa.float64()) if pa.types.is_decimal(column.type) else column
+
+
+@dataclass(frozen=True)
+class PushesSeen:
+    """Which rows of the raw table of pushes a feature mart has: dbt has built it with them.
+
+    Attributes
+    ----------
+    place
+        When the last row that it has was collected: it has those collected before, too. None: it
+        has none.
+    received_at
+        When that row was received.
+    is_last
+        Whether no row was collected later.
+    """
+
+    place: datetime | None = None
+    received_at: datetime | None = None
+    is_last: bool = True
 
 
 class MartSnapshot(Protocol):
@@ -124,6 +145,17 @@ class MartSnapshot(Protocol):
         """Return which of `keys` have a valid row, by their position counted from 1.
 
         Each holds its join key values in the order of their names, timestamps as whole seconds.
+        """
+
+    def pushes_seen(self, schema: str, table: str, since: datetime | None) -> PushesSeen:
+        """Return which rows of a raw table of pushes the mart has.
+
+        A mart has a row if it has its join keys and event timestamp, known since it was received.
+
+        Parameters
+        ----------
+        since
+            Look only at rows collected later; None: at all rows.
         """
 
     def sample(self, size: int) -> list[dict[str, Any]]:

@@ -24,12 +24,17 @@ def open_collected(
     if settings.target == "cloud":
         from runner.warehouse.bigquery.collected import open_bigquery_collected
 
-        with open_bigquery_collected(settings, schema, table) as dataset:
+        env = settings.env
+        where = env["GOOGLE_CLOUD_PROJECT"], env.get("BIGQUERY_LOCATION")
+        with open_bigquery_collected(*where, schema, table) as dataset:
             yield dataset
     else:
+        from psycopg.conninfo import make_conninfo
+
         from runner.warehouse.postgres.collected import open_postgres_collected
 
-        with open_postgres_collected(settings.postgres, schema, table) as found:
+        conninfo = make_conninfo("", **settings.postgres.conninfo, application_name="runner")
+        with open_postgres_collected(conninfo, schema, table) as found:
             yield found
 
 

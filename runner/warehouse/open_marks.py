@@ -1,9 +1,8 @@
-"""Whether tables have changed and how new their rows are, in the warehouse of a target."""
+"""Whether tables have changed, in the warehouse of a target."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
-from datetime import datetime
+from collections.abc import Collection
 
 from runner.settings import Settings
 
@@ -18,14 +17,3 @@ def table_marks(settings: Settings, tables: Collection[str]) -> dict[str, str]:
     from runner.warehouse.postgres.table_marks import postgres_marks
 
     return postgres_marks(settings.postgres, tables)
-
-
-def newest_time(settings: Settings, times: Mapping[str, str]) -> datetime | None:
-    """Return the latest time up to now in these tables, by table → its column of times."""
-    if settings.target == "cloud":
-        from runner.warehouse.bigquery.table_marks import bigquery_newest
-
-        return bigquery_newest(settings, times)
-    from runner.warehouse.postgres.table_marks import postgres_newest
-
-    return postgres_newest(settings.postgres, times)

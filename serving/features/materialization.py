@@ -1,13 +1,15 @@
-"""What the last materialization of each view left about itself in the online store."""
+"""What materializations and refreshes left about themselves in the online store."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 
 import hiredis
 
 from contract.bundle import Bundle
-from contract.view_state import WATERMARK, materialized_at, state_key
+from contract.refresh_times import DONE, FAILED, done_at, refresh_key
+from contract.view_state import WATERMARK, materialized_at, newest_at, state_key
 from serving.features.online_client import OnlineStoreClient
 
 
@@ -22,11 +24,43 @@ async def view_states(
     return dict(zip(names, values, strict=True))
 
 
-async def materialized_ages(
-    online_store: OnlineStoreClient, bundle: Bundle, now: float
-) -> dict[str, float]:
-    """Return seconds by view; without the views whose age the store does not have."""
+@dataclass(frozen=True)
+class Freshness:
+    """How fresh the online store is, in seconds; without what it does not know.
+
+    Attributes
+    ----------
+    materialized
+        By view: since the last complete materialization.
+    newest
+        By view: since the newest event time that it copied.
+    refreshed
+        Since the last round of `runner refresh` that succeeded; None: no round is known.
+    is_failing
+        Whether a later round failed.
+    """
+
+    materialized: Mapping[str, float] = field(default_factory=dict)
+    newest: Mapping[str, float] = field(default_factory=dict)
+    refreshed: float | None = None
+    is_failing: bool = False
+
+
+async def freshness(online_store: OnlineStoreClient, bundle: Bundle, now: float) -> Freshness:
+    """Return how fresh the views are that a model reads."""
     views = (feature.view for feature in bundle.features)
     states = await view_states(online_store, bundle.feast_project, views, WATERMARK)
-    instants = {view: materialized_at(watermark) for view, watermark in states.items()}
+    command = ("HMGET", refresh_key(bundle.feast_project), DONE, FAILED)
+    [reply] = await online_store.read([hiredis.pack_command(command)])
+    done, failed = reply if isinstance(reply, list) else (None, None)
+    refreshed = done_at(done)
+    return Freshness(
+        _ages(now, {view: materialized_at(state) for view, state in states.items()}),
+        _ages(now, {view: newest_at(state) for view, state in states.items()}),
+        None if refreshed is None else max(0.0, now - refreshed),
+        failed is not None,
+    )
+
+
+def _ages(now: float, instants: Mapping[str, float | None]) -> dict[str, float]:
     return {view: max(0.0, now - at) for view, at in instants.items() if at is not None}

@@ -18,7 +18,7 @@ from contract.serving_settings import Limits
 from serving.event_log import EventLog
 from serving.http.asgi import Receive, Scope, Send, json_answer, send_answer
 from serving.http.uploads import Uploads
-from serving.http_errors import InvalidRequestError, TooManyRequestsError
+from serving.http_errors import EventsNotRecordedError, InvalidRequestError, TooManyRequestsError
 from serving.metrics import Metrics
 from serving.request_body import read_events, read_rows
 
@@ -76,11 +76,12 @@ class EventsEndpoint(_RowsEndpoint):
     """Answers `POST /events/{table}`."""
 
     async def _answer(self, scope: Scope, body: bytes) -> dict[str, object]:
-        table = await self._events.table(scope["path_params"]["table"])
-        reader = EventReader(table)
         rows = await _aside(partial(read_events, limits=self._limits), body, _INLINE_BYTES)
-        checked = await self._check(reader.read, rows, scope)
         counts = self._metrics.events
+        with _counting_lost(counts, len(rows)):
+            table = await self._events.table(scope["path_params"]["table"])
+        reader = EventReader(table)
+        checked = await self._check(reader.read, rows, scope)
         counts["rejected"] += len(checked.rejected)
         if checked.rows:
             with _counting(counts, len(checked.rows)):
@@ -93,11 +94,12 @@ class PushEndpoint(_RowsEndpoint):
     """Answers `POST /push/{view}`."""
 
     async def _answer(self, scope: Scope, body: bytes) -> dict[str, object]:
-        table, pushed = await self._events.pushed(scope["path_params"]["view"])
-        now = datetime.now(UTC)
         rows = await _aside(partial(read_rows, limits=self._limits), body, _INLINE_BYTES)
-        checked = await self._check(partial(pushed.read_at, now), rows, scope)
         counts, older = self._metrics.pushed_rows, 0
+        with _counting_lost(counts, len(rows)):
+            table, pushed = await self._events.pushed(scope["path_params"]["view"])
+        now = datetime.now(UTC)
+        checked = await self._check(partial(pushed.read_at, now), rows, scope)
         counts["rejected"] += len(checked.rejected)
         if checked.rows:
             with _counting(counts, len(checked.rows)):
@@ -117,6 +119,16 @@ def _counting(counts: dict[str, int], rows: int) -> Iterator[None]:
         outcome = "accepted"
     finally:
         counts[outcome] += rows
+
+
+@contextmanager
+def _counting_lost(counts: dict[str, int], rows: int) -> Iterator[None]:
+    """Count rows as not recorded when Redis does not say which table takes them."""
+    try:
+        yield
+    except EventsNotRecordedError:
+        counts["not_recorded"] += rows
+        raise
 
 
 async def _aside(work: Callable[[_Given], _Made], given: _Given, inline: int = _INLINE) -> _Made:

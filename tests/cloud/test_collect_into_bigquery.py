@@ -14,8 +14,8 @@ from google.cloud import bigquery
 from contract.event_format import EVENTS_FIELD, EventEntry, event_stream_key
 from contract.log_format import FIELD, LogEntry, LogSchema, schemas_key, stream_key
 from runner.collecting.served_rows import PREDICTIONS, ServedRows
-from runner.commands.collection import collect, forget
-from runner.commands.ingestion import ingest
+from runner.commands.online.ingestion import ingest
+from runner.commands.served.collection import collect, forget
 from runner.online.connection import connect
 from runner.online.online_config import load_online_config
 from runner.warehouse.open_collected import open_collected

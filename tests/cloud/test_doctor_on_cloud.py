@@ -11,7 +11,7 @@ import pytest
 from google.auth.exceptions import DefaultCredentialsError
 from google.cloud import bigquery
 
-from runner.commands.doctor import Finding, diagnose
+from runner.commands.project.doctor import Finding, diagnose
 from runner.project import dbt
 from runner.settings import read_settings
 from tests.conftest import free_port

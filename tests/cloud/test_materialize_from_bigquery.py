@@ -19,6 +19,7 @@ from runner.online.view_report import FULL, INCREMENTAL, SUPERSEDED
 from runner.project.manifest import FeatureMart
 from runner.warehouse.bigquery.estimates import BigQueryEstimates
 from runner.warehouse.bigquery.mart import _is_partitioned_by_day, planned_look_up
+from runner.warehouse.mart_snapshot import PushesSeen
 from runner.warehouse.open_mart import find_duplicates, open_mart
 from tests.cloud.bigquery_project import BigQueryProject
 from tests.instants import NOW, at
@@ -327,6 +328,31 @@ def test_a_sweep_is_billed_for_what_a_plan_expects(project: BigQueryProject) -> 
     assert expected is not None
     keys = 10 * 2**20  # those looked for, in a table of their own
     assert [job.total_bytes_billed for job in swept] == [expected.bytes_billed + keys]
+
+
+def test_which_pushed_rows_the_mart_has_is_seen(
+    project: BigQueryProject, users: FeatureMart
+) -> None:
+    def seen(since: datetime | None = None) -> PushesSeen:
+        with open_mart(project.settings, users) as snapshot:
+            return snapshot.pushes_seen(project.dataset, "pushed", since)
+
+    assert seen() == PushesSeen()  # no such table
+    columns = "user_id int64, event_timestamp timestamp, received_at timestamp"
+    raw = f"{project.dataset}.pushed"
+    project.run(f"create table {raw} ({columns}, collected_at timestamp)")
+    assert seen() == PushesSeen()
+    for hour in (-3, -2):
+        times = ", ".join(f"timestamp '{at(hour + later / 4)}'" for later in range(3))
+        project.run(f"insert into {raw} select 1, {times}")
+    assert seen() == PushesSeen(is_last=False)
+    project.insert(users, _row(1, -3, 10, created=-2.75))
+    assert seen() == PushesSeen(at(-2.5), at(-2.75), is_last=False)
+    assert seen(since=at(-2.5)) == PushesSeen(is_last=False)
+    assert seen(since=at(-1.5)) == PushesSeen()
+    project.insert(users, _row(1, -2, 10, created=-1.75))
+    assert seen(since=at(-2.5)) == PushesSeen(at(-1.5), at(-1.75))
+    project.run(f"drop table {raw}")
 
 
 def test_duplicate_rows_are_counted_and_a_clean_table_is_read_once(

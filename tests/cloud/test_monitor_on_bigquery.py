@@ -14,7 +14,7 @@ import pyarrow as pa
 import pytest
 from google.cloud import bigquery
 
-from contract.bundle import Label
+from contract.bundle import Bundle, Label, read_bundle
 from runner.collecting.served_rows import PREDICTIONS
 from runner.monitoring.bins import bins_of
 from runner.monitoring.column_figures import column_figures
@@ -28,6 +28,7 @@ from runner.warehouse.figures_table import FiguredDays, FigureRow
 from runner.warehouse.open_collected import open_figures, open_served_log
 from tests.answered_rows import MODEL, RUN, answered, write
 from tests.modelling import SPINE, feature_table, make_recipe
+from tests.serving_bundles import write_linear_bundle
 
 pytestmark = [pytest.mark.cloud, pytest.mark.servers, pytest.mark.timeout(300)]
 ANSWERED = [("1", False), ("2", True)]
@@ -138,6 +139,22 @@ def labelled(kinds: tuple[str, str, str, str], value: str) -> str:
     return f"create table outcome.outcome_y ({names}); insert into outcome.outcome_y values {rows}"
 
 
+def served() -> list[list[Any]]:
+    """Return 80 rows that version 1 answered; 60 of them are those of the outcome model."""
+    names = [column.name for column in PREDICTIONS.columns]
+    rows = [dict(zip(names, row, strict=True)) for row in answered(feature_table(80), START)]
+    for i, row in enumerate(rows[:60]):
+        row |= {"served_at": START + timedelta(hours=i % 10), "server_row": i}
+    return [list(row.values()) for row in rows]
+
+
+def served_bundle(folder: Path) -> Bundle:
+    """Return the bundle of a model of y that takes `activity:country`."""
+    bundle = read_bundle(folder, write_linear_bundle(folder))
+    country = replace(bundle.features[0], name="activity__country")
+    return replace(bundle, features=(country,), label=Label("y", classes=(0, 1)))
+
+
 def shadows() -> list[list[Any]]:
     """Return the rows that version 2 answered as a shadow, to the outcome model's requests."""
     names = [column.name for column in PREDICTIONS.columns]
@@ -161,15 +178,14 @@ def test_both_warehouses_score_the_same(
     kinds = ("string", "int64", "timestamp", "json")
     for statement in labelled(kinds, f"parse_json({json})").split("; "):
         client.query(statement).result()
-    recipe = make_recipe(tmp_path / "m.yaml")
-    rows = [*answered(feature_table(80), START), *shadows()]
+    recipe = make_recipe(tmp_path / "m.yaml", more="slices: ['activity:country', user_id, y]\n")
+    rows, bundle = [*served(), *shadows()], served_bundle(tmp_path / "bundle")
     found = []
     for settings in targets:
         write(settings, rows)
         manifest = Manifest(tmp_path, "shop", {}, {"outcome_y": outcome(settings)}, "")
         with open_served_log(settings, PREDICTIONS) as reader:
-            label = Label("y", classes=(0, 1))
-            found.append(live_quality(reader, WINDOW, manifest, recipe, label, ANSWERED))
+            found.append(live_quality(reader, WINDOW, manifest, recipe, bundle, ANSWERED))
     client.delete_table("outcome.outcome_y")
     assert found[0] == found[1]
     assert (found[1].labelled, found[1].without, found[1].reason) == (60, 20, "")
@@ -178,6 +194,14 @@ def test_both_warehouses_score_the_same(
         ("2 (shadow)", 60),
     }
     assert all(score.interval for score in found[1].scores)
+    slices = [(each.name, each.value, each.labelled, each.without) for each in found[1].slices]
+    assert slices[:3] == [
+        ("activity:country", "de", 30, 10),
+        ("activity:country", "(null)", 15, 5),
+        ("activity:country", "fr", 15, 5),
+    ]
+    assert len(slices) == 3 + 21 + 2
+    assert slices[-1] == ("y", "0", 26, None)
 
 
 def test_figures_of_a_day_are_replaced(targets: list[Settings], client: bigquery.Client) -> None:

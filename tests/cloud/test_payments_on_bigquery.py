@@ -15,10 +15,10 @@ from mlflow import MlflowClient
 from contract.bundle import Bundle, read_bundle
 from contract.redis_address import RedisAddress
 from contract.scoring import load_model
-from runner.commands.plan import plan
-from runner.commands.prediction import predict
-from runner.commands.prediction_output import OutputFile
-from runner.commands.training import train
+from runner.commands.predictions.prediction import predict
+from runner.commands.predictions.prediction_output import OutputFile
+from runner.commands.training.plan import plan
+from runner.commands.training.training import train
 from runner.online.audit import audit
 from runner.online.materialize import materialize
 from runner.project.manifest import load_manifest

@@ -28,9 +28,9 @@ from examples.shop.load import Parameters, write
 from examples.shop.simulation import simulate
 from examples.shop.tables import raw_tables
 from runner.collecting.served_rows import PREDICTIONS
-from runner.commands.prediction import predict
-from runner.commands.prediction_output import OutputFile
-from runner.commands.training import TrainingResult, train
+from runner.commands.predictions.prediction import predict
+from runner.commands.predictions.prediction_output import OutputFile
+from runner.commands.training.training import TrainingResult, train
 from runner.feature_store.store import apply_recipe, open_store, recipe_features, training_table
 from runner.modelling.training_data import table_digest
 from runner.online.audit import audit
@@ -47,6 +47,7 @@ from tests.collected_rows import collected_row
 from tests.conftest import copy_folder
 from tests.emulators.bigquery import Emulator
 from tests.online_project import stored_hashes
+from tests.page_views import insert, page_views
 from tests.serving_process import serving
 
 pytestmark = [pytest.mark.cloud, pytest.mark.servers, pytest.mark.timeout(900)]
@@ -59,6 +60,7 @@ TABLES = {
     "feature_mart.user_activity": "user_id, event_timestamp",
     "feature_mart.user_category_affinity": "user_id, category_id, event_timestamp",
     "feature_mart.user_demographics": "user_id, event_timestamp, created_at",
+    "feature_mart.user_session": "user_id, event_timestamp",
     "feature_mart.user_sign_up": "user_id, event_timestamp",
     "spine_data.spine_category_purchase": "user_id, category_id, event_timestamp",
     "spine_data.spine_cross_sell": "order_id",
@@ -67,7 +69,13 @@ TABLES = {
     "spine_data.outcome_cross_sell": "server_row",
     "spine_data.outcome_user_spend": "server_row",
 }
-MARTS = ["user_activity", "user_category_affinity", "user_demographics", "user_sign_up"]
+MARTS = [
+    "user_activity",
+    "user_category_affinity",
+    "user_demographics",
+    "user_session",
+    "user_sign_up",
+]
 
 
 @dataclass(frozen=True)
@@ -117,6 +125,10 @@ class Project:
         for name, table in _raw_tables().items():
             arrived = table.filter(pc.less_equal(table["loaded_at"], pa.scalar(end)))
             load_bigquery.replace(self.client, name, arrived)
+        views = page_views(USERS, END)  # the last are of the last hours
+        until = END if days == DAYS else END - timedelta(hours=2)
+        views = views.filter(pc.less_equal(views["collected_at"], pa.scalar(until)))
+        load_bigquery.replace(self.client, "page_views", views)
         kind = pa.timestamp("us", tz="UTC")
         times = {"loaded_from": pa.array([START], kind), "loaded_until": pa.array([end], kind)}
         load_bigquery.replace(self.client, "loads", pa.table(times))
@@ -196,6 +208,7 @@ class Built:
 def built(project: Project) -> Built:
     with psycopg.connect(**project.postgres.conninfo, autocommit=True) as connection:
         write(connection, _raw_tables(), Parameters(USERS, DAYS, 7, END), "feature_mart")
+        insert(connection, page_views(USERS, END))
     with open_postgres_collected(project.postgres, "raw_data", PREDICTIONS) as local:
         local.append(_collected())
     manifest = project.root / "target" / "manifest.json"
@@ -220,7 +233,7 @@ def _query_jobs(client: bigquery.Client) -> list[bigquery.QueryJob]:
 
 
 def test_the_second_build_merges_the_new_days_only(built: Built) -> None:
-    for mart in ("user_activity", "user_category_affinity"):
+    for mart in ("user_activity", "user_category_affinity", "user_session"):
         assert built.first[mart]["adapter_response"]["code"] == "CREATE TABLE"
         assert built.second[mart]["adapter_response"]["code"] == "MERGE"
 
@@ -231,6 +244,7 @@ def test_the_second_build_merges_the_new_days_only(built: Built) -> None:
         ("user_activity", ["user_id"]),
         ("user_category_affinity", ["user_id", "category_id"]),
         ("user_demographics", ["user_id"]),
+        ("user_session", ["user_id"]),
         ("user_sign_up", ["user_id"]),
     ],
 )

@@ -9,8 +9,8 @@ from __future__ import annotations
 import pytest
 from google.cloud import bigquery
 
-from runner.commands.doctor import diagnose
-from runner.commands.plan import plan
+from runner.commands.project.doctor import diagnose
+from runner.commands.training.plan import plan
 from runner.feature_store.registry_bucket import require_bucket
 from runner.servers.redis_login import login
 from runner.servers.tracking_server import require_tracking_server

@@ -20,7 +20,7 @@ import yaml
 
 from contract.serving_settings import Limits, ServingSettings
 from runner.cli import app
-from runner.commands.checks.bigquery import DATASETS
+from runner.commands.project.checks.bigquery import DATASETS
 from runner.recipes.recipe import load_recipe
 from serving.http.api_keys import PROBES
 from serving.http.guard import ROUTES
@@ -29,6 +29,8 @@ from tests.deploy.stacks import ROOT, Declared, Stack, declared
 CALLER = "serviceAccount:shop@my-project.iam.gserviceaccount.com"
 RUNNER = "serviceAccount:ml-runner@my-project.iam.gserviceaccount.com"
 RECIPE_JOBS = ("train", "audit", "monitor", "smoke")
+SHIPPED = yaml.safe_load((ROOT / "deploy" / "Pulumi.prod.yaml").read_text())["config"]
+SERVING = SHIPPED["shop:serving"]
 SERVICE, JOB = "cloudrunv2/service:Service", "cloudrunv2/job:Job"
 
 
@@ -45,6 +47,7 @@ def _stack(tmp_path_factory: pytest.TempPathFactory) -> Stack:
             "rf": {"stable": "api-rf-00001-abc", "share": 10},
             "hgb": {"stable": "api-hgb-00001-abc", "share": 0},
         },
+        serving={**SERVING, "events": True, "shadow": "challenger", "log_share": 0.5},
     )
 
 
@@ -160,15 +163,54 @@ def test_every_variable_is_read_by_our_code_or_by_mlflow(stack: Stack) -> None:
     assert {name for name in given if not re.search(rf"\b{name}\b", ours + theirs)} == set()
 
 
+def api_environment(stack: Stack) -> dict[str, str]:
+    """Return the variables of an API; what it has as a secret is `k`, repeated."""
+    server, _ = containers(stack.one("api-rf"))
+    env = {e["name"]: e.get("value") or "k" * 48 for e in server["envs"]}
+    return env | {"REDIS_URL": "rediss://:p@10.0.0.1:6378/0"}
+
+
 def test_the_api_starts_with_the_variables_that_it_is_deployed_with(stack: Stack) -> None:
     server, _ = containers(stack.one("api-rf"))
-    env = {e["name"]: e.get("value") for e in server["envs"]}
-    env |= {"REDIS_URL": "rediss://:p@10.0.0.1:6378/0", "SERVING_API_KEYS": "k" * 48}
-    env = {name: value for name, value in env.items() if value is not None}
-    settings = ServingSettings.from_env(env)
+    settings = ServingSettings.from_env(api_environment(stack))
     assert settings.port == server["ports"]["containerPort"]
     concurrency = stack.one("api-rf").inputs["template"]["maxInstanceRequestConcurrency"]
     assert concurrency < Limits.concurrency
+    assert settings.event_keys
+    assert settings.log.share == 0.5
+    model = settings.model_uri.partition("@")[0]
+    assert settings.shadow.model_uri == f"{model}@challenger"
+
+
+def test_the_shipped_options_of_the_api_are_its_own_defaults(stack: Stack) -> None:
+    changed = {"SERVING_LOG_SHARE", "SERVING_SHADOW"}
+    options = {f"SERVING_{name.upper()}" for name in SERVING} - changed
+    env = api_environment(stack)
+    plain = {name: value for name, value in env.items() if name not in options}
+    assert ServingSettings.from_env(env) == ServingSettings.from_env(plain)
+
+
+# Cloud Run decides how many requests and connections there are, and ends an instance by itself.
+NOT_SET = {
+    "SERVING_MAX_CONCURRENCY",
+    "SERVING_MAX_CONNECTIONS",
+    "SERVING_MAX_BUFFERED_BYTES",
+    "SERVING_DRAIN_SECONDS",
+}
+
+
+def test_every_variable_of_the_api_is_set_or_left_to_cloud_run(stack: Stack) -> None:
+    source = (ROOT / "contract" / "serving_settings.py").read_text()
+    known = set(re.findall(r'"(SERVING_[A-Z_]+)"', source))
+    assert known == NOT_SET | {name for name in api_environment(stack) if "SERVING_" in name}
+
+
+def test_events_have_a_key_of_their_own_only_where_they_are_wanted(
+    stack: Stack, elsewhere: Stack
+) -> None:
+    secrets = "secretmanager/secret:Secret"
+    assert "event-keys" in {s.inputs["secretId"] for s in stack.all(secrets)}
+    assert "event-keys" not in {s.inputs["secretId"] for s in elsewhere.all(secrets)}
 
 
 def test_the_mlflow_server_starts_with_options_that_it_has(stack: Stack) -> None:

@@ -6,10 +6,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from tests.deploy.stacks import ROOT, run_program, write_stack
 
 SHIPPED = (ROOT / "deploy" / "Pulumi.prod.yaml").read_text()
+SERVING = yaml.safe_load(SHIPPED)["config"]["shop:serving"]
 
 
 def refusal(folder: Path, text: str) -> str:
@@ -39,6 +41,7 @@ WRONG = [
         '"0 25 * * 1"',
         "shop:schedules.train: '0 25 * * 1': '25' does not fit the field hour",
     ),
+    ("log_share: 1.0", "log_share: 2", "shop:serving.log_share: input should be less than or"),
     ("    data_days: 90\n", "", "shop:retention.data_days: missing"),
     ("serve: false", "serve: 'no'", "shop:serve: input should be a valid boolean"),
     ("you@example.com", "nobody", "shop:alert_email: string should match"),
@@ -66,6 +69,10 @@ def test_every_wrong_setting_is_told_by_file_line_and_key(tmp_path: Path) -> Non
     ("changes", "expected"),
     [
         ({"location": "EU"}, "location 'EU' does not hold region us-central1"),
+        (
+            {"serving": {**SERVING, "shadow": "challenger", "log_share": 0}},
+            "shop:serving: shadow needs the serving log",
+        ),
         ({"releases": {"rg": {"stable": "a", "share": 1}}}, "releases.rg: not one of the recipes"),
     ],
 )

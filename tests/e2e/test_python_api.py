@@ -2,9 +2,11 @@
 
 import json
 import re
+import shutil
 
 import pytest
 
+from tests import notebook
 from tests.e2e.conftest import REPOSITORY
 
 PAGE = (REPOSITORY / "docs/python-api.md").read_text()
@@ -104,3 +106,14 @@ def test_what_cannot_be_answered_is_an_error_that_names_the_keys(found):
     assert predicted.startswith("keys: user_id in row 1: expected int64, got 'x'")
     assert "category_purchase" in unknown
     assert "none.yaml" in recipe
+
+
+def test_the_notebook_shows_what_its_cells_give(shop, tmp_path):
+    stored, executed = REPOSITORY / "examples/shop.ipynb", tmp_path / "shop.ipynb"
+    shutil.copy(stored, executed)
+    assert stored.stat().st_size < 100_000
+    done = shop.run("python", "-m", "tests.notebook", str(executed), MPLBACKEND="Agg")
+    assert done.returncode == 0, done.stderr
+    cells = [notebook.kinds(json.loads(file.read_text())) for file in (stored, executed)]
+    assert cells[0] == cells[1]
+    assert sum(len(outputs) for _, outputs in cells[0]) > 8

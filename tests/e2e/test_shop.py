@@ -20,7 +20,7 @@ import pytest
 
 from contract.bundle import read_bundle
 from contract.model_registry import open_source
-from runner.commands.built_sql import build_sql
+from runner.commands.builds.built_sql import build_sql
 from runner.feature_store.store import open_store, point_in_time_table, recipe_features
 from runner.modelling.model_inputs import model_inputs
 from runner.project.manifest import load_manifest
@@ -166,9 +166,13 @@ def trained_again(shop, run):
     return done
 
 
+def block_after(words):
+    """Return the README's first console block after these words."""
+    return re.search(rf"{words}.*?```console\n(.*?)```", README, re.DOTALL)[1]
+
+
 def test_the_readme_shows_what_the_commands_of_the_demo_print(shop, trained_again):
-    shown = re.search(r"ends like this.*?```console\n(.*?)```", README, re.DOTALL)[1]
-    steps, asked = shown.split("…\nPOST")
+    steps, asked = block_after("part of what it prints").split("…\nPOST")
     step = re.compile(r"^✓ (?:(?!  ).)+  ", re.MULTILINE)
     assert step.findall(steps) == step.findall(trained_again.stderr)
     assert all(re.search(r"  \(\d+\.\d s\)$", line) for line in steps.splitlines())
@@ -213,6 +217,31 @@ def without_numbers(line):
     # Whether the first user has looked at the category depends on the day.
     line = line.replace('["user_category_affinity"]', "[]")
     return re.sub(r"\d[\d.e-]*", "0", line)
+
+
+def pattern(line):
+    """Return a line of a table or a sentence without its numbers, signs and widths."""
+    whole = re.sub(r"(?<=\d),(?=\d)", "", line)
+    return " ".join(without_numbers(whole).replace("-0", "0").split())
+
+
+def test_the_readme_shows_what_became_of_a_replayed_fortnight(shop, run):
+    printed = []
+    for _ in range(2):  # the demo once more replaces what its first run replayed
+        done = shop.run("python", "-m", "examples.shop.replay", "recipes/rf.yaml")
+        assert done.returncode == 0, done.stderr
+        printed += done.stdout.splitlines()
+        shop.runner("collect")
+    of = "from raw_data.predictions where server_id = 'replay'"
+    [(rows, days)] = shop.query(f"select count(*), count(distinct served_at::date) {of}")
+    assert f"{rows:,} recommendations" in printed[0]
+    assert days == 14
+    built = ("stg_serving__predictions", "outcome_category_purchase")
+    done = shop.run("dbt", "build", "--target", "local", "--select", *built)
+    assert done.returncode == 0, done.stdout
+    printed += shop.runner("monitor", "recipes/rf.yaml", "--since", "14d").splitlines()
+    shown = block_after("replays the last fortnight").splitlines()
+    assert [one for one in shown if one != "…" and pattern(one) not in map(pattern, printed)] == []
 
 
 def test_the_file_of_keys_in_the_readme_can_be_scored(shop, tmp_path):

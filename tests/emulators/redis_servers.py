@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
+from urllib.parse import quote, urlencode
 
 import pytest
 import redis
@@ -21,6 +21,7 @@ from tests.emulators.certificates import Certificate
 from tests.emulators.processes import running
 
 PASSWORD = "pä ss@w:rd/%"
+SENTINEL_PASSWORD = "sentinels&own+"
 _SLOTS = [(0, 5460), (5461, 10922), (10923, 16383)]
 _JOINED_WITHIN_SECONDS = 60
 
@@ -144,6 +145,71 @@ def watched_redis(folder: Path) -> Iterator[WatchedRedis]:
         stack.enter_context(running(command, folder, partial(_answers, sentinel)))
         _wait_for(lambda: bool(sentinel.sentinel_slaves("shop")))
         yield watched
+
+
+@dataclass(frozen=True)
+class GuardedSentinel:
+    """A Redis with `PASSWORD`, and a Sentinel with a login, TLS and client certificates."""
+
+    port: int
+    sentinel: int
+    certificate: Certificate
+
+    @property
+    def plain_url(self) -> str:
+        """The `REDIS_URL` without what the Sentinel asks for."""
+        return f"redis+sentinel://:{quote(PASSWORD, safe='')}@127.0.0.1:{self.sentinel}/shop"
+
+    @property
+    def options(self) -> dict[str, str]:
+        """What the Sentinel asks for, as options of `REDIS_URL`."""
+        return {
+            "sentinel_username": "clerk",
+            "sentinel_password": SENTINEL_PASSWORD,
+            "sentinel_ssl": "true",
+            "sentinel_ssl_ca_certs": str(self.certificate.authority),
+            "sentinel_ssl_certfile": str(self.certificate.certificate),
+            "sentinel_ssl_keyfile": str(self.certificate.key),
+        }
+
+    def url(self, **options: str | None) -> str:
+        """Return the URL with other options than `options`; None: without that one."""
+        chosen = {**self.options, **options}
+        return f"{self.plain_url}?{urlencode({k: v for k, v in chosen.items() if v is not None})}"
+
+
+@contextmanager
+def guarded_sentinel(folder: Path, certificate: Certificate) -> Iterator[GuardedSentinel]:
+    """Keep a Redis and its Sentinel running."""
+    guarded = GuardedSentinel(free_port(), free_port(), certificate)
+    options = ["--port", str(guarded.port), "--bind", "127.0.0.1", "--save", ""]
+    options += ["--requirepass", PASSWORD]
+    file = folder / "sentinel.conf"
+    file.write_text(
+        f"port 0\ntls-port {guarded.sentinel}\nbind 127.0.0.1\n"
+        f"tls-cert-file {certificate.certificate}\ntls-key-file {certificate.key}\n"
+        f"tls-ca-cert-file {certificate.authority}\ntls-auth-clients yes\n"
+        f"user default off\nuser clerk on >{SENTINEL_PASSWORD} allchannels +@all\n"
+        f"sentinel monitor shop 127.0.0.1 {guarded.port} 1\n"
+        f'sentinel auth-pass shop "{PASSWORD}"\n'
+    )
+    operator = redis.Redis(
+        host="127.0.0.1",
+        port=guarded.sentinel,
+        username="clerk",
+        password=SENTINEL_PASSWORD,
+        ssl=True,
+        ssl_ca_certs=str(certificate.authority),
+        ssl_certfile=str(certificate.certificate),
+        ssl_keyfile=str(certificate.key),
+    )
+    with (
+        redis.Redis(port=guarded.port, password=PASSWORD) as master,
+        operator,
+        running([debian_redis(), *options], folder / "master", partial(_answers, master)),
+        running([debian_redis(), file, "--sentinel"], folder, partial(_answers, operator)),
+    ):
+        yield guarded
 
 
 def _wait_for(condition: Callable[[], bool]) -> None:

@@ -21,8 +21,10 @@ import pytest
 import redis
 import yaml
 
-from tests.serving_bundles import FEATURES, PROJECT, OnlineStore, write_linear_bundle
-from tests.serving_process import Serving, predict, serving
+from contract.event_format import EventColumn, EventTable, PushedView, event_tables_key
+from contract.view_state import DIGESTS, state_key
+from tests.serving_bundles import FEATURES, PROJECT, OnlineStore, manifest, write_linear_bundle
+from tests.serving_process import Serving, await_, predict, serving
 
 pytestmark = pytest.mark.servers
 
@@ -36,6 +38,28 @@ RULES = [
 ROWS = [{"user_id": user, "category_id": "toys"} for user in range(50)]
 MINUTES = 25  # a window of 15 and what must hold for 5
 VIEWS = sorted({view for view, *_ in FEATURES})
+TABLES = [
+    EventTable(
+        *("clicks", "raw_data", "clicks", "click_id"),
+        (EventColumn("click_id", "string"), EventColumn("user_id", "int64", required=True)),
+    ),
+    EventTable(
+        *("activity", "raw_data", "activity", "push_id"),
+        (
+            EventColumn("push_id", "string"),
+            EventColumn("user_id", "int64", required=True),
+            EventColumn("event_timestamp", "timestamp", required=True),
+            EventColumn("orders_7d", "int64"),
+            EventColumn("is_active", "bool"),
+        ),
+        view=PushedView(
+            "user_activity",
+            {"user_id": "int64"},
+            {"orders_7d": "int64", "is_active": "bool"},
+            "event_timestamp",
+        ),
+    ),
+]
 
 Scrape = dict[str, float]
 """Samples by series; empty: nobody answered."""
@@ -44,27 +68,48 @@ Scrape = dict[str, float]
 class Watched:
     """A server of a model, its online store, and who asks and scrapes it."""
 
-    def __init__(self, server: Serving, client: httpx.Client, bundle: Path, redis_url: str) -> None:
+    def __init__(
+        self, server: Serving, client: httpx.Client, folders: tuple[Path, Path], redis_url: str
+    ) -> None:
         self.server = server
-        self.bundle = bundle
+        self.bundle, self.shadow = folders
         self.store = OnlineStore(redis_url)
         self._client = client
 
     def fill(self, *, rows_old: float = 60.0, materialized: timedelta = timedelta(0)) -> None:
         """Put every row and watermark into the store."""
-        self.store.client.flushall()
+        self.empty()
         for row in ROWS:
             self.store.write_user(int(row["user_id"]), "toys", age=rows_old)
         as_of = (datetime.now(UTC) - materialized).isoformat()
         for view in VIEWS:
             key = f"runner:materialize:{PROJECT}:{view}"
-            self.store.client.hset(key, "watermark", json.dumps({"as_of": as_of}))
+            self.store.client.hset(key, "watermark", json.dumps({"as_of": as_of, "newest": as_of}))
         self.ask()  # what was missing before is none of the last rows any more
+
+    def empty(self) -> None:
+        """Leave nothing in the store but which tables take events."""
+        self.store.client.flushall()
+        for table in TABLES:
+            self.store.client.hset(event_tables_key(PROJECT), table.name, table.dump())
 
     def ask(self) -> None:
         """Ask about each row, twice."""
         for _ in range(2):
             predict(self._client, *ROWS)
+
+    def send(self, user: object) -> None:
+        """Send an event and push a row, both of a user that nobody asks about."""
+        now = datetime.now(UTC).isoformat()
+        row = {"user_id": user, "event_timestamp": now, "orders_7d": 1, "is_active": True}
+        event = {"click_id": now, "user_id": user}
+        events = self._client.post("/events/clicks", json={"events": [event]})
+        pushed = self._client.post("/push/user_activity", json={"rows": [row]})
+        assert {events.status_code, pushed.status_code} <= {200, 503}
+
+    def is_changed(self) -> bool:
+        """Return whether the server has noticed features of another definition."""
+        return bool(self._client.get("/ready").json()["features_changed"])
 
     def scrape(self) -> Scrape:
         """Return what the server says of itself."""
@@ -72,12 +117,21 @@ class Watched:
         samples = (line.rsplit(" ", 1) for line in lines if line.startswith("serving_"))
         return {series: float(value) for series, value in samples} | {'up{job="api"}': 1.0}
 
-    def minutes(self, before_each: Callable[[], None] = lambda: None) -> list[Scrape]:
-        """Return a scrape for each minute, asked in between."""
+    def minutes(
+        self, before_each: Callable[[], None] = lambda: None, user: object = 1_000_000
+    ) -> list[Scrape]:
+        """Return a scrape for each minute, asked in between.
+
+        Parameters
+        ----------
+        user
+            Whom events and pushed rows are about.
+        """
         scrapes = []
         for _ in range(MINUTES):
             before_each()
             self.ask()
+            self.send(user)
             scrapes.append(self.scrape())
         return scrapes
 
@@ -87,11 +141,16 @@ def _recorded(
     tmp_path_factory: pytest.TempPathFactory, redis_server: Any
 ) -> dict[str, list[Scrape]]:
     """What was scraped, by what was wrong meanwhile."""
-    bundle = tmp_path_factory.mktemp("bundle")
-    write_linear_bundle(bundle)
-    with serving(bundle, redis_server.url, SERVING_RELOAD_SECONDS="0.05") as server:
+    folders = (tmp_path_factory.mktemp("bundle"), tmp_path_factory.mktemp("shadow"))
+    features = [feature | {"definition": "mine"} for feature in manifest()["features"]]
+    for folder in folders:
+        write_linear_bundle(folder, features=features)
+    env = {"SERVING_RELOAD_SECONDS": "0.05", "SERVING_SHADOW": str(folders[1])}
+    with serving(folders[0], redis_server.url, **env, SERVING_SHADOW_SHARE="1") as server:
+        for message in ("serving log connected", "shadow model loaded"):
+            server.wait_for(message)
         with server.client() as client:
-            watched = Watched(server, client, bundle, redis_server.url)
+            watched = Watched(server, client, folders, redis_server.url)
             found = dict(record(watched))
         server.process.kill()
     down: Scrape = {'up{job="api"}': 0.0}
@@ -111,11 +170,27 @@ def record(watched: Watched) -> Iterator[tuple[str, list[Scrape]]]:
     yield "nobody materializes", watched.minutes()
     watched.fill(rows_old=0.95 * 86_400)
     yield "the source stands still", watched.minutes()
-    store.flushall()
+    watched.empty()
     yield "the online store is empty", watched.minutes()
     watched.fill()
+    yield "clients send what does not fit", watched.minutes(user="nobody")
+    store.config_set("maxmemory", 1)
+    yield "Redis is full", watched.minutes()
+    store.config_set("maxmemory", 0)
+    digests = json.dumps({FEATURES[0][1]: ["another"]})
+    store.hset(state_key(PROJECT, FEATURES[0][0]), DIGESTS, digests)
+    await_(watched.is_changed)
+    yield "a feature has another definition", watched.minutes()
+    watched.fill()
+    await_(lambda: not watched.is_changed())
     with another_password(store):
         yield "Redis lets nobody in", watched.minutes()
+    watched.fill()
+    start = len(watched.server.lines)
+    keys = [*manifest()["entity_keys"], {"name": "shop_id", "dtype": "int64", "description": ""}]
+    write_linear_bundle(watched.shadow, entity_keys=keys)  # which no request has
+    watched.server.wait_for("shadow model loaded", start)
+    yield "the shadow cannot answer", watched.minutes()
     watched.server.wait_for("model loaded")
     (watched.bundle / "serving.json").write_text("{}")  # what a new champion would have
     yield "a champion is broken", refused(watched)
@@ -144,7 +219,13 @@ EXPECTED = {
     "the instance was scaled to zero": set(),
     "the server died": {"ApiGone"},
     "Redis is slow": {"RedisSlow", "ApiSlow"},
-    "Redis lets nobody in": {"RedisFails", "ApiErrors"},
+    "Redis lets nobody in": {
+        *("RedisFails", "ApiErrors", "EventsNotRecorded", "PushedRowsNotRecorded")
+    },
+    "Redis is full": {"LogRowsDropped", "EventsNotRecorded", "PushedRowsNotRecorded"},
+    "clients send what does not fit": {"EventsRejected", "PushedRowsRejected"},
+    "a feature has another definition": {"FeaturesChanged"},
+    "the shadow cannot answer": {"ShadowFails"},
     "nobody materializes": {"FeaturesNotMaterialized"},
     "the source stands still": {"FeaturesOld"},
     "the online store is empty": {"FeaturesMissing", "OnlineStoreEmpty"},

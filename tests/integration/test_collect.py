@@ -16,9 +16,9 @@ import pytest
 
 from contract.log_format import FIELD, LogEntry, LogSchema, schemas_key, stream_key
 from runner.collecting.served_rows import PREDICTIONS
-from runner.commands.checks.log_backlog import serving_log, waiting_at_hand
-from runner.commands.collection import collect, forget
-from runner.commands.collection_report import show_collected
+from runner.commands.project.checks.log_backlog import serving_log, waiting_at_hand
+from runner.commands.served.collection import collect, forget
+from runner.commands.served.collection_report import show_collected
 from runner.errors import RunnerError
 from runner.settings import PostgresAddress
 from runner.warehouse.open_collected import open_served_log

@@ -7,9 +7,9 @@ import subprocess
 
 import pytest
 
-from runner.commands.built_sql import build_sql
-from runner.commands.checking import recipe_errors
-from runner.commands.exposures import write_exposures
+from runner.commands.builds.built_sql import build_sql
+from runner.commands.builds.exposures import write_exposures
+from runner.commands.training.checking import recipe_errors
 from runner.errors import RunnerError
 from runner.project import dbt
 from runner.project.freshness import GENERATED_MARK

@@ -19,8 +19,8 @@ import redis as redis_py
 from typer.testing import CliRunner
 
 from runner import cli
-from runner.commands.checks import machine
-from runner.commands.doctor import Finding, _secrets, diagnose
+from runner.commands.project.checks import machine
+from runner.commands.project.doctor import Finding, _secrets, diagnose
 from runner.errors import RunnerError
 from runner.project import dbt
 from runner.settings import PostgresAddress, Settings, read_settings
@@ -382,7 +382,8 @@ def test_a_package_of_another_version_is_told(
     real = metadata.version
     versions = {"feast": "0.1", "redis": "99"}
     monkeypatch.setattr(
-        "runner.commands.checks.machine.version", lambda name: versions.get(name) or real(name)
+        "runner.commands.project.checks.machine.version",
+        lambda name: versions.get(name) or real(name),
     )
     told, hint = problems(look())["packages"]
     assert told == "feast 0.1, not <0.68,>=0.67; redis 99, not <9,>=5"
@@ -406,7 +407,7 @@ def test_a_disk_that_cannot_be_written_is_told(
     def full(**_: object) -> None:
         raise OSError(30, "Read-only file system")
 
-    monkeypatch.setattr("runner.commands.checks.machine.TemporaryFile", full)
+    monkeypatch.setattr("runner.commands.project.checks.machine.TemporaryFile", full)
     told, hint = problems(look())["disk"]
     assert told.endswith("cannot be written: Read-only file system")
     assert hint.startswith("give yourself the folder")

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from runner.commands.duplicate_keys import refuse_duplicates
+from runner.commands.training.duplicate_keys import refuse_duplicates
 from runner.errors import RunnerError
 from runner.online.materialize import materialize
 from runner.settings import PostgresAddress

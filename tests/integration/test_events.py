@@ -22,13 +22,13 @@ from contract.event_format import (
     event_tables_key,
 )
 from contract.redis_address import RedisAddress
-from runner.commands.checks.log_backlog import events
-from runner.commands.collection import Collected, collect
-from runner.commands.collection_report import show_collected
-from runner.commands.event_collection import publish_event_tables
-from runner.commands.ingestion import ingest
-from runner.commands.ingestion_report import show_ingested
-from runner.commands.pushing import push
+from runner.commands.online.ingestion import ingest
+from runner.commands.online.ingestion_report import show_ingested
+from runner.commands.online.pushing import push
+from runner.commands.project.checks.log_backlog import events
+from runner.commands.served.collection import Collected, collect
+from runner.commands.served.collection_report import show_collected
+from runner.commands.served.event_collection import publish_event_tables
 from runner.errors import RunnerError
 from runner.settings import PostgresAddress
 from runner.warehouse.postgres.collected import PostgresCollected
@@ -199,6 +199,26 @@ def test_a_full_redis_refuses_events_and_keeps_all_that_it_acknowledged(
     post(client, click(number))
     collected(project)
     assert clicks(project.sql, "user_id") == [(1,), *((n,) for n in accepted), (number,)]
+
+
+@pytest.mark.parametrize(
+    ("path", "rows", "counter"),
+    [
+        ("/events/other", {"events": [{}, {}]}, "serving_events"),
+        ("/push/other", {"rows": [{}, {}]}, "serving_pushed_rows"),
+    ],
+)
+def test_rows_are_counted_as_not_recorded_while_redis_does_not_say_where_they_belong(
+    project: OnlineProject, client: httpx.Client, path: str, rows: Any, counter: str
+) -> None:
+    before = outcomes(client, counter)
+    redis, key = project.redis(), event_tables_key(PROJECT)
+    redis.delete(key)
+    redis.set(key, "not a hash")
+    answer = client.post(path, json=rows)
+    redis.delete(key)
+    assert answer.status_code == 503
+    assert outcomes(client, counter)["not_recorded"] == before["not_recorded"] + 2
 
 
 def test_a_table_that_no_source_declares_is_unknown_and_what_waits_is_collected(

@@ -17,7 +17,7 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 from google.auth.compute_engine import _metadata as _metadata_library
 
-from runner.commands.api_client import ApiClient
+from runner.commands.cloud.api_client import ApiClient
 from runner.errors import RunnerError
 
 ADDRESS = "https://newest---api-rf-123456789.us-central1.run.app"

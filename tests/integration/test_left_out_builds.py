@@ -3,8 +3,8 @@
 import psycopg
 import pytest
 
-from runner.commands.built_sql import build_sql, require_fit
-from runner.commands.last_build import BuildReads, LastBuild
+from runner.commands.builds.built_sql import build_sql, require_fit
+from runner.commands.builds.last_build import BuildReads, LastBuild
 from runner.errors import RunnerError
 from runner.project.manifest_file import read_manifest
 from runner.recipes.recipe import load_recipe

@@ -5,8 +5,8 @@ import json
 import psycopg
 import pytest
 
-from runner.commands.docs import annotate
-from runner.commands.lineage import compiled_lineage, find_column
+from runner.commands.reading.docs import annotate
+from runner.commands.reading.lineage import compiled_lineage, find_column
 from runner.errors import RunnerError
 from runner.lineage.lineage_graph import LineageColumn
 from runner.project import dbt

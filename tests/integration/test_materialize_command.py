@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from contract.serving_errors import ServingError
-from runner.commands import view_guard
-from runner.commands.online_values import materialize
+from runner.commands.builds import view_guard
+from runner.commands.online.online_values import materialize
 from runner.errors import RunnerError
 from runner.lineage.feature_definitions import Definitions
 from runner.online.materialize import materialize as copy_marts

@@ -78,9 +78,10 @@ def test_a_run_looks_at_new_rows_alone(project: OnlineProject, created: bool) ->
         before = client.info("stats")["total_commands_processed"]
         report = _follow(project, -1)
         assert client.info("stats")["total_commands_processed"] - before < _USERS / 4
-    assert (report.entities, report.written) == (_USERS + 1, 2)
+    assert (report.entities, report.written, report.newest) == (_USERS + 1, 2, at(-1.4))
     assert project.online() == project.expected(-1)
-    assert _follow(project, -0.5).written == 0
+    again = _follow(project, -0.5)
+    assert (again.written, again.newest) == (0, at(-1.4))
 
 
 @pytest.mark.parametrize(

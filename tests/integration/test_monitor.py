@@ -18,8 +18,8 @@ from sklearn.metrics import roc_auc_score
 from contract.bundle import Bundle, BundleFeature
 from contract.scoring import Model
 from runner.collecting.served_rows import PREDICTIONS
-from runner.commands.monitoring import keep, monitor, require_within_limits
-from runner.commands.monitoring_report import show_monitoring
+from runner.commands.served.monitoring import keep, monitor, require_within_limits
+from runner.commands.served.monitoring_report import show_monitoring
 from runner.errors import CombinedError, RunnerError
 from runner.feature_store.as_of import open_as_of
 from runner.monitoring.bins import CategoryBins
@@ -28,6 +28,7 @@ from runner.monitoring.drift import Sample, distance
 from runner.monitoring.findings import Monitoring
 from runner.monitoring.live_quality import LiveQuality, live_quality
 from runner.monitoring.monitored import monitored_columns
+from runner.monitoring.outcome_rows import OutcomeRows, SliceColumn
 from runner.monitoring.pictures import pictures
 from runner.monitoring.served_log import ServedLog, Window
 from runner.monitoring.traffic_skew import FeatureSkew, traffic_skew
@@ -44,9 +45,8 @@ from tests.trainings import changed, train
 pytestmark = pytest.mark.servers
 
 START = datetime(2026, 3, 1, tzinfo=UTC)
-DAYS, ROWS, BREAK = 20, 120, 12
+DAYS, ROWS, BREAK, WORSE = 30, 120, 12, 20
 VALUE, ORDERS = "activity__value", "activity__orders_7d"
-WORSE = 15
 FEATURE_COLUMNS = {
     "orders_7d": "bigint",
     "value": "double precision",
@@ -137,7 +137,8 @@ class Month:
     def __init__(self, folder: Any, address: Any) -> None:
         (folder / "recipes").mkdir()
         self.path = folder / "recipes" / "m.yaml"
-        training = train(folder, make_recipe(self.path))
+        slices = "slices: ['activity:country', 'activity:is_member']\n"
+        training = train(folder, make_recipe(self.path, more=slices))
         env = {f"PG{name.upper()}": str(value) for name, value in address.conninfo.items()}
         env |= {"PGDATABASE": address.database, "REDIS_URL": "redis://127.0.0.1:1/0"}
         env |= training.prepared.settings.env
@@ -158,15 +159,16 @@ class Month:
         for day, table in enumerate(self.tables):
             rows = self.rows(table, START + timedelta(days=day))
             write(self.settings, rows)
-            self.add_outcomes(rows, is_right=day < WORSE)
+            truth = np.array(answers(self.model, self.features_of(day)))
+            self.add_outcomes(rows, truth if day < WORSE else 1 - truth, seed=day)
 
-    def add_outcomes(self, rows: list[list[Any]], *, is_right: bool) -> None:
-        """Draw each row's label with its predicted probability, or with the opposite one."""
-        random = np.random.default_rng(len(rows))
+    def add_outcomes(self, rows: list[list[Any]], likely: Any = None, seed: int = 0) -> None:
+        """Draw each row's label with its predicted probability, or with another one."""
+        random = np.random.default_rng(seed)
         with self.sql.cursor().copy(f"copy outcome.outcome_y ({OUTCOME}) from stdin") as copy:
-            for row in map(dict, (zip(LOGGED, row, strict=True) for row in rows)):
-                likely = json.loads(row["probabilities"])["1"]
-                y = int(random.random() < (likely if is_right else 1 - likely))
+            for i, row in enumerate(dict(zip(LOGGED, row, strict=True)) for row in rows):
+                share = json.loads(row["probabilities"])["1"] if likely is None else likely[i]
+                y = int(random.random() < share)
                 keys = json.loads(row["entity_keys"])
                 taken = [row[name] for name in ("served_at", *OUTCOME.split(", ")[2:-1])]
                 copy.write_row([keys["user_id"], *taken, y])
@@ -187,9 +189,14 @@ class Month:
         )
 
     @staticmethod
-    def day(number: int) -> pa.Table:
-        """Return a day's features; from one day on, the value has another unit."""
-        table = feature_table(ROWS, seed=100 + number)
+    def features_of(number: int) -> pa.Table:
+        """Return what is true on a day."""
+        return feature_table(ROWS, seed=100 + number)
+
+    @classmethod
+    def day(cls, number: int) -> pa.Table:
+        """Return a day's features as served; from one day on, the value has another unit."""
+        table = cls.features_of(number)
         if number < BREAK:
             return table
         place = table.column_names.index(VALUE)
@@ -212,7 +219,9 @@ def answers(model: Model, table: pa.Table) -> list[float]:
 
 @pytest.fixture(scope="module", name="month")
 def _month(tmp_path_factory: pytest.TempPathFactory, module_database: Any) -> Month:
-    return Month(tmp_path_factory.mktemp("month"), module_database)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("runner.modelling.slices.MIN_ROWS", 20)  # the test rows are few
+        return Month(tmp_path_factory.mktemp("month"), module_database)
 
 
 @pytest.fixture(scope="module", name="found")
@@ -270,6 +279,10 @@ def test_what_is_shown(found: Monitoring, capsys: pytest.CaptureFixture[str]) ->
     line = next(line for line in lines if line.startswith("activity:value"))
     assert f"labels: {DAYS * ROWS:,} rows have one, 0 are not due yet" in "\n".join(lines)
     assert line.split()[-3:] == [str(DAYS - BREAK), "of", str(DAYS)]
+    [line] = [line for line in lines if line.startswith("activity:country") and " de " in line]
+    german = next(each for each in found.quality.slices if each.value == "de")
+    score = f"{german.scores['roc_auc'].value:.4f}"
+    assert line.split()[1:7] == ["de", "1,800", "0", "0", "roc_auc", score]
     show_monitoring(found, as_json=True)
     assert json.loads(capsys.readouterr().out) == found.record
 
@@ -278,20 +291,45 @@ def test_live_scores_are_those_of_the_labels_and_fall_on_the_right_day(
     month: Month, found: Monitoring
 ) -> None:
     assert (found.quality.labelled, found.quality.reason) == (DAYS * ROWS, "")
-    by_day = {s.day: s.interval for s in found.quality.scores if s.day and s.scorer == "roc_auc"}
-    high = [score.value for score in list(by_day.values())[:WORSE]]
-    low = [score.high for score in list(by_day.values())[WORSE:]]
-    assert min(high) > 0.6 > 0.5 > max(low)
+    by_day = {s.day: s.interval for s in found.quality.scores if s.scorer == "roc_auc"}
+    known = month.sql.execute(
+        "select cast(event_timestamp at time zone 'UTC' as date)::text, y, "
+        "(probabilities ->> '1')::float from outcome.outcome_y"
+    ).fetchall()
+    for day, interval in by_day.items():
+        labels, shares = zip(*[row[1:] for row in known if day in {"", row[0]}], strict=True)
+        assert interval is not None
+        assert interval.value == pytest.approx(roc_auc_score(labels, shares))
+        assert interval.low < interval.value < interval.high
+    scores = [interval.value for day, interval in sorted(by_day.items()) if day and interval]
+    assert min(scores[:BREAK]) > 0.85 > max(scores[BREAK:WORSE])
+    assert min(scores[BREAK:WORSE]) > 0.75 > 0.25 > max(scores[WORSE:])
+
+
+def test_slices_are_scored_on_their_own_rows(month: Month, found: Monitoring) -> None:
+    slices = {(each.name, each.value): each for each in found.quality.slices}
+    assert {name: each.labelled for name, each in slices.items()} == {
+        ("activity:country", "de"): DAYS * ROWS / 2,
+        ("activity:country", "(null)"): DAYS * ROWS / 4,
+        ("activity:country", "fr"): DAYS * ROWS / 4,
+        ("activity:is_member", "true"): DAYS * ROWS / 2,
+        ("activity:is_member", "(null)"): DAYS * ROWS / 4,
+        ("activity:is_member", "false"): DAYS * ROWS / 4,
+    }
     labels, shares = zip(
         *month.sql.execute(
-            "select y, (probabilities ->> '1')::float from outcome.outcome_y"
+            "select y, (o.probabilities ->> '1')::float from outcome.outcome_y as o "
+            "join raw_data.predictions using (server_id, server_row) "
+            "where features ->> 'activity__country' = 'de'"
         ).fetchall(),
         strict=True,
     )
-    [whole] = [s.interval for s in found.quality.scores if not s.day]
-    assert whole is not None
-    assert whole.value == pytest.approx(roc_auc_score(labels, shares))
-    assert whole.low < whole.value < whole.high
+    german, french = slices["activity:country", "de"], slices["activity:country", "fr"]
+    assert german.scores["roc_auc"].value == pytest.approx(roc_auc_score(labels, shares))
+    assert [day.rows for day in german.days] == [ROWS / 2] * DAYS
+    assert french.days == ()  # fewer than 50 rows on every day
+    assert set(found.test_slices) == set(slices)
+    assert found.test_slices["activity:country", "de"].keys() == {"roc_auc"}
 
 
 def test_a_shadow_is_scored_by_the_labels_of_the_same_requests(
@@ -328,13 +366,20 @@ def test_rows_that_are_not_due_are_counted(month: Month) -> None:
     assert (quality.labelled, quality.not_due, quality.without) == (0, 12, 4)
     [score] = quality.scores
     assert (score.interval, score.reason) == (None, "fewer than 50 rows")
+    countries = [each for each in quality.slices if each.name == "activity:country"]
+    assert [(each.value, each.not_due, each.without) for each in countries] == [
+        ("de", 6, 2),
+        ("(null)", 3, 1),
+        ("fr", 3, 1),
+    ]
+    assert {tuple(each.reasons.values()) for each in countries} == {("fewer than 50 rows",)}
 
 
 def test_another_version_that_answered_is_scored_too(month: Month) -> None:
     at = datetime.now(UTC) - timedelta(days=45)
     rows = month.rows(feature_table(60, seed=8), at, model_version="3", run_id="run3")
     write(month.settings, rows)
-    month.add_outcomes(rows, is_right=True)
+    month.add_outcomes(rows)
     write(month.settings, month.rows(feature_table(4, seed=9), at))
     try:
         scores = monitor(month.settings, month.path, "46d").quality.scores
@@ -382,7 +427,7 @@ def test_null_answers_are_left_out_of_scores_and_of_the_predictions_drift(
         for row in month.rows(feature_table(40, seed=7), at)
     ]
     write(month.settings, [*rows, *nulls])
-    month.add_outcomes(rows, is_right=True)
+    month.add_outcomes(rows)
     month.sql.execute(
         "insert into outcome.outcome_y select 1, served_at, model_name, model_version, prediction, "
         "probabilities, server_id, server_row, request_id, request_row, 1 "
@@ -392,15 +437,32 @@ def test_null_answers_are_left_out_of_scores_and_of_the_predictions_drift(
     manifest, recipe = load_manifest(month.settings.manifest_path), load_recipe(month.path)
     with open_served_log(month.settings, PREDICTIONS) as reader:
         figures = {f.column: f for f in column_figures(ServedLog(reader, window), found.columns)}
-        label = month.model.bundle.label
-        quality = live_quality(reader, window, manifest, recipe, label, [("1", False)])
-        monkeypatch.setattr("runner.monitoring.live_quality.MOST_ROWS", 60)
-        drawn = live_quality(reader, window, manifest, recipe, label, [("1", False)])
+        bundle = month.model.bundle
+        quality = live_quality(reader, window, manifest, recipe, bundle, [("1", False)])
+        monkeypatch.setattr("runner.monitoring.outcome_rows.MOST_ROWS", 60)
+        drawn = live_quality(reader, window, manifest, recipe, bundle, [("1", False)])
     assert (figures["prediction"].rows, figures["prediction"].shares[0]) == (80, 0)
     assert figures["activity:value"].rows == 120
     assert {score.rows for score in quality.scores} == {80}
     assert {score.rows for score in drawn.scores if not score.day} == {60}
     month.sql.execute("delete from outcome.outcome_y where event_timestamp < %s", [START])
+
+
+def test_the_rarest_values_of_a_slice_are_one_part_and_an_outcome_models_column_is_one(
+    month: Month, found: Monitoring
+) -> None:
+    manifest = load_manifest(month.settings.manifest_path)
+    outcome, label = manifest.spines["outcome_y"], month.model.bundle.label
+    with open_served_log(month.settings, PREDICTIONS) as reader:
+        window = dataclasses.replace(found.window, until=START + timedelta(days=DAYS))
+        outcomes = OutcomeRows(reader, window, outcome, label)
+        users = outcomes.by_value(SliceColumn("user_id", ("entity_keys", "user_id")))
+        labels = outcomes.by_value(SliceColumn("y", ("", "y")))
+    assert [each.rows for each in users] == [1] * 20 + [DAYS * ROWS - 20]
+    assert users[-1].value == "(others)"
+    assert {each.value for each in labels} == {"0", "1"}
+    assert sum(each.labelled for each in labels) == DAYS * ROWS
+    assert {(each.due, each.rows) for each in labels} == {(None, None)}
 
 
 def test_an_outcome_model_without_rows_is_named_with_how_to_build_it(month: Month) -> None:
@@ -413,7 +475,7 @@ def test_an_outcome_model_without_rows_is_named_with_how_to_build_it(month: Mont
         with month.sql.transaction():
             month.sql.execute("drop table outcome.outcome_y")
             month.sql.execute("alter table outcome.kept rename to outcome_y")
-    assert quality.reason.startswith("outcome_y has no rows though 2,4")
+    assert quality.reason.startswith("outcome_y has no rows though 3,6")
     assert quality.reason.endswith("run `dbt build --select stg_serving__predictions+`")
 
 
@@ -465,9 +527,9 @@ def test_broken_limits_are_one_error_that_names_column_value_and_limit(
     with pytest.raises(CombinedError) as caught:
         require_within_limits(dataclasses.replace(found, recipe=load_recipe(path)))
     message = caught.value.message
-    assert "monitor.max_drift: activity:value has drifted by 0.9" in message
+    assert "monitor.max_drift: activity:value has drifted by " in message
     assert "(first on 2026-03-13), the limit is 0.6" in message
-    assert "monitor.max_age: the rows of activity were 2h old on 2026-03-20, on average" in message
+    assert "monitor.max_age: the rows of activity were 2h old on 2026-03-30, on average" in message
     assert "monitor.min_scores: live roc_auc is 0." in message
     assert "monitor.max_skew: activity:" in message  # dbt has no row of these users
     assert "max_missing" not in message
@@ -509,6 +571,7 @@ def test_figures_are_in_the_warehouse_once_and_a_report_is_in_mlflow(
         ("missing", DAYS * 4, DAYS * 4),
         ("rows", DAYS, DAYS),
         ("score", DAYS, DAYS),
+        ("slice_score", DAYS * 2, DAYS * 2),
     ]
     gone = (START - timedelta(days=1)).date()
     month.sql.execute("update monitoring.figures set day = %s where kind = 'age'", [gone])
@@ -526,6 +589,7 @@ def test_figures_are_in_the_warehouse_once_and_a_report_is_in_mlflow(
     assert files == drawn | {"monitoring.json", "report.html"}
     report = Path(client.download_artifacts(run_id, "report.html")).read_text()
     assert report.count("<svg") == len(drawn)
+    assert "<td>activity:is_member</td><td>false</td>" in report
 
 
 def test_pictures_show_names_as_they_are_and_whole_days(found: Monitoring) -> None:

@@ -17,10 +17,10 @@ import pytest
 
 from contract.event_format import event_stream_key
 from contract.redis_address import RedisAddress
-from runner.commands.collection import collect
-from runner.commands.event_collection import publish_event_tables
-from runner.commands.ingestion_report import show_pushed
-from runner.commands.pushing import push
+from runner.commands.online.ingestion_report import show_pushed
+from runner.commands.online.pushing import push
+from runner.commands.served.collection import collect
+from runner.commands.served.event_collection import publish_event_tables
 from runner.errors import RunnerError
 from runner.feature_store.feast_objects import feast_objects
 from runner.feature_store.store import open_store
@@ -263,6 +263,42 @@ def test_a_pushed_entity_stays_when_a_collection_ended_after_the_last_build_bega
     assert seen(client) == (1, True)
 
 
+@pytest.mark.parametrize("full", [True, False])
+def test_pushed_values_stay_however_often_is_materialized_before_the_mart_is_built(
+    project: OnlineProject, client: httpx.Client, full: bool
+) -> None:
+    post(client, value(1, 600), value(1, 600, user_id=8))
+    build(project)
+    post(client, value(2, 300), value(2, 300, user_id=9))  # one known to the mart, one not
+    for _ in range(3):
+        assert collect(project.settings, None).errors == []
+        (report,) = materialize(project.settings, project.marts, full=full)
+        assert (report.removed, len(project.online()), seen(client)) == (0, 3, (2, True))
+    build(project)
+    for _ in range(2):
+        materialize(project.settings, project.marts, full=full)
+    project.delete(mart_of(project), "event_timestamp > now() - interval '400 s'")
+    (report,) = materialize(project.settings, project.marts, full=full)
+    assert (report.removed, seen(client)) == (1, (1, True))
+    assert project.online() == project.expected(24 * 365 * 100)
+
+
+def test_a_raw_table_without_the_instant_of_collection_shows_what_is_built_too(
+    project: OnlineProject, client: httpx.Client
+) -> None:
+    post(client, value(1, 300))
+    assert collect(project.settings, None).errors == []
+    project.sql.execute("alter table raw_data.clicks drop column collected_at")
+    for _ in range(2):
+        (report,) = materialize(project.settings, project.marts, full=True)
+        assert report.removed == 0
+    project.sql.execute(MART)
+    materialize(project.settings, project.marts, full=True)
+    project.delete(mart_of(project), "true")
+    (report,) = materialize(project.settings, project.marts, full=True)
+    assert (report.removed, project.online()) == (1, {})
+
+
 def test_an_entity_that_left_the_mart_is_swept_though_a_pushed_one_came(
     project: OnlineProject, client: httpx.Client
 ) -> None:
@@ -409,9 +445,10 @@ def test_a_file_is_pushed_once(
 
 
 def test_a_cluster_takes_pushes_too(
-    tmp_path: Path, database: PostgresAddress, bundle: Path
+    tmp_path: Path, database: PostgresAddress, bundle: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    yaml = f"project: {PROJECT}\nonline_store: {{redis_type: redis_cluster}}\n"
+    yaml = (_ROOT / "profiles" / "feature_store.local.yaml").read_text()
+    yaml = yaml.replace("key_ttl_seconds: 86400", "redis_type: redis_cluster")
     with redis_cluster(tmp_path / "redis") as cluster:
         project = pushing(OnlineProject(tmp_path, database, cluster.url, yaml=yaml))
         with serving(bundle, cluster.url) as server, server.client() as client:
@@ -423,6 +460,18 @@ def test_a_cluster_takes_pushes_too(
             assert seen(client) == (7, True)
         build(project)
         assert project.sql.execute("select count(*) from raw_data.clicks").fetchone() == (40,)
+        for name in ("APP_ENV", "DO_NOT_TRACK", *project.settings.env):
+            monkeypatch.setenv(name, project.settings.env.get(name, "local"))
+        feast = open_store(project.settings)
+        feast.apply(feast_objects(written(project), []))
+        for orders, ago in ((1, 5), (2, 15)):
+            rows = [value(orders, ago, user_id=n) for n in range(20)]
+            frame = pd.DataFrame(rows).assign(created_at=datetime.now(UTC))
+            frame["event_timestamp"] = pd.to_datetime(frame["event_timestamp"])
+            feast.write_to_online_store(VIEW, frame)
+        entities = [{"user_id": n} for n in range(20)]
+        found = feast.get_online_features([f"{VIEW}:orders_7d"], entities).to_dict()
+        assert found["orders_7d"] == [1] * 20
         project.sql.close()
 
 

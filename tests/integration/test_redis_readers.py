@@ -23,8 +23,10 @@ from serving.features.redis_client import RedisClient
 from tests.emulators.certificates import make_certificate
 from tests.emulators.processes import running
 from tests.emulators.redis_servers import (
+    PASSWORD,
     RedisServers,
     WatchedRedis,
+    guarded_sentinel,
     one_redis,
     redis_cluster,
     watched_redis,
@@ -175,6 +177,30 @@ def test_behind_sentinels_the_master_is_the_same_to_all_and_after_a_failover_too
             _read(watched.url.replace("/shop", "/x"))
     with pytest.raises(RunnerError, match=r"no Sentinel says .*Connection refused"):
         _read(watched.url)
+
+
+def test_behind_sentinels_with_a_login_and_tls_the_master_is_the_same_to_all(
+    tmp_path: Path,
+) -> None:
+    with guarded_sentinel(tmp_path, make_certificate(tmp_path / "tls")) as guarded:
+        with redis.Redis(port=guarded.port, password=PASSWORD) as master:
+            master.hset(_KEY, _FIELD, "guarded")
+        assert _read(guarded.url()) == ["guarded"] * 3
+        for missing, reason in (
+            ({"sentinel_password": "other"}, "WRONGPASS"),
+            ({"sentinel_username": None, "sentinel_password": None}, "NOAUTH"),
+            ({"sentinel_ssl_ca_certs": None}, "certificate in certificate chain"),
+            ({"sentinel_ssl_ca_certs": "/no/such.pem"}, "sentinel_ssl_ca_certs=/no/such.pem"),
+        ):
+            with pytest.raises(RunnerError, match=f"no Sentinel says .*{reason}") as refused:
+                _read(guarded.url(**missing))
+            assert "sentinel_password" in refused.value.hint
+        for not_let_in in (
+            guarded.plain_url,
+            guarded.url(sentinel_ssl_certfile=None, sentinel_ssl_keyfile=None),
+        ):
+            with pytest.raises(RunnerError, match="no Sentinel says where the master shop is"):
+                _read(not_let_in)
 
 
 def _write(url: str, value: str) -> None:

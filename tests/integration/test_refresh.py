@@ -12,8 +12,8 @@ import pytest
 import redis
 
 from contract.log_format import FIELD, LogEntry, stream_key
-from runner.commands.checks.refresh_lag import refresh_at_hand
-from runner.commands.refresh_round import Refresher
+from runner.commands.online.refresh_round import Refresher
+from runner.commands.project.checks.refresh_lag import refresh_at_hand
 from runner.errors import RunnerError
 from runner.online.connection import connect
 from runner.online.online_config import load_online_config
@@ -102,7 +102,7 @@ def test_a_round_builds_and_copies_what_came_and_nothing_else(project, refresher
     assert (done.built, done.written, done.removed) == (("reading",), 1, 0)
     assert amount(project, 3) == 0.75
     again = refresher.round()
-    assert (again.built, again.written, again.newest) == ((), 0, None)
+    assert (again.built, again.written, again.newest) == ((), 0, done.newest)
     assert refresh_at_hand(project.settings).startswith("features from ")
 
 

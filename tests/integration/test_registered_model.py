@@ -17,8 +17,8 @@ import psutil
 import pytest
 from mlflow import MlflowClient
 
-from runner.commands.checks import tools
-from runner.commands.training_acts import record
+from runner.commands.project.checks import tools
+from runner.commands.training.training_acts import record
 from runner.errors import RunnerError
 from runner.packaging.served_version import load_version
 from runner.records import registry, tracking

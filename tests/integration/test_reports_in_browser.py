@@ -9,8 +9,8 @@ from typer.testing import CliRunner
 
 from contract.model_registry import local_folder
 from runner import cli
-from runner.commands.comparison_page import comparison_page, write_comparison
-from runner.commands.model_comparison import PLOTS, ComparedProperty, compare, compared_plots
+from runner.commands.models.comparison_page import comparison_page, write_comparison
+from runner.commands.models.model_comparison import PLOTS, ComparedProperty, compare, compared_plots
 from runner.errors import RunnerError
 from runner.records import registry
 from runner.records.run_report import REPORT

@@ -92,28 +92,36 @@ def test_a_registry_that_does_not_answer_keeps_nobody_for_long(tmp_path: Path) -
     assert asyncio.run(ask()) == source.resolve().version
 
 
-def test_metrics_say_how_long_ago_each_view_was_materialized(
-    tmp_path: Path, redis_url: str
-) -> None:
+def test_metrics_say_how_fresh_the_online_store_is(tmp_path: Path, redis_url: str) -> None:
     write_linear_bundle(tmp_path)
     store = OnlineStore(redis_url)
-    at = datetime.now(UTC) - timedelta(hours=7)
+    now = datetime.now(UTC)
+    at = now - timedelta(hours=7)
     store.client.hset(
         f"runner:materialize:{PROJECT}:user_activity",
         "watermark",
-        json.dumps({"as_of": at.isoformat()}),
+        json.dumps({"as_of": at.isoformat(), "newest": (at - timedelta(hours=1)).isoformat()}),
     )
+    rounds = {"done": (now - timedelta(hours=2)).isoformat(), "failed": "[]"}
+    store.client.hset(f"runner:refresh:{PROJECT}", mapping=rounds)
     with serving(tmp_path, redis_url) as server, server.client() as client:
         lines = client.get("/metrics").text.splitlines()
     told = {
         name: float(value)
         for name, value in (
-            line.rsplit(" ", 1) for line in lines if line.startswith("serving_view")
+            line.rsplit(" ", 1)
+            for line in lines
+            if line.startswith(("serving_view", "serving_refresh"))
         )
     }
-    age = told.pop('serving_view_materialized_age_seconds{view="user_activity"}')
-    assert 7 * 3600 <= age < 7 * 3600 + 60
+    for name, hours in {
+        'serving_view_materialized_age_seconds{view="user_activity"}': 7,
+        'serving_view_newest_age_seconds{view="user_activity"}': 8,
+        "serving_refresh_age_seconds": 2,
+    }.items():
+        assert hours * 3600 <= told.pop(name) < hours * 3600 + 60
     assert told == {
+        "serving_refresh_failing": 1,
         'serving_view_ttl_seconds{view="user_activity"}': 604_800,
         'serving_view_ttl_seconds{view="user_category_affinity"}': 86_400,
     }

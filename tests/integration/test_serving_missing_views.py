@@ -11,8 +11,8 @@ import httpx
 import pytest
 
 from contract.redis_address import RedisAddress
-from runner.commands import smoke_test
-from runner.commands.api_client import ApiClient
+from runner.commands.cloud import smoke_test
+from runner.commands.cloud.api_client import ApiClient
 from runner.errors import RunnerError
 from tests.serving_bundles import OnlineStore, manifest, overridable, write_linear_bundle
 from tests.serving_process import predict, serving

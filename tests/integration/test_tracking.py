@@ -19,12 +19,12 @@ from sklearn.metrics import log_loss
 from contract.bundle import read_bundle
 from contract.scoring import Predictions, load_model
 from contract.serving_errors import BundleError
-from runner.commands import promotion
-from runner.commands.champion_comparison import compare_with_champion
-from runner.commands.comparison_report import table
-from runner.commands.model_comparison import ComparedProperty as Row
-from runner.commands.model_comparison import compare
-from runner.commands.reproduction import _fit_again
+from runner.commands.models import promotion
+from runner.commands.models.comparison_report import table
+from runner.commands.models.model_comparison import ComparedProperty as Row
+from runner.commands.models.model_comparison import compare
+from runner.commands.models.reproduction import _fit_again
+from runner.commands.training.champion_comparison import compare_with_champion
 from runner.errors import RunnerError
 from runner.modelling.contender import NO_CHAMPION, Contender, score_intervals
 from runner.modelling.split import split_by_time

@@ -11,8 +11,8 @@ import psutil
 import pytest
 from mlflow import MlflowClient
 
-from runner.commands.shell_environment import exports
-from runner.commands.tracking_ui import show_runs
+from runner.commands.models.tracking_ui import show_runs
+from runner.commands.project.shell_environment import exports
 from runner.errors import RunnerError
 from runner.markup import page, table
 from runner.records.run_report import REPORT

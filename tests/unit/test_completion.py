@@ -6,9 +6,9 @@ from types import SimpleNamespace
 
 import pytest
 
-from runner.commands import completion
-from runner.commands.model_argument import version_uri
-from runner.commands.new_project import write_project
+from runner.commands.models.model_argument import version_uri
+from runner.commands.project import completion
+from runner.commands.project.new_project import write_project
 
 
 @pytest.fixture

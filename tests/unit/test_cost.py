@@ -9,16 +9,16 @@ from pathlib import Path
 import pytest
 
 from runner.bytes_billed import LEAST_BILLED, Billed
-from runner.commands import prices
-from runner.commands.cost import REFERENCE, MonthlyCost, bytes_per_month, require_within
-from runner.commands.deployment_sizes import (
+from runner.commands.cloud import prices
+from runner.commands.cloud.cost import REFERENCE, MonthlyCost, bytes_per_month, require_within
+from runner.commands.cloud.deployment_sizes import (
     DeploymentSizes,
     RedisElsewhere,
     read_sizes,
     runs_per_month,
 )
-from runner.commands.monthly_bill import BillPart, MonthOfUse, monthly_bill
-from runner.commands.plan import Plan, PlanStep
+from runner.commands.cloud.monthly_bill import BillPart, MonthOfUse, monthly_bill
+from runner.commands.training.plan import Plan, PlanStep
 from runner.errors import RunnerError
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from runner.commands.new_project import write_project
+from runner.commands.project.new_project import write_project
 
 ROOT = Path(__file__).parents[2]
 FILES = [ROOT / "Dockerfile", ROOT / "runner" / "skeleton" / "Dockerfile"]

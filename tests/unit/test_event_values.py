@@ -10,7 +10,7 @@ import pytest
 
 from contract.event_format import EventEntry, EventTable
 from contract.event_values import BadEventError, EventReader
-from runner.commands.serving_launch import serve
+from runner.commands.served.serving_launch import serve
 from runner.errors import RunnerError
 from runner.project.event_sources import event_tables
 from runner.settings import Settings

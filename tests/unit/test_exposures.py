@@ -5,9 +5,9 @@ import os
 import pytest
 import yaml
 
-from runner.commands import exposures
-from runner.commands.docs import annotate, complete_overview
-from runner.commands.exposures import connect_exposures, write_exposures
+from runner.commands.builds import exposures
+from runner.commands.builds.exposures import connect_exposures, write_exposures
+from runner.commands.reading.docs import annotate, complete_overview
 from runner.errors import RunnerError
 from runner.lineage.lineage_graph import Lineage, LineageColumn
 from runner.settings import Settings

@@ -2,12 +2,12 @@
 
 from dataclasses import replace
 
-from runner.commands.feature_guard import (
+from runner.commands.builds.feature_guard import (
     changed_features,
     marts_upstream,
     refusals,
 )
-from runner.commands.recorded_definitions import same_digests, with_known_digests
+from runner.commands.builds.recorded_definitions import same_digests, with_known_digests
 from runner.lineage.feature_definitions import DbtQuery, Definitions, ViewContract
 from runner.records.served_versions import ServedFeature, ServedVersion
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from runner.commands.exposures import write_exposures
+from runner.commands.builds.exposures import write_exposures
 from runner.project import freshness
 from runner.project.freshness import GENERATED_MARK
 from runner.settings import Settings

@@ -70,6 +70,20 @@ def test_imports_have_no_circle_not_even_in_typing():
         pytest.fail(f"circle: {' -> '.join(err.args[1])}")
 
 
+def test_only_the_cli_prints_what_a_command_reports():
+    prints = ("_report", "_page")
+    importers = {
+        name
+        for name, tree in MODULES.items()
+        for target in imported(name, tree)
+        if target.startswith("runner.commands.") and target.endswith(prints)
+    }
+    assert importers
+    assert {
+        n for n in importers if not n.startswith("runner.cli.") and not n.endswith(prints)
+    } == set()
+
+
 def test_any_is_rare():
     lines = sum(len((ROOT / f).read_text().splitlines()) for f in files())
     used = sum(

@@ -2,7 +2,7 @@
 
 import pytest
 
-from runner.commands.new_project import SKELETON
+from runner.commands.project.new_project import SKELETON
 from runner.project.introspection import asks_warehouse
 
 BUILT_IN = {

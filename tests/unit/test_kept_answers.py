@@ -4,8 +4,8 @@ import sys
 
 import pytest
 
-from runner.commands import argument_verdicts
-from runner.commands.argument_verdicts import ArgumentVerdicts
+from runner.commands.training import argument_verdicts
+from runner.commands.training.argument_verdicts import ArgumentVerdicts
 from runner.lineage import kept_lineage
 from runner.lineage.kept_lineage import KeptLineage
 from runner.lineage.lineage_graph import Lineage, LineageColumn

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from contract.missing_views import MissingViews
-from runner.commands.absent_views import absent_views, null_rows, refuse_missing, view_names
+from runner.commands.online.absent_views import absent_views, null_rows, refuse_missing, view_names
 from runner.errors import RunnerError
 from runner.recipes.recipe import load_recipe
 from tests.recipe_files import recipe_text

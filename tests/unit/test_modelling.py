@@ -11,18 +11,16 @@ import pytest
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.pipeline import Pipeline
 
-from contract.bundle import read_bundle
 from contract.scoring import load_model
 from runner.errors import RunnerError
 from runner.modelling.bootstrap import Interval
 from runner.modelling.evaluation import Judged, evaluate
 from runner.modelling.pipeline import build_pipeline
 from runner.modelling.plots import draw_plots, wilson
-from runner.packaging import bundle_writer as bundle
 from runner.packaging import served_proof
 from runner.packaging.served_model import served_model
-from tests.modelling import CLASSIFIER, FEATURES, MART, REGRESSOR, SPINE, make_recipe, rows
-from tests.trainings import NO_DEFINITIONS
+from tests.modelling import CLASSIFIER, FEATURES, MART, REGRESSOR, make_recipe, rows
+from tests.trainings import written_bundle
 
 
 @pytest.fixture
@@ -137,7 +135,7 @@ def test_the_bundle_predicts_what_the_pipeline_predicts(recipe, tmp_path, estima
     pipeline = build_pipeline(chosen, X).fit(X, y)
     served = served_model(pipeline, X)
     assert served.format == "onnx", served.proof
-    predictions = load_model(written(tmp_path, chosen, served)).score(dict(X))
+    predictions = load_model(written_bundle(tmp_path, chosen, served)).score(dict(X))
     if task == "classification":
         np.testing.assert_allclose(
             predictions.probabilities, pipeline.predict_proba(X), atol=served_proof.TOLERANCE
@@ -153,10 +151,10 @@ def test_a_model_that_onnx_does_not_reproduce_is_served_by_skops(recipe, tmp_pat
     served = served_model(pipeline, X)
     assert served.format == "skops"
     assert served.proof.startswith("ONNX differs by ")
-    predictions = load_model(written(tmp_path, recipe(), served)).score(dict(X))
+    predictions = load_model(written_bundle(tmp_path, recipe(), served)).score(dict(X))
     expected = pipeline.predict_proba(X).astype(np.float32)
     np.testing.assert_array_equal(predictions.probabilities, expected)
-    empty = load_model(written(tmp_path, recipe(), served)).score(dict(X.head(0)))
+    empty = load_model(written_bundle(tmp_path, recipe(), served)).score(dict(X.head(0)))
     assert empty.probabilities.dtype == predictions.probabilities.dtype
     assert empty.labels.dtype == predictions.labels.dtype
 
@@ -182,7 +180,7 @@ def test_a_model_from_outside_scikit_learn_is_never_bundled():
 def test_the_bundle_says_what_serving_needs_and_its_digest_is_returned(recipe, tmp_path):
     X, y = rows()
     pipeline = build_pipeline(recipe(), X).fit(X, y)
-    read = written(tmp_path, recipe(), served_model(pipeline, X))
+    read = written_bundle(tmp_path, recipe(), served_model(pipeline, X))
     assert [(key.name, key.dtype, key.example) for key in read.entity_keys] == [
         ("user_id", "int64", 7)
     ]
@@ -204,7 +202,7 @@ def test_the_bundle_says_what_serving_needs_and_its_digest_is_returned(recipe, t
 def test_the_bundle_says_which_features_a_request_may_override(recipe, tmp_path, more, overridable):
     X, y = rows()
     made = recipe(more=more)
-    read = written(tmp_path, made, served_model(build_pipeline(made, X).fit(X, y), X))
+    read = written_bundle(tmp_path, made, served_model(build_pipeline(made, X).fit(X, y), X))
     assert [feature.name for feature in read.features if feature.overridable] == overridable
 
 
@@ -265,33 +263,8 @@ def test_the_bundle_says_what_is_personal_data_and_shows_no_example_of_it(recipe
     ]
     X, y = rows()
     served = served_model(build_pipeline(recipe(), X).fit(X, y), X)
-    read = written(tmp_path, recipe(), served, features=features)
+    read = written_bundle(tmp_path, recipe(), served, features=features)
     assert [feature.name for feature in read.features if feature.pii] == ["activity__country"]
     assert [(key.name, key.pii, key.example) for key in read.entity_keys] == [
         ("user_id", True, None)
     ]
-
-
-def written(folder, recipe, served, classes=(0, 1), features=FEATURES):
-    """Write a bundle and read it back as serving does."""
-    classes = list(classes) if recipe.task == "classification" else None
-    digest = bundle.write_bundle(
-        folder,
-        recipe=recipe,
-        spine=SPINE,
-        features=features,
-        request=[],
-        computed=[],
-        classes=classes,
-        model=served,
-        definitions=NO_DEFINITIONS,
-        examples={"user_id": 7},
-        run={
-            "feast_project": "shop",
-            "run_id": "r",
-            "created_at": "2026-01-01T00:00:00+00:00",
-            "metrics": {},
-            "lineage": {},
-        },
-    )
-    return read_bundle(folder, digest)

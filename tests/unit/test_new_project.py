@@ -10,9 +10,9 @@ import yaml
 from jinja2 import Template
 
 from runner.collecting.served_rows import PREDICTIONS
-from runner.commands import new_project
-from runner.commands.new_project import SKELETON, NewProject, write_project
-from runner.commands.new_project_report import show_project
+from runner.commands.project import new_project
+from runner.commands.project.new_project import SKELETON, NewProject, write_project
+from runner.commands.project.new_project_report import show_project
 from runner.errors import RunnerError
 from runner.recipes.recipe import load_recipe
 from runner.recipes.schema import recipe_schema

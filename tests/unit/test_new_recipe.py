@@ -5,8 +5,8 @@ from datetime import timedelta
 
 import pytest
 
-from runner.commands import new_recipe
-from runner.commands.new_recipe import recipe_text
+from runner.commands.training import new_recipe
+from runner.commands.training.new_recipe import recipe_text
 from runner.errors import RunnerError
 from runner.recipes.arguments import argument_problems
 from runner.recipes.recipe import load_recipe

@@ -3,7 +3,7 @@
 import pytest
 import yaml
 
-from runner.commands.new_version import with_version
+from runner.commands.builds.new_version import with_version
 from runner.errors import RunnerError
 
 BLOCK = """\

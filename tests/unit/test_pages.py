@@ -7,7 +7,7 @@ import pytest
 from typer.testing import CliRunner
 
 from runner.cli import app
-from runner.commands.pages import page, topics
+from runner.commands.project.pages import page, topics
 from runner.errors import RunnerError
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -8,9 +8,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from contract.bundle import BundleRequestInput, read_bundle
-from runner.commands.online_frame import _refuse_taken
-from runner.commands.prediction_file import read_entities
-from runner.commands.prediction_output import OutputFile, OutputTable
+from runner.commands.online.online_frame import _refuse_taken
+from runner.commands.predictions.prediction_file import read_entities
+from runner.commands.predictions.prediction_output import OutputFile, OutputTable
 from runner.errors import RunnerError
 from tests.serving_bundles import write_linear_bundle
 

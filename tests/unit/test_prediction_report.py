@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from runner.commands.prediction import Written, show_predictions
-from runner.commands.prediction_output import OutputFile
+from runner.commands.predictions.prediction import Written, show_predictions
+from runner.commands.predictions.prediction_output import OutputFile
 
 
 def test_views_that_lack_the_same_number_of_rows_are_named_together(capsys: pytest.CaptureFixture):

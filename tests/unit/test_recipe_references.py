@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 
-from runner.commands.checking import recipe_errors
+from runner.commands.training.checking import recipe_errors
 from runner.errors import RunnerError
 from runner.project.manifest import FeatureMart, Manifest, MartColumn, Spine
 from runner.recipes.recipe import load_recipe

@@ -99,6 +99,17 @@ def test_a_malformed_url_is_refused_without_showing_it(url: str) -> None:
         ("redis+sentinel://s:x/shop", r"not of the form redis\+sentinel://"),
         ("redis+sentinel://one,,two/shop", r"not of the form redis\+sentinel://"),
         ("redis+sentinel:///shop", r"not of the form redis\+sentinel://"),
+        ("redis://s?sentinel_password=x", "the option sentinel_password is not supported"),
+        ("redis+sentinel://s/shop?sentinel_db=1", "the option sentinel_db is not supported"),
+        ("redis+sentinel://s/shop?sentinel_ssl=maybe", "sentinel_ssl is neither true nor false"),
+        (
+            "redis+sentinel://s/shop?sentinel_ssl_ca_certs=x",
+            "sentinel_ssl_ca_certs has no meaning without sentinel_ssl=true",
+        ),
+        (
+            "redis+sentinel://s/shop?sentinel_ssl=true&sentinel_ssl_keyfile=x",
+            "sentinel_ssl_keyfile without sentinel_ssl_certfile",
+        ),
     ],
 )
 def test_what_is_not_carried_out_is_refused_by_name(url: str, message: str) -> None:
@@ -131,3 +142,15 @@ def test_sentinels_are_told_from_the_server_that_they_watch(url, hosts, rest):
     assert address.sentinels == Sentinels(hosts, "shop")
     assert (address.database, address.username, address.password) == rest
     assert (address.tls is not None) == url.startswith("rediss")
+
+
+def test_sentinels_have_a_login_and_tls_of_their_own():
+    address = RedisAddress.from_url(
+        "rediss+sentinel://:p@one/shop?sentinel_username=clerk&db=2&sentinel_password=a%26b%2B"
+        "&sentinel_ssl=true&sentinel_ssl_ca_certs=/of/sentinels.pem&ssl_ca_certs=/of/master.pem"
+    )
+    sentinels = address.sentinels
+    assert (sentinels.username, sentinels.password) == ("clerk", "a&b+")
+    assert sentinels.tls.ca_certs == "/of/sentinels.pem"
+    assert (address.password, address.database, address.tls.ca_certs) == ("p", 2, "/of/master.pem")
+    assert "a&b+" not in repr(address)

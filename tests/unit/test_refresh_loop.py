@@ -5,7 +5,7 @@ import signal
 
 import pytest
 
-from runner.commands.refresh_loop import _go_on
+from runner.commands.online.refresh_loop import _go_on
 from runner.errors import RunnerError
 
 

@@ -6,8 +6,8 @@ from datetime import UTC, datetime
 import pytest
 import yaml
 
-from runner.commands.release import _require_no_errors, release
-from runner.commands.released_stack import ReleasedStack, TrafficShare
+from runner.commands.cloud.release import _require_no_errors, release
+from runner.commands.cloud.released_stack import ReleasedStack, TrafficShare
 from runner.errors import RunnerError
 
 RELEASES = "  shop:releases: {}\n"

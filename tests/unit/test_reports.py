@@ -9,15 +9,15 @@ import typer.main
 from typer.testing import CliRunner
 
 from runner import cli
-from runner.commands.checking_report import show_problems
-from runner.commands.comparison_report import verdict
-from runner.commands.model_comparison import ComparedProperty
-from runner.commands.online_report import show_materialized
-from runner.commands.registered import RegisteredVersion
-from runner.commands.registered_report import show_runs, show_versions
-from runner.commands.server_report import show_servers
-from runner.commands.training import TrainingResult
-from runner.commands.training_report import show_training
+from runner.commands.models.comparison_report import verdict
+from runner.commands.models.model_comparison import ComparedProperty
+from runner.commands.models.registered import RegisteredVersion
+from runner.commands.models.registered_report import show_runs, show_versions
+from runner.commands.online.online_report import show_materialized
+from runner.commands.project.server_report import show_servers
+from runner.commands.training.checking_report import show_problems
+from runner.commands.training.training import TrainingResult
+from runner.commands.training.training_report import show_training
 from runner.errors import RunnerError
 from runner.online.view_report import ViewReport
 from runner.records.run_facts import RunFacts, VersionFacts

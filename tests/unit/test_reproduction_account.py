@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from runner.commands.reproduction_account import (
+from runner.commands.models.reproduction_account import (
     Line,
     code_account,
     code_lines,

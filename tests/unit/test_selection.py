@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from runner.commands.checks.machine import dbt_models
+from runner.commands.project.checks.machine import dbt_models
 from runner.errors import RunnerError
 from runner.feature_store.selection import require_none_left_out, select_marts
 from runner.settings import Settings

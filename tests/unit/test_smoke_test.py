@@ -2,8 +2,8 @@
 
 import pytest
 
-from runner.commands import smoke_test
-from runner.commands.api_client import ApiClient
+from runner.commands.cloud import smoke_test
+from runner.commands.cloud.api_client import ApiClient
 from runner.errors import RunnerError
 
 SAME = ({"0": 0.25, "1": 0.75}, frozenset({"user_activity"}))

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from runner.commands.table_comparison import compare_tables
+from runner.commands.models.table_comparison import compare_tables
 from runner.errors import RunnerError
 
 START = datetime(2026, 1, 1, tzinfo=UTC)

@@ -4,8 +4,8 @@ import os
 
 import pytest
 
-from runner.commands.background_imports import let_threads_sleep
-from runner.commands.training import train
+from runner.commands.training.background_imports import let_threads_sleep
+from runner.commands.training.training import train
 from runner.errors import RunnerError
 from runner.settings import Settings
 from tests.recipe_files import recipe_text

@@ -9,9 +9,8 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from runner.commands.prediction import _refuse_too_large
+from runner.commands.predictions.prediction import _refuse_too_large
 from runner.errors import RunnerError
-from runner.modelling import training_data
 from runner.modelling.classes import class_warnings
 from runner.modelling.training_data import load_training_data, split_labels
 from tests.modelling import FEATURES, REGRESSOR, SPINE, make_recipe
@@ -74,21 +73,20 @@ def test_a_class_that_a_fold_of_tuning_lacks_is_refused_before_the_join(recipe):
     split_labels(recipe(scoring="accuracy", more=TUNED), Y_SPINE, rows)
 
 
-def joined(monkeypatch, **changes):
-    """Let the join return the made-up rows, with other values in the first rows of a column."""
+def joined(**changes):
+    """Return the made-up rows, with other values in the first rows of a column."""
     table = made_up().table
     for name, values in changes.items():
         column = [*values, *table[name].to_pylist()[len(values) :]]
         table = table.set_column(table.column_names.index(name), name, pa.array(column))
-    monkeypatch.setattr(training_data, "training_table", lambda *_: table)
     return table
 
 
 @pytest.mark.parametrize("value", [1e39, -1e39, np.inf, -np.inf, 1.7e308])
-def test_a_number_beyond_float32_names_its_feature_and_the_largest(recipe, monkeypatch, value):
-    joined(monkeypatch, activity__value=[5.0, value, np.nan, value / 1.0])
+def test_a_number_beyond_float32_names_its_feature_and_the_largest(recipe, value):
+    table = joined(activity__value=[5.0, value, np.nan, value / 1.0])
     with pytest.raises(RunnerError) as refused:
-        load_training_data(None, recipe(), Y_SPINE, FEATURES, [])
+        load_training_data(table, recipe(), Y_SPINE, FEATURES, [])
     assert refused.value.message.endswith(
         "features: activity:value is not between -3.4e+38 and 3.4e+38 in 2 of 400 rows, "
         f"the largest is {value:g}"
@@ -96,9 +94,9 @@ def test_a_number_beyond_float32_names_its_feature_and_the_largest(recipe, monke
     assert refused.value.hint == "cap it in the feature mart's SQL, or make it null there"
 
 
-def test_nan_is_missing_and_float32_s_own_largest_number_is_taken(recipe, monkeypatch):
-    joined(monkeypatch, activity__value=[np.nan, float(np.finfo(np.float32).max)])
-    loaded = load_training_data(None, recipe(), Y_SPINE, FEATURES, [])
+def test_nan_is_missing_and_float32_s_own_largest_number_is_taken(recipe):
+    table = joined(activity__value=[np.nan, float(np.finfo(np.float32).max)])
+    loaded = load_training_data(table, recipe(), Y_SPINE, FEATURES, [])
     assert np.isnan(loaded.train.X["activity__value"][0])
 
 

@@ -1,7 +1,7 @@
 """Which served versions lose what when feature views are materialized."""
 
-from runner.commands import view_guard
-from runner.commands.view_guard import guarded_views
+from runner.commands.builds import view_guard
+from runner.commands.builds.view_guard import guarded_views
 from runner.lineage.feature_definitions import DbtQuery, Definitions, ViewContract
 from runner.records.served_versions import ServedFeature, ServedVersion
 from runner.settings import Settings

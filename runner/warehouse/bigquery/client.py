@@ -17,13 +17,28 @@ from runner.settings import Settings
 from runner.sql import quote_bigquery
 
 _LIFETIME = timedelta(hours=1)
+_DOCTOR = "run `runner doctor --target cloud`"
 
 
 @contextmanager
 def open_client(
-    settings: Settings, table: str = "", *, hint: str = "run `runner doctor --target cloud`"
+    settings: Settings, table: str = "", *, hint: str = _DOCTOR
 ) -> Iterator[bigquery.Client]:
-    """Open the project of GOOGLE_CLOUD_PROJECT.
+    """Open the project of GOOGLE_CLOUD_PROJECT; `table` and what is raised as `open_project`."""
+    project, location = settings.env["GOOGLE_CLOUD_PROJECT"], settings.env.get("BIGQUERY_LOCATION")
+    with open_project(project, location, table, hint=hint) as client:
+        yield client
+
+
+@contextmanager
+def open_project(
+    project: str | None,
+    location: str | None,
+    table: str = "",
+    *,
+    hint: str = _DOCTOR,
+) -> Iterator[bigquery.Client]:
+    """Open a project; None: that of the credentials.
 
     Parameters
     ----------
@@ -35,12 +50,11 @@ def open_client(
     RunnerError
         If Google refuses anything in the block.
     """
-    project = settings.env["GOOGLE_CLOUD_PROJECT"]
     try:
-        with bigquery.Client(project, location=settings.env.get("BIGQUERY_LOCATION")) as client:
+        with bigquery.Client(project, location=location) as client:
             yield client
     except (GoogleAPIError, GoogleAuthError) as err:
-        name = f"{project}.{table}" if table else project
+        name = ".".join(filter(None, (project, table)))
         raise RunnerError(f"BigQuery, {name}: {err}", hint=hint) from err
 
 

@@ -18,9 +18,8 @@ import pyarrow.parquet as pq
 from google.api_core.exceptions import NotFound
 from google.cloud import bigquery
 
-from runner.settings import Settings
 from runner.sql import quote_bigquery, text_bigquery
-from runner.warehouse.bigquery.client import arriving, open_client
+from runner.warehouse.bigquery.client import arriving, open_project
 from runner.warehouse.bigquery.datasets import ensure_dataset
 from runner.warehouse.collected_table import (
     CollectedColumn,
@@ -163,10 +162,10 @@ class BigQueryCollected:
 
 @contextmanager
 def open_bigquery_collected(
-    settings: Settings, schema: str, table: CollectedTable
+    project: str | None, location: str | None, schema: str, table: CollectedTable
 ) -> Iterator[BigQueryCollected]:
-    """Open the table in the project of GOOGLE_CLOUD_PROJECT."""
-    with open_client(settings, f"{schema}.{table.name}") as client:
+    """Open the table in a project; None: that of the credentials."""
+    with open_project(project, location, f"{schema}.{table.name}") as client:
         yield BigQueryCollected(client, schema, table)
 
 

@@ -13,6 +13,7 @@ import pyarrow as pa
 from feast.repo_config import load_repo_config
 from google.cloud import bigquery
 
+from contract.event_format import COLLECTED_AT, RECEIVED_AT
 from runner.project.manifest import FeatureMart
 from runner.settings import Settings
 from runner.sql import quote_bigquery as quote
@@ -28,9 +29,10 @@ from runner.warehouse.bigquery.newest_rows import (
     sample_sql,
     written_partitions_sql,
 )
+from runner.warehouse.bigquery.pushes import pushes_seen_sql
 from runner.warehouse.bigquery.session import BigQuerySession
 from runner.warehouse.bigquery.types import column_of, exported
-from runner.warehouse.mart_snapshot import FEAST_TYPES, missing_table
+from runner.warehouse.mart_snapshot import FEAST_TYPES, PushesSeen, missing_table
 
 _EPOCH = datetime.fromtimestamp(0, UTC)
 _LEAST_TIME_TRAVEL = 48 * 3_600_000  # milliseconds; a dataset may be set to more, never to less
@@ -113,6 +115,17 @@ class BigQueryMart:
             with self._session.uploaded(self._numbered(names, keys), name):
                 found = self._read(existing_sql(self._source, as_of, quote(*name)))
         return set(found["position"].to_pylist())
+
+    def pushes_seen(self, schema: str, table: str, since: datetime | None) -> PushesSeen:
+        """Return which rows of a raw table of pushes the mart has; see `MartSnapshot`."""
+        raw = (self.mart.database, schema, table)
+        found = self._session.table(raw)
+        if found is None:
+            return PushesSeen()
+        names = {field.name for field in found.schema}
+        order = COLLECTED_AT if COLLECTED_AT in names else RECEIVED_AT
+        [seen] = self._read(pushes_seen_sql(self._source, raw, order, since)).to_pylist()
+        return PushesSeen(**seen)
 
     def sample(self, size: int) -> list[dict[str, Any]]:
         """Return the join keys of up to `size` entities, others at each call."""

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
-from datetime import datetime
+from collections.abc import Collection
 
 from google.api_core.exceptions import NotFound
-from google.cloud import bigquery
 
 from runner.settings import Settings
-from runner.sql import quote_bigquery
 from runner.warehouse.bigquery.client import open_client
 
 
@@ -30,15 +27,3 @@ def bigquery_marks(settings: Settings, tables: Collection[str]) -> dict[str, str
                 parts = (table.modified.isoformat(), table.num_rows, table.num_bytes)
                 found[name] = repr((*parts, buffer and buffer.estimated_rows))
     return found
-
-
-def bigquery_newest(settings: Settings, times: Mapping[str, str]) -> datetime | None:
-    """Return the latest time up to now in these tables, by table → its column of times."""
-    newest: list[datetime] = []
-    with open_client(settings) as client:
-        for table, column in times.items():
-            name = quote_bigquery(column)
-            sql = f"select max({name}) from {table} where {name} <= current_timestamp()"
-            options = bigquery.QueryJobConfig(labels={"runner": "refresh"})
-            newest += [at for (at,) in client.query(sql, job_config=options).result() if at]
-    return max(newest, default=None)

@@ -10,10 +10,9 @@ from contextlib import contextmanager
 from datetime import UTC, date, datetime, timedelta
 
 import psycopg
-from psycopg.conninfo import make_conninfo
+from psycopg.conninfo import conninfo_to_dict
 
 from runner.errors import RunnerError
-from runner.settings import PostgresAddress
 from runner.sql import quote, quote_table, text_postgres
 from runner.warehouse.collected_table import CollectedColumn, CollectedRow, CollectedTable
 from runner.warehouse.postgres.session_settings import READ_WRITE, settings_sql
@@ -168,17 +167,17 @@ class PostgresCollected:
 
 @contextmanager
 def open_postgres_collected(
-    address: PostgresAddress, schema: str, table: CollectedTable
+    conninfo: str, schema: str, table: CollectedTable
 ) -> Iterator[PostgresCollected]:
-    """Open the table in PostgreSQL."""
-    conninfo = make_conninfo("", **address.conninfo, application_name="runner")
+    """Open the table in PostgreSQL, by libpq's connection string."""
     try:
         with psycopg.connect(conninfo, autocommit=True) as connection:
             yield PostgresCollected(connection, schema, table)
     except (psycopg.ProgrammingError, psycopg.NotSupportedError) as err:
+        user = conninfo_to_dict(conninfo)["user"]
         raise RunnerError(
             f"PostgreSQL, {schema}.{table.name}: {' '.join(str(err).split())}",
-            hint=f"grant {address.user} the right to create and write tables in {schema}; rename "
+            hint=f"grant {user} the right to create and write tables in {schema}; rename "
             "a table of this name if it is not one that `runner collect` created",
         ) from err
     except (psycopg.DataError, psycopg.IntegrityError) as err:

@@ -25,6 +25,7 @@ from runner.warehouse.mart_snapshot import (
     CHANGED,
     EVENT_TIME,
     FEAST_TYPES,
+    PushesSeen,
     missing_column,
     missing_table,
 )
@@ -37,6 +38,7 @@ from runner.warehouse.postgres.newest_rows import (
     next_visible_sql,
     sample_sql,
 )
+from runner.warehouse.postgres.pushes import order_sql, pushes_seen_sql
 from runner.warehouse.postgres.session_settings import settings_sql
 from runner.warehouse.postgres.share_lock import is_lockable_sql, lock_sql
 from runner.warehouse.postgres.table_footing import footing, footing_sql
@@ -96,6 +98,15 @@ class PostgresMart:
         """Return which of `keys` have a valid row; see `MartSnapshot`."""
         found = self._table(existing_sql(self._source, as_of, keys))
         return set(found["position"].to_pylist())
+
+    def pushes_seen(self, schema: str, table: str, since: datetime | None) -> PushesSeen:
+        """Return which rows of a raw table of pushes the mart has; see `MartSnapshot`."""
+        raw = quote_table(schema, table)
+        order = self._table(order_sql(raw))["name"].to_pylist()
+        if not order:
+            return PushesSeen()
+        [seen] = self._table(pushes_seen_sql(self.mart, raw, order[0], since)).to_pylist()
+        return PushesSeen(**seen)
 
     def sample(self, size: int) -> list[dict[str, Any]]:
         """Return the join keys of up to `size` entities, others at each call."""

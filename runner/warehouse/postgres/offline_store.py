@@ -11,7 +11,7 @@ The exact rules stand in docs/point-in-time.md.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 from functools import partial
@@ -19,7 +19,8 @@ from typing import Literal
 
 import pandas as pd
 import psycopg
-from feast.feature_view import DUMMY_ENTITY_ID
+import pyarrow as pa
+from feast.feature_view import DUMMY_ENTITY_ID, FeatureView
 from feast.infra.offline_stores.contrib.postgres_offline_store.postgres import (
     PostgreSQLOfflineStore,
     PostgreSQLOfflineStoreConfig,
@@ -39,12 +40,15 @@ from runner.warehouse.join.join_request import Request
 from runner.warehouse.join.packing import Packs, after
 from runner.warehouse.join.point_in_time_store import PointInTimeStore
 from runner.warehouse.join.store_request import PulledColumns, aware
+from runner.warehouse.postgres.collected import open_postgres_collected
 from runner.warehouse.postgres.entity_rows import frame_rows, query_rows, range_query
 from runner.warehouse.postgres.join_plan import describe, planning, source_of, with_index
 from runner.warehouse.postgres.join_sql import packed_features, point_in_time_query
 from runner.warehouse.postgres.pull import all_query, latest_query
 from runner.warehouse.postgres.retrieval_job import PointInTimeRetrievalJob, spine_limits
+from runner.warehouse.postgres.session import conninfo
 from runner.warehouse.postgres.types import as_type_of
+from runner.warehouse.pushed_frame import push_frame
 
 _VARIABLES = {
     "host": "PGHOST",
@@ -111,6 +115,18 @@ def _load_project_environment() -> None:
 
 class PointInTimePostgreSQLOfflineStore(PointInTimeStore, PostgreSQLOfflineStore):  # type: ignore[misc]
     """Point-in-time retrieval inside PostgreSQL; see the module's documentation."""
+
+    @classmethod
+    def offline_write_batch(
+        cls,
+        config: RepoConfig,
+        feature_view: FeatureView,
+        table: pa.Table,
+        progress: Callable[[int], object] | None,  # noqa: ARG003 - Feast gives none
+    ) -> None:
+        """Write rows to the raw table of pushed rows; see `push_frame`."""
+        address = conninfo(config.offline_store)
+        push_frame(feature_view, table, partial(open_postgres_collected, address))
 
     @classmethod
     @contextmanager

@@ -8,13 +8,12 @@ nothing. `table_states` does.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
-from datetime import datetime
+from collections.abc import Collection
 
 import psycopg
 
 from runner.settings import PostgresAddress
-from runner.sql import quote, text_postgres
+from runner.sql import text_postgres
 from runner.warehouse.postgres.session_settings import READ_ONLY, settings_sql
 
 _MARK = """
@@ -55,23 +54,6 @@ def postgres_marks(address: PostgresAddress, tables: Collection[str]) -> dict[st
             if row and row[0]:
                 found[table] = str(row[0])
     return found
-
-
-def postgres_newest(address: PostgresAddress, times: Mapping[str, str]) -> datetime | None:
-    """Return the latest time up to now in these tables.
-
-    Parameters
-    ----------
-    times
-        Table → its column of times.
-    """
-    newest: list[datetime] = []
-    with _reading(address) as connection:
-        for table, column in times.items():
-            sql = f"select max({quote(column)}) from {table} where {quote(column)} <= now()"
-            row = connection.execute(sql.encode()).fetchone()
-            newest += [row[0]] if row and row[0] else []
-    return max(newest, default=None)
 
 
 def _reading(address: PostgresAddress) -> psycopg.Connection:

@@ -8,111 +8,27 @@ API with a key of its own.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 
 import pulumi
 import pulumi_gcp.cloudrunv2 as run
 import yaml
 
+from cloud.api_secrets import COLLECTOR_CONFIG, PORT, ApiSecrets
 from cloud.containers import Given, limits, service_network
 from cloud.iam import Identities
 from cloud.network import Network
-from cloud.secrets import random_text, store_secret
 from cloud.settings import Release, Settings, SettingsError, project_root, recipe_name
 
-_PORT = 8000
 _COLLECTOR = (
     "us-docker.pkg.dev/cloud-ops-agents-artifacts/google-cloud-opentelemetry-collector/"
     "otelcol-google:0.156.0"
 )
-_COLLECTOR_CONFIG = "/etc/otelcol-google/config.yaml"
-_METRICS_KEY = "/secrets/metrics/key"
 # The champion is also looked at when a request finds the watch asleep; asking more often would only
 # keep the MLflow server awake.
 _RELOAD_SECONDS = "60"
 _NEWEST = "newest"
 """The tag of the newest revision."""
-
-
-def collector_config() -> str:
-    """Return what the collector reads, and that each instance's series are its own."""
-    config = {
-        "receivers": {
-            "prometheus": {
-                "config": {
-                    "scrape_configs": [
-                        {
-                            "job_name": "api",
-                            "scrape_interval": "30s",
-                            "metrics_path": "/metrics",
-                            "authorization": {"credentials_file": _METRICS_KEY},
-                            "static_configs": [{"targets": [f"localhost:{_PORT}"]}],
-                        }
-                    ]
-                }
-            }
-        },
-        "processors": {
-            "resourcedetection": {"detectors": ["gcp"]},
-            "transform": {
-                "metric_statements": [
-                    {
-                        "context": "resource",
-                        "statements": [
-                            'set(attributes["service.instance.id"], attributes["faas.instance"])'
-                        ],
-                    }
-                ]
-            },
-        },
-        "exporters": {"googlemanagedprometheus": {}},
-        "service": {
-            "pipelines": {
-                "metrics": {
-                    "receivers": ["prometheus"],
-                    "processors": ["resourcedetection", "transform"],
-                    "exporters": ["googlemanagedprometheus"],
-                }
-            }
-        },
-    }
-    return yaml.safe_dump(config, sort_keys=False)
-
-
-@dataclass(frozen=True)
-class ApiSecrets:
-    """The API's keys, and which process gets which.
-
-    Attributes
-    ----------
-    key
-        For clients.
-    server, collector, smoke_test
-        What these processes get: all keys, or one of their own.
-    """
-
-    key: pulumi.Output[str]
-    server: Given
-    collector: Given
-    smoke_test: Given
-
-
-def create_api_secrets(identities: Identities) -> ApiSecrets:
-    """Return a key for clients, one for the collector of metrics and one for smoke tests."""
-    api = identities.api
-    key, metrics_key = random_text("api-key"), random_text("metrics-key")
-    smoke_key = random_text("smoke-test-key")
-    every = pulumi.Output.format("{0},{1},{2}", key, metrics_key, smoke_key)
-    server = Given(secrets={"SERVING_API_KEYS": store_secret("api-keys", every, [api])})
-    collector = Given(
-        files={
-            _COLLECTOR_CONFIG: store_secret("collector", collector_config(), [api]),
-            _METRICS_KEY: store_secret("metrics-key", metrics_key, [api]),
-        }
-    )
-    tester = store_secret("smoke-test-key", smoke_key, [identities.runner])
-    return ApiSecrets(key, server, collector, Given(secrets={"SERVING_API_KEYS": tester}))
 
 
 def create_api(
@@ -127,11 +43,13 @@ def create_api(
     """Return the service of one recipe, with its callers: smoke tests are one."""
     name = f"api-{recipe_name(recipe)}"
     api, collector = identities.api, secrets.collector
+    model = registered_model(project_root() / recipe)
     given |= secrets.server | Given(
-        variables={
+        variables=settings.serving.variables(model)
+        | {
             "SERVING_HOST": "0.0.0.0",  # noqa: S104 - a container has no other way to be reached
-            "SERVING_PORT": str(_PORT),
-            "SERVING_MODEL": f"models:/{registered_model(project_root() / recipe)}@champion",
+            "SERVING_PORT": str(PORT),
+            "SERVING_MODEL": f"models:/{model}@champion",
             "SERVING_RELOAD_SECONDS": _RELOAD_SECONDS,
         }
     )
@@ -212,7 +130,7 @@ def _server(
         image=image,
         commands=["python"],
         args=["-m", "serving"],
-        ports=run.ServiceTemplateContainerPortsArgs(container_port=_PORT),
+        ports=run.ServiceTemplateContainerPortsArgs(container_port=PORT),
         resources=run.ServiceTemplateContainerResourcesArgs(
             limits=limits(size.cpu, size.memory_gib),
             cpu_idle=not size.cpu_always,
@@ -221,14 +139,14 @@ def _server(
         envs=given.service_envs(),
         volume_mounts=given.service_mounts(),
         startup_probe=run.ServiceTemplateContainerStartupProbeArgs(
-            http_get=run.ServiceTemplateContainerStartupProbeHttpGetArgs(path="/ready", port=_PORT),
+            http_get=run.ServiceTemplateContainerStartupProbeHttpGetArgs(path="/ready", port=PORT),
             period_seconds=1,  # a cold start lasts no longer than it must
             timeout_seconds=1,
             failure_threshold=120,
         ),
         liveness_probe=run.ServiceTemplateContainerLivenessProbeArgs(
             http_get=run.ServiceTemplateContainerLivenessProbeHttpGetArgs(
-                path="/health", port=_PORT
+                path="/health", port=PORT
             ),
             period_seconds=30,
             timeout_seconds=5,
@@ -240,7 +158,7 @@ def _collector(settings: Settings, collector: Given) -> run.ServiceTemplateConta
     return run.ServiceTemplateContainerArgs(
         name="collector",
         image=_COLLECTOR,
-        args=[f"--config={_COLLECTOR_CONFIG}"],
+        args=[f"--config={COLLECTOR_CONFIG}"],
         # Besides the API's: half a core and half a GiB are the least that a collector runs in.
         resources=run.ServiceTemplateContainerResourcesArgs(
             limits={"cpu": "0.5", "memory": "512Mi"}, cpu_idle=not settings.api.cpu_always

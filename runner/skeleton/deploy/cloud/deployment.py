@@ -5,7 +5,8 @@ from __future__ import annotations
 import pulumi
 
 from cloud.alerts import create_alerts
-from cloud.api import address, create_api, create_api_secrets, newest_address
+from cloud.api import address, create_api, newest_address
+from cloud.api_secrets import create_api_secrets
 from cloud.buckets import Buckets, create_buckets
 from cloud.containers import Given
 from cloud.iam import create_identities
@@ -59,8 +60,10 @@ def declare(settings: Settings, stack: str) -> None:
         if planned.schedule is not None:
             schedule_job(planned.name, planned.schedule, job, settings, identities.scheduler)
     create_alerts(settings, services)
-    secrets = create_api_secrets(identities)
+    secrets = create_api_secrets(identities, events=settings.serving.events)
     pulumi.export("api_key", secrets.key)
+    if secrets.event_key is not None:
+        pulumi.export("event_key", secrets.event_key)
     for recipe in settings.recipes:
         tested = Given(variables={"API_URL": newest_address(recipe, settings, number)})
         given = cloud | clients | secrets.smoke_test | tested

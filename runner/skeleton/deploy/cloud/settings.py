@@ -10,8 +10,11 @@ from pathlib import Path, PurePosixPath
 from typing import Annotated, Literal
 
 import yaml
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, BeforeValidator, Field, ValidationError, model_validator
 from pydantic_core import ErrorDetails
+
+from cloud.serving_options import ServingOptions
+from cloud.settings_part import SettingsPart
 
 _SECRET_KEYS = {"redis_url", "redis_ca"}
 """Kept encrypted by Pulumi: `pulumi config set --secret`. Read in `online_store`."""
@@ -100,11 +103,7 @@ Member = Annotated[str, Field(pattern=r"^(user|group|serviceAccount|domain):[^\s
 Days = Annotated[int, Field(ge=1, le=3650)]
 
 
-class _Part(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
-
-
-class ApiSize(_Part):
+class ApiSize(SettingsPart):
     """One instance of the API, and how many there may be; `cpu` is whole cores."""
 
     cpu: Literal[1, 2, 4]
@@ -122,7 +121,7 @@ class ApiSize(_Part):
         return self
 
 
-class TrackingSize(_Part):
+class TrackingSize(SettingsPart):
     """The MLflow server and its database."""
 
     cpu: Literal[1, 2, 4]
@@ -131,7 +130,7 @@ class TrackingSize(_Part):
     database_tier: str = Field(pattern=r"^db-(f1-micro|g1-small|custom-\d+-\d+)$")
 
 
-class Memorystore(_Part):
+class Memorystore(SettingsPart):
     """A Redis of Google's, over TLS and with a password."""
 
     kind: Literal["memorystore"]
@@ -139,13 +138,13 @@ class Memorystore(_Part):
     size_gb: int = Field(ge=1, le=300)
 
 
-class ExternalRedis(_Part):
+class ExternalRedis(SettingsPart):
     """A Redis somewhere else; its address is Pulumi's secret `redis_url`."""
 
     kind: Literal["external"]
 
 
-class JobSize(_Part):
+class JobSize(SettingsPart):
     """What one job has to itself."""
 
     cpu: Literal[1, 2, 4, 8]
@@ -153,7 +152,7 @@ class JobSize(_Part):
     timeout_minutes: int = Field(ge=1, le=24 * 60)
 
 
-class Schedules(_Part):
+class Schedules(SettingsPart):
     """When each job runs, as cron in UTC; None: only by hand."""
 
     refresh: Cron | None
@@ -163,7 +162,7 @@ class Schedules(_Part):
     monitor: Cron | None
 
 
-class Retention(_Part):
+class Retention(SettingsPart):
     """How long the buckets keep what."""
 
     data_days: Days
@@ -171,14 +170,14 @@ class Retention(_Part):
     old_versions_days: Days
 
 
-class MonthlyBudget(_Part):
+class MonthlyBudget(SettingsPart):
     """Above which the billing account's owners get a mail."""
 
     billing_account: str = Field(pattern=r"^[0-9A-F]{6}-[0-9A-F]{6}-[0-9A-F]{6}$")
     usd: int = Field(ge=1)
 
 
-class Release(_Part):
+class Release(SettingsPart):
     """How requests are shared between two revisions of the API.
 
     Attributes
@@ -198,7 +197,7 @@ def recipe_name(recipe: str) -> str:
     return PurePosixPath(recipe).stem.lower().replace("_", "-")
 
 
-class Settings(_Part):
+class Settings(SettingsPart):
     """One stack."""
 
     project: str = Field(pattern=r"^[a-z][a-z0-9-]{4,28}[a-z0-9]$")
@@ -208,6 +207,7 @@ class Settings(_Part):
     serve: bool
     callers: list[Member]
     api: ApiSize
+    serving: ServingOptions
     tracking: TrackingSize
     online_store: Annotated[Memorystore | ExternalRedis, Field(discriminator="kind")]
     jobs: JobSize

@@ -1,0 +1,1 @@
+"""What commands share about dbt's builds and the definitions of features."""

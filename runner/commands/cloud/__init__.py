@@ -1,0 +1,1 @@
+"""The cloud: what it costs, release, smoke test."""

@@ -1,0 +1,1 @@
+"""Registered models and runs: compare, promote, reproduce, list."""

@@ -1,0 +1,86 @@
+"""What a version would receive as the champion: the features it was trained on, or others.
+
+The online store decides, not the files of the project: an answer depends on what is stored. A
+definition that changed in dbt alone reaches no answer, for `runner materialize` refuses it once
+the version is the champion.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from contract.bundle import Bundle
+from contract.serving_errors import ServingError
+from runner import console
+from runner.errors import RunnerError
+from runner.packaging.served_version import require_features
+from runner.project.manifest import FeatureMart, load_manifest
+from runner.settings import Settings
+
+_WAYS_ON = (
+    "promote a version that was trained on the features as they are now (see `runner models`), or "
+    "undo the change of the mart and run `runner materialize`; or repeat with "
+    '--accept-changed-features "REASON": the version then answers with values of another definition'
+)
+
+
+def accepted_reason(settings: Settings, bundle: Bundle, version: str, accepted: str) -> str:
+    """Return `accepted` if the version's features are no longer what it was trained on, else "".
+
+    Parameters
+    ----------
+    version
+        How to name the version.
+    accepted
+        Why it may receive other features; empty: it must not.
+
+    Raises
+    ------
+    RunnerError
+        If it must not, and would.
+    """
+    try:
+        _require_same(settings, bundle, version)
+    except RunnerError as err:
+        if not accepted:
+            raise
+        console.warn(err.message)
+        return accepted
+    return ""
+
+
+def _require_same(settings: Settings, bundle: Bundle, version: str) -> None:
+    marts = _known_marts(settings, bundle)
+    if marts is not None:
+        require_features(bundle, marts, version)
+    changed = _changed_online(settings, bundle, version)
+    if changed:
+        raise RunnerError(
+            f"{version} was trained on another definition of {', '.join(changed)} than Redis has",
+            hint=_WAYS_ON,
+        )
+
+
+def _known_marts(settings: Settings, bundle: Bundle) -> Mapping[str, FeatureMart] | None:
+    """Return the feature marts of the model's dbt project; None if dbt has not read it here."""
+    try:
+        manifest = load_manifest(settings.manifest_path)
+    except RunnerError:  # what is wrong in the project must not hinder the way back
+        return None
+    return manifest.marts if bundle.lineage.get("dbt_project") == manifest.project_name else None
+
+
+def _changed_online(settings: Settings, bundle: Bundle, version: str) -> list[str]:
+    """Return the features that Redis has another definition of; none while it does not answer."""
+    from redis.exceptions import RedisError
+
+    from runner.online.connection import connect
+    from runner.online.online_config import load_online_config
+    from runner.online.stored_features import changed_online
+
+    try:
+        with connect(settings, load_online_config(settings)) as connection:
+            return changed_online(connection, bundle)
+    except (RunnerError, ServingError, RedisError) as err:
+        console.warn(f"features of {version} not compared with the online store: {err}")
+        return []

@@ -1,0 +1,1 @@
+"""Features in the online store: materialize, audit, ingest, push, refresh."""

@@ -1,0 +1,1 @@
+"""Batch predictions, from entity keys to a file or a table."""

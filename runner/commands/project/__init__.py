@@ -1,0 +1,1 @@
+"""The project and its machine: init, up, doctor, env, help."""

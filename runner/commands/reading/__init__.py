@@ -1,0 +1,1 @@
+"""What one reads: dbt docs and lineage."""

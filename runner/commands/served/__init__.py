@@ -1,0 +1,1 @@
+"""What was served: start the API, collect its log, monitor."""

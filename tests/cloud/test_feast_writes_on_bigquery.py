@@ -1,0 +1,65 @@
+"""What stock Feast's client writes reaches the raw table of pushed rows in BigQuery, and Redis."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from feast.data_source import PushMode
+from google.cloud import bigquery
+
+from runner.feature_store.feast_objects import feast_objects
+from runner.feature_store.store import open_store
+from runner.project.manifest import load_manifest
+from tests.cloud.bigquery_project import BigQueryProject
+from tests.event_project import declare, source_manifest
+from tests.online_project import manifest_of
+
+pytestmark = [pytest.mark.cloud, pytest.mark.servers, pytest.mark.timeout(300)]
+
+VIEW = "user_session"
+FEATURES = {"clicks": "int64", "score": "float64", "country": "string", "first_seen": "timestamp"}
+
+
+def test_a_frame_is_in_redis_and_in_the_raw_table_that_the_mart_reads(
+    tmp_path: Path,
+    client: bigquery.Client,
+    dataset: str,
+    redis_url: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    project = BigQueryProject(tmp_path, client, dataset, redis_url)
+    yaml = project.settings.feature_store_yaml
+    store_type = "type: runner.online.online_store.EnvRedisOnlineStore"
+    yaml.write_text(yaml.read_text().replace("type: redis", store_type))
+    monkeypatch.setenv("REDIS_URL", redis_url)
+    mart = project.mart(VIEW, {"user_id": "int64"}, FEATURES)
+    source = source_manifest({}, schema=dataset, event_id=None, pushes=VIEW)["sources"]
+    content = manifest_of([mart]) | {"sources": source}
+    content["nodes"][VIEW] |= {"schema": dataset, "depends_on": {"nodes": list(source)}}
+    declare(project.settings, content)
+    store = open_store(project.settings)
+    store.apply(feast_objects(load_manifest(project.settings.manifest_path), []))
+
+    before = datetime.now(UTC)
+    rows = pd.DataFrame({"user_id": [1, 2], "clicks": [2**53 + 1, 4], "score": [0.1 + 0.2, None]})
+    rows = rows.assign(country=["Österreich", None], first_seen=[before, None])
+    rows["event_timestamp"] = rows["created_at"] = before
+    rows["first_seen"] = pd.to_datetime(rows["first_seen"], utc=True)
+    store.push(f"{VIEW}_push", rows, to=PushMode.ONLINE_AND_OFFLINE)
+
+    assert project.run(f"select * from {dataset}.{VIEW}") == []  # the mart is dbt's
+    written = project.run(f"select * from {dataset}.clicks order by user_id")
+    assert [(each["clicks"], each["score"], each["country"]) for each in written] == [
+        (2**53 + 1, 0.1 + 0.2, "Österreich"),
+        (4, None, None),
+    ]
+    assert before < written[0]["received_at"] < written[1]["received_at"] < datetime.now(UTC)
+    columns = ", ".join(["user_id", "event_timestamp", *FEATURES])
+    project.run(
+        f"insert into {dataset}.{VIEW} ({columns}, created_at) "
+        f"select {columns}, received_at from {dataset}.clicks"
+    )
+    assert project.online() == project.expected(24 * 365 * 100)
