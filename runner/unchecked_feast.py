@@ -26,7 +26,7 @@ def leave_feast_unchecked() -> None:
 
 
 class _BeforeFeast(MetaPathFinder):
-    """Finds nothing; knows when Feast is imported, before which typeguard is not worth its time."""
+    """Finds no module, but learns that Feast is imported: only then is typeguard worth its time."""
 
     def find_spec(
         self,
