@@ -30,7 +30,7 @@ def test_rows_that_wait_when_the_server_stops_are_written_or_counted_as_dropped(
         address = RedisAddress.from_url("redis://127.0.0.1:1/0")
         log = ServingLog(address, metrics, LogSettings())
         log.start()
-        used = OnlineRow([], [], [], [], is_complete=True)
+        used = OnlineRow([], [], 0.0, [], is_complete=True)
         asked = SimpleNamespace(
             request=SimpleNamespace(entity_rows=[{}] * ROWS),
             caller=SimpleNamespace(request_id=b"1"),
