@@ -159,7 +159,7 @@ class Refresher:
         project = freshness.fingerprint(self._settings)
         marks = table_marks(self._settings, tables)
         before = state.built_from(" ".join(names))
-        if before is None or project is None or before.project != project:
+        if before is None or not before.covers(project, marks):
             self._run_dbt(names, [f"+{mart.selector or mart.name}" for mart in marts], whole=True)
             built = names
         else:
