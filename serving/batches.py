@@ -284,13 +284,14 @@ class Batches:
         """Return the features of every row whose values can be read; the others are refused."""
         compute = loaded.computation.row if loaded.computation else None
         asked_at = datetime.fromtimestamp(now, UTC)
+        are_lost = any(isinstance(reply, Exception) for reply in replies)
         cache: dict[int, OnlineRow] = {}
         rows = []
         for asked, position, places, overrides, inputs in wanted:
             if asked.future.done():  # failed as a whole, or its client has gone
                 continue
             found = [replies[i] for i in places]
-            if lost := [reply for reply in found if isinstance(reply, Exception)]:
+            if are_lost and (lost := [one for one in found if isinstance(one, Exception)]):
                 asked.fail(lost[0])
                 continue
             try:

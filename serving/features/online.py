@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from operator import itemgetter
@@ -15,6 +16,7 @@ from serving.http_errors import InvalidEntityRowError
 INT32_RANGE = range(-(2**31), 2**31)
 INT64_RANGE = range(-(2**63), 2**63)
 _INT32, _INT64, _TIMESTAMP = map(number_head, ("int32", "int64", "timestamp"))
+_pack_int32, _pack_int64 = struct.Struct("<8si").pack, struct.Struct("<8sq").pack
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _SECOND = timedelta(seconds=1)
 
@@ -230,13 +232,13 @@ class _Group:
 def _encode_int64(value: object) -> bytes:
     if type(value) is not int or value not in INT64_RANGE:
         raise ValueError
-    return _INT64 + value.to_bytes(8, "little", signed=True)
+    return _pack_int64(_INT64, value)
 
 
 def _encode_int32(value: object) -> bytes:
     if type(value) is not int or value not in INT32_RANGE:
         raise ValueError
-    return _INT32 + value.to_bytes(4, "little", signed=True)
+    return _pack_int32(_INT32, value)
 
 
 def _encode_string(value: object) -> bytes:
@@ -251,7 +253,7 @@ def _encode_timestamp(value: object) -> bytes:
     moment = datetime.fromisoformat(value)
     if moment.tzinfo is None:
         raise ValueError
-    return _TIMESTAMP + ((moment - _EPOCH) // _SECOND).to_bytes(8, "little", signed=True)
+    return _pack_int64(_TIMESTAMP, (moment - _EPOCH) // _SECOND)
 
 
 _KEY_ENCODERS: dict[str, Callable[[object], bytes]] = {

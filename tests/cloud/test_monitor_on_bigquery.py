@@ -100,7 +100,7 @@ def test_both_warehouses_count_the_same(targets: list[Settings]) -> None:
             shares = [each.shares for each in column_figures(log, columns())]
             found.append((log.versions(), log.ages(["activity"]), log.sample(7), figures, shares))
     local, cloud = found
-    assert [each.represented for each in cloud[0]] == [120, 60]
+    assert [each.rows for each in cloud[0]] == [60, 60]
     assert len(cloud[3]) == 3 * 5
     assert cloud[0] == local[0]
     assert cloud[1] == {key: pytest.approx(age) for key, age in local[1].items()}

@@ -68,7 +68,7 @@ def _compared(
     if outcome is None:
         raise RunnerError(
             f"dbt has no outcome model of {recipe.spine}.{recipe.label}",
-            hint="docs/serving-log.md#outcomes-the-labels-of-served-rows describes it",
+            hint="`runner help serving-log` describes outcome models",
         )
     window = Window(shadow.name, champion, "", shadow.created, datetime.now(UTC))
     outcomes = OutcomeRows(reader, window, outcome, shadow.label)

@@ -109,12 +109,7 @@ def predict(
     """
     output.require_usable()
     require_servers(settings)
-    explains = None
-    if explain:
-        model, explainer, version = load_explained_version(settings, model_uri)
-        explains = _Explains(explainer, output.explanations(explainer))
-    else:
-        model, version = load_version(settings, model_uri)
+    model, version, explains = _load(settings, model_uri, output if explain else None)
     more = [*output.columns, *(explains.output.names if explains else ())]
     marts = load_manifest(settings.manifest_path).marts
     by = ScoredBy(re.split("[:/@]+", model_uri)[1], version, datetime.now(UTC))
@@ -140,6 +135,16 @@ def predict(
             missing.update({view: int(mask.sum()) for view, mask in absent.items()})
             bar.advance(batch.num_rows)
     return Written(name, rows, +missing)
+
+
+def _load(
+    settings: Settings, model_uri: str, explained: Output | None
+) -> tuple[Model, str, _Explains | None]:
+    """Return a model, its version and, for the output that has explanations, what explains it."""
+    if explained is None:
+        return *load_version(settings, model_uri), None
+    model, explainer, version = load_explained_version(settings, model_uri)
+    return model, version, _Explains(explainer, explained.explanations(explainer))
 
 
 def scored_rows(settings: Settings, model: Model, entity_df: pd.DataFrame) -> pa.Table:
