@@ -18,7 +18,7 @@ from runner.monitoring.drift import Counts
 from runner.monitoring.monitored import Monitored
 from runner.warehouse.log_sql import Cell, LogReader
 
-ANSWERED = "coalesce(answered_as, 'answer') = 'answer'"
+ANSWERED = "(answered_as = 'answer' or answered_as is null)"
 """What clients were given: not a shadow's rows."""
 WINDOW = ""
 """The day of figures for the complete window."""
