@@ -91,6 +91,7 @@ class DrainingServer(uvicorn.Server):
         # for 20 ms, twice a second under load.
         gc.collect()
         gc.freeze()
+        gc.enable()
         self._check_readers()
 
     def _check_readers(self) -> None:
