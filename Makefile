@@ -76,7 +76,7 @@ bench-fresh: $(VENV)/.installed-dev ## Freshness: from an event to the online va
 bench-serve: $(VENV)/.installed-dev ## Serving: ours against the usual ways
 	$(BIN)/python -m benchmarks.serving
 
-bench-commands: $(VENV)/.installed-dev ## CPU time of the quick commands
+bench-commands: $(VENV)/.installed-dev ## CPU time of the quick commands and of a training
 	$(BIN)/python -m benchmarks.commands
 
 clean: ## Remove what was built; data/ and mlruns/ stay
