@@ -5,7 +5,7 @@
 20 numeric features in two views, a RandomForest of 100 trees, 1,000 users in one Redis-protocol
 server. "CPU ms" is the server's CPU time per request, which other work on the machine disturbs
 least. Every server runs alone, with one worker; the load comes from another process. Prints the
-tables of docs/benchmarks.md.
+tables of docs/benchmarks.md, and what a large request costs beside the least that it can cost.
 """
 
 from __future__ import annotations
@@ -32,6 +32,7 @@ from urllib.request import urlopen
 import psutil
 
 from benchmarks.serving_data import COLUMNS, USERS, VIEWS, prepare
+from benchmarks.serving_floor import floor_ms, redis_cpu_seconds
 
 CONNECTIONS = (1, 16, 100)
 ROWS = (1, 100)
@@ -106,24 +107,27 @@ def bodies(kind: str, rows: int) -> bytes:
     if kind == "none":
         return b""
     starts = range(0, USERS, 10)
-    return b"\n".join(
-        body(kind, [(start + i * 37) % USERS for i in range(rows)]) for start in starts
-    )
+    return b"\n".join(body(kind, users(rows, start)) for start in starts)
 
 
-def body(kind: str, users: list[int]) -> bytes:
+def users(rows: int, start: int) -> list[int]:
+    """Return as many different users."""
+    return [(start + i * 37) % USERS for i in range(rows)]
+
+
+def body(kind: str, asked: list[int]) -> bytes:
     """Return a request for these users."""
     if kind == "feast":
         content: dict[str, Any] = {
             "feature_service": "bench",
-            "entities": {"user_id": users},
+            "entities": {"user_id": asked},
             "full_feature_names": True,
         }
     elif kind == "mlflow":
-        values = [[(user + i) % 7 / 7 for i in range(len(COLUMNS))] for user in users]
+        values = [[(user + i) % 7 / 7 for i in range(len(COLUMNS))] for user in asked]
         content = {"dataframe_split": {"columns": COLUMNS, "data": values}}
     else:
-        content = {"entity_rows": [{"user_id": user} for user in users]}
+        content = {"entity_rows": [{"user_id": user} for user in asked]}
     return json.dumps(content).encode()
 
 
@@ -258,6 +262,25 @@ def measure(contender: Contender, env: dict[str, str], seconds: float) -> None:
         )
 
 
+def beside_floor(contender: Contender, folder: Path, env: dict[str, str], port: int) -> str:
+    """Return a line about the CPU time of a large request and the least that it can take."""
+    rows = ROWS[-1]
+    with running(contender, env) as (url, _, process):
+        content = bodies(contender.body, rows)
+        load(url + contender.path, content, 1, 1.0)  # warm
+        before = cpu_seconds(process) + redis_cpu_seconds(port)
+        seen = load(url + contender.path, content, 1, 4.0)
+        spent = cpu_seconds(process) + redis_cpu_seconds(port) - before
+    cpu_ms = spent / seen["requests"] * 1000
+    asked = [users(rows, start) for start in range(0, USERS, 10)]
+    redis_ms, model_ms = floor_ms(folder / "bundle", port, asked)
+    return (
+        f"{rows} rows, 1 connection: {cpu_ms:.2f} ms of CPU of server and Redis, "
+        f"{cpu_ms / (redis_ms + model_ms):.2f} times that of the same HMGETs ({redis_ms:.2f} ms) "
+        f"and of the model alone ({model_ms:.2f} ms)"
+    )
+
+
 def main() -> None:
     """Run what the command line asks for."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -291,6 +314,8 @@ def main() -> None:
             known = contenders(folder)
             for letter in args.only.split(","):
                 measure(known[letter], env, args.seconds)
+            if "ours" in args.only:
+                print(f"\n{beside_floor(known['ours'], folder, env, port)}")
 
 
 if __name__ == "__main__":

@@ -16,7 +16,9 @@ from contract.values import (
     UNREADABLE,
     BeyondFloat32Error,
     FeatureValue,
+    StoredValues,
     decode_timestamp,
+    run_decoders,
 )
 
 PRESENT = "present"
@@ -27,8 +29,8 @@ CHANGED = "changed"
 """Present, and of another definition than the model was trained on."""
 STATUSES = (PRESENT, NULL, MISSING, EXPIRED)
 
-StoredView = Sequence[bytes | None]
-"""The replies for `ViewLayout.fields`, None where nothing is stored."""
+StoredView = StoredValues
+"""The replies for `ViewLayout.fields`."""
 
 
 class SeenView:
@@ -89,7 +91,7 @@ class ViewLayout:
         self._ttl = ttl_seconds
         features = fields or [field_hash(view, name) for name in dtypes]
         self.fields = (time_field(view), *features)
-        self._readers = [DECODERS[dtype] for dtype in dtypes.values()]
+        self._runs = run_decoders(list(dtypes.values()))
         self._present = (PRESENT,) * len(dtypes)
         self._expired = (EXPIRED,) * len(dtypes)
         self._nulls = (None,) * len(dtypes)
@@ -133,20 +135,21 @@ class ViewLayout:
 
     def values(self, stored: StoredView) -> list[FeatureValue]:
         """Return the values, however old; None for what is null or missing; raises as `see`."""
+        features = stored[1:]
+        values: list[FeatureValue] = []
         try:
-            return [
-                None if data is None else read(data)
-                for read, data in zip(self._readers, stored[1:], strict=True)
-            ]
+            for run, decode in self._runs:
+                values += decode(features[run])
         except UNREADABLE as err:
-            raise self._unreadable(stored[1:]) from err
+            raise self._unreadable(features) from err
+        return values
 
     def _unreadable(self, stored: StoredView) -> InvalidOnlineValueError:
         """Return the error that names the first feature whose value cannot be read."""
         name, fault = next(
             (name, fault)
-            for name, read, data in zip(self._dtypes, self._readers, stored, strict=True)
-            if data is not None and (fault := _fault(read, data)) is not None
+            for (name, dtype), data in zip(self._dtypes.items(), stored, strict=True)
+            if data is not None and (fault := _fault(DECODERS[dtype], data)) is not None
         )
         if isinstance(fault, BeyondFloat32Error):
             return InvalidOnlineValueError(

@@ -17,6 +17,9 @@ from contextlib import nullcontext
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
+import numpy as np
+import orjson
+
 from contract.computed import COMPUTED
 from contract.scoring import Predictions
 from contract.serving_errors import InvalidOnlineValueError, PredictionError, ServingError
@@ -24,9 +27,10 @@ from contract.serving_settings import Limits
 from contract.values import FeatureValue
 from serving.admission import Admission, Asked, Client, too_late
 from serving.champion_watch import ChampionWatch
+from serving.explanation_line import ExplanationLine
 from serving.features.online import OnlineRow
 from serving.features.online_client import OnlineStoreClient
-from serving.features.overrides import overridden
+from serving.features.overrides import OVERRIDDEN, overridden
 from serving.features.request_inputs import REQUEST
 from serving.http_errors import (
     InvalidEntityRowError,
@@ -35,7 +39,7 @@ from serving.http_errors import (
     MissingEntityError,
 )
 from serving.loaded import Loaded
-from serving.metrics import Metrics
+from serving.metrics import CountedRow, Metrics
 from serving.request_body import read_request
 
 _INLINE_ROWS = 128
@@ -102,6 +106,7 @@ class Batches:
         self._limits = limits
         self._record = record
         self.admission = Admission(limits, metrics)
+        self._explanations = ExplanationLine(limits)
         self._scheduled = False
         self._turn = asyncio.Lock()
         self._tasks: set[asyncio.Task[None]] = set()  # the event loop itself holds them weakly
@@ -148,7 +153,10 @@ class Batches:
         batch: list[Asked] = []
         rows = read_bytes = 0
         while asked := self.admission.next():
-            if self._read_body(asked):
+            is_read = self._read_body(asked)
+            if is_read and asked.request.include_explanations:
+                self._run(self._answer_explained(asked))
+            elif is_read:
                 rows += len(asked.answers)
                 if batch and rows > _INLINE_ROWS:
                     self._start(batch)
@@ -160,6 +168,15 @@ class Batches:
                 break
         if batch:
             self._start(batch)
+
+    async def _answer_explained(self, asked: Asked) -> None:
+        """Answer a request apart from the others, which do not wait for its explanations."""
+        try:
+            with self._explanations.place(self._champion.current, len(asked.answers)):
+                await self._answer([asked])
+        except ServingError as err:  # there is no place for it; `_answer` raises nothing
+            asked.fail(err)
+            self.admission.leave(asked)
 
     def _resume(self) -> None:
         if len(self.admission) and not self._scheduled:
@@ -204,9 +221,12 @@ class Batches:
                 replies = await self._read(list(wanted.commands))
                 now = time.time()
                 rows = self._read_rows(loaded, wanted.rows, replies, now)
-                long = len(rows) >= _LONG_ROWS and _inline(loaded, len(rows))
+                explained = batch[0].request.include_explanations
+                long = len(rows) >= _LONG_ROWS and _inline(loaded, len(rows)) and not explained
                 async with self._turn if long else nullcontext():
                     await self._predict(loaded, rows)
+                    if explained:
+                        await self._explanations.explain(loaded, batch[0])
                     answered = _finish(loaded, batch)
                     if self._record is not None:
                         loop = asyncio.get_running_loop()
@@ -264,13 +284,14 @@ class Batches:
         """Return the features of every row whose values can be read; the others are refused."""
         compute = loaded.computation.row if loaded.computation else None
         asked_at = datetime.fromtimestamp(now, UTC)
+        are_lost = any(isinstance(reply, Exception) for reply in replies)
         cache: dict[int, OnlineRow] = {}
         rows = []
         for asked, position, places, overrides, inputs in wanted:
             if asked.future.done():  # failed as a whole, or its client has gone
                 continue
             found = [replies[i] for i in places]
-            if lost := [reply for reply in found if isinstance(reply, Exception)]:
+            if are_lost and (lost := [one for one in found if isinstance(one, Exception)]):
                 asked.fail(lost[0])
                 continue
             try:
@@ -304,13 +325,14 @@ class Batches:
 
     def _tell(self, loaded: Loaded, rows: list[_Row], predictions: Predictions) -> None:
         """Write down the answer of each scored row."""
+        counted: list[CountedRow] = []
         for row, label, shares in zip(
             rows, predictions.labels.tolist(), _shares(predictions), strict=True
         ):
             asked, position = row.asked, row.position
             if asked.future.done():
                 continue
-            if not math.isfinite(label if shares is None else sum(shares)):
+            if not math.isfinite(label) if shares is None else None in shares:
                 failed = PredictionError("the model's answer is not a finite number")
                 self._refuse(asked, position, failed)
                 continue
@@ -318,14 +340,14 @@ class Batches:
                 label, shares = None, None if shares is None else [None] * len(shares)
             answer: dict[str, Any] = {"prediction": label}
             if shares is not None:
-                # NumPy's float32, which orjson writes as 0.8 where a float is 0.800000011920929
                 answer["probabilities"] = dict(zip(loaded.class_names, shares, strict=True))
             answer["missing_views"] = row.missing
             if asked.request.include_features:
                 answer["features"] = _features(loaded, row.used, row.values)
             asked.answers[position] = answer
             asked.scored.append((position, row.used, row.values, label, shares))
-            self._metrics.row(loaded, row.read, row.used, label, shares)
+            counted.append((row.read, row.used, label, shares))
+        self._metrics.predicted(loaded, counted)
 
     def _refuse(self, asked: Asked, position: int, err: ServingError) -> None:
         """Answer a row with its error; with `strict` it is the whole request's."""
@@ -361,10 +383,15 @@ def _inline(loaded: Loaded, rows: int) -> bool:
 
 
 def _shares(predictions: Predictions) -> Iterable[Any]:
-    """Return each row's probabilities; None for a regression's."""
+    """Return each row's probabilities, None where one is not finite; None for a regression's.
+
+    By way of JSON a float32 becomes 0.8, which as a float is 0.800000011920929.
+    """
     if predictions.probabilities is None:
         return itertools.repeat(None, len(predictions.labels))
-    return predictions.probabilities
+    rows = np.ascontiguousarray(predictions.probabilities)
+    shares: list[Any] = orjson.loads(orjson.dumps(rows, option=orjson.OPT_SERIALIZE_NUMPY))
+    return shares
 
 
 def _features(
@@ -376,10 +403,10 @@ def _features(
         feature.name: {
             "value": value,
             "status": status,
-            "age_seconds": None if age is None else round(age, 3),
+            "age_seconds": None if age is None or status is OVERRIDDEN else round(age, 3),
         }
         for feature, value, status, age in zip(
-            bundle.features, row.values, row.statuses, row.ages, strict=True
+            bundle.features, row.values, row.statuses, loaded.online.ages(row), strict=True
         )
     }
     statuses = dict.fromkeys((one.name for one in bundle.request), REQUEST)

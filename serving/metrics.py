@@ -51,6 +51,13 @@ class Histogram:
         self._counts[bisect_left(self._bounds, value)] += 1
         self._sum += value
 
+    def observe_all(self, values: Sequence[float]) -> None:
+        """Count each value."""
+        bounds, counts = self._bounds, self._counts
+        for value in values:
+            counts[bisect_left(bounds, value)] += 1
+        self._sum += sum(values)
+
     def add_to(self, family: HistogramMetricFamily, labels: Sequence[str]) -> None:
         """Add the cumulative counts to a family."""
         total = 0
@@ -59,6 +66,11 @@ class Histogram:
             total += count
             buckets.append((bound, total))
         family.add_metric(labels, buckets, self._sum)
+
+
+CountedRow = tuple[OnlineRow, OnlineRow, Any, Sequence[float] | None]
+"""A predicted row: its features as the online store has them, and with what the request overrides;
+its label and probabilities. No label: nothing was answered, since a view had nothing."""
 
 
 class _ModelMetrics:
@@ -71,26 +83,37 @@ class _ModelMetrics:
         self.rows = 0
         self.absent: list[Counter[str]] = [Counter() for _ in self.features]
         self.overridden = {f.name: 0 for f in self.features if f.overridable}
-        # A view's features share one age: it is taken at the view's first feature.
-        first_at: dict[str, int] = {}
-        for position, feature in enumerate(self.features):
-            first_at.setdefault(feature.projection, position)
-        self.ages = [(view, at, Histogram(_AGE)) for view, at in first_at.items()]
-        self.classes: Counter[str] = Counter()
+        self.ages = [(view, Histogram(_AGE)) for view in loaded.online.views]
+        self.classes: Counter[int | str] = Counter()
         self.probabilities = [(name, Histogram(_SHARE)) for name in loaded.class_names]
         self.values = Histogram(_VALUE)
 
-    def count_read(self, read: OnlineRow) -> None:
-        if not read.is_complete:
-            for position, status in enumerate(read.statuses):
-                if status is not PRESENT:
-                    self.absent[position][status] += 1
-        for _, at, histogram in self.ages:
-            age = read.ages[at]
-            if age is not None:
-                histogram.observe(age)
+    def count(self, rows: Sequence[CountedRow]) -> None:
+        self.rows += len(rows)
+        for read, used, _, _ in rows:
+            if not read.is_complete:
+                self._count_absent(read)
+            if used is not read:
+                self._count_overrides(used)
+        reads = [row[0] for row in rows]
+        for at, (_, histogram) in enumerate(self.ages):
+            histogram.observe_all(
+                [read.read_at - time for read in reads if (time := read.times[at]) is not None]
+            )
+        answers = [(label, shares) for _, _, label, shares in rows if label is not None]
+        if not self.probabilities:
+            self.values.observe_all([label for label, _ in answers])
+            return
+        self.classes.update([label for label, _ in answers])
+        for at, (_, histogram) in enumerate(self.probabilities):
+            histogram.observe_all([shares[at] for _, shares in answers if shares is not None])
 
-    def count_overrides(self, used: OnlineRow) -> None:
+    def _count_absent(self, read: OnlineRow) -> None:
+        for position, status in enumerate(read.statuses):
+            if status is not PRESENT:
+                self.absent[position][status] += 1
+
+    def _count_overrides(self, used: OnlineRow) -> None:
         for feature, status in zip(self.features, used.statuses, strict=True):
             if status is OVERRIDDEN:
                 self.overridden[feature.name] += 1
@@ -136,39 +159,14 @@ class Metrics:
             histogram = self.requests[route, status] = Histogram(_LATENCY)
         histogram.observe(seconds)
 
-    def row(
-        self,
-        loaded: Loaded,
-        read: OnlineRow,
-        used: OnlineRow,
-        label: Any,
-        shares: Sequence[Any] | None,
-    ) -> None:
-        """Count one predicted row; a row of a model that was just replaced is not counted.
-
-        Parameters
-        ----------
-        read, used
-            Its features as the online store has them, and with what the request overrides.
-        label, shares
-            What was answered; None: nothing, since a view had nothing.
-        """
+    def predicted(self, loaded: Loaded, rows: Sequence[CountedRow]) -> None:
+        """Count predicted rows; those of a model that was just replaced are not counted."""
         model = self._model
         if model is None or model.version != loaded.version.version:
             return
-        model.rows += 1
-        model.count_read(read)
-        self.recent.note(used)
-        if used is not read:
-            model.count_overrides(used)
-        if label is None:
-            return
-        if shares is not None:
-            model.classes[str(label)] += 1
-            for (_, histogram), share in zip(model.probabilities, shares, strict=True):
-                histogram.observe(float(share))
-        else:
-            model.values.observe(label)
+        model.count(rows)
+        for _, used, _, _ in rows:
+            self.recent.note(used)
 
     def exposition(self) -> bytes:
         """Return the metrics in Prometheus's text format."""
@@ -301,7 +299,7 @@ def _model_families(model: _ModelMetrics) -> Iterator[Metric]:
     ages = HistogramMetricFamily(
         "serving_feature_age_seconds", "Age of the feature rows read.", labels=["view"]
     )
-    for view, _, histogram in model.ages:
+    for view, histogram in model.ages:
         histogram.add_to(ages, [view])
     yield ages
     yield from _prediction_families(model)
@@ -311,8 +309,7 @@ def _view_families(model: _ModelMetrics, freshness: Freshness) -> Iterator[Metri
     ttls = GaugeMetricFamily(
         "serving_view_ttl_seconds", "Age at which feature rows expire.", labels=["view"]
     )
-    for view, at, _ in model.ages:
-        ttl = model.features[at].ttl_seconds
+    for view, ttl in {one.projection: one.ttl_seconds for one in model.features}.items():
         if ttl is not None:
             ttls.add_metric([view], ttl)
     yield ttls
@@ -321,7 +318,7 @@ def _view_families(model: _ModelMetrics, freshness: Freshness) -> Iterator[Metri
         ("newest_age", "Since the newest event time that was materialized.", freshness.newest),
     ):
         family = GaugeMetricFamily(f"serving_view_{name}_seconds", documentation, labels=["view"])
-        for view, _, _ in model.ages:
+        for view, _ in model.ages:
             if view in ages:
                 family.add_metric([view], ages[view])
         yield family
@@ -348,8 +345,9 @@ def _prediction_families(model: _ModelMetrics) -> Iterator[Metric]:
         yield values
         return
     classes = CounterMetricFamily("serving_predictions", "Predicted classes.", labels=["class"])
+    counts = {str(label): count for label, count in model.classes.items()}
     for name, _ in model.probabilities:
-        classes.add_metric([name], model.classes[name])
+        classes.add_metric([name], counts.get(name, 0))
     yield classes
     shares = HistogramMetricFamily(
         "serving_prediction_probability", "Predicted probabilities.", labels=["class"]

@@ -124,9 +124,7 @@ class ServedStream:
                     values[at] = None
             entity_row = given[position]
             keys = [change(entity_row[name]) for name, change in self._keys]
-            # NumPy's float32, which orjson writes as 0.8; an array may lie the wrong way round.
-            told = None if shares is None else list(shares)
-            logged.append((position, keys, values, statuses, used.times, label, told))
+            logged.append((position, keys, values, statuses, used.times, label, shares))
         return logged
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from operator import itemgetter
@@ -15,12 +16,13 @@ from serving.http_errors import InvalidEntityRowError
 INT32_RANGE = range(-(2**31), 2**31)
 INT64_RANGE = range(-(2**63), 2**63)
 _INT32, _INT64, _TIMESTAMP = map(number_head, ("int32", "int64", "timestamp"))
+_pack_int32, _pack_int64 = struct.Struct("<8si").pack, struct.Struct("<8sq").pack
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _SECOND = timedelta(seconds=1)
 
 
 class OnlineRow:
-    """The features of one entity row, each list in the order of `bundle.features`.
+    """The features of one entity row, in the order of `bundle.features`.
 
     Attributes
     ----------
@@ -28,27 +30,28 @@ class OnlineRow:
         Exact values; None unless the status is `present`.
     statuses
         Those of `contract.view_layout`.
-    ages
-        Seconds since the row's event time, None where the row is missing.
+    read_at
+        When they were read, in Unix seconds.
     times
-        The event times, in Unix seconds, in the order of `OnlineFormat.views`.
+        Of each view, in the order of `OnlineFormat.views`: the event time of the row, in Unix
+        seconds; None where the row is missing.
     is_complete
         Whether every status is `present`: most rows need no second look.
     """
 
-    __slots__ = ("ages", "is_complete", "statuses", "times", "values")
+    __slots__ = ("is_complete", "read_at", "statuses", "times", "values")
 
     def __init__(
         self,
         values: Sequence[FeatureValue],
         statuses: Sequence[str],
-        ages: Sequence[float | None],
+        read_at: float,
         times: Sequence[float | None],
         is_complete: bool = False,
     ) -> None:
         self.values = values
         self.statuses = statuses
-        self.ages = ages
+        self.read_at = read_at
         self.times = times
         self.is_complete = is_complete
 
@@ -79,9 +82,11 @@ class OnlineFormat:
         self._groups = [_Group(bundle.feast_project, features) for features in by_keys.values()]
         self.views = [view for group in self._groups for view in group.views]
         # Groups list their features view by view; the model wants the bundle's order.
-        order = [feature.name for group in self._groups for feature in group.features]
+        features = [feature for group in self._groups for feature in group.features]
+        order = [feature.name for feature in features]
         wanted = [order.index(feature.name) for feature in bundle.features]
         self._reorder = None if wanted == sorted(wanted) else itemgetter(*wanted)
+        self._view_of = [self.views.index(feature.projection) for feature in bundle.features]
 
     def commands(self, entity_row: object) -> list[bytes]:
         """Return the packed commands that read one entity row, one per group of views.
@@ -143,16 +148,21 @@ class OnlineFormat:
             if part is None:
                 part = cache[id(reply)] = group.decode(reply, now)
             parts.append(part)
-        whole = parts[0] if len(parts) == 1 else _join(parts)
+        whole = parts[0] if len(parts) == 1 else _join(parts, now)
         if self._reorder is not None:
             whole = OnlineRow(
                 self._reorder(whole.values),
-                self._reorder(whole.statuses),
-                self._reorder(whole.ages),
+                whole.statuses if whole.is_complete else self._reorder(whole.statuses),
+                now,
                 whole.times,
                 whole.is_complete,
             )
         return _marked(whole, self.changed) if self.changed else whole
+
+    def ages(self, row: OnlineRow) -> list[float | None]:
+        """Return how old each feature's row was when it was read, in seconds, as it was stored."""
+        ages = [None if time is None else row.read_at - time for time in row.times]
+        return [ages[view] for view in self._view_of]
 
 
 def _marked(row: OnlineRow, changed: frozenset[int]) -> OnlineRow:
@@ -160,14 +170,14 @@ def _marked(row: OnlineRow, changed: frozenset[int]) -> OnlineRow:
         CHANGED if status is PRESENT and position in changed else status
         for position, status in enumerate(row.statuses)
     ]
-    return OnlineRow(row.values, statuses, row.ages, row.times)
+    return OnlineRow(row.values, statuses, row.read_at, row.times)
 
 
-def _join(parts: Sequence[OnlineRow]) -> OnlineRow:
+def _join(parts: Sequence[OnlineRow], now: float) -> OnlineRow:
     return OnlineRow(
         [value for part in parts for value in part.values],
         [status for part in parts for status in part.statuses],
-        [age for part in parts for age in part.ages],
+        now,
         [time for part in parts for time in part.times],
         all(part.is_complete for part in parts),
     )
@@ -185,6 +195,7 @@ class _Group:
         self.views = [members[0].projection for members in by_view.values()]
         self._views: list[tuple[ViewLayout, slice]] = []
         for view, members in by_view.items():
+            members.sort(key=lambda feature: feature.dtype == "float64")  # decoded together
             layout = ViewLayout(
                 view,
                 {feature.feature: feature.dtype for feature in members},
@@ -207,30 +218,27 @@ class _Group:
     def decode(self, reply: Sequence[bytes | None], now: float) -> OnlineRow:
         values: list[FeatureValue] = []
         statuses: list[str] = []
-        ages: list[float | None] = []
         times: list[float | None] = []
         is_complete = True
         for layout, part in self._views:
             seen = layout.see(reply[part], now)
             values += seen.values
             statuses += seen.statuses
-            age = None if seen.event_time is None else now - seen.event_time
-            ages += [age] * len(seen.values)
             times.append(seen.event_time)
             is_complete = is_complete and seen.is_complete
-        return OnlineRow(values, statuses, ages, times, is_complete)
+        return OnlineRow(values, statuses, now, times, is_complete)
 
 
 def _encode_int64(value: object) -> bytes:
     if type(value) is not int or value not in INT64_RANGE:
         raise ValueError
-    return _INT64 + value.to_bytes(8, "little", signed=True)
+    return _pack_int64(_INT64, value)
 
 
 def _encode_int32(value: object) -> bytes:
     if type(value) is not int or value not in INT32_RANGE:
         raise ValueError
-    return _INT32 + value.to_bytes(4, "little", signed=True)
+    return _pack_int32(_INT32, value)
 
 
 def _encode_string(value: object) -> bytes:
@@ -245,7 +253,7 @@ def _encode_timestamp(value: object) -> bytes:
     moment = datetime.fromisoformat(value)
     if moment.tzinfo is None:
         raise ValueError
-    return _TIMESTAMP + ((moment - _EPOCH) // _SECOND).to_bytes(8, "little", signed=True)
+    return _pack_int64(_TIMESTAMP, (moment - _EPOCH) // _SECOND)
 
 
 _KEY_ENCODERS: dict[str, Callable[[object], bytes]] = {

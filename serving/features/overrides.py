@@ -64,8 +64,8 @@ class FeatureOverrides:
 
 
 def overridden(row: OnlineRow, values: Mapping[int, FeatureValue]) -> OnlineRow:
-    """Return the row with these values, by position; they have no age."""
-    seen, statuses, ages = list(row.values), list(row.statuses), list(row.ages)
+    """Return the row with these values, by position."""
+    seen, statuses = list(row.values), list(row.statuses)
     for position, value in values.items():
-        seen[position], statuses[position], ages[position] = value, OVERRIDDEN, None
-    return OnlineRow(seen, statuses, ages, row.times)
+        seen[position], statuses[position] = value, OVERRIDDEN
+    return OnlineRow(seen, statuses, row.read_at, row.times)

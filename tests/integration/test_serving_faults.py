@@ -164,8 +164,10 @@ def test_readiness_follows_the_online_store(store: Store, bundle: Path) -> None:
 def test_a_store_that_wants_another_password_is_told_in_the_log(store: Store, bundle: Path) -> None:
     with serving(bundle, store.url) as server, server.client() as client:
         store.kill()
+        server.wait_for("online store unavailable")
+        start = len(server.lines)
         store.start("--requirepass", "secret")
-        refused = server.wait_for("online store unavailable", len(server.lines))
+        refused = server.wait_for("online store unavailable", start)
         assert "NOAUTH" in refused["reason"]
         assert predict(client, ROW).status_code == 503
 

@@ -22,7 +22,8 @@ LOADED = SimpleNamespace(
 )
 
 
-def test_rows_that_wait_when_the_server_stops_are_written_or_counted_as_dropped():
+def _dropped(models, rows):
+    """Return how many rows are counted as dropped where each model answers and no Redis does."""
     faults = []
 
     async def log_and_stop(metrics):
@@ -30,16 +31,25 @@ def test_rows_that_wait_when_the_server_stops_are_written_or_counted_as_dropped(
         address = RedisAddress.from_url("redis://127.0.0.1:1/0")
         log = ServingLog(address, metrics, LogSettings())
         log.start()
-        used = OnlineRow([], [], [], [], is_complete=True)
+        used = OnlineRow([], [], 0.0, [], is_complete=True)
         asked = SimpleNamespace(
-            request=SimpleNamespace(entity_rows=[{}] * ROWS),
+            request=SimpleNamespace(entity_rows=[{}] * rows),
             caller=SimpleNamespace(request_id=b"1"),
-            scored=[(position, used, [], 1.0, None) for position in range(ROWS)],
+            scored=[(position, used, [], 1.0, None) for position in range(rows)],
         )
-        log.note(LOADED, 0.0, [asked])
+        for model in models:
+            log.note(model, 0.0, [asked])
         await log.stop()
 
     metrics = Metrics()
     asyncio.run(log_and_stop(metrics))
     assert faults == []
-    assert metrics.logged_rows["dropped"] == ROWS
+    return metrics.logged_rows["dropped"]
+
+
+def test_rows_that_wait_when_the_server_stops_are_written_or_counted_as_dropped():
+    assert _dropped([LOADED], ROWS) == ROWS
+
+
+def test_rows_of_models_that_were_replaced_do_not_wait_for_ever():
+    assert _dropped([SimpleNamespace(**vars(LOADED)) for _ in range(4)], 1) == 4

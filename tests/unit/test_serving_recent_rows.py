@@ -8,7 +8,7 @@ from serving.features.recent_rows import RecentRows
 
 def _row(*statuses: str) -> OnlineRow:
     values = [1.0 if status == "present" else None for status in statuses]
-    return OnlineRow(values, statuses, [None] * len(statuses), [])
+    return OnlineRow(values, statuses, 0.0, [])
 
 
 def _noted(row: OnlineRow, count: int, recent: RecentRows | None = None) -> RecentRows:
