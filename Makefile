@@ -79,7 +79,7 @@ bench-monitor: $(VENV)/.installed-dev ## Monitoring: time and memory by logged r
 bench-serve: $(VENV)/.installed-dev ## Serving: ours against the usual ways
 	$(BIN)/python -m benchmarks.serving
 
-bench-commands: $(VENV)/.installed-dev ## CPU time of the quick commands
+bench-commands: $(VENV)/.installed-dev ## CPU time of the quick commands and of a training
 	$(BIN)/python -m benchmarks.commands
 
 clean: ## Remove what was built; data/ and mlruns/ stay

@@ -95,6 +95,7 @@ class DrainingServer(uvicorn.Server):
         gc.collect()
         gc.freeze()
         gc.set_threshold(_NEW_OBJECTS)
+        gc.enable()
         self._check_readers()
 
     def _check_readers(self) -> None:
