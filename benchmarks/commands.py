@@ -4,15 +4,18 @@
     python -m benchmarks.commands --project . --recipe recipes/rf.yaml
                                                        yours, trained and materialized, servers up:
                                                        only what changes nothing in it
+    … --project . --train                              and the training, a new version each time
 
 CPU is user and system time of the whole process tree, dbt included. "First" is the first call
 after a change of the project (nothing of what runner keeps under target/runner/), "warm" the least
 of the calls after it. The unit is `python -c 'import pandas, pyarrow'`, measured in the same run.
+A training's unit is the import of the libraries it needs; dbt builds nothing in it.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import resource
 import shutil
@@ -25,6 +28,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from benchmarks.training_cpu import FIT, IMPORTS
 from runner.recipes.recipe import load_recipe
 
 _UNIT = [sys.executable, "-c", "import pandas, pyarrow"]
@@ -71,11 +75,14 @@ class Measured:
 def main() -> None:
     arguments = _arguments()
     if arguments.project:
-        env = dict(os.environ)
-        _measure(Measured(Path(arguments.project), arguments.recipe, env), arguments.repeat)
+        project = Measured(Path(arguments.project), arguments.recipe, dict(os.environ))
+        _measure(project, arguments.repeat)
+        if arguments.train:
+            _measure_training(project, arguments.repeat)
         return
     with _new_project() as project:
         _measure(project, arguments.repeat)
+        _measure_training(project, arguments.repeat)
 
 
 def _measure(project: Measured, repeat: int) -> None:
@@ -96,18 +103,49 @@ def _measure(project: Measured, repeat: int) -> None:
         _print_row(name, found[0], min(found[1:]), unit)
 
 
+def _measure_training(project: Measured, repeat: int) -> None:
+    """Print what a warm training costs by act, and outside `fit` in imports of what it needs."""
+    imports = [sys.executable, "-c", f"import {', '.join(IMPORTS)}"]
+    env = {**project.env, "PYTHONPATH": str(Path(__file__).parents[1])}
+    train = [sys.executable, "-m", "benchmarks.training_cpu", project.recipe]
+    units, trainings = [], []
+    for _ in range(repeat):  # in turn: other work on the machine slows both
+        units.append(_cpu(imports, project.root, project.env))
+        trainings.append(json.loads(_output(train, project.root, env)))
+    acts = min(trainings, key=_outside_fit)
+    print("\n| act of `runner train` | CPU s |")
+    print("|---|---|")
+    for name, cpu in acts.items():
+        print(f"| {name} | {cpu:.2f} |")
+    outside, unit = _outside_fit(acts), min(units)
+    print(
+        f"\noutside `fit`: {outside:.2f} s, {outside / unit:.2f} times the imports ({unit:.2f} s)"
+    )
+
+
+def _outside_fit(acts: Mapping[str, float]) -> float:
+    return sum(cpu for name, cpu in acts.items() if name != FIT)
+
+
 def _print_row(name: str, first: float, warm: float, unit: float) -> None:
     print(f"| {name} | {first:.2f} | {warm:.2f} | {warm / unit:.1f} |", flush=True)
+
+
+def _output(
+    command: Sequence[str], cwd: Path, env: Mapping[str, str], fine: set[int] | None = None
+) -> str:
+    done = subprocess.run(command, cwd=cwd, env=env, capture_output=True, text=True, check=False)
+    if done.returncode not in (fine or {0}):
+        sys.exit(f"{' '.join(command)}: exit code {done.returncode}\n{done.stderr}")
+    return done.stdout
 
 
 def _cpu(
     command: Sequence[str], cwd: Path, env: Mapping[str, str], fine: set[int] | None = None
 ) -> float:
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
-    done = subprocess.run(command, cwd=cwd, env=env, capture_output=True, text=True, check=False)
+    _output(command, cwd, env, fine)
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
-    if done.returncode not in (fine or {0}):
-        sys.exit(f"{' '.join(command)}: exit code {done.returncode}\n{done.stderr}")
     return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
 
 
@@ -141,6 +179,7 @@ def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--project", help="folder of a trained project; default: a new one")
     parser.add_argument("--recipe", default="recipes/rf.yaml", help="its recipe")
+    parser.add_argument("--train", action="store_true", help="train there too")
     parser.add_argument("--repeat", type=int, default=3, help="calls of each; the least counts")
     return parser.parse_args()
 

@@ -1,59 +1,41 @@
-"""Freshness: from a committed event to the online value that has it, while `runner refresh` runs.
+"""Freshness: from an acknowledged event to a prediction that uses it, while `runner refresh` runs.
 
     python -m benchmarks.fresh                        1,000 events/s for a minute, rounds every 5 s
     python -m benchmarks.fresh --seconds 20 --every 2s
 
-Events go into a raw table by plain inserts, ten times a second, each of one of 10,000 users. A
-probe asks Redis for the last event of each insert. At the end every user's value must be that of
-the last event: none lost, none older.
+Page views go to `POST /events/page_views` of the shop's project, twenty requests a second, of
+10,000 users in turn. A probe asks `/predict` for the last event of each request until the answer
+counts it. Ten times a second a value is pushed, and `/predict` is asked until the answer has it.
+At the end the raw table has each event once, and the mart, rebuilt from it, has the same rows.
 """
 
 from __future__ import annotations
 
 import argparse
 import os
-import queue
 import signal
 import statistics
 import subprocess
 import sys
-import tempfile
 import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from datetime import UTC, datetime
 from pathlib import Path
 
 import psutil
 import psycopg
 
-from contract.redis_address import RedisAddress
-from runner.online.connection import OnlineConnection, connect
-from runner.online.online_config import load_online_config
-from runner.online.reader import OnlineReader, seen_values
-from runner.project.manifest import load_manifest
-from runner.servers import postgres_server, redis_server
-from runner.settings import PostgresAddress, Settings, load_settings
-from tests.conftest import free_port
-from tests.small_project import write_project
+from benchmarks.fresh_load import Measured, run_load
+from benchmarks.fresh_project import RECIPE, SessionProject, session_project
+from runner.settings import Settings
+from tests.serving_process import serving
 
-_USERS = 10_000
-_INSERTS_PER_SECOND = 10
-_RECIPE = "recipes/small.yaml"
-_INDEX = "indexes=[{'columns': ['user_id', 'event_timestamp'], 'unique': true}]"
-_TABLE = """
-create schema raw_data;
-create table raw_data.readings (
-    user_id bigint, event_timestamp timestamptz, amount double precision, text text
-);
-insert into raw_data.readings values (-1, clock_timestamp(), 0, 'x')
-"""
-_INSERT = """
-insert into raw_data.readings
-select n %% %(users)s, clock_timestamp(), n, 'x'
-from generate_series(%(first)s::bigint, %(last)s::bigint) as n
-"""
+_ONCE = "select count(*), count(distinct view_id) from raw_data.page_views"
+_ROWS = (
+    "select count(*), md5(string_agg(row::text, ',' order by user_id, event_timestamp)) "
+    "from feature_mart.user_session as row"
+)
 
 
 def main() -> None:
@@ -63,101 +45,74 @@ def main() -> None:
     parser.add_argument("--per-second", type=int, default=1_000)
     parser.add_argument("--every", default="5s")
     asked = parser.parse_args()
-    with (
-        _project() as settings,
-        _refreshing(settings, asked.every) as loop,
-        connect(settings, load_online_config(settings)) as connection,
+    with session_project() as project:
+        settings = project.settings
+        with _refreshing(settings, asked.every) as loop:
+            environment = {"SERVING_LOG_SHARE": "0"}
+            with serving(project.bundle, settings.redis.url, **environment) as server:
+                processes = _processes(project, loop, psutil.Process(server.process.pid))
+                began, before = time.monotonic(), {n: _cpu(p) for n, p in processes.items()}
+                done = run_load(server, asked.per_second, asked.seconds)
+                seconds = time.monotonic() - began
+                used = {n: (_cpu(p) - before[n]) / seconds for n, p in processes.items()}
+        _show(done, asked.every)
+        print("share of a processor: " + ", ".join(f"{n} {s:.0%}" for n, s in used.items()))
+        sys.exit(_check(settings, done.sent))
+
+
+def _show(done: Measured, every: str) -> None:
+    print(f"{done.sent:,} events, rounds every {every}, {done.retried} requests sent again")
+    for name, times in (
+        ("acknowledged", done.acknowledged),
+        ("event to prediction", done.refreshed),
+        ("pushed to prediction", done.pushed),
     ):
-        online = _Online(settings, connection, load_online_config(settings).project)
-        began, cpu = time.monotonic(), _cpu(loop)
-        probe = _Probe(online)
-        last = _insert(settings, probe, asked.per_second, asked.seconds)
-        probe.join()
-        share = (_cpu(loop) - cpu) / (time.monotonic() - began)
-        wrong = _wrong(online, last)
-    lags = sorted(probe.lags)
-    p95 = lags[int(len(lags) * 0.95)]
+        print(
+            f"{name}: p50 {statistics.median(times):.3f} s, p95 {_percentile(times):.3f} s, "
+            f"largest {max(times):.3f} s ({len(times):,} measured)"
+        )
+
+
+def _percentile(times: Sequence[float]) -> float:
+    return sorted(times)[int(len(times) * 0.95)]
+
+
+def _check(settings: Settings, sent: int) -> int:
+    """Compare with what was sent and with a rebuild; return the exit status."""
+    rows, once = _query(settings, _ONCE)
+    kept = _query(settings, _ROWS)
+    _run(settings, "dbt", "run", "--full-refresh", "--select", "user_session")
+    rebuilt = _query(settings, _ROWS)
     print(
-        f"{last:,} events at {asked.per_second:,}/s, rounds every {asked.every}: "
-        f"p50 {statistics.median(lags):.1f} s, p95 {p95:.1f} s, largest {lags[-1]:.1f} s; "
-        f"{share:.0%} of a core; {wrong} of {min(last, _USERS):,} users wrong"
+        f"{sent - once:,} of {sent:,} events lost, {rows - once:,} double; {kept[0]:,} rows of the "
+        f"mart, {'equal to' if kept == rebuilt else 'DIFFERENT FROM'} those of a rebuild"
     )
-    sys.exit(1 if wrong else 0)
+    return int((rows, once) != (sent, sent) or kept != rebuilt)
 
 
-class _Online:
-    """Reads users' values from Redis over one connection."""
-
-    def __init__(self, settings: Settings, connection: OnlineConnection, project: str) -> None:
-        self._mart = load_manifest(settings.manifest_path).marts["reading"]
-        self._reader = OnlineReader(connection, self._mart, project)
-
-    def events(self, users: Sequence[int]) -> list[float]:
-        """Return each user's last event, 0 where there is none."""
-        keys = self._reader.redis_keys([{"user_id": user} for user in users])
-        now = datetime.now(UTC)
-        rows = [seen_values(self._mart, row, now)[0].value for row in self._reader.read(keys)]
-        return [0.0 if value is None else float(str(value)) for value in rows]
+def _query(settings: Settings, sql: str) -> tuple[int, int | str]:
+    with psycopg.connect(**settings.postgres.conninfo) as connection:  # type: ignore[arg-type]
+        found = connection.execute(sql.encode()).fetchone()
+        assert found is not None
+        return found[0], found[1]
 
 
-class _Probe(threading.Thread):
-    """Asks for the last event of each insert until Redis has it; `lags` in seconds."""
-
-    def __init__(self, online: _Online) -> None:
-        super().__init__(daemon=True)
-        self.lags: list[float] = []
-        self.inserted: queue.SimpleQueue[tuple[int, float]] = queue.SimpleQueue()
-        self.ended = threading.Event()
-        self._online = online
-        self.start()
-
-    def run(self) -> None:
-        """Ask until Redis has everything that was inserted."""
-        waiting: list[tuple[int, float]] = []
-        while waiting or not self.ended.is_set() or not self.inserted.empty():
-            while not self.inserted.empty():
-                waiting.append(self.inserted.get())
-            found = self._online.events([event % _USERS for event, _ in waiting])
-            now, still = time.monotonic(), []
-            for (event, committed), value in zip(waiting, found, strict=True):
-                if value >= event:
-                    self.lags.append(now - committed)
-                else:
-                    still.append((event, committed))
-            waiting = still
-            time.sleep(0.02)
-
-    def join(self, timeout: float | None = None) -> None:
-        """Wait until Redis has all of it."""
-        self.ended.set()
-        super().join(timeout)
+def _processes(
+    project: SessionProject, loop: psutil.Process, server: psutil.Process
+) -> dict[str, psutil.Process]:
+    here = psutil.Process(os.getpid())
+    return {"refresh and dbt": loop, "API": server, **project.servers, "load and probes": here}
 
 
-def _insert(settings: Settings, probe: _Probe, per_second: int, seconds: int) -> int:
-    """Insert events at an even rate; return the number of the last."""
-    many, last = per_second // _INSERTS_PER_SECOND, 0
-    with psycopg.connect(**settings.postgres.conninfo, autocommit=True) as connection:  # type: ignore[arg-type]
-        began = time.monotonic()
-        for turn in range(seconds * _INSERTS_PER_SECOND):
-            time.sleep(max(0.0, began + turn / _INSERTS_PER_SECOND - time.monotonic()))
-            first, last = last + 1, last + many
-            connection.execute(_INSERT, {"users": _USERS, "first": first, "last": last})
-            probe.inserted.put((last, time.monotonic()))
-    return last
-
-
-def _wrong(online: _Online, last: int) -> int:
-    """Return for how many users Redis has a value other than their last event's."""
-    events = range(max(1, last - _USERS + 1), last + 1)
-    found = online.events([event % _USERS for event in events])
-    return sum(value != event for event, value in zip(events, found, strict=True))
-
-
-def _cpu(loop: psutil.Process) -> float:
-    """Return the CPU seconds of the loop and of its running child processes, such as dbt."""
-    found = 0.0
-    for process in (loop, *loop.children(recursive=True)):
-        times = process.cpu_times()
+def _cpu(process: psutil.Process) -> float:
+    """Return the CPU seconds of a process and its child processes, such as dbt; not of ours."""
+    running = [] if process.pid == os.getpid() else process.children(recursive=True)
+    times = process.cpu_times()
+    found: float = times.user + times.system
+    if process.pid != os.getpid():
+        found += times.children_user + times.children_system
+    for child in running:
+        times = child.cpu_times()
         found += times.user + times.system
     return found
 
@@ -165,10 +120,12 @@ def _cpu(loop: psutil.Process) -> float:
 @contextmanager
 def _refreshing(settings: Settings, every: str) -> Iterator[psutil.Process]:
     """Run the loop, once its first round is done; its lines are shown."""
-    runner = Path(sys.executable).with_name("runner")
-    command = [str(runner), "refresh", _RECIPE, "--every", every]
     with subprocess.Popen(
-        command, cwd=settings.root, env=dict(settings.env), stdout=subprocess.PIPE, text=True
+        [_program("runner"), "refresh", RECIPE, "--every", every],
+        cwd=settings.root,
+        env=dict(settings.env),
+        stdout=subprocess.PIPE,
+        text=True,
     ) as process:
         assert process.stdout is not None
         print(process.stdout.readline(), end="")
@@ -181,34 +138,18 @@ def _refreshing(settings: Settings, every: str) -> Iterator[psutil.Process]:
             shown.join()
 
 
-@contextmanager
-def _project() -> Iterator[Settings]:
-    """Give a project whose mart has a row per event, with servers of its own."""
-    with tempfile.TemporaryDirectory(prefix="runner-bench-") as name:
-        folder = Path(name)
-        folder.chmod(0o711)  # root's servers run as nobody
-        postgres = PostgresAddress("127.0.0.1", free_port(), "runner", "runner", "postgres")
-        redis = RedisAddress.from_url(f"redis://127.0.0.1:{free_port()}/0")
-        root = write_project(folder / "project")
-        mart = root / "models/feature_mart/reading.sql"
-        mart.write_text(mart.read_text().replace("{{ config(", f"{{{{ config({_INDEX}, "))
-        try:
-            postgres_server.start(postgres, folder / "postgres")
-            redis_server.start(redis, folder / "redis")
-            os.environ |= {
-                "PGHOST": postgres.host,
-                "PGPORT": str(postgres.port),
-                "PGUSER": postgres.user,
-                "PGPASSWORD": postgres.password,
-                "PGDATABASE": postgres.database,
-                "REDIS_URL": redis.url,
-            }
-            with psycopg.connect(**postgres.conninfo, autocommit=True) as connection:  # type: ignore[arg-type]
-                connection.execute(_TABLE)
-            yield load_settings("local", root)
-        finally:
-            redis_server.stop(folder / "redis")
-            postgres_server.stop(folder / "postgres")
+def _run(settings: Settings, *command: str) -> None:
+    subprocess.run(
+        [_program(command[0]), *command[1:]],
+        cwd=settings.root,
+        env=dict(settings.env),
+        stdout=subprocess.DEVNULL,
+        check=True,
+    )
+
+
+def _program(name: str) -> str:
+    return str(Path(sys.executable).with_name(name))
 
 
 if __name__ == "__main__":

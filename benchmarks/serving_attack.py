@@ -4,8 +4,9 @@
 
 Each attack runs alone, from connections of its own. Meanwhile another process opens a new
 connection for each `/health`, `/ready` and prediction of one row. "p99" is that of the attack's
-own answers of status 200, from the request's first byte; RSS is the server's largest. Attack only
-what is yours.
+own answers of status 200, from the request's first byte; RSS is the server's largest. "CPU share"
+is how much of one core the server got: far below 1, times say more of the machine than of the
+server. Attack only what is yours.
 """
 
 from __future__ import annotations
@@ -241,15 +242,17 @@ def attack(url: str, pid: int, name: str, seconds: float, connections: int) -> d
     row = schemas["EntityRow"]["examples"][0]
     parts = urlsplit(url)
     process = psutil.Process(pid)
-    before = process.memory_info().rss
+    before, cpu_before = process.memory_info().rss, sum(process.cpu_times()[:2])
     command = [sys.executable, "-m", "benchmarks.serving_attack", url, "0"]
     command += ["--probe", json.dumps(row), "--seconds", str(seconds)]
     with subprocess.Popen(command, stdout=subprocess.PIPE) as prober:
         tally = Tally(str(parts.hostname), parts.port or 80, row, time.perf_counter() + seconds)
         largest = asyncio.run(_attack(name, tally, connections, process))
+        cpu_share = (sum(process.cpu_times()[:2]) - cpu_before) / seconds
         probed, _ = prober.communicate()
     return {
         "attack": name,
+        "cpu_share": round(cpu_share, 2),
         "statuses": dict(tally.statuses),
         "sent_mb": round(tally.sent_bytes / 2**20, 1),
         "p99_ms": _milliseconds(tally.latencies, 0.99),

@@ -9,6 +9,8 @@ from pydantic import Field
 from pydantic.dataclasses import dataclass
 
 Space = Literal["log_odds", "class_score", "probability", "label", "log_label"]
+REQUEST_LEAVES = 100_000
+"""Models of more leaves are not explained in requests: a row takes 13 ms of so many."""
 
 
 @dataclass(frozen=True)
@@ -42,6 +44,16 @@ class BundleExplanation:
     leaves: Annotated[int, Field(ge=0)] = 0
     arrays: str = ""
     preprocessing: str = ""
+
+    @property
+    def score(self) -> str:
+        """What the contributions add up to, as clients and files name it."""
+        return f"uncalibrated_{self.space}" if self.calibrated else self.space
+
+    @property
+    def in_requests(self) -> bool:
+        """Whether requests may ask for explanations."""
+        return not self.unavailable and self.leaves <= REQUEST_LEAVES
 
     def problems(self, files: Collection[str], model_format: str) -> list[str]:
         """Return what contradicts the bundle's files."""

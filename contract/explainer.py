@@ -64,12 +64,18 @@ class Explainer:
     Attributes
     ----------
     inputs
-        The model inputs that contribute, as a text's or number's column is named in a row.
+        The model inputs that contribute.
+    classes
+        Those of several outputs; empty where there is one.
     """
 
     def __init__(self, bundle: Bundle, spec: BundleExplanation, model: Model) -> None:
         self.spec = spec
         self.inputs = tuple(name for tensor in bundle.model.inputs for name in tensor.columns)
+        names = tuple(map(str, bundle.label.classes or ()))
+        is_one = spec.space != "class_score" and len(names) <= 2
+        self.classes = () if is_one else names
+        self._second = names[1] if names and is_one else None
         self._row = tuple(bundle.column_dtypes)
         self._computation = computation_of(bundle)
         self._arrays = bundle.read_file(spec.arrays)
@@ -83,9 +89,26 @@ class Explainer:
         """Return the explanations of the rows of columns, as `Model.score` takes them."""
         return self._explained(self._computation.completed(columns))
 
+    def answer(self, found: Explained, row: int) -> dict[str, object]:
+        """Return a row's explanation as the API answers it."""
+        outputs: list[dict[str, object]] = [
+            {"base_value": base, "contributions": dict(zip(self.inputs, values, strict=True))}
+            for base, values in zip(
+                found.base_values.tolist(), found.contributions[row].T.tolist(), strict=True
+            )
+        ]
+        score: dict[str, object] = {"score": self.spec.score}
+        if self.classes:
+            return {**score, "classes": dict(zip(self.classes, outputs, strict=True))}
+        if self._second is not None:
+            score["class"] = self._second
+        return score | outputs[0]
+
     def _explained(self, columns: Mapping[str, Column]) -> Explained:
-        contributions = self._contributions
-        return Explained(contributions.base_value, contributions.of(self._prepare(columns)))
+        base = self._contributions.base_value
+        if not len(next(iter(columns.values()))):
+            return Explained(base, np.empty((0, len(self.inputs), len(base))))
+        return Explained(base, self._contributions.of(self._prepare(columns)))
 
     @cached_property
     def _contributions(self) -> Contributions:

@@ -21,13 +21,13 @@ from functools import lru_cache
 
 import numpy as np
 
+from contract.explained import REQUEST_LEAVES
 from contract.tree_paths import Floats, Numbers, Paths, Singles, TreeArrays, paths
 
 _AT_ONCE = 1 << 16
 """Numbers that are computed together: as many stay in a processor's cache."""
-KEPT_LEAVES = 100_000
-"""Paths of so many leaves stay in memory, 300 bytes each; of more they are laid out each time."""
 _BLOCK_LEAVES = 1 << 15
+"""Paths that are laid out at a time where there are too many to keep: a leaf takes 300 bytes."""
 
 
 class TreeContributions:
@@ -54,7 +54,7 @@ class TreeContributions:
         self._inputs = int(owner.max()) + 1
         self._sums = int(trees.output.max()) + 1
         self.leaves = len(trees.value)
-        self._kept = list(self._laid_out()) if self.leaves <= KEPT_LEAVES else None
+        self._kept = list(self._laid_out()) if self.leaves <= REQUEST_LEAVES else None
         self.base_value = trees.base + self._means()
 
     def of(self, X: Singles) -> Floats:

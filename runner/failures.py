@@ -32,7 +32,8 @@ def explain(error: BaseException) -> RunnerError | None:
             return seen
         if _is(seen, "contract.serving_errors", "ServingError"):
             return RunnerError(seen.message, hint=seen.hint or "see `runner status`")
-        told = _postgres(seen) or _redis(seen) or _mlflow(seen) or _artifact_store(seen)
+        told = _postgres(seen) or _redis(seen) or _mlflow(seen) or _google(seen)
+        told = told or _artifact_store(seen)
         if told is not None:
             return told
     return None
@@ -99,6 +100,21 @@ def _mlflow(error: BaseException) -> RunnerError | None:
     if _is(error, "mlflow.exceptions", "MlflowException"):
         return RunnerError(
             f"MLflow: {error}", hint="check MLFLOW_TRACKING_URI, or look with `runner ui`"
+        )
+    return None
+
+
+def _google(error: BaseException) -> RunnerError | None:
+    """BigQuery and Cloud Storage, where what asked them has not said what it was about."""
+    if _is(error, "google.auth.exceptions", "GoogleAuthError"):
+        return RunnerError(
+            f"Google Cloud: no valid credentials: {error}",
+            hint="run `gcloud auth application-default login`, or as a service account",
+        )
+    if _is(error, "google.api_core.exceptions", "GoogleAPIError"):
+        return RunnerError(
+            f"Google Cloud: {' '.join(str(error).split())}",
+            hint="run `runner doctor --target cloud`",
         )
     return None
 

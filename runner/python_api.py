@@ -127,7 +127,9 @@ class Champion:
         with _own_environment():
             return require_run(open_reader(self._settings), self._facts()).scores
 
-    def predict(self, keys: pd.DataFrame | pa.Table, time_zone: str = "UTC") -> pd.DataFrame:
+    def predict(
+        self, keys: pd.DataFrame | pa.Table, time_zone: str = "UTC", *, explain: bool = False
+    ) -> pd.DataFrame:
         """Return `keys` with a prediction per row, in their order, as `runner predict` writes them.
 
         Parameters
@@ -137,6 +139,8 @@ class Champion:
             or as of now. Other columns are kept.
         time_zone
             Of times without one.
+        explain
+            Whether to add `base_value` and, for each model input, `contribution_<input>`.
         """
         from runner.commands.predictions.prediction import predict
         from runner.commands.predictions.prediction_output import OutputFile
@@ -146,7 +150,10 @@ class Champion:
             pq.write_table(_table(keys), source)
             try:
                 champion = f"models:/{self.name}@champion"
-                predict(self._settings, champion, str(source), OutputFile(output), time_zone)
+                predict(
+                    *(self._settings, champion, str(source), OutputFile(output), time_zone),
+                    explain=explain,
+                )
             except RunnerError as err:
                 message = err.message.replace(str(source), "keys")
                 raise RunnerError(message, hint=err.hint) from err

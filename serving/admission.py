@@ -56,11 +56,13 @@ class Asked:
     ----------
     scored
         The rows that the model has answered.
+    counted
+        How many of its rows count as in work.
     """
 
     __slots__ = (
-        *("answers", "body", "caller", "deadline", "future", "large", "request", "scored"),
-        "size",
+        *("answers", "body", "caller", "counted", "deadline", "future", "large", "request"),
+        *("scored", "size"),
     )
 
     request: PredictRequest
@@ -74,6 +76,7 @@ class Asked:
         self.future: asyncio.Future[dict[str, Any]] = asyncio.get_running_loop().create_future()
         self.answers: list[Any] = []
         self.scored: list[ScoredRow] = []
+        self.counted = 0
 
     def is_over(self, now: float) -> bool:
         """Return whether nobody waits for the answer any more."""
@@ -154,16 +157,17 @@ class Admission:
         self.leave(asked)
 
     def begin(self, asked: Asked, request: PredictRequest) -> None:
-        """Count its rows as in work."""
+        """Count its rows as in work; those to explain wait in a line of their own."""
         asked.request = request
         asked.answers = [None] * len(request.entity_rows)
-        self._rows[asked.large] += len(asked.answers)
+        asked.counted = 0 if request.include_explanations else len(asked.answers)
+        self._rows[asked.large] += asked.counted
         self._metrics.buffered_bytes -= len(asked.body)
         asked.body = b""
 
     def leave(self, asked: Asked) -> None:
         """Note that it has its answer."""
-        self._rows[asked.large] -= len(asked.answers)
+        self._rows[asked.large] -= asked.counted
         self._metrics.buffered_bytes -= len(asked.body)
         self._metrics.in_flight -= 1
         self._taken -= 1

@@ -27,6 +27,7 @@ from contract.serving_settings import Limits
 from contract.values import FeatureValue
 from serving.admission import Admission, Asked, Client, too_late
 from serving.champion_watch import ChampionWatch
+from serving.explanation_line import ExplanationLine
 from serving.features.online import OnlineRow
 from serving.features.online_client import OnlineStoreClient
 from serving.features.overrides import OVERRIDDEN, overridden
@@ -105,6 +106,7 @@ class Batches:
         self._limits = limits
         self._record = record
         self.admission = Admission(limits, metrics)
+        self._explanations = ExplanationLine(limits)
         self._scheduled = False
         self._turn = asyncio.Lock()
         self._tasks: set[asyncio.Task[None]] = set()  # the event loop itself holds them weakly
@@ -151,7 +153,10 @@ class Batches:
         batch: list[Asked] = []
         rows = read_bytes = 0
         while asked := self.admission.next():
-            if self._read_body(asked):
+            is_read = self._read_body(asked)
+            if is_read and asked.request.include_explanations:
+                self._run(self._answer_explained(asked))
+            elif is_read:
                 rows += len(asked.answers)
                 if batch and rows > _INLINE_ROWS:
                     self._start(batch)
@@ -163,6 +168,15 @@ class Batches:
                 break
         if batch:
             self._start(batch)
+
+    async def _answer_explained(self, asked: Asked) -> None:
+        """Answer a request apart from the others, which do not wait for its explanations."""
+        try:
+            with self._explanations.place(self._champion.current, len(asked.answers)):
+                await self._answer([asked])
+        except ServingError as err:  # there is no place for it; `_answer` raises nothing
+            asked.fail(err)
+            self.admission.leave(asked)
 
     def _resume(self) -> None:
         if len(self.admission) and not self._scheduled:
@@ -207,9 +221,12 @@ class Batches:
                 replies = await self._read(list(wanted.commands))
                 now = time.time()
                 rows = self._read_rows(loaded, wanted.rows, replies, now)
-                long = len(rows) >= _LONG_ROWS and _inline(loaded, len(rows))
+                explained = batch[0].request.include_explanations
+                long = len(rows) >= _LONG_ROWS and _inline(loaded, len(rows)) and not explained
                 async with self._turn if long else nullcontext():
                     await self._predict(loaded, rows)
+                    if explained:
+                        await self._explanations.explain(loaded, batch[0])
                     answered = _finish(loaded, batch)
                     if self._record is not None:
                         loop = asyncio.get_running_loop()

@@ -62,6 +62,13 @@ class InvalidFeatureOverrideError(ServingError):
     code = "invalid_feature_override"
 
 
+class ExplanationsUnavailableError(ServingError):
+    """The model's answers cannot be explained, or not in a request."""
+
+    status = 422
+    code = "explanations_unavailable"
+
+
 class UnauthorizedError(ServingError):
     """No API key, or not one of ours."""
 
@@ -174,6 +181,7 @@ RESPONSES: tuple[type[ServingError], ...] = (
     InvalidEntityRowError,
     InvalidFeatureOverrideError,
     MissingEntityError,
+    ExplanationsUnavailableError,
     UnauthorizedError,
     ForbiddenError,
     RequestTooLargeError,

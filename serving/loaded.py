@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 
 from contract.bundle import Bundle, read_bundle
 from contract.computation import Computation, computation_of
+from contract.explainer import Explainer, load_explainer
 from contract.missing_views import MissingViews
 from contract.model_registry import ModelVersion, Source
 from contract.scoring import Model, load_model
@@ -23,6 +24,8 @@ class Loaded:
     ----------
     class_names
         The keys of `probabilities`; empty for a regression.
+    explainer
+        Explains answers; None if requests may not ask for it.
     """
 
     name: str
@@ -35,6 +38,7 @@ class Loaded:
     missing: MissingViews
     computation: Computation
     class_names: tuple[str, ...]
+    explainer: Explainer | None
     loaded_at: datetime
 
 
@@ -51,6 +55,8 @@ def load(source: Source, version: ModelVersion) -> Loaded:
     with source.bundle(version) as folder:
         bundle = read_bundle(folder, version.bundle_sha256)
         model = load_model(bundle)
+        explained = bundle.explanation is not None and bundle.explanation.in_requests
+        explainer = load_explainer(bundle, model) if explained else None
     return Loaded(
         name=version.name or bundle.registered_model_name,
         version=version,
@@ -62,5 +68,6 @@ def load(source: Source, version: ModelVersion) -> Loaded:
         missing=bundle.missing_views,
         computation=computation_of(bundle),
         class_names=tuple(map(str, bundle.label.classes or ())),
+        explainer=explainer,
         loaded_at=datetime.now(UTC),
     )

@@ -13,7 +13,9 @@ import orjson
 from contract.serving_settings import Limits
 from serving.http_errors import InvalidRequestError, RequestTooLargeError
 
-_FIELDS = frozenset({"entity_rows", "feature_overrides", "include_features", "strict"})
+_FIELDS = frozenset(
+    {"entity_rows", "feature_overrides", "include_explanations", "include_features", "strict"}
+)
 _NOT_NUMBERS = re.compile(r"-?(?:NaN|Infinity)")
 _STRING = re.compile(rb'"(?:[^"\\]|\\.)*"')
 _OTHER_ENCODINGS = (
@@ -38,6 +40,7 @@ class PredictRequest(NamedTuple):
     feature_overrides: list[Any] | None
     include_features: bool
     strict: bool
+    include_explanations: bool = False
 
 
 def read_request(body: bytes, limits: Limits) -> PredictRequest:
@@ -57,7 +60,11 @@ def read_request(body: bytes, limits: Limits) -> PredictRequest:
             f"{len(rows)} entity rows"
         )
     return PredictRequest(
-        rows, overrides, _flag(content, "include_features"), _flag(content, "strict")
+        rows,
+        overrides,
+        _flag(content, "include_features"),
+        _flag(content, "strict"),
+        _flag(content, "include_explanations"),
     )
 
 

@@ -15,6 +15,10 @@ from pathlib import Path
 from typing import Any
 
 import mmh3
+import numpy as np
+
+from contract.explainer import write_contributions
+from contract.linear_contributions import LinearArrays
 
 PROJECT = "shop"
 
@@ -119,29 +123,71 @@ def write_bundle(
     return hashlib.sha256(data).hexdigest()
 
 
-def write_linear_bundle(folder: Path, intercept: float = 0.0, **changes: Any) -> str:
+def write_linear_bundle(
+    folder: Path, intercept: float = 0.0, *, explained: bool = False, **changes: Any
+) -> str:
     """Write a logistic model: p(1) = sigmoid(2 z), z = intercept + age + orders_7d + is_active
     + views_30d.
 
     Missing numbers count 0 (imputed inside the model); text is taken in and not used.
+
+    Parameters
+    ----------
+    explained
+        Whether it has what explains it: contributions beside rows of zeros.
     """
     content = manifest(**changes)
     if content["task"] == "regression":
         content["label"] = {"name": "spend_7d_usd", "description": "Spend.", "classes": None}
-    model = _linear_model(content["task"], inputs_of(content), intercept)
-    return write_bundle(folder, model, content)
+    tensors = inputs_of(content)
+    model = _linear_model(content["task"], tensors, intercept)
+    files = {"model.onnx": model}
+    if explained:
+        space = "label" if content["task"] == "regression" else "log_odds"
+        files |= _explanation(space, tensors, intercept)
+        content["explanation"] = {
+            "space": space,
+            "arrays": "explanation.npz",
+            "preprocessing": "explanation.onnx",
+        }
+        folder.mkdir(parents=True, exist_ok=True)
+        for name, data in files.items():
+            (folder / name).write_bytes(data)
+    digests = {name: hashlib.sha256(data).hexdigest() for name, data in files.items()}
+    return write_bundle(folder, model, {"files": digests, **content})
 
 
-def _linear_model(task: str, tensors: list[dict[str, Any]], intercept: float) -> bytes:
-    from onnx import TensorProto, checker, helper
+def _explanation(space: str, tensors: list[dict[str, Any]], intercept: float) -> dict[str, bytes]:
+    """Return the files that explain the linear model; its texts are columns of zeros."""
+    from onnx import helper
 
-    kinds = {"float": TensorProto.FLOAT, "string": TensorProto.STRING}
-    graph_inputs = [
-        helper.make_tensor_value_info(t["name"], kinds[t["type"]], [None, len(t["columns"])])
-        for t in tensors
-    ]
-    width = next(len(t["columns"]) for t in tensors if t["name"] == "numeric")
-    imputer = helper.make_node(
+    widths = {tensor["name"]: len(tensor["columns"]) for tensor in tensors}
+    numbers, texts = widths["numeric"], widths.get("text", 0)
+    slope = 1.0 if space == "label" else 2.0
+    coefficients = np.array([[slope] * numbers + [0.0] * texts])
+    arrays = LinearArrays(coefficients, np.array([slope * intercept]), np.zeros(numbers + texts))
+    encoder = helper.make_node(
+        "LabelEncoder",
+        ["text"],
+        ["zeros"],
+        domain="ai.onnx.ml",
+        keys_strings=["never"],
+        values_floats=[0.0],
+        default_float=0.0,
+    )
+    columns = helper.make_node("Concat", ["imputed", "zeros"], ["columns"], axis=1)
+    nodes = [_imputer(numbers), encoder, columns] if texts else [_imputer(numbers)]
+    output = _floats("columns" if texts else "imputed", numbers + texts)
+    return {
+        "explanation.npz": write_contributions(arrays, np.arange(numbers + texts)),
+        "explanation.onnx": _onnx(nodes, tensors, [output]),
+    }
+
+
+def _imputer(width: int) -> Any:
+    from onnx import helper
+
+    return helper.make_node(
         "Imputer",
         ["numeric"],
         ["imputed"],
@@ -149,6 +195,35 @@ def _linear_model(task: str, tensors: list[dict[str, Any]], intercept: float) ->
         imputed_value_floats=[0.0] * width,
         replaced_value_float=float("nan"),
     )
+
+
+def _floats(name: str, width: int) -> Any:
+    from onnx import TensorProto, helper
+
+    return helper.make_tensor_value_info(name, TensorProto.FLOAT, [None, width])
+
+
+def _onnx(nodes: list[Any], tensors: list[dict[str, Any]], outputs: list[Any]) -> bytes:
+    from onnx import TensorProto, checker, helper
+
+    kinds = {"float": TensorProto.FLOAT, "string": TensorProto.STRING}
+    graph_inputs = [
+        helper.make_tensor_value_info(t["name"], kinds[t["type"]], [None, len(t["columns"])])
+        for t in tensors
+    ]
+    model = helper.make_model(
+        helper.make_graph(nodes, "linear", graph_inputs, outputs),
+        opset_imports=[helper.make_opsetid("", 18), helper.make_opsetid("ai.onnx.ml", 3)],
+        ir_version=10,
+    )
+    checker.check_model(model)
+    return bytes(model.SerializeToString())
+
+
+def _linear_model(task: str, tensors: list[dict[str, Any]], intercept: float) -> bytes:
+    from onnx import TensorProto, helper
+
+    width = next(len(t["columns"]) for t in tensors if t["name"] == "numeric")
     if task == "regression":
         head = helper.make_node(
             "LinearRegressor",
@@ -158,7 +233,7 @@ def _linear_model(task: str, tensors: list[dict[str, Any]], intercept: float) ->
             coefficients=[1.0] * width,
             intercepts=[intercept],
         )
-        outputs = [helper.make_tensor_value_info("variable", TensorProto.FLOAT, [None, 1])]
+        outputs = [_floats("variable", 1)]
     else:
         head = helper.make_node(
             "LinearClassifier",
@@ -173,15 +248,9 @@ def _linear_model(task: str, tensors: list[dict[str, Any]], intercept: float) ->
         )
         outputs = [
             helper.make_tensor_value_info("label", TensorProto.INT64, [None]),
-            helper.make_tensor_value_info("probabilities", TensorProto.FLOAT, [None, 2]),
+            _floats("probabilities", 2),
         ]
-    model = helper.make_model(
-        helper.make_graph([imputer, head], "linear", graph_inputs, outputs),
-        opset_imports=[helper.make_opsetid("", 18), helper.make_opsetid("ai.onnx.ml", 3)],
-        ir_version=10,
-    )
-    checker.check_model(model)
-    return bytes(model.SerializeToString())
+    return _onnx([_imputer(width), head], tensors, outputs)
 
 
 def redis_field(view: str, feature: str) -> bytes:

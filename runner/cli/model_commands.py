@@ -140,6 +140,15 @@ def promote(
         str | None, typer.Argument(help="Its version. Default: the challenger.", show_default=False)
     ] = None,
     accepted: AcceptedFeatures = "",
+    accepted_days: Annotated[
+        str,
+        typer.Option(
+            "--accept-shadow-days",
+            metavar="REASON",
+            help="Promote it before it answered as a shadow for the recipe's min_shadow_days.",
+            show_default=False,
+        ),
+    ] = "",
     target: Target = None,
 ) -> None:
     """Make a version the champion, even if it failed its gate.
@@ -152,8 +161,8 @@ def promote(
     from runner.commands.models.promotion import promote as promote_version
 
     name = registered_name(model)
-    changed = promote_version(load_settings(target), name, version, accepted)
-    console.result(change_of_champion(name, *changed))
+    moved = promote_version(load_settings(target), name, version, accepted, accepted_days)
+    console.result(change_of_champion(name, *moved))
 
 
 @command()

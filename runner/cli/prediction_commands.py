@@ -43,6 +43,10 @@ def predict(
             show_default=False,
         ),
     ] = None,
+    explain: Annotated[
+        bool,
+        typer.Option("--explain", help="Also write what each model input contributes."),
+    ] = False,
     timezone: Annotated[
         str | None,
         typer.Option(
@@ -59,6 +63,10 @@ def predict(
     that is written (`prediction`, `probability_…`). A CSV file for the shop has the header
     `user_id,category_id,event_timestamp` and lines such as `17,3,2026-01-31T12:00:00Z`.
 
+    With `--explain`, a file gets the columns `base_value` and `contribution_…`, exact SHAP values
+    that add up to the score; a table gets them as JSON in the column `explanation`. Linear models
+    and trees can be explained.
+
     With `--to`, replaces what the same version wrote into the table on the same day (UTC), all or
     nothing; the table has a partition per day, `predicted_on`.
     """
@@ -70,7 +78,9 @@ def predict(
     if to and output:
         raise typer.BadParameter("--to writes to a table, --output to a file: name one of them")
     where = OutputTable(to) if to else OutputFile(output or Path("predictions.parquet"))
-    written = predict_rows(load_settings(target), version_uri(model), source, where, timezone)
+    written = predict_rows(
+        load_settings(target), version_uri(model), source, where, timezone, explain=explain
+    )
     show_predictions(written, where)
 
 

@@ -23,7 +23,7 @@ from runner.feature_store.recipe_features import recipe_features as recipe_featu
 from runner.feature_store.recipe_features import request_inputs as request_inputs
 from runner.feature_store.recipe_features import spine_query as spine_query
 from runner.feature_store.registry_bucket import require_bucket
-from runner.feature_store.registry_lock import registry_lock
+from runner.feature_store.registry_lock import guard_bucket, is_in_bucket, one_writer
 from runner.project.manifest import EVENT_TIMESTAMP, Manifest, Spine, full_name
 from runner.recipes.spine_columns import spine_columns
 from runner.warehouse.mart_snapshot import as_number
@@ -52,27 +52,37 @@ def open_store(settings: Settings) -> FeatureStore:
         require_bucket(registry)
     try:
         config = load_repo_config(settings.feature_repo, settings.feature_store_yaml)
-        with registry_lock(config.registry):  # to open it makes tables that are missing
-            return FeatureStore(
-                repo_path=str(settings.feature_repo), fs_yaml_file=settings.feature_store_yaml
-            )
+        guard_bucket(config.registry)
+        store = FeatureStore(repo_path=str(settings.feature_repo), config=config)
+        # To open it makes the tables or the file that are missing.
+        one_writer(config.registry, lambda: store.registry)
     except FeastError as err:
         raise RunnerError(
             f"{settings.feature_store_yaml}: {err}",
             hint="`runner init DIR` writes one with the types that this version has",
         ) from err
+    return store
 
 
 def apply_recipe(store: FeatureStore, manifest: Manifest, recipe: Recipe) -> None:
     """Bring Feast's registry in step with dbt and this recipe; other recipes' services stay."""
-    with registry_lock(store.config.registry):
-        store.apply(feast_objects(manifest, [recipe]), partial=True)
+    _apply(store, manifest, [recipe])
 
 
 def apply_views(store: FeatureStore, manifest: Manifest) -> None:
     """Bring Feast's entities and feature views in step with dbt; every service stays."""
-    with registry_lock(store.config.registry):
-        store.apply(feast_objects(manifest, []), partial=True)
+    _apply(store, manifest, [])
+
+
+def _apply(store: FeatureStore, manifest: Manifest, recipes: Sequence[Recipe]) -> None:
+    registry = store.config.registry
+
+    def write() -> None:
+        if is_in_bucket(registry):  # Feast would change what it read some time ago
+            store.refresh_registry()
+        store.apply(feast_objects(manifest, recipes), partial=True)
+
+    one_writer(registry, write)
 
 
 def spine_job(config: RepoConfig, spine: Spine, label: str) -> RetrievalJob:

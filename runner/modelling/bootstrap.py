@@ -6,8 +6,9 @@ drawing them one by one would make the score look surer than it is.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import Generic, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -22,6 +23,7 @@ SEED = 0
 _TAILS = (2.5, 97.5)  # percentiles: 95 % of the resamples lie between them
 Labels = npt.NDArray[np.generic]
 RowNumbers = npt.NDArray[np.intp]
+_Rows = TypeVar("_Rows")
 
 
 @dataclass(frozen=True)
@@ -43,9 +45,19 @@ def predicted(predictions: Predictions, classes: list[int | str] | None) -> Base
     classes
         The classes in the order of the probabilities; None for a regression.
     """
-    if classes is None:
-        return _PredictedValues(predictions.labels)
-    return _PredictedClasses(predictions, classes)
+    labels, shares = predictions.labels, predictions.probabilities
+
+    def answer(rows: RowNumbers) -> Predictions:
+        return Predictions(labels[rows], None if shares is None else shares[rows])
+
+    return answering(answer, classes)
+
+
+def answering(
+    answer: Callable[[_Rows], Predictions], classes: list[int | str] | None
+) -> BaseEstimator:
+    """Return an estimator that answers what `answer` returns; `classes` as in `predicted`."""
+    return _AnsweredValues(answer) if classes is None else _AnsweredClasses(answer, classes)
 
 
 def score_interval(
@@ -139,31 +151,32 @@ def _defined(scorer: str, estimator: BaseEstimator, y: Labels, rows: RowNumbers)
     return score
 
 
-class _PredictedClasses(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
-    def __init__(self, predictions: Predictions, classes: list[int | str]) -> None:
-        self.predictions = predictions
+class _AnsweredClasses(ClassifierMixin, BaseEstimator, Generic[_Rows]):  # type: ignore[misc]
+    def __init__(self, answer: Callable[[_Rows], Predictions], classes: list[int | str]) -> None:
+        self.answer = answer
         self.classes = classes
         self.classes_ = np.array(classes)
 
     def fit(self, *_: object) -> None:
         """Do nothing: scikit-learn takes an estimator by this method."""
 
-    def predict(self, rows: RowNumbers) -> Labels:
-        return self.predictions.labels[rows]
+    def predict(self, X: _Rows) -> Labels:
+        return self.answer(X).labels
 
-    def predict_proba(self, rows: RowNumbers) -> npt.NDArray[np.float64]:
-        assert self.predictions.probabilities is not None  # noqa: S101 - a classification
-        shares = self.predictions.probabilities[rows].astype(np.float64)
+    def predict_proba(self, X: _Rows) -> npt.NDArray[np.float64]:
+        probabilities = self.answer(X).probabilities
+        assert probabilities is not None  # noqa: S101 - a classification
+        shares = probabilities.astype(np.float64)
         # As float32, they add up to 1 less exactly than scikit-learn's scorers want.
         return np.asarray(shares / shares.sum(axis=1, keepdims=True), np.float64)
 
 
-class _PredictedValues(RegressorMixin, BaseEstimator):  # type: ignore[misc]
-    def __init__(self, values: Labels) -> None:
-        self.values = values
+class _AnsweredValues(RegressorMixin, BaseEstimator, Generic[_Rows]):  # type: ignore[misc]
+    def __init__(self, answer: Callable[[_Rows], Predictions]) -> None:
+        self.answer = answer
 
     def fit(self, *_: object) -> None:
         """Do nothing: scikit-learn takes an estimator by this method."""
 
-    def predict(self, rows: RowNumbers) -> Labels:
-        return self.values[rows]
+    def predict(self, X: _Rows) -> Labels:
+        return self.answer(X).labels

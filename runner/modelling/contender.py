@@ -52,6 +52,11 @@ class Comparison:
     is_retired: bool = False
 
     @property
+    def is_served(self) -> bool:
+        """Whether there is a champion, and its features are what it was trained on."""
+        return bool(self.version) and not self.is_retired
+
+    @property
     def params(self) -> dict[str, str]:
         """What makes the comparison reproducible."""
         if not self.version:

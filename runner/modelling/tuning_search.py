@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 _VERSIONS = ("optuna", "scikit-learn", "numpy")
 _NOT_DECIDING = (  # keys of the recipe that no trial depends on
     *("registered_model_name", "experiment_name", "description"),
-    *("gate", "slices", "feature_overrides"),
+    *("gate", "min_shadow_days", "slices", "feature_overrides"),
 )
 
 

@@ -20,6 +20,7 @@ MOST_ROWS = 100_000
 MOST_VALUES = 20
 """The values of a slice that most rows have; the rows of all others are one part."""
 NULL, OTHERS = "(null)", "(others)"
+_SHARED = 3  # day, entity and label, whichever version answered
 Texts = npt.NDArray[np.str_]
 
 
@@ -148,33 +149,59 @@ class OutcomeRows:
 
         A shadow's have the labels of the rows that clients were given for the same requests.
         """
-        sql, served = self._reader.sql, "shadow" if is_shadow else "outcome"
-        label = f"outcome.{sql.name(self._label.name)}"
-        columns = [
-            sql.day("outcome.event_timestamp"),
-            self._entity,
-            sql.text(label),
-            f"{served}.prediction",
-            *(f"coalesce({self._value(each)}, {sql.literal(NULL)})" for each in slices),
-            *self._shares(served),
-        ]
+        served = "shadow" if is_shadow else "outcome"
         joins = self._shadow_join() if is_shadow else ""
         if any(each.is_logged for each in slices):
-            joins += f"left join {sql.table} as seen\n    on {self._same_row}\n"
+            joins += f"left join {self._reader.sql.table} as seen\n    on {self._same_row}\n"
+        where = self._where("outcome.event_timestamp", version, f"{served}.")
+        values = [f"coalesce({self._value(each)}, '{NULL}')" for each in slices]
+        found = self._drawn([served], values, joins, where)
+        return self._labelled(found, 0, 1, len(slices))
+
+    def pairs(self, shadow: str) -> tuple[LabelledRows, LabelledRows]:
+        """Return the champion's labelled rows, at most `MOST_ROWS`, and a shadow's of the same."""
+        where = self._where("outcome.event_timestamp", self._window.version, "outcome.")
+        where += f" and shadow.model_version = {self._reader.sql.literal(shadow)}"
+        where += f" and shadow.model_name = {self._reader.sql.literal(self._window.model)}"
+        found = self._drawn(["outcome", "shadow"], [], self._shadow_join(), where)
+        return self._labelled(found, 0, 2), self._labelled(found, 1, 2)
+
+    def _drawn(
+        self, served: Sequence[str], values: Sequence[str], joins: str, where: str
+    ) -> Sequence[Sequence[Cell]]:
+        """Return day, entity, label, a prediction per `served`, `values`, and probabilities."""
+        sql = self._reader.sql
+        label = f"outcome.{sql.name(self._label.name)}"
+        columns = [sql.day("outcome.event_timestamp"), self._entity, sql.text(label)]
+        columns += [f"{each}.prediction" for each in served]
+        columns += [*values, *(share for each in served for share in self._shares(each))]
+        answered = " and ".join(f"{each}.prediction is not null" for each in served)
         by_chance = sql.hash(["outcome.server_id", sql.text("outcome.server_row")])
-        found = self._reader.rows(
+        return self._reader.rows(
             f"select {', '.join(columns)}\nfrom {self._outcome.path} as outcome\n{joins}"
-            f"where {self._where('outcome.event_timestamp', version, f'{served}.')}\n"
-            f"    and {label} is not null and {served}.prediction is not null\n"
+            f"where {where}\n    and {label} is not null and {answered}\n"
             f"order by {by_chance}\nlimit {MOST_ROWS}"
         )
-        first = 4 + len(slices)
-        texts = np.array([[str(cell) for cell in row[:first]] for row in found], np.str_)
-        texts = texts.reshape(len(found), first)
-        probabilities = np.array([row[first:] for row in found], np.float64)
-        probabilities = probabilities.reshape(len(found), len(self._label.classes or ()))
-        days, entities, labels, predictions = texts[:, :4].T
-        return LabelledRows(days, entities, labels, predictions, probabilities, texts[:, 4:])
+
+    def _labelled(
+        self, found: Sequence[Sequence[Cell]], which: int, versions: int, slices: int = 0
+    ) -> LabelledRows:
+        """Return the rows of one of the versions that were drawn together."""
+        texts = _SHARED + versions + slices
+        classes = len(self._label.classes or ())
+        first = texts + which * classes
+        cells = np.array([[str(cell) for cell in row[:texts]] for row in found], np.str_)
+        cells = cells.reshape(len(found), texts)
+        shares = np.array([row[first : first + classes] for row in found], np.float64)
+        days, entities, labels = cells[:, :_SHARED].T
+        return LabelledRows(
+            days,
+            entities,
+            labels,
+            cells[:, _SHARED + which],
+            shares.reshape(len(found), classes),
+            cells[:, _SHARED + versions :],
+        )
 
     @property
     def _entity(self) -> str:

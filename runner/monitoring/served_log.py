@@ -37,12 +37,11 @@ class Window:
 
 @dataclass(frozen=True)
 class VersionDay:
-    """How many rows a version answered on a day; `represented` is more where the log is sampled."""
+    """How many rows of a version the log has of a day."""
 
     day: str
     version: str
     rows: int
-    represented: float
 
 
 @dataclass(frozen=True)
@@ -78,12 +77,12 @@ class ServedLog:
     def versions(self) -> list[VersionDay]:
         """Return the rows of each version of the model by day."""
         found = self._reader.rows(
-            f"select {self._sql.day('served_at')} as day, model_version, count(*), "
-            f"sum(1 / log_share)\nfrom {self._sql.table}\n"
+            f"select {self._sql.day('served_at')} as day, model_version, count(*)\n"
+            f"from {self._sql.table}\n"
             f"where {self._in_window} and {ANSWERED}\n"
             "group by 1, 2\norder by 1, 2"
         )
-        return [VersionDay(str(d), str(v), int(_number(n)), _number(w)) for d, v, n, w in found]
+        return [VersionDay(str(day), str(v), int(_number(n))) for day, v, n in found]
 
     def shadows(self) -> list[str]:
         """Return the versions of the model that answered as a shadow."""

@@ -29,7 +29,7 @@ def note_collected(
     if began is None:
         connection.client.setnx(_key(project, view), 0.0)
     else:
-        connection.client.set(_key(project, view), (began - _CLOCKS_DIFFER).timestamp())
+        connection.client.set(_key(project, view), _minute_before(began))
 
 
 def forget_collected(connection: OnlineConnection, project: str, view: str) -> None:
@@ -61,13 +61,16 @@ def built_pushes(
     if table is None:
         return before
     seen = snapshot.pushes_seen(table.schema, table.relation, before.newest)
-    collected = (last.collected if last else None) or 0.0
-    until = 0.0
-    if seen.is_last:
-        until = collected
-    elif seen.received_at is not None:  # rows of a file may be in the table before others
-        until = min(collected, (seen.received_at - _CLOCKS_DIFFER).timestamp())
-    return BuiltPushes(max(before.until, until), seen.place or before.newest)
+    # A clock that was ahead when that collection began may have noted a time to come.
+    limits = [last.collected or 0.0 if last else 0.0, _minute_before(snapshot.now)]
+    if not seen.is_last:  # rows of a file may be in the table before others: the limits count too
+        received = _minute_before(seen.received_at) if seen.received_at else 0.0
+        limits.append(max(before.until, received))
+    return BuiltPushes(min(limits), seen.place or before.newest)
+
+
+def _minute_before(instant: datetime) -> float:
+    return (instant - _CLOCKS_DIFFER).timestamp()
 
 
 def _raw_table(connection: OnlineConnection, project: str, mart: FeatureMart) -> EventTable | None:

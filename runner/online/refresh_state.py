@@ -32,6 +32,13 @@ class BuiltFrom:
     project: str | None
     marks: Mapping[str, str]
 
+    def covers(self, project: str | None, marks: Mapping[str, str]) -> bool:
+        """Return whether at most rows have changed since: the project is the same, no table is new.
+
+        A view that was built before its table was there may read nothing: it is built again.
+        """
+        return project is not None and project == self.project and {*marks} <= {*self.marks}
+
 
 @dataclass(frozen=True)
 class RefreshTimes:

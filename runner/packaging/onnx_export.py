@@ -132,8 +132,9 @@ class OnnxSession:
 
 def _by_kind(X: pd.DataFrame) -> tuple[list[str], list[str]]:
     """Return the names of the columns that are text, and of those that are numbers."""
-    text = [str(name) for name in X if X[name].dtype == object]
-    return text, [str(name) for name in X if X[name].dtype != object]
+    kinds = {str(name): dtype.kind for name, dtype in X.dtypes.items()}
+    text = [name for name, kind in kinds.items() if kind == "O"]
+    return text, [name for name, kind in kinds.items() if kind != "O"]
 
 
 def _renamed(pipeline: Pipeline, names: dict[str, str]) -> Pipeline:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 
 from contract.bundle import Bundle, read_bundle
+from contract.explainer import Explainer, load_explainer
 from contract.model_registry import open_source
 from contract.scoring import Model, load_model
 from runner.errors import RunnerError
@@ -22,10 +24,43 @@ def load_version(settings: Settings, model_uri: str) -> tuple[Model, str]:
     ServingError
         If the registry has no such version, or its bundle is not what was registered.
     """
+    with _opened(settings, model_uri) as (bundle, version):
+        return load_model(bundle), version
+
+
+def load_explained_version(settings: Settings, model_uri: str) -> tuple[Model, Explainer, str]:
+    """Return a model, what explains it, and its version; see `load_version`.
+
+    Raises
+    ------
+    RunnerError
+        If nothing explains it.
+    ServingError
+        As `load_version`.
+    """
+    with _opened(settings, model_uri) as (bundle, version):
+        model = load_model(bundle)
+        explainer = load_explainer(bundle, model)
+    if explainer is None:
+        name = f"{bundle.registered_model_name} version {version}"
+        if bundle.explanation is None:
+            raise RunnerError(
+                f"{name} was trained by a release without explanations",
+                hint="train again, or leave out --explain",
+            )
+        raise RunnerError(
+            f"{name} cannot be explained: {bundle.explanation.unavailable}",
+            hint="leave out --explain, or choose a linear model or trees in the recipe",
+        )
+    return model, explainer, version
+
+
+@contextmanager
+def _opened(settings: Settings, model_uri: str) -> Iterator[tuple[Bundle, str]]:
     origin = open_source(model_uri, settings.mlflow_tracking_uri, settings.env)
     version = origin.resolve()
     with origin.bundle(version) as folder:
-        return load_model(read_bundle(folder, version.bundle_sha256)), version.version
+        yield read_bundle(folder, version.bundle_sha256), version.version
 
 
 def require_features(bundle: Bundle, marts: Mapping[str, FeatureMart], model: str) -> None:

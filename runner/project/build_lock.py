@@ -8,7 +8,8 @@ finds the other's half-made tables. So a build holds
 - on PostgreSQL, a lock in the database, by the schemas' prefix: it keeps off builds from other
   folders and machines.
 
-A bare `dbt build` asks for neither; `dbt_messages.TWO_WRITERS` knows what comes of it.
+A bare `dbt build` asks for neither; `dbt_messages.TWO_WRITERS` knows what comes of it, and
+`wait_for_other_dbt` waits until it has ended.
 """
 
 from __future__ import annotations
@@ -16,11 +17,22 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import os
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 from runner import console
 from runner.settings import Settings
+
+_POLL_SECONDS = 0.5
+# Between two dbt models no session works; an idle one may belong to a dbt that is kept for later.
+_OTHER_DBT = """
+select exists (
+    select from pg_stat_activity
+    where datname = current_database() and application_name = 'dbt'
+    and (state <> 'idle' or state_change > clock_timestamp() - interval '5 seconds')
+)
+"""
 
 
 @contextmanager
@@ -61,6 +73,16 @@ def _database_lock(settings: Settings) -> Iterator[None]:
         yield
     finally:
         connection.close()
+
+
+def wait_for_other_dbt(settings: Settings) -> None:
+    """Wait until no dbt is at work in the database: our own has ended."""
+    import psycopg
+
+    console.note("another dbt builds the same tables: waiting until it has ended, to build again")
+    with psycopg.connect(**settings.postgres.conninfo, autocommit=True) as connection:  # type: ignore[arg-type]
+        while connection.execute(_OTHER_DBT).fetchone() == (True,):
+            time.sleep(_POLL_SECONDS)
 
 
 def _note_wait(where: str) -> None:

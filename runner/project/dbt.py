@@ -20,10 +20,10 @@ from typing import TYPE_CHECKING, AnyStr
 from runner.bytes_billed import NOTHING_BILLED, Billed
 from runner.errors import RunnerError
 from runner.project import freshness
-from runner.project.build_lock import build_lock
+from runner.project.build_lock import build_lock, wait_for_other_dbt
 from runner.project.dbt_process import DbtProgram, follow
 from runner.project.dbt_process import Progress as Progress
-from runner.project.dbt_results import DbtResult, dbt_failure, dbt_results
+from runner.project.dbt_results import DbtResult, OtherDbtError, dbt_failure, dbt_results
 from runner.project.manifest import Manifest, load_manifest
 from runner.settings import DBT_SESSION, Settings
 
@@ -69,10 +69,33 @@ def build(
     """
     arguments = ["build", *(upstream_of(select) if select else [])]
     arguments += ["--full-refresh"] if full_refresh else []
+    return _billed(run_alone(settings, arguments, progress, then=then))
+
+
+def run_alone(
+    settings: Settings,
+    arguments: list[str],
+    progress: Progress,
+    *,
+    program: DbtProgram | None = None,
+    then: Callable[[], None] = lambda: None,
+) -> list[DbtResult]:
+    """Run dbt as `run`, while no other runner builds; `then` as `build`.
+
+    A bare dbt asks for no lock: if the two get in each other's way, wait until it has ended, and
+    run once more.
+    """
     with build_lock(settings) as lock:
-        results = run(settings, arguments, progress, inherited=(lock,))
+        once = partial(run, settings, arguments, progress, inherited=(lock,), program=program)
+        try:
+            results = once()
+        except OtherDbtError:
+            if settings.target == "cloud":  # BigQuery does not say who else is at work
+                raise
+            wait_for_other_dbt(settings)
+            results = once()
         then()
-    return _billed(results)
+    return results
 
 
 def upstream_of(select: list[str]) -> list[str]:

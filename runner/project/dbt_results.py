@@ -33,6 +33,10 @@ class DbtResult(TypedDict):
     adapter_response: AdapterResponse
 
 
+class OtherDbtError(RunnerError):
+    """A dbt that asked for no lock builds the same tables."""
+
+
 def dbt_results(settings: Settings, invocation_id: str) -> list[DbtResult]:
     """Return what dbt wrote to `run_results.json`; nothing if another invocation wrote it."""
     path = settings.root / "target" / "run_results.json"
@@ -108,8 +112,8 @@ def _node_failure(settings: Settings, result: DbtResult) -> RunnerError:
     )
 
 
-def _two_writers(what: str, message: str, file: str = "") -> RunnerError:
-    return RunnerError(
+def _two_writers(what: str, message: str, file: str = "") -> OtherDbtError:
+    return OtherDbtError(
         f"{what}: another dbt builds the same tables: {essence(message, file)}",
         hint="wait until it has ended, then run the same command again (commands of `runner` wait "
         "for each other, a bare `dbt build` does not); if there is none, `runner check` lists dbt "

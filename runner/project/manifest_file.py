@@ -65,6 +65,7 @@ NodeConfig = TypedDict(
     "NodeConfig",
     {
         "where": NotRequired[str | None],
+        "sql_header": NotRequired[str | None],
         "materialized": NotRequired[str],
         "contract": NotRequired[NodeContract],
         "meta": NotRequired[NodeMeta | None],

@@ -30,7 +30,7 @@ FILLED = frozenset({RECEIVED_AT, COLLECTED_AT})
 """The columns that `runner collect` fills."""
 _LIMITS = {"float32": FLOAT32_MAX, "float64": FLOAT32_MAX}
 """No model can take a larger feature, whatever its type."""
-_HINT = "docs/events.md lists what a source needs to take events"
+_HINT = "`runner help events` lists what a source needs to take events"
 
 
 def push_tables(

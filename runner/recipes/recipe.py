@@ -189,6 +189,9 @@ class Recipe(Part):
     ] = {}  # noqa: RUF012 - likewise
     """The least score on the test rows, by scorer. A model below one is registered, but does not
     become the `champion` (docs/gates.md)."""
+    min_shadow_days: Annotated[int, Field(ge=1)] | None = None
+    """On how many days a model must answer as a shadow before it may replace a champion
+    (docs/gates.md#days-as-a-shadow)."""
 
     slices: Annotated[
         tuple[Annotated[str, Field(json_schema_extra={"pattern": SLICE})], ...], Field(strict=False)
@@ -266,7 +269,7 @@ class Recipe(Part):
     def dump(self) -> dict[str, Any]:
         """Return the recipe in JSON's types, every default written out. It loads as itself."""
         dumped = self.model_dump(mode="json", by_alias=True)
-        for key in ("tuning", "calibration", "decision_threshold", "monitor"):
+        for key in ("tuning", "calibration", "decision_threshold", "min_shadow_days", "monitor"):
             if dumped[key] is None:
                 del dumped[key]
         for key in ("asked_at", "derived"):

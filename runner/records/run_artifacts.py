@@ -17,6 +17,7 @@ from contract.bundle import read_bundle
 from contract.explainer import load_explainer
 from contract.model_registry import BUNDLE_FOLDER
 from contract.scoring import load_model
+from runner.modelling.bootstrap import answering
 from runner.modelling.environment import environment
 from runner.modelling.plots import draw_plots
 from runner.modelling.slices import markdown
@@ -47,12 +48,14 @@ def write_artifacts(training: Training, run_id: str, folder: Path) -> str:
     pq.write_table(training.prepared.data.table, folder / ROWS, compression="zstd")
     plots = folder / "plots"
     plots.mkdir()
+    model = training.model
     draw_plots(
         plots,
-        training.model.pipeline,
+        model.pipeline,
         *training.prepared.data.test,
         scorer=training.recipe.scoring[0],
-        intervals=training.model.intervals,
+        intervals=model.intervals,
+        served=answering(model.served.answer, class_list(model.pipeline)),
     )
     if training.model.slices:
         _write_json(folder / SLICES, {"slices": [each.record for each in training.model.slices]})

@@ -240,8 +240,12 @@ class Training:
     @property
     def refusals(self) -> tuple[str, ...]:
         """Why the model does not become the champion, a sentence each; empty if it does."""
-        beaten = self.model.comparison.refusal
-        return (*self.model.evaluation.refusals, *([beaten] if beaten else []))
+        champion, days = self.model.comparison, self.recipe.min_shadow_days
+        beaten = [champion.refusal] if champion.refusal else []
+        refusals = (*self.model.evaluation.refusals, *beaten)
+        if days and not refusals and champion.is_served:
+            return (f"it must answer as a shadow on {days} days first (min_shadow_days)",)
+        return refusals
 
     @property
     def pip_requirements(self) -> list[str]:

@@ -8,14 +8,16 @@ make the champion.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mlflow import MlflowClient
-from mlflow.entities import Dataset, DatasetInput
+from mlflow.entities import Dataset, DatasetInput, Metric, Param
 from mlflow.exceptions import MlflowException
+from mlflow.utils.validation import MAX_PARAMS_TAGS_PER_BATCH
 
 from runner.errors import RunnerError
 from runner.records.dead_runs import this_process
@@ -76,10 +78,10 @@ def record(client: MlflowClient, training: Training, folder: Path) -> tuple[str,
     run_id: str = run.info.run_id
     with _ending(client, run_id):
         bundle_sha256 = write_artifacts(training, run_id, folder)
-        for name, value in training.params.items():
-            client.log_param(run_id, name, value)
-        for name, value in training.metrics.items():
-            client.log_metric(run_id, name, value)
+        _log_params(client, run_id, training.params)
+        now = int(datetime.now(UTC).timestamp() * 1000)
+        metrics = [Metric(name, value, now, 0) for name, value in training.metrics.items()]
+        client.log_batch(run_id, metrics=metrics)
         client.log_inputs(run_id, [DatasetInput(_dataset(training))])
         client.log_artifacts(run_id, str(folder))
         log_model(run_id, training)
@@ -158,6 +160,13 @@ def _experiment(client: MlflowClient, settings: Settings, name: str) -> str:
         if key not in experiment.tags:  # an earlier version made it
             client.set_experiment_tag(experiment.experiment_id, key, kind)
     return str(experiment.experiment_id)
+
+
+def _log_params(client: MlflowClient, run_id: str, params: Mapping[str, object]) -> None:
+    """Log the parameters as many at once as MLflow takes: one by one, each is a transaction."""
+    every = [Param(name, str(value)) for name, value in params.items()]
+    for start in range(0, len(every), MAX_PARAMS_TAGS_PER_BATCH):
+        client.log_batch(run_id, params=every[start : start + MAX_PARAMS_TAGS_PER_BATCH])
 
 
 @contextmanager

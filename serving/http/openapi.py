@@ -11,6 +11,7 @@ from serving.features.online import entity_key_schema
 from serving.features.overrides import OVERRIDDEN
 from serving.features.request_inputs import REQUEST
 from serving.http.api_keys import PROBES
+from serving.http.openapi_explanation import explanation_schema
 from serving.http.openapi_parts import (
     REQUEST_ID,
     Part,
@@ -122,6 +123,11 @@ def _request(bundle: Bundle, max_rows: int) -> Part:
             "default": False,
             "description": "Also return the features used, with their status and age.",
         },
+        "include_explanations": {
+            "type": "boolean",
+            "default": False,
+            "description": "Also return what each model input contributes to the score.",
+        },
         "strict": {
             "type": "boolean",
             "default": False,
@@ -184,6 +190,8 @@ def _prediction(bundle: Bundle) -> Part:
     properties["features"] = object_schema(
         features, list(features), description="Only with `include_features`."
     )
+    if bundle.explanation is not None and bundle.explanation.in_requests:
+        properties["explanation"] = explanation_schema(bundle, bundle.explanation)
     return object_schema(properties, required)
 
 

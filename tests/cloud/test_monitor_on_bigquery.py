@@ -19,9 +19,13 @@ from runner.collecting.served_rows import PREDICTIONS
 from runner.monitoring.bins import bins_of
 from runner.monitoring.column_figures import column_figures
 from runner.monitoring.drift import Sample
+from runner.monitoring.live_comparison import compare_with_shadow
 from runner.monitoring.live_quality import live_quality
+from runner.monitoring.live_scores import Judge
 from runner.monitoring.monitored import PREDICTION, Monitored
+from runner.monitoring.outcome_rows import OutcomeRows
 from runner.monitoring.served_log import ServedLog, Window
+from runner.monitoring.shadow_days import ShadowDays, ShadowVersion, shadow_days
 from runner.project.manifest import Manifest, OutcomeOf, Spine
 from runner.settings import PostgresAddress, Settings
 from runner.warehouse.figures_table import FiguredDays, FigureRow
@@ -96,7 +100,7 @@ def test_both_warehouses_count_the_same(targets: list[Settings]) -> None:
             shares = [each.shares for each in column_figures(log, columns())]
             found.append((log.versions(), log.ages(["activity"]), log.sample(7), figures, shares))
     local, cloud = found
-    assert [each.represented for each in cloud[0]] == [120, 60]
+    assert [each.rows for each in cloud[0]] == [60, 60]
     assert len(cloud[3]) == 3 * 5
     assert cloud[0] == local[0]
     assert cloud[1] == {key: pytest.approx(age) for key, age in local[1].items()}
@@ -180,14 +184,22 @@ def test_both_warehouses_score_the_same(
         client.query(statement).result()
     recipe = make_recipe(tmp_path / "m.yaml", more="slices: ['activity:country', user_id, y]\n")
     rows, bundle = [*served(), *shadows()], served_bundle(tmp_path / "bundle")
-    found = []
+    found, beside = [], []
     for settings in targets:
         write(settings, rows)
         manifest = Manifest(tmp_path, "shop", {}, {"outcome_y": outcome(settings)}, "")
         with open_served_log(settings, PREDICTIONS) as reader:
             found.append(live_quality(reader, WINDOW, manifest, recipe, bundle, ANSWERED))
+            outcomes = OutcomeRows(reader, WINDOW, outcome(settings), bundle.label)
+            judge = Judge(recipe, bundle.label)
+            shadow = ShadowVersion(MODEL, "2", RUN, recipe, bundle.label, START)
+            days = shadow_days(reader, shadow)
+            beside.append((compare_with_shadow(judge, outcomes, "1", "2"), days))
     client.delete_table("outcome.outcome_y")
     assert found[0] == found[1]
+    assert beside[0] == beside[1]
+    assert beside[0][0].difference is not None
+    assert beside[0][1] == ShadowDays(1, 60, date(2026, 3, 1))
     assert (found[1].labelled, found[1].without, found[1].reason) == (60, 20, "")
     assert {(score.shown_as, score.rows) for score in found[1].scores if not score.day} == {
         ("1", 60),

@@ -21,6 +21,7 @@ import pytest
 import redis
 import yaml
 from google.cloud import bigquery
+from psycopg.conninfo import make_conninfo
 
 from contract.redis_address import RedisAddress
 from examples.shop import load_bigquery
@@ -209,7 +210,8 @@ def built(project: Project) -> Built:
     with psycopg.connect(**project.postgres.conninfo, autocommit=True) as connection:
         write(connection, _raw_tables(), Parameters(USERS, DAYS, 7, END), "feature_mart")
         insert(connection, page_views(USERS, END))
-    with open_postgres_collected(project.postgres, "raw_data", PREDICTIONS) as local:
+    conninfo = make_conninfo("", **project.postgres.conninfo)
+    with open_postgres_collected(conninfo, "raw_data", PREDICTIONS) as local:
         local.append(_collected())
     manifest = project.root / "target" / "manifest.json"
     project.build("local")

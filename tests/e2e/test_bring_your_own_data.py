@@ -65,6 +65,16 @@ def test_the_page_ends_in_a_champion_and_a_prediction(reorder):
     )
 
 
+def test_the_pages_csv_file_becomes_a_table_before_the_sample_sql_is_deleted(reorder):
+    (block,) = re.findall(r"load it before the `rm`.*?```bash\n(.*?)```", PAGE, re.DOTALL)
+    home = reorder.root.parent
+    (home / "orders.csv").write_text("Member,Ordered At\nM1,24.12.2026 18:30\n")
+    run(home, ["runner init ~/csv"], reorder.env)
+    run(home / "csv", block.splitlines(), reorder.env)
+    read = """select "Member", to_timestamp("Ordered At", 'DD.MM.YYYY HH24:MI')::date::text"""
+    assert reorder.query(f"{read} from raw_data.orders") == [("M1", "2026-12-24")]
+
+
 def test_the_pages_project_leaves_dbt_nothing_to_warn_of(reorder):
     done = reorder.run("dbt", "parse", "--no-partial-parse", "--target", "local")
     assert done.returncode == 0, done.stdout

@@ -1,5 +1,6 @@
 """What a recipe computes is the same in training, batch and HTTP, and what plain Python says."""
 
+import json
 from datetime import UTC, datetime, timedelta
 
 import httpx
@@ -103,6 +104,32 @@ def test_http_computes_what_a_batch_of_the_same_instant_does(project, api):
             name: values[name] for name in COMPUTED
         }
     assert answers[0]["features"]["mood"]["status"] == "computed"
+
+
+def test_http_explains_as_a_batch_of_the_same_instant_does(project, api):
+    sent = requests(8)
+    body = {"entity_rows": sent, "include_features": True, "include_explanations": True}
+    answers = api.post("/predict", body)["predictions"]
+    explained = [answer["explanation"] for answer in answers]
+    path, output = project.root / "why.parquet", project.root / "explained.parquet"
+    pq.write_table(as_batch(sent, asked_at(answers)), path)
+    project.runner("predict", "basket", str(path), "--explain", "--output", str(output))
+    rows = pq.read_table(output).to_pylist()
+    assert {*COMPUTED} <= explained[0]["contributions"].keys()
+    for answer, row in zip(explained, rows, strict=True):
+        contributions = {
+            name.removeprefix("contribution_"): value
+            for name, value in row.items()
+            if name.startswith("contribution_")
+        }
+        assert contributions == pytest.approx(answer["contributions"], abs=1e-7)
+        assert row["base_value"] == answer["base_value"]
+        assert row["base_value"] + sum(contributions.values()) == pytest.approx(
+            row["probability_1"], abs=1e-6
+        )
+    project.runner("predict", "basket", str(path), "--explain", "--to", "scores.why")
+    [(text,)] = project.query("select explanation from scores.why limit 1")
+    assert json.loads(text).keys() == {"score", "class", "base_value", "contributions"}
 
 
 def test_the_api_describes_what_it_computes(api):

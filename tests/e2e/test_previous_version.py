@@ -69,6 +69,8 @@ def test_the_bundle_predicts_what_it_predicted(project):
     project.runner("predict", MODEL, "keys.csv", "-o", "again.csv")
     again = list(csv.DictReader((project.root / "again.csv").open()))
     assert [row["probability_1"] for row in again] == [row["probability_1"] for row in expected]
+    told = project.refused("predict", MODEL, "keys.csv", "--explain")
+    assert "was trained by a release without explanations" in told
 
 
 def test_the_watermark_is_read_and_the_online_store_renewed(project):

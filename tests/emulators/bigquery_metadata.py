@@ -8,6 +8,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any
 
+from bqemulator.api.routes import tables
 from bqemulator.catalog.models import Clustering, TimePartitioning
 from bqemulator.jobs import executor
 from bqemulator.storage import partition_state
@@ -17,6 +18,7 @@ from sqlglot import exp, parse_one
 
 _sync_created_table = executor.sync_created_table
 _record_change = SnapshotManager.record_change
+_table_to_rest = tables._table_to_rest
 _list_partitions = partition_state.list_partitions_for_table
 # (project, dataset, table) → partition → digest of its rows, when they were written
 _WRITTEN: dict[tuple[str, str, str], dict[str, tuple[int, datetime]]] = {}
@@ -26,12 +28,13 @@ def correct_table_metadata() -> None:
     """Keep what a table is partitioned and clustered by, and when each partition was written.
 
     The emulator reads neither from `create table … partition by timestamp_trunc(…) cluster by …`,
-    it takes the time of creation for that of every change, and its time travel finds the rows of a
-    table before `create or replace`.
+    it takes the time of creation for that of every change, its answer about a view lacks the SQL,
+    and its time travel finds the rows of a table before `create or replace`.
     """
     executor.sync_created_table = _sync_with_layout
     SnapshotManager.record_change = _record_with_times
     partition_state.list_partitions_for_table = _list_with_times
+    tables._table_to_rest = _answer_with_sql
 
 
 def _sync_with_layout(sql: str, project: str, context: Any) -> None:
@@ -91,3 +94,10 @@ def _list_with_times(engine: Any, table: Any) -> tuple[Any, ...]:
         else partition
         for partition in _list_partitions(engine, table)
     )
+
+
+def _answer_with_sql(table: Any) -> dict[str, Any]:
+    answer: dict[str, Any] = _table_to_rest(table)
+    if table.view_query:
+        answer["view"] = {"query": table.view_query, "useLegacySql": False}
+    return answer

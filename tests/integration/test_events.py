@@ -156,6 +156,19 @@ def test_who_collects_is_killed_anywhere_and_each_event_is_there_once(
     assert project.redis().xlen(STREAM) == 0
 
 
+def test_what_is_collected_later_has_a_later_instant_though_the_clock_of_postgresql_jumps_back(
+    project: OnlineProject, client: httpx.Client
+) -> None:
+    post(client, click(1))
+    collected(project)
+    project.sql.execute("update raw_data.clicks set collected_at = now() + interval '1 hour'")
+    for number in (2, 3):
+        post(client, click(number))
+        collected(project)
+    order = project.sql.execute("select user_id from raw_data.clicks order by collected_at")
+    assert order.fetchall() == [(1,), (2,), (3,)]
+
+
 def test_large_requests_are_collected_a_few_at_a_time(
     project: OnlineProject, client: httpx.Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -9,7 +9,8 @@ from runner.errors import RunnerError
 from runner.project.manifest_file import read_manifest
 from runner.recipes.recipe import load_recipe
 from runner.warehouse.postgres import table_states
-from runner.warehouse.postgres.table_states import TableStates, UnknownStateError, read_states
+from runner.warehouse.postgres.table_states import TableStates, postgres_states
+from runner.warehouse.table_state import UnknownStateError
 from tests.e2e.conftest import Project, environment
 from tests.integration.test_dbt import READINGS, SPINE
 from tests.small_project import write_project
@@ -88,11 +89,11 @@ def test_a_view_is_known_by_its_sql_and_is_no_source(states):
 def test_what_takes_long_to_find_out_is_not_known(states, database, monkeypatch):
     monkeypatch.setattr(table_states, "_LONGEST", "100ms")
     _, changing = states
-    assert read_states(database, ["t"], ["v"])
+    assert postgres_states(database, ["t"], ["v"], "")
     with changing.transaction():
         changing.execute("lock table t in access exclusive mode")
         with pytest.raises(UnknownStateError, match="statement timeout"):
-            read_states(database, ["t"], ["v"])
+            postgres_states(database, ["t"], ["v"], "")
 
 
 def test_rows_that_come_while_dbt_builds_are_built_by_the_next(project):

@@ -283,6 +283,19 @@ def test_pushed_values_stay_however_often_is_materialized_before_the_mart_is_bui
     assert project.online() == project.expected(24 * 365 * 100)
 
 
+def test_a_clock_that_was_ahead_at_a_collection_removes_no_pushed_value(
+    project: OnlineProject, client: httpx.Client
+) -> None:
+    post(client, value(1, 300))
+    build(project)
+    ahead = (datetime.now(UTC) + timedelta(hours=1)).timestamp()
+    project.redis().set(f"runner:push:collected:{PROJECT}:{VIEW}", ahead)
+    for number in range(3):
+        post(client, value(2, user_id=10 + number))
+        (report,) = materialize(project.settings, project.marts, full=True)
+        assert (report.removed, len(project.online())) == (0, 2 + number)
+
+
 def test_a_raw_table_without_the_instant_of_collection_shows_what_is_built_too(
     project: OnlineProject, client: httpx.Client
 ) -> None:

@@ -18,6 +18,7 @@ from runner.errors import RunnerError
 from runner.online.connection import connect
 from runner.online.online_config import load_online_config
 from runner.online.reader import get_online
+from runner.online.refresh_state import BuiltFrom, RefreshState
 from runner.online.state import Lease, holding
 from runner.project import warm_dbt
 from runner.project.manifest import load_manifest
@@ -117,6 +118,20 @@ def test_a_round_after_a_dead_dbt_or_a_failed_one_does_what_that_left(project, r
     assert round_that_builds(refresher).written == 1
     assert amount(project, 5) == 0.5
     assert "failed" not in refresh_at_hand(project.settings)
+
+
+def test_a_round_builds_views_again_that_were_built_before_their_table_was_there(
+    project, refresher
+):
+    config = load_online_config(project.settings)
+    with connect(project.settings, config) as connection:
+        state = RefreshState(connection, config.project)
+        known = state.built_from("reading")
+        state.note_built("reading", BuiltFrom(known.project, {}))
+    project.query("drop view staging.stg_readings")
+    insert(project, 10, 0.625)
+    assert refresher.round().built == ("reading",)
+    assert amount(project, 10) == 0.625
 
 
 def test_a_round_waits_for_that_of_another(project, refresher, capsys):

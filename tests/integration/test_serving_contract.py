@@ -49,7 +49,7 @@ def _server(
     folder: Path = tmp_path_factory.mktemp("bundle")
     # One of the two takes feature overrides, of every type.
     features = overridable(*NAMES) if request.param == "regression" else overridable()
-    write_linear_bundle(folder, task=request.param, features=features)
+    write_linear_bundle(folder, task=request.param, features=features, explained=True)
     store = OnlineStore(redis_server.url)
     store.write_user(1, "toys")
     table = EventTable("clicks", "raw_data", "clicks", "id", (EventColumn("id", "string"),))

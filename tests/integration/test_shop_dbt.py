@@ -19,6 +19,7 @@ from examples.shop.load import INCREMENTAL_MARTS, Parameters, write
 from examples.shop.simulation import simulate
 from examples.shop.tables import DDL, raw_tables
 from runner.collecting.served_rows import PREDICTIONS
+from runner.project.event_sources import event_tables
 from runner.project.manifest import load_manifest
 from runner.warehouse.postgres.collected import open_postgres_collected
 from tests import warm
@@ -150,6 +151,8 @@ def test_every_column_of_marts_and_spines_says_what_null_means_and_its_type_is_e
 def test_the_runner_finds_the_marts_and_spines_in_the_manifest(built):
     manifest = load_manifest(built.root / "target/manifest.json")
     assert set(manifest.marts) == set(MARTS)
+    [views] = event_tables(built.root / "target/manifest.json")
+    assert {column.name for column in views.columns if column.required} == {"user_id"}
     labels = ("category_purchase", "cross_sell", "user_spend")
     spines = {f"{kind}_{label}" for kind in ("spine", "outcome") for label in labels}
     assert set(manifest.spines) == spines

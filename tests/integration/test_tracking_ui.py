@@ -9,17 +9,19 @@ from urllib.request import urlopen
 
 import psutil
 import pytest
-from mlflow import MlflowClient
 
 from runner.commands.models.tracking_ui import show_runs
 from runner.commands.project.shell_environment import exports
 from runner.errors import RunnerError
-from runner.markup import page, table
+from runner.records import registry
 from runner.records.run_report import REPORT
+from runner.records.tracking import record
 from runner.settings import read_settings
 from tests.browser import CHROMIUM
 from tests.browser import page as browser_page
 from tests.conftest import free_port
+from tests.modelling import make_recipe
+from tests.trainings import train
 
 pytestmark = pytest.mark.servers
 ENV_FILE = """\
@@ -35,21 +37,16 @@ MLFLOW_TRACKING_URI=sqlite:///mlruns/mlflow.db
 
 @pytest.fixture(scope="module")
 def project(tmp_path_factory):
-    """Return a project's folder with one run, and the run."""
+    """Return a project's folder, a run as `runner train` records it, and its training."""
     root = tmp_path_factory.mktemp("a folder")
-    (root / "dbt_project.yml").write_text("name: shop\n")
-    (root / "profiles").mkdir()
+    for name in ("profiles", "recipes"):
+        (root / name).mkdir()
     (root / "profiles" / "local.env").write_text(ENV_FILE)
-    (root / "mlruns").mkdir()
-    uri = f"sqlite:///{root / 'mlruns/mlflow.db'}"
-    client = MlflowClient(uri, uri)
-    experiment = client.create_experiment("e", (root / "mlruns" / "e").as_uri())
-    run = client.create_run(experiment)
-    client.log_text(run.info.run_id, "seen", "notes.txt")
-    shown = page("The report", table(["scorer"], [["roc_auc 0.7746"]]))
-    client.log_text(run.info.run_id, shown, REPORT)
-    client.set_terminated(run.info.run_id)
-    return root, run
+    training = train(root, make_recipe(root / "recipes" / "m.yaml"))
+    client = registry.connect(training.prepared.settings)
+    run_id, _ = record(client, training, tmp_path_factory.mktemp("artifacts"))
+    client.log_text(run_id, "seen", "notes.txt")
+    return root, client.get_run(run_id), training
 
 
 @pytest.fixture
@@ -64,16 +61,25 @@ def read(url):
         return answer.read()
 
 
-def see_report(url, folder):
-    """Open the run's report in MLflow's pages, and take a picture."""
+def see_run(url, training, folder):
+    """Open the run's overview and its report in MLflow's pages, and take pictures."""
+    score = f"{training.model.evaluation.test['roc_auc']:.4f}"
     with browser_page(folder) as mlflow_page:
-        mlflow_page.open(f"{url}/artifacts/{REPORT}?workflowType=machine_learning")
-        mlflow_page.wait_for_in_frame("roc_auc 0.7746")
-        mlflow_page.picture(folder / "mlflow.png")
+        mlflow_page.open(url)
+        mlflow_page.click('[data-component-id="mlflow.assistant.chat_panel.close"]', "")
+        for text in ("It passed the gate.", score, "0.7000 to 0.9000", "m.yaml"):
+            mlflow_page.wait_for(text)
+        mlflow_page.picture(folder / "overview.png")
+        base, _, of = url.partition("?")
+        mlflow_page.open(f"{base}/artifacts/{REPORT}?{of}")
+        mlflow_page.wait_for_in_frame(score)
+        mlflow_page.picture(folder / "report.png")
+    for name in ("overview", "report"):
+        assert (folder / f"{name}.png").stat().st_size > 30_000
 
 
 def test_ui_serves_the_page_of_a_run_and_leaves_nothing_behind(project, bare, tmp_path):
-    root, run = project
+    root, run, training = project
     run_id, port = run.info.run_id, free_port()
     command = [sys.executable, "-m", "runner", "ui", run_id, "--port", str(port)]
     with subprocess.Popen(command, cwd=root, stdout=subprocess.PIPE, text=True) as ui:
@@ -88,18 +94,19 @@ def test_ui_serves_the_page_of_a_run_and_leaves_nothing_behind(project, bare, tm
             assert found["run"]["info"]["run_id"] == run_id
             assert read(f"{base}get-artifact?path=notes.txt&run_uuid={run_id}") == b"seen"
             if CHROMIUM is not None:
-                see_report(f"{base}#/experiments/{experiment}/runs/{run_id}", tmp_path)
+                see_run(url, training, tmp_path)
         finally:
             ui.send_signal(signal.SIGTERM)
         assert ui.wait(timeout=60) == 0
     assert started
     _, left = psutil.wait_procs(started, timeout=30)
     assert left == []
-    assert sorted(path.name for path in root.iterdir()) == ["dbt_project.yml", "mlruns", "profiles"]
+    found = {path.name for path in root.iterdir()}
+    assert found == {"dbt_project.yml", "mlruns", "profiles", "recipes"}
 
 
 def test_bare_mlflow_finds_the_runs_after_env(project, bare, tmp_path):
-    root, run = project
+    root, run, _ = project
     script = f"""
         cd '{root}' && eval "$({sys.executable} -m runner env)" && cd '{tmp_path}'
         test "$PGPASSWORD" = "it's secret" || exit 3

@@ -8,6 +8,7 @@ import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 
 import psutil
 import psycopg
@@ -16,6 +17,7 @@ import pytest
 from runner.errors import RunnerError
 from runner.project import dbt
 from runner.project.build_lock import build_lock
+from runner.project.dbt_results import _node_failure
 from tests.e2e.conftest import Project, environment
 from tests.integration.test_dbt import READINGS, SPINE
 from tests.small_project import write_project
@@ -105,20 +107,47 @@ def test_dbt_ends_with_a_runner_that_is_killed_and_the_next_build_waits_for_it(p
     dbt.build(project.settings, ["spine_high"], lambda _: None)
 
 
-def test_a_table_that_a_foreign_dbt_makes_meanwhile_is_not_blamed_on_the_sql(project):
-    address = project.settings.postgres.conninfo
-    with psycopg.connect(**address) as foreign, ThreadPoolExecutor() as pool:
-        foreign.execute("create schema if not exists spine_data")
-        foreign.commit()
-        foreign.execute("create table spine_data.spine_high__dbt_tmp (a int)")
+@contextmanager
+def meeting(project):
+    """Build the spine while a bare dbt, which asks for no lock, makes the same table."""
+    address = project.settings.postgres.conninfo | {"application_name": "dbt"}
+    with ThreadPoolExecutor() as pool, psycopg.connect(**address) as bare:
+        bare.execute("create schema if not exists spine_data")
+        bare.commit()
+        bare.execute("create table spine_data.spine_high__dbt_tmp (a int)")
         build = pool.submit(dbt.build, project.settings, ["spine_high"], lambda _: None)
         query = "select count(*) from pg_locks where not granted"
-        wait_until(lambda: project.query(query)[0][0] or build.done())
-        foreign.commit()
-        with pytest.raises(RunnerError) as told:
-            build.result()
-    project.query("drop table spine_data.spine_high__dbt_tmp")
-    assert (
-        f"{SPINE}: dbt model spine_high: another dbt builds the same tables" in told.value.message
-    )
+        wait_until(lambda: project.query(query)[0][0] or build.done(), 240)
+        bare.commit()
+        yield bare, build
+
+
+def test_a_build_that_meets_a_bare_dbt_waits_until_that_has_ended_and_builds_again(project, capsys):
+    with meeting(project) as (bare, build):
+        bare.execute("select 1")  # it is still at work
+        said = ""
+
+        def waits():
+            nonlocal said
+            said += capsys.readouterr().err
+            return "another dbt builds the same tables: waiting until it has ended" in said
+
+        wait_until(waits, 240)
+        assert not build.done()
+        bare.close()
+        build.result()
+    assert project.query("select count(*) from spine_data.spine_high") == [(9,)]
+
+
+def test_a_dbt_that_is_always_in_the_way_is_not_blamed_on_the_sql(project, monkeypatch):
+    def failed(*_, **__):
+        message = 'relation "spine_high__dbt_tmp" already exists'
+        node = {"unique_id": "model.shop.spine_high", "status": "error", "message": message}
+        raise _node_failure(project.settings, node)
+
+    monkeypatch.setattr(dbt, "run", failed)
+    with pytest.raises(RunnerError) as told:
+        dbt.build(project.settings, ["spine_high"], lambda _: None)
+    where = f"{SPINE}: dbt model spine_high: another dbt builds the same tables"
+    assert where in told.value.message
     assert told.value.hint.startswith("wait until it has ended")

@@ -1,5 +1,6 @@
 """The docs name things that exist, and everything a user can type is in them."""
 
+import ast
 import json
 import re
 import shlex
@@ -89,6 +90,17 @@ def test_every_module_and_file_that_the_code_names_exists():
         missing += [(module, name) for name in named if not is_ours(name)]
         missing += [(module, f) for f in re.findall(FILE, text) if not (ROOT / f).exists()]
     assert missing == []
+
+
+def test_no_message_names_a_page_that_projects_do_not_have():
+    """`runner help PAGE` shows one anywhere; `docs/` is only in the repository."""
+    told = []
+    for module, source in SOURCES.items():
+        nodes = list(ast.walk(ast.parse(source.read_text())))
+        docstrings = {id(node.value) for node in nodes if isinstance(node, ast.Expr)}
+        texts = [n for n in nodes if isinstance(n, ast.Constant) and id(n) not in docstrings]
+        told += [(module, n.value) for n in texts if re.search(r"docs/[\w-]+\.md", str(n.value))]
+    assert told == []
 
 
 def test_a_name_is_ours_by_its_end_only_if_something_has_it():

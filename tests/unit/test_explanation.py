@@ -1,14 +1,15 @@
 """A bundle explains its answers: contributions of the recipe's inputs add up to the score."""
 
 import json
+from types import SimpleNamespace
 
+import jsonschema
 import numpy as np
 import pandas as pd
 import pytest
 from scipy.special import softmax
 
 from contract.bundle import read_bundle
-from contract.explained import BundleExplanation
 from contract.explainer import load_explainer
 from contract.scoring import load_model
 from contract.serving_errors import BundleError
@@ -19,6 +20,7 @@ from runner.packaging import explanation as explanations
 from runner.packaging.explanation import served_explanation
 from runner.packaging.served_model import class_list, served_model
 from runner.recipes.estimators import ESTIMATORS
+from serving.http.openapi_explanation import explanation_schema
 from tests.modelling import make_recipe, rows
 from tests.trainings import written_bundle
 
@@ -127,12 +129,13 @@ def test_every_encoding_and_several_classes_are_explained(
 
 @pytest.mark.parametrize("class_path", UNEXPLAINED)
 def test_what_is_neither_linear_nor_a_tree_says_so(tmp_path, class_path):
-    one = Explained(tmp_path, recipe_of(tmp_path, class_path))
-    assert one.explainer is None
+    recipe, (X, _) = recipe_of(tmp_path, class_path), rows(200)
+    pipeline = fit_pipeline(recipe, X, labels(X, recipe, 2))
+    made = served_explanation(pipeline, SimpleNamespace(format="onnx"), X, X)
     name = class_path.rpartition(".")[2]
-    assert one.bundle.explanation == BundleExplanation(
-        unavailable=f"{name} has no exact contributions; linear models and trees have"
-    )
+    assert made.content == {
+        "unavailable": f"{name} has no exact contributions; linear models and trees have"
+    }
 
 
 def test_a_text_contributes_as_one_input_and_a_missing_number_with_its_indicator(tmp_path):
@@ -154,6 +157,20 @@ def test_rows_are_explained_alike_one_by_one_and_in_columns(tmp_path):
     for row, expected in zip(listed.to_numpy().tolist()[-20:], together[-20:], strict=True):
         [alone] = one.explainer.rows([row]).contributions
         np.testing.assert_allclose(alone, expected, rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("class_path", [FOREST, HISTOGRAMS, "sklearn.linear_model.Ridge"])
+@pytest.mark.parametrize("classes", [2, 3])
+def test_an_answer_is_as_openapi_describes_it(tmp_path, class_path, classes):
+    one = Explained(tmp_path, recipe_of(tmp_path, class_path), classes)
+    found = one.explainer.columns({name: one.X[name] for name in one.X})
+    answer = one.explainer.answer(found, 7)
+    jsonschema.validate(answer, explanation_schema(one.bundle, one.bundle.explanation))
+    outputs = list(answer["classes"].values()) if "classes" in answer else [answer]
+    sums = [one["base_value"] + sum(one["contributions"].values()) for one in outputs]
+    np.testing.assert_allclose(sums, one.scores()[7])
+    assert ("classes" in answer) == (classes == 3 and "Classifier" in class_path)
+    assert answer.get("class", "1") == "1"
 
 
 def test_a_calibrated_model_is_explained_before_its_calibration(tmp_path):

@@ -6,6 +6,8 @@ import sqlite3
 import psycopg
 import pytest
 import redis
+from google.api_core.exceptions import Forbidden, RetryError
+from google.auth.exceptions import DefaultCredentialsError
 from mlflow.exceptions import MlflowException
 
 from contract.serving_errors import BundleError
@@ -25,6 +27,13 @@ from runner.failures import explain
         (psycopg.errors.InvalidSchemaName("none"), "PostgreSQL: none", "on-run-start"),
         (redis.ConnectionError("refused"), "Redis: refused", "runner up"),
         (MlflowException("no such thing"), "MLflow: no such thing", "runner ui"),
+        (
+            Forbidden("no right\nto read"),
+            "Google Cloud: 403 no right to read",
+            "doctor --target cloud",
+        ),
+        (RetryError("too long", TimeoutError()), "Google Cloud: too long", "doctor --target"),
+        (DefaultCredentialsError("none"), "no valid credentials: none", "gcloud auth"),
         (ModuleNotFoundError("no", name="botocore"), "botocore is not installed", "install boto3"),
         (ModuleNotFoundError("no", name="azure.storage"), "Azure", "azure-storage-blob"),
         (BundleError("changed", hint="train again"), "changed", "train again"),

@@ -24,7 +24,7 @@ from runner.modelling.training_data import Rows, TrainingData, split_labels
 from runner.packaging import served_proof
 from runner.packaging.served_model import served_model
 from tests.modelling import CLASSIFIER, SPINE, make_recipe, rows
-from tests.unit.test_modelling import written
+from tests.trainings import written_bundle
 
 LINEAR = "sklearn.linear_model.LogisticRegression"
 BOOSTED = "sklearn.ensemble.HistGradientBoostingClassifier, init_args: {max_iter: 10}"
@@ -172,7 +172,7 @@ def test_what_onnx_does_not_reproduce_is_served_by_skops_with_the_same_classes(
 
 def same(folder, recipe, model, served, X):
     """Hold the bundle's answers against the pipeline's, and the trainer's against the bundle's."""
-    read = written(folder, recipe, served)
+    read = written_bundle(folder, recipe, served)
     answers = load_model(read).score(dict(X))
     np.testing.assert_allclose(answers.probabilities, model.predict_proba(X), atol=1e-5)
     assert answers.labels.tolist() == model.predict(X).tolist()

@@ -349,6 +349,7 @@ WRONG = [
     ({15: "scoring: [roc_auc, null]"}, "15:20: scoring[1]: expected text, got nothing"),
     # Gate
     ({16: "gate: 0.7"}, "16:1: gate: expected `key: value` lines, got 0.7"),
+    ({16: "min_shadow_days: 7d"}, "16:1: min_shadow_days: expected a whole number, got '7d'"),
     ({16: "gate: {roc_auc: high}"}, "16:8: gate.roc_auc: expected a number, got 'high'"),
     ({16: "gate: {roc_auc: true}"}, "16:8: gate.roc_auc: expected a number, got true"),
     (
@@ -957,6 +958,7 @@ WHOLE = [
     "decision_threshold:",
     "  maximize: f1",
     "  period: 14d",
+    "min_shadow_days: 7",
     'slices: [category_id, "user_activity:orders_7d"]',
     'feature_overrides: ["user_activity:orders_7d"]',
     "request: [channel]",

@@ -20,7 +20,7 @@ from runner.packaging import served_model as served_models
 from runner.packaging.served_model import served_model
 from runner.packaging.served_proof import NotEqualError, proof_rows, prove, prove_alone
 from tests.modelling import make_recipe, rows
-from tests.unit.test_modelling import written
+from tests.trainings import written_bundle
 
 TIES = "sklearn.ensemble.RandomForestClassifier, init_args: {n_estimators: 20, random_state: 0}"
 
@@ -46,7 +46,7 @@ def test_a_forest_whose_votes_tie_serves_the_class_of_the_pipeline(recipe, tmp_p
     assert tied(pipeline, asked).sum() > 20
     served = served_model(pipeline, asked)
     assert served.format == "onnx", served.proof
-    model = load_model(written(tmp_path, chosen, served, labels))
+    model = load_model(written_bundle(tmp_path, chosen, served, labels))
     assert model.score(dict(asked)).labels.tolist() == pipeline.predict(asked).tolist()
     assert served.answer(asked).labels.tolist() == pipeline.predict(asked).tolist()
 

@@ -23,7 +23,8 @@ arrivals as (
 
     select
         user_id,
-        min(received_at) as first_received_at
+        min(received_at) as first_received_at,
+        min(least(received_at, collected_at)) as first_seen_at
 
     from page_views
 
@@ -40,7 +41,16 @@ arrivals as (
             )
     {% endif %}
 
-    group by user_id
+    group by 1
+
+),
+
+first_window as (
+
+    -- a minute more, by which clocks may differ; one that jumps is compared with the warehouse's
+    select {{ add_minutes('min(first_seen_at)', -31) }} as begins_at
+
+    from arrivals
 
 ),
 
@@ -56,11 +66,7 @@ recent_views as (
     inner join arrivals
         on page_views.user_id = arrivals.user_id
 
-    -- the first arrival's window, and a minute by which clocks may differ
-    where
-        page_views.collected_at >= (
-            select {{ add_minutes('min(arrivals.first_received_at)', -31) }} from arrivals
-        )
+    where page_views.collected_at >= (select first_window.begins_at from first_window)
 
 ),
 

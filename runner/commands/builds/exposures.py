@@ -9,7 +9,6 @@ manifest (`connect_exposures`).
 from __future__ import annotations
 
 import json
-import os
 import re
 from collections.abc import Mapping
 from contextlib import suppress
@@ -28,6 +27,7 @@ from runner.recipes.recipe import Recipe, all_recipes, load_recipe
 from runner.records.run_facts import CHAMPION, with_alias
 from runner.records.run_reader import open_reader
 from runner.settings import Settings
+from runner.whole_file import write_whole
 from runner.wording import show
 
 _HEADER = f"""\
@@ -215,8 +215,5 @@ def _write(path: Path, exposures: list[dict[str, object]]) -> None:
     text = re.sub("[{](?=[{%#])", "{ ", text)  # what dbt would take for Jinja
     if path.is_file() and path.read_text(encoding="utf-8") == text:
         return
-    path.parent.mkdir(parents=True, exist_ok=True)
+    write_whole(path, text)
     (path.parent / ".gitignore").write_text("*\n", encoding="utf-8")
-    new = path.with_name(f"exposures.{os.getpid()}.new")
-    new.write_text(text, encoding="utf-8")
-    new.replace(path)

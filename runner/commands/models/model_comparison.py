@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from runner import console
 from runner.errors import RunnerError
+from runner.failures import explain
 from runner.records.find_run import find_run
 from runner.records.run_facts import RunFacts, RunReader
 from runner.records.run_reader import open_reader, read_json
@@ -54,7 +57,11 @@ def compare(settings: Settings, a: str, b: str) -> list[ComparedProperty]:
         If one of them does not exist, or its run was not recorded to its end.
     """
     reader = open_reader(settings)
-    one, two = (_properties(reader, reference) for reference in (a, b))
+    runs = [find_run(reader, reference) for reference in (a, b)]
+    served = [_serving_json(reader, run, name) for run, name in zip(runs, (a, b), strict=True)]
+    one, two = (_properties(*each) for each in zip(runs, served, strict=True))
+    live = _live(settings, reader, runs, served)
+    one, two = one | live[0], two | live[1]
     keys = dict.fromkeys([*one, *two])
     order = {group: i for i, group in enumerate(dict.fromkeys(group for group, _ in keys))}
     return [
@@ -78,13 +85,11 @@ def _plot(reader: RunReader, run: RunFacts, name: str) -> bytes | None:
         return None
 
 
-def _properties(reader: RunReader, reference: str) -> dict[tuple[str, str], Any]:
+def _properties(run: RunFacts, served: Mapping[str, Any]) -> dict[tuple[str, str], Any]:
     """Return (group, name) → value of one model, in the order of the table."""
-    run = find_run(reader, reference)
     tags, params = run.tags, run.params
     periods = {name: params.get(name) for name in _PERIODS}
     parameters = {name: value for name, value in params.items() if name not in _PERIODS}
-    served = _serving_json(reader, run, reference)
     groups: dict[str, dict[str, Any]] = {
         "run": {
             "id": run.run_id,
@@ -103,6 +108,30 @@ def _properties(reader: RunReader, reference: str) -> dict[tuple[str, str], Any]
         },
     }
     return {(group, name): value for group, part in groups.items() for name, value in part.items()}
+
+
+def _live(
+    settings: Settings,
+    reader: RunReader,
+    runs: Sequence[RunFacts],
+    served: Sequence[Mapping[str, Any]],
+) -> list[dict[tuple[str, str], Any]]:
+    """Return (group, name) → value of both on live labels, if one was the other's shadow."""
+    name, other = (each["registered_model_name"] for each in served)
+    known = {one.run_id: one.version for one in reader.versions(name)}
+    numbers = [known.get(run.run_id) for run in runs]
+    if name != other or None in numbers or numbers[0] == numbers[1]:
+        return [{}, {}]
+    from runner.commands.models.live_beside import live_comparison
+    from runner.monitoring.shadow_days import ShadowVersion
+
+    pairs = zip(map(str, numbers), served, strict=True)
+    try:
+        found = live_comparison(settings, [ShadowVersion.of(*pair) for pair in pairs])
+    except Exception as err:
+        console.note(f"not compared on live labels: {explain(err) or err}")
+        return [{}, {}]
+    return [{}, {}] if found is None else [found.properties(str(each)) for each in numbers]
 
 
 def _serving_json(reader: RunReader, run: RunFacts, reference: str) -> dict[str, Any]:

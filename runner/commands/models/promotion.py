@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from mlflow import MlflowClient
 from mlflow.entities.model_registry import ModelVersion
 
+from contract.bundle import Bundle
 from runner.commands.builds.exposures import write_exposures
 from runner.commands.models.promoted_features import accepted_reason
 from runner.errors import RunnerError
@@ -21,7 +23,11 @@ if TYPE_CHECKING:
 
 
 def promote(
-    settings: Settings, name: str, number: str | None, accepted: str = ""
+    settings: Settings,
+    name: str,
+    number: str | None,
+    accepted: str = "",
+    accepted_days: str = "",
 ) -> tuple[str, str]:
     """Make a version the champion, whatever its gate said.
 
@@ -32,6 +38,8 @@ def promote(
     accepted
         Why it may receive other features than it was trained on: it then answers as a retired
         version does. Empty: it must not.
+    accepted_days
+        Why it need not answer as a shadow on as many days as its recipe demands; empty: it must.
 
     Returns
     -------
@@ -41,7 +49,8 @@ def promote(
     Raises
     ------
     RunnerError
-        If there is no such model or version, or its features have changed.
+        If there is no such model or version, its features have changed, or it did not answer as a
+        shadow for long enough.
     ServingError
         If its serving bundle is not intact: what cannot be served does not become the champion.
     """
@@ -49,8 +58,11 @@ def promote(
     registry.require_model(client, name)
     wanted = number or _challenger(client, name)
     _require(client, name, wanted)
-    present = _version(version_with(client, name, CHAMPION))
-    retired = _checked(settings, name, wanted, accepted)
+    champion = version_with(client, name, CHAMPION)
+    present = _version(champion)
+    bundle, retired = _checked(settings, name, wanted, accepted)
+    if champion is not None and present != wanted and RETIRED not in champion.tags:
+        _require_shadow(settings, client, bundle, (wanted, present), accepted_days)
     registry.promote(client, name, wanted)  # of the champion too: it ends what was interrupted
     _retire(client, name, wanted, retired)
     write_exposures(settings)
@@ -89,7 +101,7 @@ def rollback(settings: Settings, name: str, accepted: str = "") -> tuple[str, st
             f"{name} has no champion to roll back", hint=f"run `runner promote {name} VERSION`"
         )
     before = _champion_before(client, name, str(present.version))
-    retired = _checked(settings, name, before, accepted)
+    _, retired = _checked(settings, name, before, accepted)
     if CHAMPION_UNTIL in present.tags:  # it was the champion more than once
         client.delete_model_version_tag(name, str(present.version), CHAMPION_UNTIL)
     now = datetime.now(UTC).isoformat()
@@ -100,10 +112,11 @@ def rollback(settings: Settings, name: str, accepted: str = "") -> tuple[str, st
     return before, str(present.version)
 
 
-def _checked(settings: Settings, name: str, number: str, accepted: str) -> str:
-    """Return why the version may receive other features than it was trained on, if it would."""
+def _checked(settings: Settings, name: str, number: str, accepted: str) -> tuple[Bundle, str]:
+    """Return the version's bundle, and why it may receive other features, if it would."""
     model, _ = load_version(settings, f"models:/{name}/{number}")
-    return accepted_reason(settings, model.bundle, f"{name} version {number}", accepted)
+    version = f"{name} version {number}"
+    return model.bundle, accepted_reason(settings, model.bundle, version, accepted)
 
 
 def _retire(client: MlflowClient, name: str, number: str, reason: str) -> None:
@@ -138,6 +151,29 @@ def _challenger(client: MlflowClient, name: str) -> str:
             hint=_known(registry.versions_of(client, name)),
         )
     return str(challenger.version)
+
+
+def _require_shadow(
+    settings: Settings,
+    client: MlflowClient,
+    bundle: Bundle,
+    versions: tuple[str, str],
+    accepted: str,
+) -> None:
+    """Raise unless a version answered beside the champion for as long as its recipe demands."""
+    wanted, champion = versions
+    tags = client.get_model_version(bundle.registered_model_name, wanted).tags
+    if "min_shadow_days" not in bundle.recipe or CHAMPION_UNTIL in tags:  # it was the champion
+        return
+    if accepted:
+        client.set_model_version_tag(
+            bundle.registered_model_name, wanted, "accepted_shadow_days", accepted
+        )
+        return
+    from runner.commands.models.live_beside import require_shadow_days
+    from runner.monitoring.shadow_days import ShadowVersion
+
+    require_shadow_days(settings, ShadowVersion.of(wanted, asdict(bundle)), champion)
 
 
 def _require(client: MlflowClient, name: str, number: str) -> None:

@@ -12,7 +12,7 @@ from runner.project.event_sources import event_tables
 from runner.settings import Settings
 from runner.wording import did_you_mean
 
-_DECLARE = "docs/events.md shows how to declare one"
+_DECLARE = "`runner help events` shows how to declare one"
 
 
 def declared_table(

@@ -21,7 +21,6 @@ from runner.online.online_config import load_online_config
 from runner.online.refresh_state import BuiltFrom, RefreshState
 from runner.online.state import Lease, holding
 from runner.project import dbt, freshness
-from runner.project.build_lock import build_lock
 from runner.project.manifest import FeatureMart, Manifest
 from runner.project.manifest_file import (
     ManifestFile,
@@ -160,7 +159,7 @@ class Refresher:
         project = freshness.fingerprint(self._settings)
         marks = table_marks(self._settings, tables)
         before = state.built_from(" ".join(names))
-        if before is None or project is None or before.project != project:
+        if before is None or not before.covers(project, marks):
             self._run_dbt(names, [f"+{mart.selector or mart.name}" for mart in marts], whole=True)
             built = names
         else:
@@ -187,8 +186,7 @@ class Refresher:
         arguments = ["build", "--exclude-resource-type", "unit_test"]
         arguments += ["--full-refresh"] if changed and whole else []
         arguments += ["--indirect-selection", "buildable", "--select", *selected]
-        with build_lock(self._settings) as lock:
-            dbt.run(self._settings, arguments, _ignore, inherited=(lock,), program=self._dbt)
+        dbt.run_alone(self._settings, arguments, _ignore, program=self._dbt)
 
 
 def _touched(content: ManifestFile, keys: Sequence[str], changed: Collection[str]) -> Iterator[str]:

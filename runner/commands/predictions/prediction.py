@@ -13,11 +13,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import NamedTuple
 
 import pandas as pd
 import pyarrow as pa
 
 from contract.bundle import Bundle
+from contract.explainer import Explainer
 from contract.scoring import Model
 from contract.values import CAP_IT
 from runner import console
@@ -28,13 +30,18 @@ from runner.commands.online.absent_views import (
     refuse_missing,
     view_names,
 )
+from runner.commands.predictions.explanation_output import ExplanationOutput
 from runner.commands.predictions.prediction_file import read_entities, require_keys
 from runner.commands.predictions.prediction_output import Output
 from runner.errors import RunnerError
 from runner.feature_store.recipe_features import bundle_features, spine_query
 from runner.feature_store.store import open_store, point_in_time_batches
 from runner.modelling.model_inputs import too_large
-from runner.packaging.served_version import load_version, require_features
+from runner.packaging.served_version import (
+    load_explained_version,
+    load_version,
+    require_features,
+)
 from runner.project.manifest import EVENT_TIMESTAMP, load_manifest
 from runner.servers.local_servers import require_servers
 from runner.settings import Settings
@@ -61,8 +68,21 @@ class Written:
     missing: Mapping[str, int]
 
 
+class _Explains(NamedTuple):
+    """What explains a model, and how it is written."""
+
+    explainer: Explainer
+    output: ExplanationOutput
+
+
 def predict(
-    settings: Settings, model_uri: str, source: str, output: Output, time_zone: str | None = None
+    settings: Settings,
+    model_uri: str,
+    source: str,
+    output: Output,
+    time_zone: str | None = None,
+    *,
+    explain: bool = False,
 ) -> Written:
     """Write one prediction per row of `source` to `output`; nothing is left half-written.
 
@@ -78,38 +98,53 @@ def predict(
         A file, or a table of the warehouse.
     time_zone
         The zone of a file's timestamps without one; None: UTC.
+    explain
+        Whether what each model input contributes is written too.
 
     Raises
     ------
     RunnerError
-        If the source is not what is expected, the model has no such version, or a feature that it
-        takes is no longer in dbt.
+        If the source is not what is expected, the model has no such version or cannot be explained,
+        or a feature that it takes is no longer in dbt.
     """
     output.require_usable()
     require_servers(settings)
-    model, version = load_version(settings, model_uri)
+    model, version, explains = _load(settings, model_uri, output if explain else None)
+    more = [*output.columns, *(explains.output.names if explains else ())]
     marts = load_manifest(settings.manifest_path).marts
     by = ScoredBy(re.split("[:/@]+", model_uri)[1], version, datetime.now(UTC))
     name = f"{by.model} version {version}"
     require_features(model.bundle, marts, name)
-    entity_df = _entities(settings, model.bundle, source, time_zone, output.columns)
+    entity_df = _entities(settings, model.bundle, source, time_zone, more)
     store = open_store(settings)
     rows, missing = 0, Counter[str]()
     with (
         console.bar(f"predict with {name}", None) as bar,
         point_in_time_batches(store, entity_df, bundle_features(model.bundle)) as reader,
-        output.open(settings, _scored(model, reader.schema.empty_table(), {}).schema, by) as write,
+        output.open(
+            settings, _scored(model, reader.schema.empty_table(), {}, explains).schema, by
+        ) as write,
     ):
         for batch in reader:
             _refuse_too_large(model, batch, rows)
             table = pa.Table.from_batches([batch])
             absent = absent_views(model.bundle, table)
             refuse_missing(model.bundle, absent, rows)
-            write(_scored(model, table, absent))
+            write(_scored(model, table, absent, explains))
             rows += batch.num_rows
             missing.update({view: int(mask.sum()) for view, mask in absent.items()})
             bar.advance(batch.num_rows)
     return Written(name, rows, +missing)
+
+
+def _load(
+    settings: Settings, model_uri: str, explained: Output | None
+) -> tuple[Model, str, _Explains | None]:
+    """Return a model, its version and, for the output that has explanations, what explains it."""
+    if explained is None:
+        return *load_version(settings, model_uri), None
+    model, explainer, version = load_explained_version(settings, model_uri)
+    return model, version, _Explains(explainer, explained.explanations(explainer))
 
 
 def scored_rows(settings: Settings, model: Model, entity_df: pd.DataFrame) -> pa.Table:
@@ -142,23 +177,32 @@ def _refuse_too_large(model: Model, batch: pa.RecordBatch, before: int) -> None:
         )
 
 
-def _scored(model: Model, table: pa.Table, absent: Absent) -> pa.Table:
+def _scored(
+    model: Model, table: pa.Table, absent: Absent, explains: _Explains | None = None
+) -> pa.Table:
     """Return the rows without their stored features, with what is answered for each.
 
-    That is `prediction`, a column per class, and `missing_views`: names apart by `, `, or null.
+    That is `prediction`, a column per class, and `missing_views`: names apart by `, `, or null;
+    and what explains them.
     """
     bundle = model.bundle
     kept = table.drop_columns([feature.name for feature in bundle.features])
     columns = (*bundle.row_dtypes, EVENT_TIMESTAMP)
     given = {one.name: as_number(table[one.name]) for one in bundle.request}
-    predictions = model.score({name: table[name] for name in columns} | given)
+    asked = {name: table[name] for name in columns} | given
+    predictions = model.score(asked)
     unanswered = null_rows(bundle, absent, table.num_rows)
     kept = kept.append_column("prediction", pa.array(predictions.labels, mask=unanswered))
     if predictions.probabilities is not None:
         for number, label in enumerate(bundle.label.classes or ()):
             column = pa.array(predictions.probabilities[:, number], mask=unanswered)
             kept = kept.append_column(f"probability_{label}", column)
-    return kept.append_column("missing_views", view_names(absent, table.num_rows))
+    kept = kept.append_column("missing_views", view_names(absent, table.num_rows))
+    if explains is not None:
+        found = explains.output.columns(explains.explainer.columns(asked), unanswered)
+        for name, column in zip(explains.output.names, found, strict=True):
+            kept = kept.append_column(name, column)
+    return kept
 
 
 def _entities(

@@ -12,6 +12,12 @@ import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet as pq
 
+from contract.explainer import Explainer
+from runner.commands.predictions.explanation_output import (
+    ExplanationColumns,
+    ExplanationOutput,
+    ExplanationText,
+)
 from runner.errors import RunnerError
 from runner.settings import Settings
 from runner.warehouse.open_scored import open_scored
@@ -26,6 +32,9 @@ class Output(Protocol):
     @property
     def columns(self) -> Sequence[str]:
         """The columns that it has besides those of the rows."""
+
+    def explanations(self, explainer: Explainer) -> ExplanationOutput:
+        """Return how explanations are written there."""
 
     def require_usable(self) -> None:
         """Raise if nothing can be written there, before anything is computed."""
@@ -46,6 +55,10 @@ class OutputFile:
     def __str__(self) -> str:
         """Return its path."""
         return str(self.path)
+
+    def explanations(self, explainer: Explainer) -> ExplanationOutput:
+        """See `Output`."""
+        return ExplanationColumns(explainer)
 
     def require_usable(self) -> None:
         """See `Output`."""
@@ -78,6 +91,10 @@ class OutputTable:
     def __str__(self) -> str:
         """Return its name."""
         return self.name
+
+    def explanations(self, explainer: Explainer) -> ExplanationOutput:
+        """See `Output`. One column, since PostgreSQL cuts off names of more than 63 bytes."""
+        return ExplanationText(explainer)
 
     def require_usable(self) -> None:
         """See `Output`."""

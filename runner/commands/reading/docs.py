@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import shutil
-from pathlib import Path
 from typing import Any
 
 from runner import console
@@ -19,6 +18,7 @@ from runner.lineage.lineage_graph import Lineage, LineageColumn
 from runner.project import dbt
 from runner.servers.local_servers import require_servers
 from runner.settings import Settings
+from runner.whole_file import write_whole
 
 _FILES = ("index.html", "catalog.json")
 
@@ -76,7 +76,7 @@ def generate(settings: Settings) -> None:
         annotate(manifest, lineage)
         connect_exposures(manifest)
         complete_overview(manifest)
-        _replace(folder / "manifest.json", json.dumps(manifest))
+        write_whole(folder / "manifest.json", json.dumps(manifest))
 
 
 def annotate(manifest: dict[str, Any], lineage: Lineage) -> None:
@@ -126,9 +126,3 @@ def _table(title: str, nodes: list[dict[str, Any]], kind: str) -> str:
 
 def _cell(text: str) -> str:
     return " ".join(text.replace("|", "\\|").split())
-
-
-def _replace(path: Path, text: str) -> None:
-    new = path.with_name(f"{path.name}.new")
-    new.write_text(text, encoding="utf-8")
-    new.replace(path)

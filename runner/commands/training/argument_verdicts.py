@@ -22,6 +22,18 @@ _DISTRIBUTIONS = ("scikit-learn", "lightgbm", "xgboost", "xgboost-cpu")
 _MOST = 500  # verdicts kept; an entry takes a hundred bytes
 
 
+def require_arguments(settings: Settings, recipe: Recipe) -> None:
+    """Raise unless the recipe's estimator takes its arguments, fixed and searched for.
+
+    Raises
+    ------
+    RunnerError
+        With the place of each that it does not take. Or if its library is not installed.
+    """
+    if problems := ArgumentVerdicts(settings).problems(recipe):
+        raise recipe.source.errors(problems)
+
+
 class ArgumentVerdicts:
     """The verdicts of one project, by digest."""
 

@@ -52,7 +52,7 @@ _BY_DTYPE = {
 
 _TEMPLATE = """\
 # yaml-language-server: $schema=../schemas/recipe.schema.json
-# Every key is described in docs/recipe.md. Check it with: runner check recipes/{name}.yaml
+# `runner help recipe` describes every key. Check it with: runner check recipes/{name}.yaml
 
 # The model's name in MLflow's registry. Each training registers a version of it.
 registered_model_name: {name}
@@ -77,14 +77,14 @@ features:
 # not used: their labels are decided during the test period.
 split: {{test: 28d, embargo: {window}}}
 
-# What is fitted: any estimator of docs/recipe.md with scikit-learn's own arguments. With a
-# random_state, the same rows give the same model.
+# What is fitted: any estimator that `runner help recipe` lists, with scikit-learn's own arguments.
+# With a random_state, the same rows give the same model.
 estimator:
   class_path: sklearn.ensemble.{estimator}
   init_args: {{n_estimators: 200, min_samples_leaf: 20, n_jobs: -1, random_state: 0}}
 
 # Scores on the test rows, all greater-is-better. The first decides whether a new version beats the
-# champion. Those listed in docs/recipe.md are for two classes, more classes, or numbers.
+# champion. `runner help recipe` lists those for two classes, more classes, and numbers.
 scoring: [{scoring}]
 # A champion must score at least this. Set it a little below what the first training reaches.
 # gate: {{{gate}}}

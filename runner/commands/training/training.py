@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 from runner.commands.builds.built_sql import build_sql, require_fit
 from runner.commands.builds.exposures import write_exposures
 from runner.commands.builds.recorded_definitions import recorded_definitions
-from runner.commands.training.background_imports import importing
+from runner.commands.training.argument_verdicts import require_arguments
+from runner.commands.training.background_imports import importing, let_threads_sleep
 from runner.lineage.column_lineage import load_column_lineage
 from runner.recipes.recipe import load_recipe
 from runner.records.served_versions import retire
@@ -79,6 +80,8 @@ def train(
         be. Nothing is registered then.
     """
     now, recipe = datetime.now(UTC), load_recipe(path)
+    let_threads_sleep()
+    require_arguments(settings, recipe)
     with importing(*_HEAVY, *(["runner.modelling.study"] if recipe.tuning else [])):
         require_fit(settings, recipe)
         require_servers(settings)

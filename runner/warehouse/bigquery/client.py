@@ -68,11 +68,25 @@ def arriving(
 ) -> Iterator[str]:
     """Load a Parquet file into a table that lasts as long as the block; yield its name, quoted."""
     name = (client.project, dataset, f"arriving_{uuid4().hex}")
+    with loaded(client, name, fields, file, labels):
+        yield quote_bigquery(*name)
+
+
+@contextmanager
+def loaded(
+    client: bigquery.Client,
+    name: tuple[str, str, str],
+    fields: Sequence[bigquery.SchemaField],
+    file: IO[bytes],
+    labels: Mapping[str, str],
+) -> Iterator[None]:
+    """Load a Parquet file into a new table of that name, which lasts as long as the block."""
     table = bigquery.Table(".".join(name), schema=fields)
     table.expires = datetime.now(tz=UTC) + _LIFETIME  # of a process that was killed
     options = bigquery.LoadJobConfig(
         source_format=bigquery.SourceFormat.PARQUET,
-        write_disposition=bigquery.WriteDisposition.WRITE_TRUNCATE,
+        create_disposition=bigquery.CreateDisposition.CREATE_NEVER,
+        write_disposition=bigquery.WriteDisposition.WRITE_APPEND,
         schema=table.schema,
         labels=dict(labels),
     )
@@ -80,6 +94,6 @@ def arriving(
     try:
         file.seek(0)
         client.load_table_from_file(file, table, job_config=options).result()
-        yield quote_bigquery(*name)
+        yield
     finally:
         client.delete_table(table, not_found_ok=True)

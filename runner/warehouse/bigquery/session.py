@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
-from datetime import UTC, datetime, timedelta
+from contextlib import ExitStack, contextmanager, suppress
 from itertools import chain
 from tempfile import TemporaryFile
 from typing import Any
@@ -19,13 +18,13 @@ from google.cloud import bigquery
 from runner.bytes_billed import refusal
 from runner.errors import RunnerError
 from runner.sql import quote_bigquery
+from runner.warehouse.bigquery.client import loaded
 from runner.warehouse.bigquery.datasets import ensure_dataset
 from runner.warehouse.bigquery.types import column_of
 from runner.warehouse.join.join_parts import JoinColumn
 from runner.warehouse.join.refusals import refusal_in
 
-# An uploaded spine that was not deleted, because the process was killed, goes by itself.
-_LIFETIME = timedelta(hours=1)
+_UPLOAD = {"runner": "upload"}
 _ROW_GROUP = 100_000  # rows of an upload that are encoded at a time
 _TYPES = {
     pa.int64(): "INT64",
@@ -159,31 +158,14 @@ class BigQuerySession:
     def uploaded(self, rows: pa.Table, name: tuple[str, str, str]) -> Iterator[None]:
         """Keep `rows` in a table called `name` while the context lasts."""
         fields = [_schema_field(field) for field in rows.schema]
-        table = bigquery.Table(".".join(name), schema=fields)
-        table.expires = datetime.now(tz=UTC) + _LIFETIME
-        options = bigquery.LoadJobConfig(
-            source_format=bigquery.SourceFormat.PARQUET,
-            create_disposition=bigquery.CreateDisposition.CREATE_NEVER,
-            write_disposition=bigquery.WriteDisposition.WRITE_APPEND,
-            schema=fields,
-            labels={"runner": "upload"},
-        )
-        with _failures("cannot upload the entity rows"):
-            self._create_dataset(name)
-            self._client.create_table(table)
-        try:
+        with ExitStack() as stack:
             with _failures("cannot upload the entity rows"):
-                self._load(rows, table, options)
+                self._create_dataset(name)
+                # By way of a file on disk: a spine is not to be in memory twice.
+                with TemporaryFile() as file:
+                    pq.write_table(rows, file, row_group_size=_ROW_GROUP, coerce_timestamps="us")
+                    stack.enter_context(loaded(self._client, name, fields, file, _UPLOAD))
             yield
-        finally:
-            self._client.delete_table(table, not_found_ok=True)
-
-    def _load(self, rows: pa.Table, table: bigquery.Table, options: bigquery.LoadJobConfig) -> None:
-        """Load `rows` by way of a file on disk: a spine is not to be in memory twice."""
-        with TemporaryFile() as file:
-            pq.write_table(rows, file, row_group_size=_ROW_GROUP, coerce_timestamps="us")
-            file.seek(0)
-            self._client.load_table_from_file(file, table, job_config=options).result()
 
     def upload_name(self) -> tuple[str, str, str]:
         """Return project, dataset and a name of its own for a table to upload to."""

@@ -12,6 +12,7 @@ from datetime import UTC, date, datetime, timedelta
 import psycopg
 from psycopg.conninfo import conninfo_to_dict
 
+from contract.event_format import COLLECTED_AT
 from runner.errors import RunnerError
 from runner.sql import quote, quote_table, text_postgres
 from runner.warehouse.collected_table import CollectedColumn, CollectedRow, CollectedTable
@@ -63,8 +64,11 @@ class PostgresCollected:
             with cursor.copy(f"copy arriving ({names}) from stdin") as copy:
                 for row in rows:
                     copy.write_row(row)
+            into, values = names, names
+            if not self._is_partitioned and COLLECTED_AT in self._known():
+                into, values = f"{names}, {COLLECTED_AT}", f"{names}, {self._later()}"
             cursor.execute(
-                f"insert into {self._name} ({names}) select {names} from pg_temp.arriving "
+                f"insert into {self._name} ({into}) select {values} from pg_temp.arriving "
                 f"on conflict ({key}) do nothing"
             )
             return cursor.rowcount
@@ -103,6 +107,14 @@ class PostgresCollected:
     def _is_partitioned(self) -> bool:
         return self._table.day in self._table.key
 
+    def _later(self) -> str:
+        """Return the SQL for now, and later than all before although the server's clock jumps back.
+
+        What is new since then is looked for by it.
+        """
+        last = f"select max({COLLECTED_AT}) + interval '1 microsecond' from {self._name}"
+        return f"greatest(now(), ({last}))"
+
     def _create(self) -> None:
         if self._exists(self._table.name):
             self._add_missing_columns()
@@ -116,21 +128,16 @@ class PostgresCollected:
         partitions = f" partition by range ({quote(self._table.day)})"
         self._connection.execute(
             f"create table {self._name} ({declared}, "
-            f"collected_at timestamptz not null default now(), primary key ({key}))"
+            f"{COLLECTED_AT} timestamptz not null default now(), primary key ({key}))"
             + (partitions if self._is_partitioned else "")
         )
         if not self._is_partitioned:  # what is new is looked for by it
-            self._connection.execute(f"create index on {self._name} (collected_at)")
+            self._connection.execute(f"create index on {self._name} ({COLLECTED_AT})")
 
     def _add_missing_columns(self) -> None:
         """Add columns and allow nulls as now declared; leave a table that others created."""
-        found = self._connection.execute(
-            "select attname, attnotnull from pg_attribute where attrelid = to_regclass(%s) "
-            "and attnum > 0 and not attisdropped",
-            [self._name],
-        )
-        known = {name: bool(required) for name, required in found}
-        if "collected_at" not in known:
+        known = self._known()
+        if COLLECTED_AT not in known:
             return
         for column in self._table.columns:
             name = quote(column.name)
@@ -140,6 +147,15 @@ class PostgresCollected:
             elif known[column.name] and not column.required:
                 alter = f"alter table {self._name} alter column {name} drop not null"
                 self._connection.execute(alter)
+
+    def _known(self) -> dict[str, bool]:
+        """Return the table's columns, and whether each must not be null."""
+        found = self._connection.execute(
+            "select attname, attnotnull from pg_attribute where attrelid = to_regclass(%s) "
+            "and attnum > 0 and not attisdropped",
+            [self._name],
+        )
+        return {name: bool(required) for name, required in found}
 
     def _create_partition(self, day: date) -> None:
         partition = f"{self._table.name}_{day:%Y%m%d}"

@@ -7,7 +7,7 @@ table shows, such as a deletion.
 
 from __future__ import annotations
 
-import hashlib
+import re
 from collections.abc import Collection
 
 import psycopg
@@ -17,6 +17,7 @@ from runner.settings import PostgresAddress
 from runner.sql import text_postgres
 from runner.warehouse.postgres.session_settings import READ_ONLY, settings_sql
 from runner.warehouse.postgres.table_footing import PARTS, footing_sql
+from runner.warehouse.table_state import UnknownStateError, state_digest
 
 _LONGEST = "20s"  # a build of what takes longer to read is worth its start-up
 _VIEW = """
@@ -33,14 +34,11 @@ select
     sum(hashint8extended((tableoid::bigint << 32) | xmin::text::bigint, 0)) as versions
 from {table}
 """
+_WORD = re.compile(r"\w+")
 _FUNCTIONS = """
 select distinct proname::text as name from pg_proc
 where pronamespace not in ('pg_catalog'::regnamespace, 'information_schema'::regnamespace)
 """
-
-
-class UnknownStateError(Exception):
-    """It cannot be known whether something has changed; the message says why."""
 
 
 class TableStates:
@@ -56,14 +54,14 @@ class TableStates:
         if not columns or not known["is_tracked"]:
             raise UnknownStateError(f"{name} is not a table whose row versions say what changed")
         [rows] = self._ask(_ROWS.format(table=name))
-        return _digest([*(known[part] for part in PARTS), *rows.values()])
+        return state_digest([*(known[part] for part in PARTS), *rows.values()])
 
     def view(self, name: str) -> str:
         """Return a digest of a view's SQL."""
         found = [row["sql"] for row in self._rows(_VIEW, name)]
         if not any(found):
             raise UnknownStateError(f"{name} is not a view")
-        return _digest(found)
+        return state_digest(found)
 
     def functions(self) -> set[str]:
         """Return the names of the functions that are not PostgreSQL's own."""
@@ -76,15 +74,16 @@ class TableStates:
         return self._connection.execute(sql.encode()).fetchall()
 
 
-def read_states(
-    address: PostgresAddress, tables: Collection[str], views: Collection[str]
-) -> tuple[dict[str, str], set[str]]:
-    """Return the state of each table and view, and the functions that are not PostgreSQL's own.
+def postgres_states(
+    address: PostgresAddress, tables: Collection[str], views: Collection[str], queries: str
+) -> dict[str, str]:
+    """Return the state of each table and view.
 
     Raises
     ------
     UnknownStateError
-        If one is not there, is no table whose row versions say what changed, or takes too long.
+        If one is not there, is no table whose row versions say what changed, or takes too long; if
+        `queries` call a function that is not PostgreSQL's own.
     """
     try:
         with psycopg.connect(**address.conninfo, row_factory=dict_row) as connection:  # type: ignore[arg-type]
@@ -93,10 +92,10 @@ def read_states(
             states = TableStates(connection)
             found = {name: states.table(name) for name in tables}
             found |= {name: states.view(name) for name in views}
-            return found, states.functions()
+            functions = states.functions()
     except psycopg.Error as err:
         raise UnknownStateError(" ".join(str(err).split())) from err
-
-
-def _digest(parts: object) -> str:
-    return hashlib.sha256(repr(parts).encode()).hexdigest()[:32]
+    words = set(_WORD.findall(queries.lower()))
+    if used := {name for name in functions if name.lower() in words}:
+        raise UnknownStateError(f"a function of the database is used: {min(used)}")
+    return found
