@@ -1,4 +1,4 @@
-{# Macros that read the serving log; `runner collect` writes its table. #}
+{# Macros that read the serving log and events; `runner collect` writes their tables. #}
 
 {#
     The rows of a source's table. Before the first `runner collect` there is no table: then the
