@@ -175,7 +175,7 @@ class Bundle:
     on_missing_entity
         What to do where a view has nothing, by projection; `predict` for the others.
     explanation
-        None: written by a release that had none.
+        None: the bundle was written before explanations existed.
     folder, digest
         Where it was read from, and the SHA-256 of its `serving.json` (hex).
     """

@@ -8,9 +8,10 @@ from typing import Annotated, Literal
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
+Kind = Literal["linear", "trees"]
 Space = Literal["log_odds", "class_score", "probability", "label", "log_label"]
-REQUEST_LEAVES = 100_000
-"""Models of more leaves are not explained in requests: a row takes 13 ms of so many."""
+REQUEST_STEPS = 3_000_000
+"""Models of more steps a row are not explained in requests: so many take 12 ms."""
 
 
 @dataclass(frozen=True)
@@ -20,16 +21,18 @@ class BundleExplanation:
     Attributes
     ----------
     unavailable
-        Why they are not; empty if they are, and only then the others count.
+        Why answers cannot be explained; empty if they can. If not, the other attributes mean
+        nothing.
     space
         What the contributions add up to: the log-odds of the second class; each class's score
         before the softmax; probabilities; the label; its logarithm.
     calibrated
-        Whether a calibration follows, which is not explained.
+        Whether the model is calibrated: contributions explain the score before calibration.
     kind
         How the contributions are computed.
-    leaves
-        How many leaves the trees have, 0 of a linear model: the work that a row is.
+    steps
+        The work that a row is: d (d + 1) / 2 for each leaf whose path looks at d columns; 0 of a
+        linear model.
     arrays
         The file of the model's numbers.
     preprocessing
@@ -40,8 +43,8 @@ class BundleExplanation:
     unavailable: str = ""
     space: Space = "label"
     calibrated: bool = False
-    kind: Literal["linear", "trees"] = "linear"
-    leaves: Annotated[int, Field(ge=0)] = 0
+    kind: Kind = "linear"
+    steps: Annotated[int, Field(ge=0)] = 0
     arrays: str = ""
     preprocessing: str = ""
 
@@ -53,7 +56,7 @@ class BundleExplanation:
     @property
     def in_requests(self) -> bool:
         """Whether requests may ask for explanations."""
-        return not self.unavailable and self.leaves <= REQUEST_LEAVES
+        return not self.unavailable and self.steps <= REQUEST_STEPS
 
     def problems(self, files: Collection[str], model_format: str) -> list[str]:
         """Return what contradicts the bundle's files."""

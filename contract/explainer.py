@@ -35,8 +35,8 @@ class Contributions(Protocol):
     base_value: npt.NDArray[np.float64]
 
     @property
-    def leaves(self) -> int:
-        """How many leaves are looked at for each row."""
+    def steps(self) -> int:
+        """The work that a row is; see `BundleExplanation`."""
 
     def of(self, X: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:
         """Return the contributions of rows of estimator columns: (n_rows, n_inputs, n_outputs)."""
@@ -49,7 +49,8 @@ class Explained:
     Attributes
     ----------
     base_values
-        Shape (n_outputs,). One output: the label, or the second of two classes; else a class each.
+        Shape (n_outputs,). One output for a regression or two classes (the second), otherwise
+        one per class.
     contributions
         Shape (n_rows, n_inputs, n_outputs).
     """

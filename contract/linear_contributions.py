@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-Doubles = npt.NDArray[np.float64]
+Floats = npt.NDArray[np.float64]
 
 
 class LinearArrays(NamedTuple):
@@ -23,9 +23,9 @@ class LinearArrays(NamedTuple):
         Of the training rows, shape (n_columns,).
     """
 
-    coefficients: Doubles
-    intercepts: Doubles
-    means: Doubles
+    coefficients: Floats
+    intercepts: Floats
+    means: Floats
 
 
 class LinearContributions:
@@ -43,20 +43,20 @@ class LinearContributions:
 
     Attributes
     ----------
-    leaves
+    steps
         None: 0.
     base_value
         The mean score of the training rows, shape (n_outputs,).
     """
 
-    leaves = 0
+    steps = 0
 
     def __init__(self, model: LinearArrays, owner: npt.NDArray[np.intp]) -> None:
         self._model = model
         self._is_made_from = np.eye(owner.max() + 1)[owner]
         self.base_value = model.coefficients @ model.means + model.intercepts
 
-    def of(self, X: npt.NDArray[np.float32]) -> Doubles:
+    def of(self, X: npt.NDArray[np.float32]) -> Floats:
         """Return the contributions to the scores of rows, shape (n_rows, n_inputs, n_outputs)."""
         away = X - self._model.means
         per_output = [away * one @ self._is_made_from for one in self._model.coefficients]

@@ -1,7 +1,7 @@
 """What `runner refresh` leaves in Redis about its rounds: a hash per Feast project.
 
-`done` is when the last round that succeeded ended. `failed` is there if a later one failed. Times
-are ISO 8601.
+`done` is when the last round that succeeded ended, in ISO 8601. `failed` is there if a later round
+failed: a JSON list of when, and why.
 """
 
 from __future__ import annotations

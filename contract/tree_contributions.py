@@ -21,13 +21,14 @@ from functools import lru_cache
 
 import numpy as np
 
-from contract.explained import REQUEST_LEAVES
 from contract.tree_paths import Floats, Numbers, Paths, Singles, TreeArrays, paths
 
 _AT_ONCE = 1 << 16
 """Numbers that are computed together: as many stay in a processor's cache."""
+_KEPT_LEAVES = 100_000
+"""Paths that are kept from row to row; a leaf takes some 300 bytes."""
 _BLOCK_LEAVES = 1 << 15
-"""Paths that are laid out at a time where there are too many to keep: a leaf takes 300 bytes."""
+"""Paths that are laid out at a time where there are too many to keep."""
 
 
 class TreeContributions:
@@ -42,10 +43,11 @@ class TreeContributions:
 
     Attributes
     ----------
-    leaves
-        How many there are.
+    steps
+        The work that a row is: d (d + 1) / 2 for each leaf whose path looks at d columns.
     base_value
-        The mean score of the training rows as the trees have it, shape (n_outputs,).
+        The mean score of the training rows, weighted as the trees weighted them, shape
+        (n_outputs,).
     """
 
     def __init__(self, trees: TreeArrays, owner: Numbers) -> None:
@@ -53,8 +55,8 @@ class TreeContributions:
         self._owner = owner
         self._inputs = int(owner.max()) + 1
         self._sums = int(trees.output.max()) + 1
-        self.leaves = len(trees.value)
-        self._kept = list(self._laid_out()) if self.leaves <= REQUEST_LEAVES else None
+        self._kept = list(self._laid_out()) if len(trees.value) <= _KEPT_LEAVES else None
+        self.steps = sum(_steps(one) for one in self._groups())
         self.base_value = trees.base + self._means()
 
     def of(self, X: Singles) -> Floats:
@@ -68,7 +70,7 @@ class TreeContributions:
         bins = self._sums * self._inputs
         totals = np.zeros((len(X), bins, self._trees.value.shape[1]))
         for one in self._groups():
-            rows = max(1, _AT_ONCE // (one.column.size * (len(one.column) + 1) // 2 + 1))
+            rows = max(1, _AT_ONCE // (_steps(one) + 1))
             for begin in range(0, len(X), rows):
                 part = slice(begin, begin + rows)
                 totals[part] += _summed(one, X[part], self._owner, self._inputs, bins)
@@ -101,6 +103,11 @@ def _blocks(trees: TreeArrays) -> Sequence[tuple[int, int]]:
             blocks.append((begin, end))
             begin = end
     return blocks
+
+
+def _steps(one: Paths) -> int:
+    """Return how many numbers are multiplied for each row: columns times points, by leaf."""
+    return one.column.size * (len(one.column) + 1) // 2
 
 
 def _summed(one: Paths, X: Singles, owner: Numbers, inputs: int, bins: int) -> Floats:

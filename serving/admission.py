@@ -157,13 +157,18 @@ class Admission:
         self.leave(asked)
 
     def begin(self, asked: Asked, request: PredictRequest) -> None:
-        """Count its rows as in work; those to explain wait in a line of their own."""
+        """Count its rows as in work."""
         asked.request = request
         asked.answers = [None] * len(request.entity_rows)
-        asked.counted = 0 if request.include_explanations else len(asked.answers)
+        asked.counted = len(asked.answers)
         self._rows[asked.large] += asked.counted
         self._metrics.buffered_bytes -= len(asked.body)
         asked.body = b""
+
+    def scored(self, asked: Asked) -> None:
+        """Count its rows no longer: they are explained in a line of their own."""
+        self._rows[asked.large] -= asked.counted
+        asked.counted = 0
 
     def leave(self, asked: Asked) -> None:
         """Note that it has its answer."""

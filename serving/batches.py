@@ -226,6 +226,8 @@ class Batches:
                 async with self._turn if long else nullcontext():
                     await self._predict(loaded, rows)
                     if explained:
+                        self.admission.scored(batch[0])
+                        self._resume()
                         await self._explanations.explain(loaded, batch[0])
                     answered = _finish(loaded, batch)
                     if self._record is not None:

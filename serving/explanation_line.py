@@ -12,7 +12,7 @@ import asyncio
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from contract.explained import REQUEST_LEAVES
+from contract.explained import REQUEST_STEPS
 from contract.explainer import Explainer
 from contract.serving_settings import Limits
 from serving.admission import Asked
@@ -23,13 +23,13 @@ from serving.http_errors import (
 )
 from serving.loaded import Loaded
 
-_REQUEST_WORK = 2_000_000
-"""Rows times leaves of one request: a quarter of a second."""
+_REQUEST_WORK = 60_000_000
+"""Rows times steps of one request: a quarter of a second."""
 _LINE_WORK = 2 * _REQUEST_WORK
-_TURN_WORK = 100_000
-"""What is explained before it is another request's turn: 13 ms."""
-_ROW_WORK = 500
-"""What a row takes beside its leaves; of a linear model, all of it."""
+_TURN_WORK = 3_000_000
+"""What is explained before it is another request's turn: 12 ms."""
+_ROW_WORK = 15_000
+"""What a row takes beside its steps; of a linear model, all of it."""
 _LINE_SHARE = 4
 """One in so many of the requests that the server takes may stand in line."""
 
@@ -45,7 +45,7 @@ class ExplanationLine:
 
     @contextmanager
     def place(self, loaded: Loaded, rows: int) -> Iterator[None]:
-        """Have a request of so many rows stand in line.
+        """Reserve a place in the line for a request of `rows` rows.
 
         Raises
         ------
@@ -102,10 +102,10 @@ def _reason(loaded: Loaded) -> str:
         version = loaded.version.version
         return f"version {version} was trained by an earlier release; train again"
     return spec.unavailable or (
-        f"the model has {spec.leaves:,} leaves, and requests explain up to {REQUEST_LEAVES:,}; "
-        "use `runner predict --explain`"
+        f"a row of this model takes {spec.steps:,} steps to explain, and requests may take "
+        f"{REQUEST_STEPS:,}; use `runner predict --explain`"
     )
 
 
 def _row_work(explainer: Explainer) -> int:
-    return explainer.spec.leaves + _ROW_WORK
+    return explainer.spec.steps + _ROW_WORK

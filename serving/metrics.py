@@ -331,9 +331,10 @@ def _refresh_families(freshness: Freshness) -> Iterator[Metric]:
             "Since the last successful round of `runner refresh`.",
             freshness.refreshed,
         )
+    if freshness.refreshed is not None or freshness.is_failing:
         yield GaugeMetricFamily(
             "serving_refresh_failing",
-            "1 if a later round of `runner refresh` failed.",
+            "1 if the last round of `runner refresh` failed.",
             float(freshness.is_failing),
         )
 

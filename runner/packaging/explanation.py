@@ -12,8 +12,8 @@ import pandas as pd
 from sklearn.base import BaseEstimator, is_classifier
 from sklearn.pipeline import Pipeline
 
-from contract.explained import BundleExplanation, Space
-from contract.explainer import read_contributions, write_contributions
+from contract.explained import BundleExplanation, Kind, Space
+from contract.explainer import Contributions, read_contributions, write_contributions
 from contract.linear_contributions import LinearArrays
 from contract.tree_paths import TreeArrays
 from runner.modelling.fitted_model import calibration_of, uncalibrated
@@ -24,12 +24,11 @@ from runner.packaging.tree_arrays import tree_arrays
 
 _ARRAYS = "explanation.npz"
 _PREPROCESSING = "explanation.onnx"
-_PROOF_WORK = 2_000_000
-"""Rows times leaves that are compared: a quarter of a second."""
+_PROOF_WORK = 60_000_000
+"""Rows times steps that are compared: a quarter of a second."""
 _PROOF_ROWS = range(5, 500)
 
-Numbers = npt.NDArray[np.float64]
-Prepared = npt.NDArray[np.float32]
+Floats = npt.NDArray[np.float64]
 
 
 class UnexplainedError(Exception):
@@ -77,19 +76,21 @@ def _explanation(
 ) -> ServedExplanation:
     base = uncalibrated(pipeline)
     model, space = _arrays(base, train)
+    kind: Kind = "linear" if isinstance(model, LinearArrays) else "trees"
     files = {_ARRAYS: write_contributions(model, _owners(base, train))}
     if served.format == "onnx":
         files[_PREPROCESSING] = _preprocessing(base, train)
+    contributions = read_contributions(kind, files[_ARRAYS])
     spec = BundleExplanation(
         space=space,
         calibrated=is_classifier(pipeline) and calibration_of(pipeline) is not None,
-        kind="linear" if isinstance(model, LinearArrays) else "trees",
-        leaves=0 if isinstance(model, LinearArrays) else len(model.value),
+        kind=kind,
+        steps=contributions.steps,
         arrays=_ARRAYS,
         preprocessing=_PREPROCESSING if _PREPROCESSING in files else "",
     )
     explanation = ServedExplanation(spec, files)
-    _prove(base, explanation, test)
+    _prove(base, explanation, contributions, test)
     return explanation
 
 
@@ -153,7 +154,9 @@ def _preprocessing(base: Pipeline, X: pd.DataFrame) -> bytes:
         raise UnexplainedError(f"its preprocessing is not convertible to ONNX: {reason}") from err
 
 
-def _prove(base: Pipeline, explanation: ServedExplanation, test: pd.DataFrame) -> None:
+def _prove(
+    base: Pipeline, explanation: ServedExplanation, contributions: Contributions, test: pd.DataFrame
+) -> None:
     """Return if base values and contributions add up to what the pipeline answers.
 
     Raises
@@ -163,13 +166,12 @@ def _prove(base: Pipeline, explanation: ServedExplanation, test: pd.DataFrame) -
     """
     spec, files = explanation.spec, explanation.files
     X = proof_rows(test).X
-    rows = min(max(_PROOF_WORK // (spec.leaves + 1), _PROOF_ROWS.start), _PROOF_ROWS.stop)
+    rows = min(max(_PROOF_WORK // (spec.steps + 1), _PROOF_ROWS.start), _PROOF_ROWS.stop)
     X = X.iloc[:: -(-len(X) // rows)]
     if spec.preprocessing:
         prepared = OnnxSession(files[spec.preprocessing]).run(X)[0].astype(np.float32)
     else:
         prepared = np.asarray(base[:-1].transform(X), np.float32)
-    contributions = read_contributions(spec.kind, files[spec.arrays])
     scores = contributions.of(prepared).sum(axis=1) + contributions.base_value
     answers = _answers(spec.space, scores)
     if is_classifier(base):
@@ -182,7 +184,7 @@ def _prove(base: Pipeline, explanation: ServedExplanation, test: pd.DataFrame) -
         raise UnexplainedError(f"contributions miss the model's answers by {difference:.2g}")
 
 
-def _answers(space: Space, scores: Numbers) -> Numbers:
+def _answers(space: Space, scores: Floats) -> Floats:
     """Return probabilities or labels of scores, shape (n_rows, n_outputs)."""
     if space == "log_odds":
         return np.asarray(1 / (1 + np.exp(-scores)))

@@ -31,13 +31,13 @@ class Freshness:
     Attributes
     ----------
     materialized
-        By view: since the last complete materialization.
+        By view, in each of its roles: since the last complete materialization.
     newest
-        By view: since the newest event time that it copied.
+        Likewise: since the newest event time that it copied.
     refreshed
         Since the last round of `runner refresh` that succeeded; None: no round is known.
     is_failing
-        Whether a later round failed.
+        Whether the last round failed.
     """
 
     materialized: Mapping[str, float] = field(default_factory=dict)
@@ -48,15 +48,15 @@ class Freshness:
 
 async def freshness(online_store: OnlineStoreClient, bundle: Bundle, now: float) -> Freshness:
     """Return how fresh the views are that a model reads."""
-    views = (feature.view for feature in bundle.features)
-    states = await view_states(online_store, bundle.feast_project, views, WATERMARK)
+    views = {feature.projection: feature.view for feature in bundle.features}
+    states = await view_states(online_store, bundle.feast_project, views.values(), WATERMARK)
     command = ("HMGET", refresh_key(bundle.feast_project), DONE, FAILED)
     [reply] = await online_store.read([hiredis.pack_command(command)])
     done, failed = reply if isinstance(reply, list) else (None, None)
     refreshed = done_at(done)
     return Freshness(
-        _ages(now, {view: materialized_at(state) for view, state in states.items()}),
-        _ages(now, {view: newest_at(state) for view, state in states.items()}),
+        _ages(now, {name: materialized_at(states[view]) for name, view in views.items()}),
+        _ages(now, {name: newest_at(states[view]) for name, view in views.items()}),
         None if refreshed is None else max(0.0, now - refreshed),
         failed is not None,
     )

@@ -107,7 +107,7 @@ def test_a_regression_is_explained_in_its_own_unit(
     [
         (None, "was trained by an earlier release; train again"),
         ({"unavailable": "GaussianNB has no exact contributions"}, "GaussianNB has no exact"),
-        ({"leaves": 250_000}, "250,000 leaves, and requests explain up to 100,000; use `runner"),
+        ({"steps": 9_000_000}, "9,000,000 steps to explain, and requests may take 3,000,000; use"),
     ],
 )
 def test_a_model_without_explanations_says_why_and_predicts_all_the_same(
@@ -137,7 +137,6 @@ class _World:
         champion.refresh()
         self.online = OnlineStoreClient(RedisAddress.from_url(redis_url), 5)
         self.batches = Batches(champion, self.online, metrics, limits)
-        self.explained: list[int] = []
 
     def ask(self, rows: int, *, explain: bool) -> asyncio.Future[dict[str, Any]]:
         body = {"entity_rows": [KNOWN] * rows, "include_explanations": explain}
