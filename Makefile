@@ -20,7 +20,7 @@ UV_COMPILE := uv pip compile pyproject.toml --universal -p 3.11 --generate-hashe
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-demo: install ## Servers, data, training, one HTTP prediction, a replayed fortnight and its monitoring
+demo: install ## Servers, data, training, an HTTP request, 14 days of replayed requests and their monitoring
 	@$(BIN)/runner up
 	@$(BIN)/python -m examples.shop
 	@$(BIN)/runner train recipes/rf.yaml

@@ -1,4 +1,4 @@
-"""What a bundle says of explanations: what is explained, with which files, or why nothing is."""
+"""How a bundle's predictions are explained, with which files; or why they cannot be."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class BundleExplanation:
     arrays
         The file of the model's numbers.
     preprocessing
-        The file that makes the estimator's columns of the model inputs; empty: the model's own
+        The file that turns model inputs into the estimator's columns; empty: the model's own
         file does.
     """
 

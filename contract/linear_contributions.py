@@ -44,7 +44,7 @@ class LinearContributions:
     Attributes
     ----------
     steps
-        None: 0.
+        0: a linear model has none.
     base_value
         The mean score of the training rows, shape (n_outputs,).
     """

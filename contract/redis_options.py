@@ -13,7 +13,7 @@ _BOOLEANS = {"true": True, "1": True, "yes": True, "false": False, "0": False, "
 def read_options(
     query: str, known: Sequence[str], said: Mapping[str, str] | None = None
 ) -> dict[str, str]:
-    """Return the options of the query, and those that were said before it.
+    """Return the options of the query, and those given before it in the address.
 
     Raises
     ------
@@ -25,7 +25,7 @@ def read_options(
         if name not in known:
             raise ConfigurationError(
                 f"REDIS_URL: the option {name} is not supported",
-                hint=f"remove it; supported are {', '.join(known)}",
+                hint=f"remove it; the supported options are {', '.join(known)}",
             )
         if found.setdefault(name, value) != value:
             raise ConfigurationError(

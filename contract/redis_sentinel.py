@@ -21,7 +21,7 @@ _OPTIONS = ("username", "password", "ssl", *TLS_OPTIONS)
 
 @dataclass(frozen=True)
 class Sentinels:
-    """Where they listen, what they call the master, and how they let clients in.
+    """Where the Sentinels listen, their name for the master, and their login and TLS.
 
     Attributes
     ----------
@@ -83,7 +83,7 @@ def split_sentinels(url: str) -> tuple[str, Sentinels | None]:
     Raises
     ------
     ConfigurationError
-        If the Sentinels, the master's name or an option of theirs are missing or wrong.
+        If the Sentinels, the master's name or a `sentinel_` option is missing or wrong.
     """
     scheme, _, rest = url.partition("://")
     if not scheme.endswith(_SUFFIX):

@@ -36,7 +36,7 @@ class RedisTls:
     certfile, keyfile
         The client's certificate and its key, for a server that asks for one.
     cert_reqs
-        `none`: whoever answers is trusted; `optional` and `required`: the certificate is verified.
+        `none`: any server is trusted; `optional` and `required`: the certificate is verified.
     prefix
         What comes before the names in `REDIS_URL`.
     """
@@ -70,13 +70,13 @@ def read_tls(options: Mapping[str, str], prefix: str = "") -> RedisTls:
     requirement = options.get("ssl_cert_reqs", "required")
     if requirement not in _REQUIREMENTS:
         raise ConfigurationError(
-            f"REDIS_URL: {prefix}ssl_cert_reqs is none of none, optional and required",
+            f"REDIS_URL: {prefix}ssl_cert_reqs must be required, optional or none",
             hint="remove it: required is the default",
         )
     checked = read_flag(options, "ssl_check_hostname", prefix, default=True)
     if "ssl_keyfile" in options and "ssl_certfile" not in options:
         raise ConfigurationError(
-            f"REDIS_URL: {prefix}ssl_keyfile without {prefix}ssl_certfile",
+            f"REDIS_URL: {prefix}ssl_keyfile needs {prefix}ssl_certfile",
             hint=f"add {prefix}ssl_certfile=/path/to/client.pem",
         )
     return RedisTls(

@@ -1,8 +1,8 @@
 """Exact SHAP values of sums of trees: how much each column moves a row's score from the mean.
 
 The value function is the path-dependent one of TreeSHAP: where a column is not known, a tree's
-splits by it are weighed with the training rows that went each way. Of one leaf of value v, whose
-path asks something of columns 1 to d, column i contributes, over all orders in which the columns
+splits by it are weighted by the training rows that went each way. For a leaf of value v, whose path
+has conditions on columns 1 to d, column i contributes, over all orders in which the columns
 may become known,
 
     v (o_i - z_i) ∫ Π_{j≠i} (t o_j + (1 - t) z_j) dt, t from 0 to 1,
@@ -81,7 +81,7 @@ class TreeContributions:
         yield from self._laid_out() if self._kept is None else self._kept
 
     def _laid_out(self) -> Iterator[Paths]:
-        """Yield the paths that look at any column, some trees after the other."""
+        """Yield the paths that look at any column, a group of trees at a time."""
         for begin, end in _blocks(self._trees):
             yield from (one for one in paths(self._trees, begin, end) if len(one.column))
 

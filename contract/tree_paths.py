@@ -1,7 +1,7 @@
-"""The trees of a model as paths: what each leaf asks of each column of a row.
+"""The trees of a model as paths: the conditions that lead to each leaf, column by column.
 
-A path that splits by one column several times asks one thing of it: a range, whether it may be
-missing and, of a category, which ones. So a path of a deep tree has as many steps as columns.
+A path that splits by one column several times has one condition on it: a range, whether it may be
+missing and, for a category, which ones. So even a long path has at most one step per column.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ Numbers = npt.NDArray[np.intp]
 Flags = npt.NDArray[np.bool_]
 
 _LEAST_SHARE = 1e-30
-"""Shares of training rows below it, such as 0, count as this: they are divided by."""
+"""Smaller shares of training rows, such as 0, count as this, because shares are divisors."""
 
 
 class TreeArrays(NamedTuple):
@@ -33,13 +33,13 @@ class TreeArrays(NamedTuple):
     feature
         The column that a node splits by; -1: it is a leaf. As all that follow, shape (n_nodes,).
     threshold
-        A value that is not above it goes left.
+        Values up to it go left.
     left, right
         The children.
     missing_left
         Whether a missing value goes left.
     cover
-        How much of the training rows came by.
+        The weight of the training rows that reached the node.
     category
         The node's row in `goes_left` if it splits by category, else -1.
     goes_left
@@ -145,7 +145,7 @@ def _listed(steps: _Steps, at: Numbers) -> tuple[Numbers, Flags]:
 
 
 class _Steps(NamedTuple):
-    """What paths ask of a column each; `row` is the row in `fitting`, -1 of a number."""
+    """A condition on one column each; `row` is its row in `fitting`, -1 for a number."""
 
     above: Singles
     up_to: Singles

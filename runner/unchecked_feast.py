@@ -18,9 +18,9 @@ if TYPE_CHECKING:
 
 
 def leave_feast_unchecked() -> None:
-    """Have Feast import without type checks, should this process import it at all.
+    """Make a later import of Feast leave out its type checks.
 
-    For programs of ours only: who imports `runner` into a notebook keeps Feast as it is.
+    Only for our own programs: a notebook that imports `runner` gets Feast as it is.
     """
     sys.meta_path.insert(0, _BeforeFeast())
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 
 def write_whole(path: Path, text: str) -> None:
-    """Write `text` beside the file, then put it in its place; the folder is made if need be.
+    """Write `text` beside the file, then rename it into place; create the folder if it is missing.
 
     Raises
     ------

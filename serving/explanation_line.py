@@ -1,9 +1,9 @@
-"""Explanations for the requests that ask for them, which wait in a line of their own.
+"""Explanations for the requests that ask for them, which wait in a queue of their own.
 
 A row takes up to a thousand times as long to explain as to score. So a thread explains a few rows
 of one request, then of the next: predictions go on beside it, and a small request does not wait for
-a large one. What stands in line is limited, by its work and by the number of requests, so that
-most of those that the server takes can be others.
+a large one. The queue is limited, by work and by number of requests, so that most of the requests
+that the server accepts can be others.
 """
 
 from __future__ import annotations
@@ -29,9 +29,9 @@ _LINE_WORK = 2 * _REQUEST_WORK
 _TURN_WORK = 3_000_000
 """What is explained before it is another request's turn: 12 ms."""
 _ROW_WORK = 15_000
-"""What a row takes beside its steps; of a linear model, all of it."""
+"""The work of a row beyond its steps; for a linear model, all of it."""
 _LINE_SHARE = 4
-"""One in so many of the requests that the server takes may stand in line."""
+"""One in so many of the requests that the server accepts may wait for explanations."""
 
 
 class ExplanationLine:
@@ -59,7 +59,7 @@ class ExplanationLine:
         if rows > most:
             raise RequestTooLargeError(f"{rows} rows to explain; this model's limit is {most}")
         if self._requests >= self._most or self._work + work > _LINE_WORK:
-            raise TooManyRequestsError("too many rows to explain at once")
+            raise TooManyRequestsError("too many rows wait for explanations")
         self._requests += 1
         self._work += work
         try:

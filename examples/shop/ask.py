@@ -1,4 +1,4 @@
-"""A step of `make demo`: start the API, ask it one question over HTTP, print both sides."""
+"""A step of `make demo`: start the API, send it one request, print request and response."""
 
 from __future__ import annotations
 

@@ -1,9 +1,9 @@
-"""A step of `make demo`: replay the shop's recommendations of the last fortnight as requests.
+"""A step of `make demo`: replay the shop's recommendations of the last 14 days as requests.
 
-The demo's champion is minutes old, and a label takes ten days. So each recommendation is scored
-now, with the features of its own time from the point-in-time join, and written to the serving log
-as if it had been asked for then. The champion was not fitted on these days: its test period and
-the embargo lie before them.
+The demo's champion is minutes old, and a label is known after ten days. So each recommendation is
+scored now, with the features of its own time from the point-in-time join, and written to the
+serving log as if it had been requested then. The champion was not fitted on these days: its test
+period and the embargo lie before them.
 """
 
 from __future__ import annotations

@@ -18,7 +18,7 @@ AcceptedFeatures = Annotated[
     typer.Option(
         "--accept-changed-features",
         metavar="REASON",
-        help="Do it although the version's features have changed, and retire it.",
+        help="Accept that the version's features have changed, and retire the version.",
         show_default=False,
     ),
 ]
@@ -145,7 +145,7 @@ def promote(
         typer.Option(
             "--accept-shadow-days",
             metavar="REASON",
-            help="Promote it before it answered as a shadow for the recipe's min_shadow_days.",
+            help="Promote it without the recipe's min_shadow_days as a shadow.",
             show_default=False,
         ),
     ] = "",
@@ -153,7 +153,7 @@ def promote(
 ) -> None:
     """Make a version the champion, even if it failed its gate.
 
-    Its serving bundle must be intact, and its features in Redis what it was trained on. A running
+    Its serving bundle must be intact, and Redis must have the features it was trained on. A running
     `runner serve` switches to it. `runner rollback` undoes it.
     """
     from runner.commands.models.model_argument import registered_name
@@ -169,8 +169,8 @@ def promote(
 def rollback(model: Model, accepted: AcceptedFeatures = "", target: Target = None) -> None:
     """Make the previous champion the champion again.
 
-    Its features in Redis must be what it was trained on. A running `runner serve` switches to it. A
-    later rollback never returns to the version that was rolled back.
+    Redis must have the features it was trained on. A running `runner serve` switches to it. A later
+    rollback never returns to the version that was rolled back.
     """
     from runner.commands.models.model_argument import registered_name
     from runner.commands.models.promotion import change_of_champion

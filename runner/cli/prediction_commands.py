@@ -45,7 +45,7 @@ def predict(
     ] = None,
     explain: Annotated[
         bool,
-        typer.Option("--explain", help="Also write what each model input contributes."),
+        typer.Option("--explain", help="Also write how each model input moves the score."),
     ] = False,
     timezone: Annotated[
         str | None,

@@ -39,7 +39,7 @@ class LiveComparison:
     def summary(self) -> str:
         """The outcome in a sentence."""
         if self.difference is None:
-            return f"{self.scorer} of both on live labels is not known: {self.reason}"
+            return f"{self.scorer} on live labels is not known: {self.reason}"
         champion, shadow = self.scores[self.scorer]
         return (
             f"{self.scorer} is {champion.value:.4f} for version {self.version} and "
@@ -55,7 +55,7 @@ class LiveComparison:
             found["live", f"live_{scorer}_low"] = both[which].low
             found["live", f"live_{scorer}_high"] = both[which].high
         if version == self.shadow:
-            found["live", f"live_{self.scorer} as a shadow"] = self.shown_difference
+            found["live", f"live_{self.scorer} difference"] = self.shown_difference
         return found
 
     @property
@@ -65,7 +65,7 @@ class LiveComparison:
             return self.reason
         found = self.difference
         return (
-            f"{found.value:+.4f} (95 % between {found.low:+.4f} and {found.high:+.4f}) on the same "
+            f"{found.value:+.4f} (95% CI {found.low:+.4f} to {found.high:+.4f}) on the same "
             f"{self.rows:,} labelled rows"
         )
 

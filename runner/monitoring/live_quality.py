@@ -75,7 +75,7 @@ def live_quality(
     """
     outcome = find_outcome(manifest, recipe)
     if outcome is None:
-        return LiveQuality(reason=f"dbt has no outcome model of {recipe.spine}.{recipe.label}")
+        return LiveQuality(reason=f"dbt has no outcome model for {recipe.spine}.{recipe.label}")
     outcomes = OutcomeRows(reader, window, outcome, bundle.label)
     judge = Judge(recipe, bundle.label)
     columns, unsliced = slice_columns(recipe, bundle, outcome)

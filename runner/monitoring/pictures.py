@@ -49,7 +49,7 @@ def _pictures(found: Monitoring) -> Iterator[tuple[str, str, str]]:
     for scorer in scorers:
         yield (
             f"live_{scorer}",
-            f"Live {scorer} by day, with its 95 % interval",
+            f"Live {scorer} by day, with its 95% CI",
             _score(found, scorer),
         )
 

@@ -7,8 +7,8 @@ from collections.abc import Iterator, Sequence
 from runner.modelling.bootstrap import Interval
 from runner.monitoring.findings import Monitoring
 
-SCORE_HEAD = ["scorer", "live", "95 % interval", "test rows"]
-SLICE_HEAD = ["slice", "value", "labels", "not due", "without", *SCORE_HEAD]
+SCORE_HEAD = ["scorer", "live", "95% CI", "test rows"]
+SLICE_HEAD = ["slice", "value", "labels", "not due", "overdue", *SCORE_HEAD]
 
 
 def score_cells(scorer: str, live: Interval | None, why: str, tested: float | None) -> list[str]:

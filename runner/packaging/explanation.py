@@ -1,4 +1,4 @@
-"""What a bundle has to explain its model's answers with, proven to add up to them."""
+"""The files with which a bundle explains its model's answers, proven to add up to them."""
 
 from __future__ import annotations
 
@@ -101,7 +101,8 @@ def _arrays(base: Pipeline, train: pd.DataFrame) -> tuple[LinearArrays | TreeArr
         return found
     if not hasattr(estimator, "coef_"):
         name = type(estimator).__name__
-        raise UnexplainedError(f"{name} has no exact contributions; linear models and trees have")
+        reason = f"{name} has no exact contributions; only linear models and trees do"
+        raise UnexplainedError(reason)
     return linear_arrays(estimator, base[:-1].transform(train)), _linear_space(estimator)
 
 
@@ -181,7 +182,7 @@ def _prove(
     else:
         difference = relative_difference(np.asarray(base.predict(X)), answers[:, 0])
     if not difference <= TOLERANCE:
-        raise UnexplainedError(f"contributions miss the model's answers by {difference:.2g}")
+        raise UnexplainedError(f"contributions differ from the answers by {difference:.2g}")
 
 
 def _answers(space: Space, scores: Floats) -> Floats:

@@ -45,7 +45,7 @@ class Node(NamedTuple):
     value
         The leaf's summand.
     cover
-        How much of the training rows came by.
+        The weight of the training rows that reached the node.
     """
 
     value: float = 0.0

@@ -45,7 +45,7 @@ def load_explained_version(settings: Settings, model_uri: str) -> tuple[Model, E
         name = f"{bundle.registered_model_name} version {version}"
         if bundle.explanation is None:
             raise RunnerError(
-                f"{name} was trained by a release without explanations",
+                f"{name} was trained by an earlier release, without explanations",
                 hint="train again, or leave out --explain",
             )
         raise RunnerError(

@@ -8,8 +8,8 @@ finds the other's half-made tables. So a build holds
 - on PostgreSQL, a lock in the database, by the schemas' prefix: it keeps off builds from other
   folders and machines.
 
-A bare `dbt build` asks for neither; `dbt_messages.TWO_WRITERS` knows what comes of it, and
-`wait_for_other_dbt` waits until it has ended.
+A bare `dbt build` takes neither; `dbt_messages.TWO_WRITERS` recognizes the errors that this causes,
+and `wait_for_other_dbt` waits until it has ended.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from runner import console
 from runner.settings import Settings
 
 _POLL_SECONDS = 0.5
-# Between two dbt models no session works; an idle one may belong to a dbt that is kept for later.
+# Between two dbt models every session is idle, and so is that of a dbt process that waits for work.
 _OTHER_DBT = """
 select exists (
     select from pg_stat_activity
@@ -79,7 +79,9 @@ def wait_for_other_dbt(settings: Settings) -> None:
     """Wait until no dbt is at work in the database: our own has ended."""
     import psycopg
 
-    console.note("another dbt builds the same tables: waiting until it has ended, to build again")
+    console.note(
+        "another dbt builds the same tables: waiting until it has ended, then building again"
+    )
     with psycopg.connect(**settings.postgres.conninfo, autocommit=True) as connection:  # type: ignore[arg-type]
         while connection.execute(_OTHER_DBT).fetchone() == (True,):
             time.sleep(_POLL_SECONDS)

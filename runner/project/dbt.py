@@ -82,8 +82,8 @@ def run_alone(
 ) -> list[DbtResult]:
     """Run dbt as `run`, while no other runner builds; `then` as `build`.
 
-    A bare dbt asks for no lock: if the two get in each other's way, wait until it has ended, and
-    run once more.
+    A bare dbt takes no lock: if the two break each other's tables, wait until it has ended, and run
+    once more.
     """
     with build_lock(settings) as lock:
         once = partial(run, settings, arguments, progress, inherited=(lock,), program=program)

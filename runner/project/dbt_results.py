@@ -34,7 +34,7 @@ class DbtResult(TypedDict):
 
 
 class OtherDbtError(RunnerError):
-    """A dbt that asked for no lock builds the same tables."""
+    """A dbt that took no lock builds the same tables."""
 
 
 def dbt_results(settings: Settings, invocation_id: str) -> list[DbtResult]:

@@ -21,7 +21,7 @@ class MonitorLimits(Part):
     min_scores: Annotated[
         dict[str, float], Field(json_schema_extra={"propertyNames": {"enum": list(SCORERS)}})
     ] = {}  # noqa: RUF012 - pydantic copies it
-    """The least live score, by scorer. It is broken if the entire 95 % interval is below it."""
+    """The least live score, by scorer. It is broken if the entire 95% CI is below it."""
     max_missing: Share | None = None
     """The largest share of a day's rows for which a feature may be missing or expired."""
     max_age: PositiveDuration | None = None

@@ -6,8 +6,12 @@ from contract.bundle import Bundle
 from contract.explained import BundleExplanation, Space
 from serving.http.openapi_parts import Part, object_schema
 
+_BASE_VALUE = (
+    "The score when no input is known: the mean over the training rows, weighted as the model "
+    "weights them."
+)
 _SCORES: dict[Space, str] = {
-    "log_odds": "the log-odds of `class`",
+    "log_odds": "the log-odds of `class`, or of the prediction of a regression",
     "class_score": "each class's score, of which the softmax is the probability",
     "probability": "the probability",
     "label": "the prediction",
@@ -19,7 +23,7 @@ def explanation_schema(bundle: Bundle, spec: BundleExplanation) -> Part:
     """Return the schema of an answer's `explanation`."""
     names = [name for tensor in bundle.model.inputs for name in tensor.columns]
     output: Part = {
-        "base_value": {"type": "number", "description": "The mean score of the training rows."},
+        "base_value": {"type": "number", "description": _BASE_VALUE},
         "contributions": object_schema(
             {name: {"type": "number"} for name in names},
             names,

@@ -240,7 +240,7 @@ def test_the_readme_shows_what_became_of_a_replayed_fortnight(shop, run):
     done = shop.run("dbt", "build", "--target", "local", "--select", *built)
     assert done.returncode == 0, done.stdout
     printed += shop.runner("monitor", "recipes/rf.yaml", "--since", "14d").splitlines()
-    shown = block_after("replays the last fortnight").splitlines()
+    shown = block_after("replays the recommendations").splitlines()
     assert [one for one in shown if one != "…" and pattern(one) not in map(pattern, printed)] == []
 
 

@@ -65,7 +65,7 @@ def test_a_version_becomes_the_champion_after_as_many_days_as_its_recipe_demands
     with pytest.raises(RunnerError) as none:
         promote(month.settings, "m", None)
     assert none.value.message == (
-        "m version 2 has not answered as a shadow, and its recipe's min_shadow_days is 3"
+        "m version 2 has not answered as a shadow yet; its recipe's min_shadow_days is 3"
     )
     assert "SERVING_SHADOW=models:/m/2" in none.value.hint
     for day in (5, 6):
@@ -74,8 +74,8 @@ def test_a_version_becomes_the_champion_after_as_many_days_as_its_recipe_demands
         promote(month.settings, "m", "2")
     today = datetime.now(UTC).date()
     assert few.value.message in {
-        f"m version 2 has answered as a shadow on 2 of 3 days (160 rows); the last can be {each} "
-        "(min_shadow_days)"
+        "m version 2 has answered as a shadow on 2 of 3 days (160 rows); it can reach 3 on "
+        f"{each} at the earliest (min_shadow_days)"
         for each in (today, today - timedelta(days=1))
     }
     assert "--accept-shadow-days REASON" in few.value.hint
@@ -109,9 +109,9 @@ def test_a_comparison_shows_both_on_live_labels(month: Month, *, turned: bool) -
     score = rows["live_roc_auc"]
     old, new = (score.b, score.a) if turned else (score.a, score.b)
     assert 0.5 < old < new == 1.0
-    difference = rows["live_roc_auc as a shadow"]
+    difference = rows["live_roc_auc difference"]
     shown = difference.a if turned else difference.b
-    assert shown.startswith(f"{new - old:+.4f} (95 % between +")
+    assert shown.startswith(f"{new - old:+.4f} (95% CI +")
     assert [row for row in compare(month.settings, "m/1", "m/3") if row.group == "live"] == []
 
 

@@ -134,7 +134,7 @@ def test_what_is_neither_linear_nor_a_tree_says_so(tmp_path, class_path):
     made = served_explanation(pipeline, SimpleNamespace(format="onnx"), X, X)
     name = class_path.rpartition(".")[2]
     assert made.content == {
-        "unavailable": f"{name} has no exact contributions; linear models and trees have"
+        "unavailable": f"{name} has no exact contributions; only linear models and trees do"
     }
 
 
@@ -200,7 +200,7 @@ def test_contributions_that_do_not_add_up_are_not_served(tmp_path, monkeypatch):
     monkeypatch.setattr(explanations, "tree_arrays", wrong)
     one = Explained(tmp_path, recipe_of(tmp_path, FOREST))
     assert one.explainer is None
-    assert one.bundle.explanation.unavailable.startswith("contributions miss the model's answers")
+    assert one.bundle.explanation.unavailable.startswith("contributions differ from the answers")
 
 
 def test_its_files_are_held_against_their_digests(tmp_path):

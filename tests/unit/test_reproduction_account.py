@@ -128,9 +128,7 @@ def test_a_missing_random_state_is_the_reason_told(recorded, tmp_path):
 
 def test_other_libraries_are_the_reason_told(recorded):
     code = [Line("scikit-learn", "1.0", "1.8.0"), Line("git commit", "a", "b")]
-    assert (
-        scored(recorded, code, 0.7)[1] == "computed by others than then: scikit-learn 1.0 → 1.8.0"
-    )
+    assert scored(recorded, code, 0.7)[1] == "the environment differs: scikit-learn 1.0 → 1.8.0"
 
 
 def test_of_a_digest_only_the_beginning_is_shown():

@@ -31,7 +31,7 @@ arrivals as (
     {% if is_incremental() %}
         where
             collected_at > (
-                -- none is built before the first view came
+                -- an empty mart reads every view
                 select
                     coalesce(
                         max(built.created_at),
@@ -47,7 +47,7 @@ arrivals as (
 
 first_window as (
 
-    -- a minute more, by which clocks may differ; one that jumps is compared with the warehouse's
+    -- 30 minutes, and one for clocks that differ; the earlier time counts if the API's clock jumped
     select {{ add_minutes('min(first_seen_at)', -31) }} as begins_at
 
     from arrivals

@@ -202,7 +202,7 @@ class BuildReads:
         if any(hook not in _HOOKS for hook in self._hooks()):
             raise UnknownStateError("a hook of the project may do anything")
         if any(self._nodes[key]["config"].get("sql_header") for key in self._keys):
-            raise UnknownStateError("a header of SQL may do anything")
+            raise UnknownStateError("sql_header may do anything")
         if any(map(_CHANGES_BY_ITSELF.search, self.queries)):
             raise UnknownStateError("the time or chance decides what a query returns")
 

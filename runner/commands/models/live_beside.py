@@ -67,7 +67,7 @@ def _compared(
     outcome = find_outcome(load_manifest(settings.manifest_path), recipe)
     if outcome is None:
         raise RunnerError(
-            f"dbt has no outcome model of {recipe.spine}.{recipe.label}",
+            f"dbt has no outcome model for {recipe.spine}.{recipe.label}",
             hint="`runner help serving-log` describes outcome models",
         )
     window = Window(shadow.name, champion, "", shadow.created, datetime.now(UTC))
@@ -89,13 +89,13 @@ def _too_few(shadow: ShadowVersion, needed: int, found: ShadowDays) -> RunnerErr
     accept = f"`runner promote {shadow.name} {shadow.version} --accept-shadow-days REASON`"
     if not found.days:
         return RunnerError(
-            f"{version} has not answered as a shadow, and its recipe's min_shadow_days is {needed}",
+            f"{version} has not answered as a shadow yet; its recipe's min_shadow_days is {needed}",
             hint=f"serve with SERVING_SHADOW=models:/{shadow.name}/{shadow.version}, then run "
             f"`runner collect`; or {accept}",
         )
     due = found.due(needed, datetime.now(UTC).date())
     return RunnerError(
         f"{version} has answered as a shadow on {found.days} of {needed} days "
-        f"({found.rows:,} rows); the last can be {due} (min_shadow_days)",
-        hint=f"run `runner collect`, and promote it then; or {accept}",
+        f"({found.rows:,} rows); it can reach {needed} on {due} at the earliest (min_shadow_days)",
+        hint=f"run `runner collect` and promote it then; or {accept}",
     )

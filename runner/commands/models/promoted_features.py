@@ -1,8 +1,8 @@
-"""What a version would receive as the champion: the features it was trained on, or others.
+"""Whether a version would receive the features it was trained on if it became the champion.
 
 The online store decides, not the files of the project: an answer depends on what is stored. A
-definition that changed in dbt alone reaches no answer, for `runner materialize` refuses it once
-the version is the champion.
+definition that changed only in dbt reaches no answer: `runner materialize` refuses it once the
+version is the champion.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ from runner.project.manifest import FeatureMart, load_manifest
 from runner.settings import Settings
 
 _WAYS_ON = (
-    "promote a version that was trained on the features as they are now (see `runner models`), or "
-    "undo the change of the mart and run `runner materialize`; or repeat with "
-    '--accept-changed-features "REASON": the version then answers with values of another definition'
+    "promote a version that was trained on the present features (`runner models` lists versions), "
+    "or undo the change to the mart and run `runner materialize`; or repeat with "
+    '--accept-changed-features "REASON": the version then answers with the changed features'
 )
 
 
@@ -30,7 +30,7 @@ def accepted_reason(settings: Settings, bundle: Bundle, version: str, accepted: 
     Parameters
     ----------
     version
-        How to name the version.
+        The version as errors name it.
     accepted
         Why it may receive other features; empty: it must not.
 

@@ -147,4 +147,4 @@ def score_account(
         if line.what in environment() and not line.same
     ]
     if others:
-        yield f"computed by others than then: {', '.join(others)}"
+        yield f"the environment differs: {', '.join(others)}"

@@ -1,1 +1,1 @@
-"""What one reads: dbt docs and lineage."""
+"""Documentation of the project: dbt docs and lineage."""

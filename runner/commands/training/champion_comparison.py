@@ -202,4 +202,4 @@ def _judge(
 
 def _signed(difference: Interval) -> str:
     low, high = f"{difference.low:+.4f}", f"{difference.high:+.4f}"
-    return f"{difference.value:+.4f} (95 % between {low} and {high})"
+    return f"{difference.value:+.4f} (95% CI {low} to {high})"

@@ -10,7 +10,7 @@ from runner import console
 from runner.commands.training.training import TrainingResult
 
 _SLICE_COLUMNS = ["slice", "values", "not scored", "lowest", "test rows", "score"]
-_INTERVAL = "95 % of resamples"
+_INTERVAL = "95% CI"
 
 
 def show_training(trained: TrainingResult, recipe: Path, *, as_json: bool) -> None:

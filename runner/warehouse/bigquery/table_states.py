@@ -50,7 +50,7 @@ def bigquery_states(
 def _table_facts(client: bigquery.Client, name: str) -> tuple[object, ...]:
     table = client.get_table(name.replace("`", ""))
     if table.table_type != "TABLE" or table.modified is None:
-        raise UnknownStateError(f"{name} is not a table of which BigQuery says when it changed")
+        raise UnknownStateError(f"{name} is not a table, or BigQuery does not say when it changed")
     return (
         table.created,
         table.modified,

@@ -1,4 +1,4 @@
-"""The keys of the API, and what its collector of metrics is configured with."""
+"""The keys of the API, and the configuration of its metrics collector."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _METRICS_KEY = "/secrets/metrics/key"
 
 
 def collector_config() -> str:
-    """Return what the collector reads, and that each instance's series are its own."""
+    """Return the collector's configuration; each instance has time series of its own."""
     config = {
         "receivers": {
             "prometheus": {

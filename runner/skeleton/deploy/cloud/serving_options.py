@@ -1,7 +1,7 @@
-"""What the API does beside answering, and what one request may cost: its own variables.
+"""The API's own variables: what it does besides answering, and what one request may cost.
 
-Those that Cloud Run decides are not among them: where to listen, how many connections and requests
-there may be at once, how to end.
+Cloud Run decides the others: where to listen, how many connections and requests there may be at
+once, how to shut down.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What every part of the settings is: complete, of the right types, and without other keys."""
+"""The base of every part of the settings: complete, correctly typed, without unknown keys."""
 
 from __future__ import annotations
 
