@@ -1,4 +1,4 @@
-"""What an exact explanation of a prediction takes, by model: CPU time per row, alone and in batches.
+"""What an exact explanation of a prediction takes, by model: CPU time per row.
 
     python -m benchmarks.explanations
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, field, replace
 from typing import Any
-from urllib.parse import SplitResult, unquote, urlsplit
+from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
 
 from contract.redis_options import read_options
 from contract.redis_sentinel import Sentinels, split_sentinels
@@ -136,14 +136,16 @@ def _options(parts: SplitResult) -> dict[str, str]:
     if parts.scheme != "unix":
         found["db"] = unquote(parts.path.strip("/"))
     said = {name: value for name, value in found.items() if value}
-    options = read_options(parts.query, (*_LOGIN, *TLS_OPTIONS), said)
-    without_meaning = [] if parts.scheme == "rediss" else [n for n in TLS_OPTIONS if n in options]
-    if without_meaning:
-        raise ConfigurationError(
-            f"REDIS_URL: {without_meaning[0]} has no meaning for {parts.scheme}://",
-            hint="write rediss:// for TLS, or remove the option",
-        )
-    return options
+    if parts.scheme == "rediss":
+        return read_options(parts.query, (*_LOGIN, *TLS_OPTIONS), said)
+    asked = {name for name, _ in parse_qsl(parts.query, keep_blank_values=True)}
+    for name in TLS_OPTIONS:
+        if name in asked:
+            raise ConfigurationError(
+                f"REDIS_URL: {name} has no meaning for {parts.scheme}://",
+                hint="write rediss:// for TLS, or remove the option",
+            )
+    return read_options(parts.query, _LOGIN, said)
 
 
 def _database(text: str) -> int:

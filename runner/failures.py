@@ -106,6 +106,11 @@ def _mlflow(error: BaseException) -> RunnerError | None:
 
 def _google(error: BaseException) -> RunnerError | None:
     """BigQuery and Cloud Storage, where what asked them has not said what it was about."""
+    if _is(error, "google.auth.exceptions", "TransportError"):
+        return RunnerError(
+            f"Google Cloud does not answer: {' '.join(str(error).split())}",
+            hint="check the network, then run the same command again",
+        )
     if _is(error, "google.auth.exceptions", "GoogleAuthError"):
         return RunnerError(
             f"Google Cloud: no valid credentials: {error}",

@@ -151,7 +151,11 @@ class Champion:
             try:
                 champion = f"models:/{self.name}@champion"
                 predict(
-                    *(self._settings, champion, str(source), OutputFile(output), time_zone),
+                    self._settings,
+                    champion,
+                    str(source),
+                    OutputFile(output),
+                    time_zone,
                     explain=explain,
                 )
             except RunnerError as err:

@@ -2,8 +2,8 @@
 
 The demo's champion is minutes old, and a label is known after ten days. So each recommendation is
 scored now, with the features of its own time from the point-in-time join, and written to the
-serving log as if it had been requested then. The champion was not fitted on these days: its test
-period and the embargo lie before them.
+serving log as if it had been requested then. The champion was not fitted on these days: those
+whose labels are known are the end of its test period.
 """
 
 from __future__ import annotations

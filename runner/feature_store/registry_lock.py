@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TypeVar
 
 from feast.repo_config import RegistryConfig
@@ -37,11 +37,11 @@ def one_writer(registry: RegistryConfig, write: Callable[[], _Made]) -> _Made:
             return write()
     from runner.feature_store.bucket_registry import RegistryChangedError
 
-    for _ in range(_TRIES):
-        try:
-            return write()
-        except RegistryChangedError:
+    for attempt in range(_TRIES):
+        if attempt:
             time.sleep(random.uniform(0, _SECONDS))  # noqa: S311 - not a secret
+        with suppress(RegistryChangedError):
+            return write()
     raise RunnerError(
         f"{registry.path}: other runners keep writing Feast's registry",
         hint="run the same command again",

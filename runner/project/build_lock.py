@@ -25,6 +25,7 @@ from runner import console
 from runner.settings import Settings
 
 _POLL_SECONDS = 0.5
+_LONGEST_SECONDS = 600
 # Between two dbt models every session is idle, and so is that of a dbt process that waits for work.
 _OTHER_DBT = """
 select exists (
@@ -76,14 +77,20 @@ def _database_lock(settings: Settings) -> Iterator[None]:
 
 
 def wait_for_other_dbt(settings: Settings) -> None:
-    """Wait until no dbt is at work in the database: our own has ended."""
+    """Wait until no dbt is at work in the database, at most ten minutes: our own has ended.
+
+    A dbt that builds other tables counts too, and so does the session of one that lost its
+    network: whoever waits for these builds again in the end, and gets dbt's own error.
+    """
     import psycopg
 
     console.note(
-        "another dbt builds the same tables: waiting until it has ended, then building again"
+        "another dbt is at work in the database: waiting until it has ended, at most 10 minutes, "
+        "then building again"
     )
     with psycopg.connect(**settings.postgres.conninfo, autocommit=True) as connection:  # type: ignore[arg-type]
-        while connection.execute(_OTHER_DBT).fetchone() == (True,):
+        until = time.monotonic() + _LONGEST_SECONDS
+        while time.monotonic() < until and connection.execute(_OTHER_DBT).fetchone() == (True,):
             time.sleep(_POLL_SECONDS)
 
 

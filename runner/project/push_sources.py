@@ -67,6 +67,9 @@ def push_table(root: Path, node: ManifestNode, marts: Mapping[str, FeatureMart])
     if mart.created_timestamp_column in {None, mart.timestamp_field}:
         message = f"pushes: {name} has no created_timestamp_column: no training would know when a "
         raise source_error(root, node, (), message + "pushed value became known")
+    if f"{name}_push" in marts:
+        message = f"pushes: Feast's push source of {name} would have the name of the feature mart "
+        raise source_error(root, node, (), f"{message}{name}_push")
     keys = {key: mart.columns[key].dtype for key in mart.join_keys}
     features = {feature.name: feature.dtype for feature in mart.features}
     required = keys | {mart.timestamp_field: "timestamp"}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -24,6 +25,7 @@ from runner.records.run_facts import (
 from runner.records.run_reader import read_json, require_registered
 
 _CHANGES = ("champion_until", "rolled_back_at")
+_COUNTED_OTHERS = re.compile(r"^\(\d+ others\)$")
 
 
 @dataclass(frozen=True)
@@ -77,13 +79,16 @@ def training_rows(reader: RunReader, champion: ServedChampion) -> pa.Table:
 def slice_scores(
     reader: RunReader, champion: ServedChampion
 ) -> dict[tuple[str, str], dict[str, float]]:
-    """Return (slice, value) → the score by scorer, of the champion's test rows."""
+    """Return (slice, value) → the score by scorer, of the champion's test rows.
+
+    What a training calls `(12 others)` is `(others)` here: days differ in how many there are.
+    """
     try:
         content = read_json(reader, champion.run, SLICES)
     except RunnerError:  # its recipe had no slices
         return {}
     return {
-        (each["slice"], each["value"]): {
+        (each["slice"], _COUNTED_OTHERS.sub("(others)", each["value"])): {
             scorer: found["score"] for scorer, found in each["scores"].items()
         }
         for each in content["slices"]

@@ -13,12 +13,14 @@ from runner.sql import quote, quote_bigquery, text_bigquery, text_postgres
 Cell = str | int | float | date | None
 
 
-def no_table(problem: str) -> RunnerError:
-    """Return the error for a table that is not in the warehouse."""
-    return RunnerError(
-        problem,
-        hint="`runner collect` creates the table of predictions, `dbt build` outcome models",
-    )
+class NoTableError(RunnerError):
+    """A table is not in the warehouse."""
+
+    def __init__(self, problem: str) -> None:
+        super().__init__(
+            problem,
+            hint="`runner collect` creates the table of predictions, `dbt build` outcome models",
+        )
 
 
 def no_column(problem: str) -> RunnerError:

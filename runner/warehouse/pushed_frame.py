@@ -26,6 +26,11 @@ Opened = Callable[[str, CollectedTable], AbstractContextManager[CollectedStore]]
 """Opens a table of a schema in the warehouse."""
 
 
+_NOT_STORED = (
+    "no row was written to the warehouse (of `ONLINE_AND_OFFLINE`, Feast has written Redis before)"
+)
+
+
 def push_frame(feature_view: FeatureView, frame: pa.Table, opened: Opened) -> None:
     """Write the rows of `frame`, all or none, to the raw table that the view's mart reads.
 
@@ -43,17 +48,19 @@ def push_frame(feature_view: FeatureView, frame: pa.Table, opened: Opened) -> No
         try:
             rows.append(pushed.read_at(now, row, given_id=uuid4().hex))
         except BadEventError as err:
-            raise cannot_push(feature_view.name, position, str(err)) from None
+            raise cannot_push(feature_view.name, position, str(err), _NOT_STORED) from None
     if rows:
         with opened(table.schema, raw_table(table)) as store:
             store.append(RawRows(table).received(now, pushed.columns, rows))
 
 
-def cannot_push(view: str, position: int, fault: str) -> RunnerError:
+def cannot_push(
+    view: str, position: int, fault: str, written: str = "nothing was written"
+) -> RunnerError:
     """Return the error of a row that a client of Feast's writes, at a position from 0."""
     return RunnerError(
         f"{view}: the row at position {position} cannot be pushed: {fault}",
-        hint="nothing was written; correct the row or leave it out",
+        hint=f"{written}; correct the row or leave it out",
     )
 
 

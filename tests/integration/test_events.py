@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import multiprocessing
 import signal
+import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from datetime import date
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import httpx
+import psycopg
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from psycopg.conninfo import make_conninfo
 
 from contract.event_format import (
     EVENTS_FIELD,
@@ -31,7 +36,8 @@ from runner.commands.served.collection_report import show_collected
 from runner.commands.served.event_collection import publish_event_tables
 from runner.errors import RunnerError
 from runner.settings import PostgresAddress
-from runner.warehouse.postgres.collected import PostgresCollected
+from runner.warehouse.collected_table import CollectedColumn, CollectedTable
+from runner.warehouse.postgres.collected import PostgresCollected, open_postgres_collected
 from tests import collect_process
 from tests.event_project import COLUMNS, click, clicks, declare, source_manifest
 from tests.online_project import PROJECT, OnlineProject
@@ -457,3 +463,49 @@ def test_what_cannot_be_ingested_is_refused(project: OnlineProject, tmp_path: Pa
     (tmp_path / "a.txt").write_text("")
     with pytest.raises(RunnerError, match=r"is not a \.ndjson, \.csv or \.parquet file"):
         ingest(project.settings, "clicks", str(tmp_path / "a.txt"))
+
+
+class _Slow(list[Any]):
+    """Rows that come one at a time, each when it is let through."""
+
+    def __init__(self, rows: list[Any], begun: threading.Event, go_on: threading.Event) -> None:
+        super().__init__(rows)
+        self._begun, self._go_on = begun, go_on
+
+    def __iter__(self) -> Iterator[Any]:
+        for row in super().__iter__():
+            self._begun.set()
+            assert self._go_on.wait(20)
+            yield row
+
+
+def test_who_appends_while_another_does_waits_so_that_collected_at_is_the_order_of_commits(
+    database: PostgresAddress,
+) -> None:
+    columns = (CollectedColumn("id", "text", required=True), CollectedColumn("day", "date"))
+    table = CollectedTable("clicks", columns, ("id",), "day")
+    begun, go_on = threading.Event(), threading.Event()
+
+    def append(rows: list[Any]) -> int:
+        with open_postgres_collected(
+            make_conninfo(**database.conninfo), "raw_data", table
+        ) as store:
+            return store.append(rows)
+
+    append([["0", date(2026, 1, 1)]])
+    with (
+        ThreadPoolExecutor(2) as pool,
+        psycopg.connect(**database.conninfo, autocommit=True) as sql,
+    ):
+        first = pool.submit(append, _Slow([["1", date(2026, 1, 1)]], begun, go_on))
+        assert begun.wait(20)
+        second = pool.submit(append, [["2", date(2026, 1, 1)]])
+        waiting = "select from pg_stat_activity where wait_event = 'advisory'"
+        while not second.done() and not sql.execute(waiting).fetchall():
+            pass
+        seen = sql.execute("select id from raw_data.clicks order by id").fetchall()
+        go_on.set()
+        assert (first.result(20), second.result(20)) == (1, 1)
+        ordered = sql.execute("select id from raw_data.clicks order by collected_at").fetchall()
+    assert seen == [("0",)]
+    assert ordered == [("0",), ("1",), ("2",)]

@@ -176,7 +176,7 @@ def test_an_older_row_never_wins_and_of_equal_instants_the_later_does(
     assert clicks(store, 1) == [199]
 
 
-def test_a_training_knows_a_pushed_row_from_when_it_was_written(
+def test_a_pushed_row_is_received_when_it_is_written(
     project: OnlineProject, store: FeatureStore
 ) -> None:
     before = datetime.now(UTC)
@@ -201,7 +201,8 @@ def test_a_frame_with_a_row_that_cannot_be_pushed_is_not_written(
     rows = frame(row(1, clicks=1), row(2, clicks=2) | wrong)
     with pytest.raises(RunnerError, match=f"{VIEW}: the row at position 1 .*{reason}") as told:
         store.push(PUSH, rows, to=mode)
-    assert told.value.hint.startswith("nothing was written")
+    written = "nothing" if mode is PushMode.ONLINE else "no row"
+    assert told.value.hint.startswith(f"{written} was written")
     assert project.online() == {}
     assert project.sql.execute("select to_regclass('raw_data.clicks')").fetchone() == (None,)
 

@@ -17,7 +17,7 @@ import pytest
 from contract.model_registry import FolderSource, ModelVersion
 from serving.champion_watch import ChampionWatch
 from serving.metrics import Metrics
-from tests.serving_bundles import PROJECT, OnlineStore, write_linear_bundle
+from tests.serving_bundles import PROJECT, OnlineStore, manifest, write_linear_bundle
 from tests.serving_process import Serving, predict, serving
 
 pytestmark = pytest.mark.servers
@@ -125,3 +125,25 @@ def test_metrics_say_how_fresh_the_online_store_is(tmp_path: Path, redis_url: st
         'serving_view_ttl_seconds{view="user_activity"}': 604_800,
         'serving_view_ttl_seconds{view="user_category_affinity"}': 86_400,
     }
+
+
+def test_metrics_say_of_each_role_how_fresh_its_view_is_and_that_no_refresh_ever_succeeded(
+    tmp_path: Path, redis_url: str
+) -> None:
+    orders = manifest()["features"][2]
+    features = [
+        orders | {"name": f"{role}__orders_7d", "role": role, "key_columns": [role]}
+        for role in ("giver", "taker")
+    ]
+    keys = [{"name": role, "dtype": "int64"} for role in ("giver", "taker")]
+    write_linear_bundle(tmp_path, features=features, entity_keys=keys, format_version=3)
+    store = OnlineStore(redis_url)
+    content = json.dumps({"as_of": datetime.now(UTC).isoformat()})
+    store.client.hset(f"runner:materialize:{PROJECT}:user_activity", "watermark", content)
+    store.client.hset(f"runner:refresh:{PROJECT}", "failed", "[]")
+    with serving(tmp_path, redis_url) as server, server.client() as client:
+        metrics = client.get("/metrics").text
+    for role in ("giver", "taker"):
+        assert f'serving_view_materialized_age_seconds{{view="user_activity[{role}]"}}' in metrics
+    assert "serving_refresh_failing 1.0" in metrics
+    assert "serving_refresh_age_seconds" not in metrics

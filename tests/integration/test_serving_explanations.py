@@ -193,8 +193,10 @@ def test_predictions_do_not_wait_while_explanations_fill_their_line(
 def test_small_requests_take_turns_with_large_ones_whose_rows_are_limited(
     folder: Path, redis_server: RedisAddress, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("serving.explanation_line._TURN_WORK", 5_000)  # ten rows of a linear model
-    monkeypatch.setattr("serving.explanation_line._REQUEST_WORK", 500_000)
+    monkeypatch.setattr(
+        "serving.explanation_line._TURN_WORK", 150_000
+    )  # ten rows of a linear model
+    monkeypatch.setattr("serving.explanation_line._REQUEST_WORK", 15_000_000)
 
     async def run() -> None:
         world = _World(folder, redis_server.url, Limits(seconds=10.0, rows=2_000))
@@ -213,3 +215,30 @@ def test_small_requests_take_turns_with_large_ones_whose_rows_are_limited(
         await world.online.stop()
 
     asyncio.run(run())
+
+
+def test_rows_to_explain_are_read_no_faster_than_others(
+    folder: Path, redis_server: RedisAddress, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    at_once = [0]
+    read = OnlineStoreClient.read
+
+    async def counted(self: OnlineStoreClient, commands: Any) -> Any:
+        at_once.append(at_once[-1] + 1)
+        try:
+            return await read(self, commands)
+        finally:
+            at_once.append(at_once[-1] - 1)
+
+    monkeypatch.setattr(OnlineStoreClient, "read", counted)
+
+    async def run() -> None:
+        world = _World(folder, redis_server.url, Limits(concurrency=64, seconds=10.0))
+        await world.online.start()
+        asked = [world.ask(1_000, explain=True) for _ in range(6)]
+        for answer in await asyncio.gather(*asked):
+            assert len(answer["predictions"]) == 1_000
+        await world.online.stop()
+
+    asyncio.run(run())
+    assert max(at_once) == 2  # the second begins while fewer than 1,024 rows are in work

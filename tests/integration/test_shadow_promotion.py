@@ -68,6 +68,10 @@ def test_a_version_becomes_the_champion_after_as_many_days_as_its_recipe_demands
         "m version 2 has not answered as a shadow yet; its recipe's min_shadow_days is 3"
     )
     assert "SERVING_SHADOW=models:/m/2" in none.value.hint
+    month.sql.execute("alter table raw_data.predictions rename to not_collected_yet")
+    with pytest.raises(RunnerError, match="m version 2 has not answered as a shadow yet"):
+        promote(month.settings, "m", None)
+    month.sql.execute("alter table raw_data.not_collected_yet rename to predictions")
     for day in (5, 6):
         answer(month, day)
     with pytest.raises(RunnerError) as few:

@@ -130,7 +130,7 @@ def test_a_build_that_meets_a_bare_dbt_waits_until_that_has_ended_and_builds_aga
         def waits():
             nonlocal said
             said += capsys.readouterr().err
-            return "another dbt builds the same tables: waiting until it has ended" in said
+            return "another dbt is at work in the database: waiting until it has ended" in said
 
         wait_until(waits, 240)
         assert not build.done()

@@ -12,6 +12,7 @@ from runner.errors import RunnerError
 from runner.monitoring.shadow_days import ShadowDays, ShadowVersion, shadow_days
 from runner.project.manifest import load_manifest
 from runner.servers.local_servers import require_servers
+from runner.warehouse.log_sql import NoTableError
 from runner.warehouse.open_collected import open_served_log
 
 if TYPE_CHECKING:
@@ -35,7 +36,7 @@ def require_shadow_days(settings: Settings, shadow: ShadowVersion, champion: str
         return
     require_servers(settings, ["PostgreSQL"])
     with open_served_log(settings, PREDICTIONS) as reader:
-        found = shadow_days(reader, shadow)
+        found = _shadow_days(reader, shadow)
         if found.days:
             _note_comparison(settings, reader, shadow, champion)
     if found.days < needed:
@@ -47,11 +48,18 @@ def live_comparison(settings: Settings, versions: Sequence[ShadowVersion]) -> Li
     require_servers(settings, ["PostgreSQL"])
     with open_served_log(settings, PREDICTIONS) as reader:
         for shadow, champion in (versions, versions[::-1]):
-            if shadow_days(reader, shadow).days:
+            if _shadow_days(reader, shadow).days:
                 found = _compared(settings, reader, shadow, champion.version)
                 if found.rows:
                     return found
     return None
+
+
+def _shadow_days(reader: LogReader, shadow: ShadowVersion) -> ShadowDays:
+    try:
+        return shadow_days(reader, shadow)
+    except NoTableError:  # nothing was ever collected
+        return ShadowDays(0, 0, None)
 
 
 def _compared(

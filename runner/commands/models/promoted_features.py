@@ -18,6 +18,7 @@ from runner.project.manifest import FeatureMart, load_manifest
 from runner.settings import Settings
 
 _WAYS_ON = (
+    "if dbt has built the features as the version takes them, run `runner materialize`; or "
     "promote a version that was trained on the present features (`runner models` lists versions), "
     "or undo the change to the mart and run `runner materialize`; or repeat with "
     '--accept-changed-features "REASON": the version then answers with the changed features'

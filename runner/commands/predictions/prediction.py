@@ -31,7 +31,7 @@ from runner.commands.online.absent_views import (
     view_names,
 )
 from runner.commands.predictions.explanation_output import ExplanationOutput
-from runner.commands.predictions.prediction_file import read_entities, require_keys
+from runner.commands.predictions.prediction_file import read_entities, refuse_taken, require_keys
 from runner.commands.predictions.prediction_output import Output
 from runner.errors import RunnerError
 from runner.feature_store.recipe_features import bundle_features, spine_query
@@ -231,7 +231,9 @@ def _entities(
                 hint=f"cast it in the spine's SQL ({spine.file}), or train on this spine",
             )
     left_out = _ANSWERED if spine.outcome else ()
-    return spine_query(spine, [name for name in spine.columns if name not in left_out])
+    columns = [name for name in spine.columns if name not in left_out]
+    refuse_taken(bundle, columns, source, more)
+    return spine_query(spine, columns)
 
 
 def show_predictions(written: Written, output: Output) -> None:

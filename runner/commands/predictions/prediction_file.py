@@ -66,7 +66,7 @@ def read_entities(
         if pa.types.is_timestamp(kind):
             fitting = times_in_zone(name, table[name], fitting, path, time_zone)
         table = table.set_column(table.column_names.index(name), name, fitting)
-    _refuse_taken(bundle, table.column_names, path, more)
+    refuse_taken(bundle, table.column_names, str(path), more)
     rows: pd.DataFrame = table.to_pandas(types_mapper=NULLABLE.get)
     if EVENT_TIMESTAMP not in rows:
         rows[EVENT_TIMESTAMP] = pd.Timestamp(datetime.now(UTC))
@@ -130,15 +130,15 @@ def _refuse_unusable(table: pa.Table, keys: list[str], path: Path) -> None:
             )
 
 
-def _refuse_taken(bundle: Bundle, columns: list[str], path: Path, more: Sequence[str]) -> None:
+def refuse_taken(bundle: Bundle, columns: list[str], source: str, more: Sequence[str]) -> None:
     """Raise if a column has the name of one that is written: two of a name cannot be read."""
     written = ["prediction", *(f"probability_{label}" for label in bundle.label.classes or ())]
     written += ["missing_views", *more]
     taken = [name for name in columns if name in written]
     if taken:
         raise RunnerError(
-            f"{path}: has a column {taken[0]!r}, which the predictions would have too",
-            hint=f"rename or drop {', '.join(taken)} in the file",
+            f"{source}: has a column {taken[0]!r}, which the predictions would have too",
+            hint=f"rename or drop {', '.join(taken)} there",
         )
 
 

@@ -11,7 +11,7 @@ from google.cloud import bigquery
 from runner.settings import Settings
 from runner.sql import quote_bigquery
 from runner.warehouse.bigquery.client import open_client
-from runner.warehouse.log_sql import BigQueryLogSql, Cell, no_column, no_table
+from runner.warehouse.log_sql import BigQueryLogSql, Cell, NoTableError, no_column
 
 _LABELS = {"runner": "monitor"}
 
@@ -30,7 +30,7 @@ class BigQueryLogReader:
             job = self._client.query(query, job_config=options)
             return [row.values() for row in job.result()]
         except NotFound as err:
-            raise no_table(err.message) from err
+            raise NoTableError(err.message) from err
         except BadRequest as err:
             if "Unrecognized name" not in err.message:
                 raise

@@ -52,6 +52,8 @@ class PostgresCollected:
         names = ", ".join(quote(column.name) for column in self._table.columns)
         key = ", ".join(map(quote, self._table.key))
         with self._transaction() as cursor:
+            if not self._is_partitioned:
+                self._wait_for_others(cursor)
             self._create()
             if self._is_partitioned:
                 position = self._table.position(self._table.day)
@@ -114,6 +116,13 @@ class PostgresCollected:
         """
         last = f"select max({COLLECTED_AT}) + interval '1 microsecond' from {self._name}"
         return f"greatest(now(), ({last}))"
+
+    def _wait_for_others(self, cursor: psycopg.Cursor) -> None:
+        """Append one after the other, so that `collected_at` rises in the order of commits.
+
+        What is new since a build is looked for by it, and Feast's clients hold no lease.
+        """
+        cursor.execute("select pg_advisory_xact_lock(hashtextextended(%s, 0))", [self._name])
 
     def _create(self) -> None:
         if self._exists(self._table.name):

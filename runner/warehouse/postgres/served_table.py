@@ -11,7 +11,7 @@ from psycopg.conninfo import make_conninfo
 from runner.errors import RunnerError
 from runner.settings import PostgresAddress
 from runner.sql import quote_table
-from runner.warehouse.log_sql import Cell, PostgresLogSql, no_column, no_table
+from runner.warehouse.log_sql import Cell, NoTableError, PostgresLogSql, no_column
 from runner.warehouse.postgres.session_settings import READ_ONLY, settings_sql
 
 
@@ -30,7 +30,7 @@ class PostgresLogReader:
             try:
                 return cursor.execute(query.encode()).fetchall()
             except psycopg.errors.UndefinedTable as err:
-                raise no_table(str(err).partition("\n")[0]) from err
+                raise NoTableError(str(err).partition("\n")[0]) from err
             except psycopg.errors.UndefinedColumn as err:
                 raise no_column(str(err).partition("\n")[0]) from err
 

@@ -42,7 +42,7 @@ where pronamespace not in ('pg_catalog'::regnamespace, 'information_schema'::reg
 
 
 class TableStates:
-    """The states of tables in one PostgreSQL; made by `read_states`."""
+    """The states of tables in one PostgreSQL; made by `postgres_states`."""
 
     def __init__(self, connection: psycopg.Connection[dict[str, object]]) -> None:
         self._connection = connection
