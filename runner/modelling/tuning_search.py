@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 _VERSIONS = ("optuna", "scikit-learn", "numpy")
 _NOT_DECIDING = (  # keys of the recipe that no trial depends on
     *("registered_model_name", "experiment_name", "description"),
-    *("gate", "min_shadow_days", "slices", "feature_overrides"),
+    *("gate", "min_shadow_days", "monitor", "slices", "feature_overrides"),
 )
 
 
@@ -113,7 +113,7 @@ def study_name(recipe: Recipe, data: TrainingData) -> str:
     # Calibration and threshold decide no score of a trial, but their periods which rows train.
     deciding = recipe.dump()
     for key in _NOT_DECIDING:
-        del deciding[key]
+        deciding.pop(key, None)  # without a value it is not there
     for key in ("n_trials", "timeout"):  # more trials, or more time, go on from those there are
         del deciding["tuning"][key]
     deciding["scoring"] = recipe.scoring[0]

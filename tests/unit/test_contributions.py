@@ -144,11 +144,12 @@ def test_large_models_are_laid_out_in_blocks_and_rows_taken_in_parts(trees, rows
     X, owner = np.array(rows, np.float32), np.array([0, 1, 1, 0])
     whole = TreeContributions(arrays, owner)
     with pytest.MonkeyPatch.context() as patch:
-        for name in ("REQUEST_LEAVES", "_BLOCK_LEAVES", "_AT_ONCE"):
+        for name in ("_KEPT_LEAVES", "_BLOCK_LEAVES", "_AT_ONCE"):
             patch.setattr(tree_contributions, name, 3)
         parts = TreeContributions(arrays, owner)
         np.testing.assert_allclose(parts.of(X), whole.of(X), atol=1e-12)
     np.testing.assert_allclose(parts.base_value, whole.base_value, atol=1e-12)
+    assert parts.steps == whole.steps
 
 
 def test_columns_of_one_input_are_added_up():

@@ -87,9 +87,9 @@ def test_a_malformed_url_is_refused_without_showing_it(url: str) -> None:
         ("redis://s?ssl_ca_certs=x", "ssl_ca_certs has no meaning for redis://"),
         ("unix:///s?ssl_cert_reqs=none", "ssl_cert_reqs has no meaning for unix://"),
         ("rediss://s?ssl_password=x", "the option ssl_password is not supported"),
-        ("rediss://s?ssl_cert_reqs=maybe", "ssl_cert_reqs is none of"),
+        ("rediss://s?ssl_cert_reqs=maybe", "ssl_cert_reqs must be"),
         ("rediss://s?ssl_check_hostname=maybe", "ssl_check_hostname is neither"),
-        ("rediss://s?ssl_keyfile=x", "ssl_keyfile without ssl_certfile"),
+        ("rediss://s?ssl_keyfile=x", "ssl_keyfile needs ssl_certfile"),
         ("redis://s/1?db=2", "two values for db"),
         ("redis://:a@s?password=b", "two values for password"),
         ("redis://s?db=1&db=2", "two values for db"),
@@ -108,7 +108,7 @@ def test_a_malformed_url_is_refused_without_showing_it(url: str) -> None:
         ),
         (
             "redis+sentinel://s/shop?sentinel_ssl=true&sentinel_ssl_keyfile=x",
-            "sentinel_ssl_keyfile without sentinel_ssl_certfile",
+            "sentinel_ssl_keyfile needs sentinel_ssl_certfile",
         ),
     ],
 )
