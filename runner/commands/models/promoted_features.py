@@ -1,8 +1,8 @@
 """Whether a version would receive the features it was trained on if it became the champion.
 
-The online store decides, not the files of the project: an answer depends on what is stored. A
-definition that changed only in dbt reaches no answer: `runner materialize` refuses it once the
-version is the champion.
+The online store decides, because an answer depends on what is stored: a definition that changed only
+in dbt reaches no answer, since `runner materialize` refuses it once the version is the champion. A
+feature that dbt no longer has is refused here.
 """
 
 from __future__ import annotations
@@ -17,11 +17,12 @@ from runner.packaging.served_version import require_features
 from runner.project.manifest import FeatureMart, load_manifest
 from runner.settings import Settings
 
+_ACCEPT = '--accept-changed-features "REASON"'
 _WAYS_ON = (
     "if dbt has built the features as the version takes them, run `runner materialize`; or "
     "promote a version that was trained on the present features (`runner models` lists versions), "
     "or undo the change to the mart and run `runner materialize`; or repeat with "
-    '--accept-changed-features "REASON": the version then answers with the changed features'
+    f"{_ACCEPT}: the version then answers with the changed features"
 )
 
 
@@ -53,7 +54,10 @@ def accepted_reason(settings: Settings, bundle: Bundle, version: str, accepted: 
 def _require_same(settings: Settings, bundle: Bundle, version: str) -> None:
     marts = _known_marts(settings, bundle)
     if marts is not None:
-        require_features(bundle, marts, version)
+        try:
+            require_features(bundle, marts, version)
+        except RunnerError as err:
+            raise RunnerError(err.message, hint=f"{err.hint}; or repeat with {_ACCEPT}") from err
     changed = _changed_online(settings, bundle, version)
     if changed:
         raise RunnerError(
