@@ -1,8 +1,8 @@
 """Whether a version would receive the features it was trained on if it became the champion.
 
-The online store decides, because an answer depends on what is stored: a definition that changed only
-in dbt reaches no answer, since `runner materialize` refuses it once the version is the champion. A
-feature that dbt no longer has is refused here.
+The online store decides, because an answer depends on what is stored: a definition that changed in
+dbt alone reaches no answer, since `runner materialize` refuses it once the version is the champion.
+A feature that dbt no longer has is refused here.
 """
 
 from __future__ import annotations
