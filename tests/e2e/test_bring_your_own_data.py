@@ -66,7 +66,7 @@ def test_the_page_ends_in_a_champion_and_a_prediction(reorder):
 
 
 def test_the_pages_csv_file_becomes_a_table_before_the_sample_sql_is_deleted(reorder):
-    (block,) = re.findall(r"load it before the `rm`.*?```bash\n(.*?)```", PAGE, re.DOTALL)
+    (block,) = re.findall(r"If your table is a CSV file.*?```bash\n(.*?)```", PAGE, re.DOTALL)
     home = reorder.root.parent
     (home / "orders.csv").write_text("Member,Ordered At\nM1,24.12.2026 18:30\n")
     run(home, ["runner init ~/csv"], reorder.env)
