@@ -17,6 +17,7 @@ from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import TYPE_CHECKING, AnyStr
 
+from runner import console
 from runner.bytes_billed import NOTHING_BILLED, Billed
 from runner.errors import RunnerError
 from runner.project import freshness
@@ -160,6 +161,20 @@ def up_to_date(settings: Settings, progress: Progress) -> Manifest:
     """
     if not freshness.is_current(settings):
         run(settings, ["parse"], progress)
+    return load_manifest(settings.manifest_path)
+
+
+def parsed(settings: Settings) -> Manifest:
+    """Return the same as `up_to_date`; reading the project is a step of the command.
+
+    Raises
+    ------
+    RunnerError
+        If dbt cannot read the project.
+    """
+    if not freshness.is_current(settings):
+        with console.step("dbt parse") as step:
+            return up_to_date(settings, step.update)
     return load_manifest(settings.manifest_path)
 
 

@@ -71,6 +71,8 @@ def test_everything_in_it_builds_and_its_recipe_is_right(project):
     done = project.run("dbt", "build", "--target", "local")
     assert done.returncode == 0, done.stdout
     assert project.runner("check").strip() == f"{RECIPE}: OK"
+    again = project.run("runner", "check")
+    assert (again.stdout.strip(), again.stderr) == (f"{RECIPE}: OK", "")  # dbt was not asked again
 
 
 def test_what_its_checks_run_passes(project):

@@ -10,7 +10,7 @@ from runner.bytes_billed import Billed
 from runner.commands.builds.feature_guard import ChangedFeature, require_unchanged
 from runner.commands.builds.last_build import LastBuild
 from runner.errors import RunnerError
-from runner.project import dbt, freshness
+from runner.project import dbt
 from runner.project.manifest import Manifest, load_manifest
 from runner.recipes.recipe import Recipe
 from runner.recipes.references import check_references
@@ -47,10 +47,7 @@ def require_fit(settings: Settings, recipe: Recipe) -> None:
     with suppress(RunnerError):
         check_references(recipe, load_manifest(settings.manifest_path))
         return
-    if not freshness.is_current(settings):  # the manifest may be older than the SQL
-        with console.step("dbt parse") as step:
-            dbt.run(settings, ["parse"], step.update)
-    check_references(recipe, load_manifest(settings.manifest_path))
+    check_references(recipe, dbt.parsed(settings))  # the manifest may have been older than the SQL
 
 
 def build_sql(

@@ -12,7 +12,6 @@ from pathlib import Path
 
 import yaml
 
-from runner import console
 from runner.errors import RunnerError
 from runner.project import dbt
 from runner.project.manifest_file import (
@@ -55,8 +54,7 @@ def write_version(settings: Settings, mart: str) -> NewVersion:
         If there is no such mart, or its YAML is not as dbt's docs write it; nothing is written
         then.
     """
-    with console.step("dbt parse") as step:
-        dbt.up_to_date(settings, step.update)
+    dbt.parsed(settings)
     node = _mart(settings, mart)
     name, number = node["name"], _latest(settings, node["name"]) + 1
     source = settings.root / node["original_file_path"]

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from contract.event_format import EventTable
-from runner import console
 from runner.errors import RunnerError
 from runner.project import dbt
 from runner.project.event_sources import event_tables
@@ -32,8 +31,7 @@ def declared_table(
     RunnerError
         If there is none.
     """
-    with console.step("dbt parse") as step:
-        dbt.up_to_date(settings, step.update)
+    dbt.parsed(settings)
     named = {name_of(table): table for table in event_tables(settings.manifest_path)}
     tables = {known: table for known, table in named.items() if known is not None}
     if name not in tables:

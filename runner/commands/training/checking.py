@@ -75,9 +75,7 @@ def check(settings: Settings, paths: Sequence[Path]) -> dict[Path, tuple[RunnerE
         If there is no recipe, or dbt cannot read the project that they are held against.
     """
     recipes = paths or require_recipes(settings.root)
-    with console.step("dbt parse") as step:
-        # By a manifest older than the SQL a wrong recipe might pass.
-        manifest = dbt.up_to_date(settings, step.update)
+    manifest = dbt.parsed(settings)  # by one older than the SQL a wrong recipe might pass
     judge = ArgumentVerdicts(settings)
     checked = {path: recipe_errors(path, manifest, judge.problems) for path in recipes}
     for view in () if paths else unneeded_versions(settings, manifest):

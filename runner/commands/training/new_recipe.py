@@ -7,7 +7,6 @@ import textwrap
 from collections.abc import Collection, Iterator
 from pathlib import Path
 
-from runner import console
 from runner.duration import format_duration
 from runner.errors import CombinedError, RunnerError
 from runner.project import dbt
@@ -110,8 +109,7 @@ def write_recipe(settings: Settings, name: str, spine: str | None, label: str | 
         to the spine, or dbt cannot read the project.
     """
     path = _new_path(settings.root, name)
-    with console.step("dbt parse") as step:
-        manifest = dbt.up_to_date(settings, step.update)
+    manifest = dbt.parsed(settings)
     if errors := manifest.errors.get(spine or ""):
         raise CombinedError(errors, hint=errors[0].hint)
     asked = [name for name, each in manifest.spines.items() if spine == name or not each.outcome]
