@@ -60,7 +60,7 @@ def _redis_ms(online: OnlineFormat, port: int, asked: Sequence[Sequence[int]]) -
 
 
 def _model_ms(bundle: Bundle, rows: int) -> float:
-    """Return it for so many rows, other ones each time."""
+    """Return the model's CPU time for `rows` rows, different ones each time."""
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
     session = onnxruntime.InferenceSession(bundle.read_file(bundle.model.file), options)
