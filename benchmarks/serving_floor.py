@@ -39,7 +39,7 @@ def redis_cpu_seconds(port: int) -> float:
 
 
 def _redis_ms(online: OnlineFormat, port: int, asked: Sequence[Sequence[int]]) -> float:
-    """Return it for one request after the other on a plain socket."""
+    """Return Redis's CPU time per request, asked one after the other on a plain socket."""
     requests = itertools.cycle(
         [[one for user in users for one in online.commands({"user_id": user})] for users in asked]
     )

@@ -1,4 +1,4 @@
-"""CPU time of `runner train`, act by act, and of importing what it needs.
+"""CPU time of `runner train`, step by step, and of importing what it needs.
 
     python -m benchmarks.training_cpu recipes/rf.yaml
 
@@ -27,7 +27,7 @@ IMPORTS = (
     *("mlflow.sklearn", "mlflow.store.tracking.sqlalchemy_store", "onnxruntime", "pyarrow.parquet"),
     *("skl2onnx", "sklearn.ensemble", "sklearn.inspection", "sklearn.pipeline", "skops.io"),
 )
-"""What trains a model of scikit-learn with Feast, MLflow and ONNX, whoever wrote it."""
+"""What any training with Feast, scikit-learn, MLflow and ONNX imports."""
 FIT = "fit"
 IMPORTING = "import"
 

@@ -11,7 +11,7 @@ from pydantic.dataclasses import dataclass
 Kind = Literal["linear", "trees"]
 Space = Literal["log_odds", "class_score", "probability", "label", "log_label"]
 REQUEST_STEPS = 3_000_000
-"""Models of more steps a row are not explained in requests: so many take 12 ms."""
+"""Requests do not explain models with more steps per row; this many take 12 ms."""
 
 
 @dataclass(frozen=True)

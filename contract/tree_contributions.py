@@ -24,11 +24,11 @@ import numpy as np
 from contract.tree_paths import Floats, Numbers, Paths, Singles, TreeArrays, paths
 
 _AT_ONCE = 1 << 16
-"""Numbers that are computed together: as many stay in a processor's cache."""
+"""How many numbers are computed together: these fit into a processor's cache."""
 _KEPT_LEAVES = 100_000
-"""Paths that are kept from row to row; a leaf takes some 300 bytes."""
+"""Up to this many leaves, paths are kept from row to row: some 300 bytes each."""
 _BLOCK_LEAVES = 1 << 15
-"""Paths that are laid out at a time where there are too many to keep."""
+"""Leaves whose paths are laid out at a time if all are too many to keep."""
 
 
 class TreeContributions:

@@ -105,7 +105,7 @@ def _mlflow(error: BaseException) -> RunnerError | None:
 
 
 def _google(error: BaseException) -> RunnerError | None:
-    """BigQuery and Cloud Storage, where what asked them has not said what it was about."""
+    """Explain errors of BigQuery and Cloud Storage that the caller has not explained."""
     if _is(error, "google.auth.exceptions", "TransportError"):
         return RunnerError(
             f"Google Cloud does not answer: {' '.join(str(error).split())}",

@@ -166,7 +166,7 @@ class Admission:
         asked.body = b""
 
     def scored(self, asked: Asked) -> None:
-        """Count its rows no longer: they are explained in a line of their own."""
+        """Stop counting its rows: they are explained in a queue of their own."""
         self._rows[asked.large] -= asked.counted
         asked.counted = 0
 

@@ -31,7 +31,7 @@ _TURN_WORK = 3_000_000
 _ROW_WORK = 15_000
 """The work of a row beyond its steps; for a linear model, all of it."""
 _LINE_SHARE = 4
-"""One in so many of the requests that the server accepts may wait for explanations."""
+"""Of the requests that the server accepts, one in this many may wait for explanations."""
 
 
 class ExplanationLine:
@@ -45,7 +45,7 @@ class ExplanationLine:
 
     @contextmanager
     def place(self, loaded: Loaded, rows: int) -> Iterator[None]:
-        """Reserve a place in the line for a request of `rows` rows.
+        """Reserve a place in the queue for a request of `rows` rows.
 
         Raises
         ------

@@ -68,7 +68,7 @@ class ServedStream:
         self._left_out = [at for at, column in enumerate(bundle.row) if column.pii]
 
     def add(self, now: float, asked: Asked, scored: Sequence[ScoredRow]) -> None:
-        """Have rows of one request wait for the next entry."""
+        """Queue the rows of one request for the next entry."""
         self.rows += len(scored)
         self._answers.append((now, asked.caller.request_id.decode(), self._logged(asked, scored)))
 

@@ -35,8 +35,8 @@ socket, who comes after 250 others waits for 250 turns, each as long as a large 
 _RECEIVE_BYTES = 1 << 17
 """The kernel would keep up to 6 MB of each connection, and uvloop read all of it in one turn."""
 _NEW_OBJECTS = 10_000
-"""A garbage collection comes after as many: by default after 700, which is three times in a request
-of 100 rows, whose objects are freed without it."""
+"""How many new objects trigger a garbage collection. By default it is 700: three collections in a
+request of 100 rows, whose objects are freed without them."""
 _OTHER_FILES = 64
 """File descriptors beside connections: listeners, Redis, logs, bundles."""
 

@@ -26,7 +26,7 @@ from serving.served_stream import ServedStream
 
 _GATHER_SECONDS = 0.05
 _ENTRY_ROWS = 128
-"""As many that wait are written at once."""
+"""When this many rows wait, they are written immediately."""
 _WAITING_ROWS = 10_000
 _TIMEOUT = 1.0
 _LOOK_SECONDS = 1.0

@@ -37,7 +37,7 @@ class Window:
 
 @dataclass(frozen=True)
 class VersionDay:
-    """How many rows of a version the log has of a day."""
+    """How many rows the log has of a version on a day."""
 
     day: str
     version: str

@@ -80,7 +80,7 @@ def wait_for_other_dbt(settings: Settings) -> None:
     """Wait until no dbt is at work in the database, at most ten minutes: our own has ended.
 
     A dbt that builds other tables counts too, and so does the session of one that lost its
-    network: whoever waits for these builds again in the end, and gets dbt's own error.
+    network. After ten minutes the caller builds again and gets dbt's own error.
     """
     import psycopg
 

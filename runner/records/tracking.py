@@ -163,7 +163,7 @@ def _experiment(client: MlflowClient, settings: Settings, name: str) -> str:
 
 
 def _log_params(client: MlflowClient, run_id: str, params: Mapping[str, object]) -> None:
-    """Log the parameters as many at once as MLflow takes: one by one, each is a transaction."""
+    """Log the parameters in the largest batches that MLflow takes: each call is a transaction."""
     every = [Param(name, str(value)) for name, value in params.items()]
     for start in range(0, len(every), MAX_PARAMS_TAGS_PER_BATCH):
         client.log_batch(run_id, params=every[start : start + MAX_PARAMS_TAGS_PER_BATCH])

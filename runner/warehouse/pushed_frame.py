@@ -1,4 +1,4 @@
-"""Rows that a client of Feast's writes offline: to the raw table of the rows that are pushed."""
+"""Rows written offline with Feast's client: they go to the raw table of pushed rows."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def push_frame(feature_view: FeatureView, frame: pa.Table, opened: Opened) -> No
 def cannot_push(
     view: str, position: int, fault: str, written: str = "nothing was written"
 ) -> RunnerError:
-    """Return the error of a row that a client of Feast's writes, at a position from 0."""
+    """Return the error for a row written with Feast's client; positions count from 0."""
     return RunnerError(
         f"{view}: the row at position {position} cannot be pushed: {fault}",
         hint=f"{written}; correct the row or leave it out",

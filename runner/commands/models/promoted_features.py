@@ -70,7 +70,7 @@ def _known_marts(settings: Settings, bundle: Bundle) -> Mapping[str, FeatureMart
     """Return the feature marts of the model's dbt project; None if dbt has not read it here."""
     try:
         manifest = load_manifest(settings.manifest_path)
-    except RunnerError:  # what is wrong in the project must not hinder the way back
+    except RunnerError:  # a fault in the project must not prevent a rollback
         return None
     return manifest.marts if bundle.lineage.get("dbt_project") == manifest.project_name else None
 

@@ -120,7 +120,7 @@ def _checked(settings: Settings, name: str, number: str, accepted: str) -> tuple
 
 
 def _retire(client: MlflowClient, name: str, number: str, reason: str) -> None:
-    """Tag a version that receives other features: it must not hinder their change."""
+    """Tag a version that receives other features, so that it does not prevent their change."""
     if reason:
         client.set_model_version_tag(name, number, RETIRED, reason)
 

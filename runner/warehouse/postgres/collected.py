@@ -110,9 +110,9 @@ class PostgresCollected:
         return self._table.day in self._table.key
 
     def _later(self) -> str:
-        """Return the SQL for now, and later than all before although the server's clock jumps back.
+        """Return the SQL for now, or just after the last row's if the server's clock was set back.
 
-        What is new since then is looked for by it.
+        Builds find what is new by it.
         """
         last = f"select max({COLLECTED_AT}) + interval '1 microsecond' from {self._name}"
         return f"greatest(now(), ({last}))"
@@ -120,7 +120,7 @@ class PostgresCollected:
     def _wait_for_others(self, cursor: psycopg.Cursor) -> None:
         """Append one after the other, so that `collected_at` rises in the order of commits.
 
-        What is new since a build is looked for by it, and Feast's clients hold no lease.
+        Builds find what is new by it, and Feast's clients hold no lease.
         """
         cursor.execute("select pg_advisory_xact_lock(hashtextextended(%s, 0))", [self._name])
 
