@@ -26,7 +26,7 @@ Opened = Callable[[str, CollectedTable], AbstractContextManager[CollectedStore]]
 """Opens a table of a schema in the warehouse."""
 
 
-_NOT_STORED = "no row was written to the warehouse (`ONLINE_AND_OFFLINE` has already written to Redis)"
+_NOT_STORED = "no row was written to the warehouse (`ONLINE_AND_OFFLINE` wrote to Redis first)"
 
 
 def push_frame(feature_view: FeatureView, frame: pa.Table, opened: Opened) -> None:
