@@ -17,6 +17,7 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import os
+import socket
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -26,6 +27,7 @@ from runner.settings import Settings
 
 _POLL_SECONDS = 0.5
 _LONGEST_SECONDS = 600
+_LONGEST_NAME = 63  # bytes of an `application_name`
 # Between two dbt models every session is idle, and so is that of a dbt process that waits for work.
 _OTHER_DBT = """
 select exists (
@@ -62,7 +64,9 @@ def _database_lock(settings: Settings) -> Iterator[None]:
     prefix = settings.env.get("DBT_SCHEMA_PREFIX", "")
     digest = hashlib.sha256(f"dbt build {prefix}".encode()).digest()
     key = (int.from_bytes(digest[:8], signed=True),)
-    connection = psycopg.connect(**settings.postgres.conninfo)  # type: ignore[arg-type]
+    # A bare dbt that waits says this name.
+    name = f"runner {os.getpid()} on {socket.gethostname()}"[:_LONGEST_NAME]
+    connection = psycopg.connect(**settings.postgres.conninfo, application_name=name)  # type: ignore[arg-type]
     try:
         # A lock of the transaction: one of the session stays behind in a pooler.
         for timeout in ("lock", "statement", "idle_in_transaction_session"):

@@ -8,7 +8,7 @@ import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 
 import psutil
 import psycopg
@@ -18,6 +18,7 @@ from runner.errors import RunnerError
 from runner.project import dbt
 from runner.project.build_lock import build_lock
 from runner.project.dbt_results import _node_failure
+from tests import warm
 from tests.e2e.conftest import Project, environment
 from tests.integration.test_dbt import READINGS, SPINE
 from tests.small_project import write_project
@@ -78,6 +79,31 @@ def test_a_build_waits_for_another_that_writes_the_same_tables(project, tmp_path
             assert not held.is_set()
     assert held.wait(30)
     thread.join()
+
+
+def bare_dbt(project, **env):
+    """Start `dbt run` of all dbt models as a user does; return the process."""
+    command = [warm.program("dbt"), "run", "--target", "local"]
+    env = {**project.env, **env}
+    return subprocess.Popen(command, cwd=project.root, env=env, stdout=subprocess.PIPE, text=True)
+
+
+def test_a_bare_dbt_waits_for_a_runner_and_then_knows_the_tables_that_it_made(project):
+    settings = project.settings
+    # The lock is released first, lest a test that fails wait for a dbt that waits.
+    with ExitStack() as started, build_lock(settings) as lock:
+        other = started.enter_context(bare_dbt(project, DBT_SCHEMA_PREFIX="other_"))
+        said, _ = other.communicate(timeout=240)
+        assert other.returncode == 0, said
+        assert "waiting until" not in said
+        bare = started.enter_context(bare_dbt(project))
+        waits = next(line for line in bare.stdout if "waiting until" in line)
+        assert f"runner {os.getpid()} on " in waits
+        dbt.run(settings, ["run"], lambda _: None, inherited=(lock,))
+        assert bare.poll() is None
+    said, _ = bare.communicate(timeout=240)
+    assert bare.returncode == 0, said
+    assert "waiting until" not in said
 
 
 def sleeping(project):
