@@ -8,8 +8,10 @@ finds the other's half-made tables. So a build holds
 - on PostgreSQL, a lock in the database, by the schemas' prefix: it keeps off builds from other
   folders and machines.
 
-A bare `dbt build` takes neither; `dbt_messages.TWO_WRITERS` recognizes the errors that this causes,
-and `wait_for_other_dbt` waits until it has ended.
+A bare `dbt build` holds neither: dbt closes each connection after use. On PostgreSQL it waits for a
+runner that builds already, before it looks at the tables (the macro `wait_for_runner`). A runner
+that comes later may meet it: `dbt_messages.TWO_WRITERS` recognizes the errors that this causes, and
+`wait_for_other_dbt` waits until it has ended.
 """
 
 from __future__ import annotations
@@ -27,12 +29,14 @@ from runner.settings import Settings
 
 _POLL_SECONDS = 0.5
 _LONGEST_SECONDS = 600
+_QUIET_LOOKS = 4  # between two dbt models a dbt has no session
 _LONGEST_NAME = 63  # bytes of an `application_name`
-# Between two dbt models every session is idle, and so is that of a dbt process that waits for work.
+# The session of a dbt process that waits for work is idle. One that waits for us holds nothing.
 _OTHER_DBT = """
 select exists (
     select from pg_stat_activity
     where datname = current_database() and application_name = 'dbt'
+    and wait_event is distinct from 'advisory'
     and (state <> 'idle' or state_change > clock_timestamp() - interval '5 seconds')
 )
 """
@@ -93,8 +97,10 @@ def wait_for_other_dbt(settings: Settings) -> None:
         "then building again"
     )
     with psycopg.connect(**settings.postgres.conninfo, autocommit=True) as connection:  # type: ignore[arg-type]
-        until = time.monotonic() + _LONGEST_SECONDS
-        while time.monotonic() < until and connection.execute(_OTHER_DBT).fetchone() == (True,):
+        until, quiet = time.monotonic() + _LONGEST_SECONDS, 0
+        while quiet < _QUIET_LOOKS and time.monotonic() < until:
+            is_at_work = connection.execute(_OTHER_DBT).fetchone() == (True,)
+            quiet = 0 if is_at_work else quiet + 1
             time.sleep(_POLL_SECONDS)
 
 

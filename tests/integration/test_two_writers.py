@@ -9,6 +9,7 @@ import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
+from types import SimpleNamespace
 
 import psutil
 import psycopg
@@ -16,7 +17,7 @@ import pytest
 
 from runner.errors import RunnerError
 from runner.project import dbt
-from runner.project.build_lock import build_lock
+from runner.project.build_lock import build_lock, wait_for_other_dbt
 from runner.project.dbt_results import _node_failure
 from tests import warm
 from tests.e2e.conftest import Project, environment
@@ -99,6 +100,9 @@ def test_a_bare_dbt_waits_for_a_runner_and_then_knows_the_tables_that_it_made(pr
         bare = started.enter_context(bare_dbt(project))
         waits = next(line for line in bare.stdout if "waiting until" in line)
         assert f"runner {os.getpid()} on " in waits
+        began = time.monotonic()
+        wait_for_other_dbt(settings)
+        assert time.monotonic() - began < 60  # not for one that waits for us
         dbt.run(settings, ["run"], lambda _: None, inherited=(lock,))
         assert bare.poll() is None
     said, _ = bare.communicate(timeout=240)
@@ -163,6 +167,30 @@ def test_a_build_that_meets_a_bare_dbt_waits_until_that_has_ended_and_builds_aga
         bare.close()
         build.result()
     assert project.query("select count(*) from spine_data.spine_high") == [(9,)]
+
+
+def test_a_dbt_that_has_no_session_between_two_models_is_waited_for(project, monkeypatch):
+    address = project.settings.postgres.conninfo | {"application_name": "dbt"}
+    sessions = []
+
+    def begin():
+        sessions.append(psycopg.connect(**address))
+
+    def end():
+        sessions.pop().close()
+        count = "select count(*) from pg_stat_activity where application_name = 'dbt'"
+        wait_until(lambda: project.query(count) == [(0,)])
+
+    between_looks = iter((end, begin, end))
+
+    def pause(_):
+        next(between_looks, lambda: None)()
+
+    begin()
+    clock = SimpleNamespace(monotonic=time.monotonic, sleep=pause)
+    monkeypatch.setattr("runner.project.build_lock.time", clock)
+    wait_for_other_dbt(project.settings)
+    assert next(between_looks, None) is None
 
 
 def test_a_dbt_that_is_always_in_the_way_is_not_blamed_on_the_sql(project, monkeypatch):
