@@ -169,6 +169,26 @@ def test_a_build_that_meets_a_bare_dbt_waits_until_that_has_ended_and_builds_aga
     assert project.query("select count(*) from spine_data.spine_high") == [(9,)]
 
 
+def test_a_build_waits_for_a_bare_dbt_that_was_there_first(project, capsys):
+    path = project.root / SPINE
+    text = path.read_text()
+    path.write_text(text.replace("amount > 0.5", "amount > 0.5 and pg_sleep(0.5) is not null"))
+    try:
+        with bare_dbt(project) as bare, ThreadPoolExecutor() as pool:
+            query = "select count(*) from pg_stat_activity where query like '%pg_sleep(0.5)%'"
+            wait_until(lambda: project.query(query) > [(1,)], 240)
+            build = pool.submit(dbt.build, project.settings, [], lambda _: None)
+            said, _ = bare.communicate(timeout=240)
+            assert not build.done()
+            build.result()
+        assert bare.returncode == 0, said
+        told = capsys.readouterr().err
+        assert "a dbt builds the same tables: waiting" in told
+        assert "another dbt" not in told
+    finally:
+        path.write_text(text)
+
+
 def test_a_dbt_that_has_no_session_between_two_models_is_waited_for(project, monkeypatch):
     address = project.settings.postgres.conninfo | {"application_name": "dbt"}
     sessions = []
