@@ -165,8 +165,7 @@ class Metrics:
         if model is None or model.version != loaded.version.version:
             return
         model.count(rows)
-        for _, used, _, _ in rows:
-            self.recent.note(used)
+        self.recent.note_all([used for _, used, _, _ in rows])
 
     def exposition(self) -> bytes:
         """Return the metrics in Prometheus's text format."""
