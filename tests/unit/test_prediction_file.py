@@ -246,3 +246,13 @@ def test_a_column_that_only_a_table_of_predictions_has_is_refused_only_there(
     read_entities(bundle, path, more=OutputFile(tmp_path / "p.csv").columns)
     with pytest.raises(RunnerError, match=f"has a column '{taken}', which the predictions would"):
         read_entities(bundle, path, more=OutputTable("scores.purchase").columns)
+
+
+def test_a_list_is_refused_before_a_csv_file_is_begun(tmp_path):
+    output, schema = OutputFile(tmp_path / "p.csv"), pa.schema([("tags", pa.list_(pa.int64()))])
+    with (
+        pytest.raises(RunnerError, match=r"column tags is list<item: int64>, which cannot"),
+        output.open(None, schema, None),
+    ):
+        pass
+    assert list(tmp_path.iterdir()) == []
