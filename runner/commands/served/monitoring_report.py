@@ -98,5 +98,5 @@ def _row(whole: ColumnFigure, days: list[ColumnFigure]) -> list[str]:
         "" if whole.missing is None else f"{whole.missing:.1%}",
         farthest.day,
         f"{farthest.drift:.3f}",
-        f"{drifted} of {len(tested)}" if tested else "too few rows",
+        f"{drifted} of {len(tested)}" if tested else "too few entities",
     ]
