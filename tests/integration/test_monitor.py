@@ -179,6 +179,8 @@ def test_a_shadow_is_scored_by_the_labels_of_the_same_requests(
     assert score.interval.value == 1.0
     assert {day.version for day in shown.versions} == {"1"}
     assert shown.quality.labelled == found.quality.labelled
+    tested = {each.shown_as: shown.on_test_rows(each) for each in shown.quality.scores}
+    assert tested == {"1": shown.test_scores["roc_auc"], "2 (shadow)": None}
 
 
 def test_rows_that_are_not_due_are_counted(month: Month) -> None:
