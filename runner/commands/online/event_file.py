@@ -166,7 +166,7 @@ def _from_csv(path: Path, dtypes: Mapping[str, str]) -> Iterator[Mapping[str, ob
             for row in batch.to_pylist():
                 yield {name: _of_text(dtypes.get(name, ""), text) for name, text in row.items()}
     except pa.ArrowException as err:
-        raise RunnerError(f"{path}: {err}", hint="write a header and equal columns") from err
+        raise RunnerError(f"{path}: {err}", hint="write UTF-8, a header and equal columns") from err
 
 
 def _of_text(dtype: str, text: str | None) -> object:
