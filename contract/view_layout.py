@@ -77,6 +77,8 @@ class ViewLayout:
     ----------
     fields
         What to ask for: the event time, then each feature.
+    dtypes, ttl_seconds
+        As they were given.
     """
 
     def __init__(
@@ -87,8 +89,8 @@ class ViewLayout:
         fields: Sequence[bytes] = (),
     ) -> None:
         self.view = view
-        self._dtypes = dtypes
-        self._ttl = ttl_seconds
+        self.dtypes = dtypes
+        self.ttl_seconds = ttl_seconds
         features = fields or [field_hash(view, name) for name in dtypes]
         self.fields = (time_field(view), *features)
         self._runs = run_decoders(list(dtypes.values()))
@@ -109,7 +111,7 @@ class ViewLayout:
         time = self.event_time(stored)
         if time is None:
             return self._nothing
-        if self._ttl is not None and now - time > self._ttl:
+        if self.ttl_seconds is not None and now - time > self.ttl_seconds:
             statuses: Sequence[str] = self._expired
             if None in stored:
                 statuses = [MISSING if data is None else EXPIRED for data in stored[1:]]
@@ -148,7 +150,7 @@ class ViewLayout:
         """Return the error that names the first feature whose value cannot be read."""
         name, fault = next(
             (name, fault)
-            for (name, dtype), data in zip(self._dtypes.items(), stored, strict=True)
+            for (name, dtype), data in zip(self.dtypes.items(), stored, strict=True)
             if data is not None and (fault := _fault(DECODERS[dtype], data)) is not None
         )
         if isinstance(fault, BeyondFloat32Error):
@@ -157,7 +159,7 @@ class ViewLayout:
                 hint=f"{CAP_IT}; then `runner materialize {self.view}`",
             )
         return InvalidOnlineValueError(
-            f"the online store's {self.view}:{name} is not {self._dtypes[name]}",
+            f"the online store's {self.view}:{name} is not {self.dtypes[name]}",
             hint=f"run `runner materialize --full {self.view}`",
         )
 

@@ -54,7 +54,7 @@ _TURN_BYTES = 1 << 16
 Record = Callable[[Loaded, float, Sequence[Asked]], object]
 """Called with requests once their answers are sent: the model, the Unix time at which their
 features were read, and the requests."""
-_WantedRow = tuple[Asked, int, list[int], dict[int, Any], Sequence[FeatureValue]]
+_WantedRow = tuple[Asked, int, list[int], dict[int, Any] | None, Sequence[FeatureValue]]
 """One row of a request: its position there, which replies are its own, what overrides them, and
 its request inputs."""
 
@@ -66,27 +66,10 @@ class _Wanted(NamedTuple):
     rows: list[_WantedRow]
 
 
-class _Row(NamedTuple):
-    """One row of a request.
-
-    Attributes
-    ----------
-    position
-        Its place in the request.
-    read, used
-        Its features as the online store has them, and with what the request overrides.
-    values
-        What the model is handed, in the order of `bundle.column_dtypes`.
-    missing
-        The views that have nothing for the row.
-    """
-
-    asked: Asked
-    position: int
-    read: OnlineRow
-    used: OnlineRow
-    values: Sequence[FeatureValue]
-    missing: Sequence[str]
+_Row = tuple[Asked, int, OnlineRow, OnlineRow, Sequence[FeatureValue], Sequence[str]]
+"""One row of a request: its position there; its features as the online store has them, and with
+what the request overrides; what the model is handed, in the order of `bundle.column_dtypes`; the
+views that have nothing for it."""
 
 
 class Batches:
@@ -248,14 +231,14 @@ class Batches:
     async def _predict(self, loaded: Loaded, rows: list[_Row]) -> None:
         """Score the rows; what the model cannot take fails only the request that it is in."""
         try:
-            predictions = await _score(loaded, [row.values for row in rows])
+            predictions = await _score(loaded, [row[4] for row in rows])
         except Exception as err:
-            apart = [list(own) for _, own in itertools.groupby(rows, key=lambda row: id(row.asked))]
+            apart = [list(own) for _, own in itertools.groupby(rows, key=lambda row: id(row[0]))]
             if len(apart) > 1:
                 for own in apart:
                     await self._predict(loaded, own)
             elif rows:
-                rows[0].asked.fail(err)
+                rows[0][0].fail(err)
             else:
                 raise
         else:
@@ -264,18 +247,20 @@ class Batches:
     def _look_up(self, loaded: Loaded, batch: list[Asked]) -> _Wanted:
         """Return what to read for every row that can be understood; the others are refused."""
         wanted = _Wanted({}, [])
+        numbers = wanted.commands
+        commands_of, inputs_of = loaded.online.commands, loaded.request.read
+        has_inputs = bool(loaded.request)
         for asked in batch:
             given = asked.request.feature_overrides or itertools.repeat(None)
             rows_given = zip(asked.request.entity_rows, given, strict=False)
             for position, (entity_row, values) in enumerate(rows_given):
                 try:
-                    packed = loaded.online.commands(entity_row)
-                    overrides = loaded.overrides.read(values)
-                    inputs = loaded.request.read(entity_row) if loaded.request else ()
+                    packed = commands_of(entity_row)
+                    overrides = None if values is None else loaded.overrides.read(values)
+                    inputs = inputs_of(entity_row) if has_inputs else ()
                 except (InvalidEntityRowError, InvalidFeatureOverrideError) as err:
                     self._refuse(asked, position, err)
                 else:
-                    numbers = wanted.commands
                     places = [numbers.setdefault(one, len(numbers)) for one in packed]
                     wanted.rows.append((asked, position, places, overrides, inputs))
         return wanted
@@ -286,32 +271,24 @@ class Batches:
         """Return the features of every row whose values can be read; the others are refused."""
         compute = loaded.computation.row if loaded.computation else None
         asked_at = datetime.fromtimestamp(now, UTC)
-        are_lost = any(isinstance(reply, Exception) for reply in replies)
-        cache: dict[int, OnlineRow] = {}
+        wanted = _still_wanted(wanted, replies)
+        found = loaded.online.rows(replies, [one[2] for one in wanted], now)
         rows = []
-        for asked, position, places, overrides, inputs in wanted:
-            if asked.future.done():  # failed as a whole, or its client has gone
+        for (asked, position, _, overrides, inputs), row in zip(wanted, found, strict=True):
+            if isinstance(row, InvalidOnlineValueError):
+                self._refuse(asked, position, row)
                 continue
-            found = [replies[i] for i in places]
-            if are_lost and (lost := [one for one in found if isinstance(one, Exception)]):
-                asked.fail(lost[0])
+            used = overridden(row, overrides) if overrides else row
+            missing = () if used.is_complete else loaded.missing.of(used.values)
+            if missing and loaded.missing.action(missing) == "error":
+                self._metrics.recent.note(used)
+                told = f"{' and '.join(missing)}: nothing is stored for these keys"
+                self._refuse(asked, position, MissingEntityError(told))
                 continue
-            try:
-                row = loaded.online.row(found, now, cache)
-            except InvalidOnlineValueError as err:
-                self._refuse(asked, position, err)
-            else:
-                used = overridden(row, overrides) if overrides else row
-                missing = () if used.is_complete else loaded.missing.of(used.values)
-                if missing and loaded.missing.action(missing) == "error":
-                    self._metrics.recent.note(used)
-                    told = f"{' and '.join(missing)}: nothing is stored for these keys"
-                    self._refuse(asked, position, MissingEntityError(told))
-                    continue
-                values = [*used.values, *inputs] if inputs else used.values
-                if compute:
-                    values = compute(values, asked_at)
-                rows.append(_Row(asked, position, row, used, values, missing))
+            values = [*used.values, *inputs] if inputs else used.values
+            if compute:
+                values = compute(values, asked_at)
+            rows.append((asked, position, row, used, values, missing))
         return rows
 
     async def _read(self, commands: Sequence[bytes]) -> list[Any]:
@@ -328,27 +305,26 @@ class Batches:
     def _tell(self, loaded: Loaded, rows: list[_Row], predictions: Predictions) -> None:
         """Write down the answer of each scored row."""
         counted: list[CountedRow] = []
-        for row, label, shares in zip(
+        for (asked, position, read, used, values, missing), label, shares in zip(
             rows, predictions.labels.tolist(), _shares(predictions), strict=True
         ):
-            asked, position = row.asked, row.position
             if asked.future.done():
                 continue
             if not math.isfinite(label) if shares is None else None in shares:
                 failed = PredictionError("the model's answer is not a finite number")
                 self._refuse(asked, position, failed)
                 continue
-            if row.missing and loaded.missing.action(row.missing) == "null":
+            if missing and loaded.missing.action(missing) == "null":
                 label, shares = None, None if shares is None else [None] * len(shares)
             answer: dict[str, Any] = {"prediction": label}
             if shares is not None:
                 answer["probabilities"] = dict(zip(loaded.class_names, shares, strict=True))
-            answer["missing_views"] = row.missing
+            answer["missing_views"] = missing
             if asked.request.include_features:
-                answer["features"] = _features(loaded, row.used, row.values)
+                answer["features"] = _features(loaded, used, values)
             asked.answers[position] = answer
-            asked.scored.append((position, row.used, row.values, label, shares))
-            counted.append((row.read, row.used, label, shares))
+            asked.scored.append((position, used, values, label, shares))
+            counted.append((read, used, label, shares))
         self._metrics.predicted(loaded, counted)
 
     def _refuse(self, asked: Asked, position: int, err: ServingError) -> None:
@@ -358,6 +334,16 @@ class Batches:
             return
         self._metrics.row_errors[err.code] += 1
         asked.answers[position] = {"error": {"code": err.code, "message": err.message}}
+
+
+def _still_wanted(wanted: list[_WantedRow], replies: Sequence[Any]) -> list[_WantedRow]:
+    """Return the rows whose requests can be answered; a lost reply fails its whole request."""
+    if any(isinstance(reply, Exception) for reply in replies):
+        for asked, _, places, _, _ in wanted:
+            if lost := [replies[i] for i in places if isinstance(replies[i], Exception)]:
+                asked.fail(lost[0])
+    # Others have failed as a whole, or their clients have gone.
+    return [one for one in wanted if not one[0].future.done()]
 
 
 def _finish(loaded: Loaded, batch: list[Asked]) -> list[Asked]:

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import Callable, Iterable, Sequence
-from typing import Any
+from collections.abc import Iterable, Sequence
 
 import hiredis
 
@@ -61,11 +60,10 @@ class ServedStream:
         ]
         self._max_bytes = max_bytes
         self._max_entries: int | None = None
-        self._keys: list[tuple[str, Callable[[Any], Any]]] = [
-            (key.name, _hashed if key.pii else _as_it_is) for key in bundle.entity_keys
-        ]
-        self._columns = len(bundle.row)
+        self._keys = [key.name for key in bundle.entity_keys]
+        self._hashed = [at for at, key in enumerate(bundle.entity_keys) if key.pii]
         self._left_out = [at for at, column in enumerate(bundle.row) if column.pii]
+        self._columns = len(bundle.row)
 
     def add(self, now: float, asked: Asked, scored: Sequence[ScoredRow]) -> None:
         """Queue the rows of one request for the next entry."""
@@ -116,24 +114,24 @@ class ServedStream:
             statuses = None
             if not used.is_complete:
                 statuses = "".join([STATUS_LETTERS[status] for status in used.statuses])
+            entity_row = given[position]
+            keys = [entity_row[name] for name in self._keys]
             if len(values) > self._columns:
                 values = values[: self._columns]  # what is computed follows from the rest
-            if self._left_out:
-                values = list(values)
-                for at in self._left_out:
-                    values[at] = None
-            entity_row = given[position]
-            keys = [change(entity_row[name]) for name, change in self._keys]
             logged.append((position, keys, values, statuses, used.times, label, shares))
+        if self._hashed or self._left_out:
+            logged = [self._without_personal(row) for row in logged]
         return logged
 
-
-def _as_it_is(value: Any) -> Any:
-    return value
-
-
-def _hashed(value: object) -> str:
-    return hashlib.sha256(str(value).encode()).hexdigest()
+    def _without_personal(self, row: LoggedRow) -> LoggedRow:
+        """Return the row without what dbt's `meta` marks as `pii`; of keys, their digests."""
+        position, given, read, *others = row
+        keys, values = list(given), list(read)
+        for at in self._hashed:
+            keys[at] = hashlib.sha256(str(keys[at]).encode()).hexdigest()
+        for at in self._left_out:
+            values[at] = None
+        return (position, keys, values, *others)
 
 
 def _pack(*parts: bytes | str) -> bytes:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 
 from contract.values import FLOAT32_MAX, FeatureValue, beyond_float32
-from serving.features.online import EXPECTED, INT32_RANGE, INT64_RANGE
+from serving.features.entity_keys import EXPECTED, INT32_RANGE, INT64_RANGE
 
 _float32 = struct.Struct("<f")
 

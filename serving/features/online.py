@@ -2,23 +2,18 @@
 
 from __future__ import annotations
 
-import struct
-from collections.abc import Callable, Mapping, Sequence
-from datetime import UTC, datetime, timedelta
+from collections.abc import Sequence
 from operator import itemgetter
 
-from contract.bundle import Bundle, BundleFeature, BundleKey
-from contract.feast_format import key_prefix, number_head, string_key
-from contract.values import FeatureValue
-from contract.view_layout import CHANGED, PRESENT, ViewLayout
-from serving.http_errors import InvalidEntityRowError
+from contract.bundle import Bundle, BundleFeature
+from contract.feast_format import key_prefix, string_key
+from contract.serving_errors import InvalidOnlineValueError
+from contract.values import DECODERS, UNREADABLE, FeatureValue, decode_doubles, decode_timestamp
+from contract.view_layout import CHANGED, NULL, PRESENT, StoredView, ViewLayout
+from serving.features.entity_keys import EntityKeys
 
-INT32_RANGE = range(-(2**31), 2**31)
-INT64_RANGE = range(-(2**63), 2**63)
-_INT32, _INT64, _TIMESTAMP = map(number_head, ("int32", "int64", "timestamp"))
-_pack_int32, _pack_int64 = struct.Struct("<8si").pack, struct.Struct("<8sq").pack
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_SECOND = timedelta(seconds=1)
+_MANY = 8
+"""As many rows are decoded sooner by feature than row by row."""
 
 
 class OnlineRow:
@@ -73,13 +68,14 @@ class OnlineFormat:
 
     def __init__(self, bundle: Bundle) -> None:
         self.changed: frozenset[int] = frozenset()
-        self._keys = [(key, _KEY_ENCODERS[key.dtype]) for key in bundle.entity_keys]
-        self._names = {key.name for key in bundle.entity_keys}
-        self._request = {given.name for given in bundle.request}
+        self._keys = EntityKeys(bundle)
         by_keys: dict[tuple[tuple[str, ...], tuple[str, ...]], list[BundleFeature]] = {}
         for feature in bundle.features:
             by_keys.setdefault((feature.join_keys, feature.keys), []).append(feature)
-        self._groups = [_Group(bundle.feast_project, features) for features in by_keys.values()]
+        self._groups = [
+            _Group(bundle.feast_project, self._keys.names, features)
+            for features in by_keys.values()
+        ]
         self.views = [view for group in self._groups for view in group.views]
         # Groups list their features view by view; the model wants the bundle's order.
         features = [feature for group in self._groups for feature in group.features]
@@ -87,6 +83,7 @@ class OnlineFormat:
         wanted = [order.index(feature.name) for feature in bundle.features]
         self._reorder = None if wanted == sorted(wanted) else itemgetter(*wanted)
         self._view_of = [self.views.index(feature.projection) for feature in bundle.features]
+        self._many = _ManyRows(self._groups, wanted)
 
     def commands(self, entity_row: object) -> list[bytes]:
         """Return the packed commands that read one entity row, one per group of views.
@@ -96,57 +93,50 @@ class OnlineFormat:
         InvalidEntityRowError
             Naming the key that is missing, unknown or of the wrong type.
         """
-        if not isinstance(entity_row, dict):
-            raise InvalidEntityRowError("an entity row is an object of entity keys")
-        encoded = {}
-        for key, encode in self._keys:
-            try:
-                encoded[key.name] = encode(entity_row[key.name])
-            except KeyError:
-                raise InvalidEntityRowError(f"{key.name} is missing") from None
-            except (TypeError, ValueError):
-                raise InvalidEntityRowError(f"{key.name} must be {EXPECTED[key.dtype]}") from None
-        if len(entity_row) != len(encoded) + len(self._request):
-            self._refuse_unknown(entity_row)
+        encoded = self._keys.encode(entity_row)
         return [group.command(encoded) for group in self._groups]
 
-    def _refuse_unknown(self, entity_row: Mapping[str, object]) -> None:
-        """Raise unless every name is an entity key's or a request input's."""
-        unknown = sorted(map(str, entity_row.keys() - self._names - self._request))
-        if not unknown:
-            return  # one is missing
-        known = ", ".join(sorted(self._names)) or "none"
-        told = f"{unknown[0]!r} is not an entity key; those are {known}"
-        if self._request:
-            told = (
-                f"{unknown[0]!r} is neither an entity key ({known}) nor a request input "
-                f"({', '.join(sorted(self._request))})"
-            )
-        raise InvalidEntityRowError(told)
-
-    def row(
-        self, replies: Sequence[Sequence[bytes | None]], now: float, cache: dict[int, OnlineRow]
-    ) -> OnlineRow:
-        """Return the features in one reply per group.
+    def rows(
+        self, replies: Sequence[StoredView], places: Sequence[Sequence[int]], now: float
+    ) -> list[OnlineRow | InvalidOnlineValueError]:
+        """Return the features of each entity row, or why they cannot be read.
 
         Parameters
         ----------
+        replies
+            Of each command.
+        places
+            Of each row, which replies are its own, one per group of views. Rows may share them.
         now
             Unix time in seconds that ages are measured at.
-        cache
-            Decoded replies of this request, by identity: rows may share them.
-
-        Raises
-        ------
-        InvalidOnlineValueError
-            If a value is not of the type that the model was trained with or beyond what it can
-            take, or its time is no time.
         """
+        read = self._many.read(replies, places, now) if len(places) >= _MANY else {}
+        if len(read) == len(places) and not self.changed:
+            return list(read.values())
+        cache: dict[int, OnlineRow] = {}
+        rows: list[OnlineRow | InvalidOnlineValueError] = []
+        for at, own in enumerate(places):
+            try:
+                row = read.get(at) or self._row(replies, own, now, cache)
+            except InvalidOnlineValueError as err:
+                rows.append(err)
+            else:
+                rows.append(_marked(row, self.changed) if self.changed else row)
+        return rows
+
+    def _row(
+        self,
+        replies: Sequence[StoredView],
+        places: Sequence[int],
+        now: float,
+        cache: dict[int, OnlineRow],
+    ) -> OnlineRow:
+        """Return one row, with decoded replies in `cache` by place; raises as `ViewLayout.see`."""
         parts = []
-        for group, reply in zip(self._groups, replies, strict=True):
-            part = cache.get(id(reply))
+        for group, place in zip(self._groups, places, strict=True):
+            part = cache.get(place)
             if part is None:
-                part = cache[id(reply)] = group.decode(reply, now)
+                part = cache[place] = group.decode(replies[place], now)
             parts.append(part)
         whole = parts[0] if len(parts) == 1 else _join(parts, now)
         if self._reorder is not None:
@@ -157,7 +147,7 @@ class OnlineFormat:
                 whole.times,
                 whole.is_complete,
             )
-        return _marked(whole, self.changed) if self.changed else whole
+        return whole
 
     def ages(self, row: OnlineRow) -> list[float | None]:
         """Return how old each feature's row was when it was read, in seconds, as it was stored."""
@@ -184,16 +174,24 @@ def _join(parts: Sequence[OnlineRow], now: float) -> OnlineRow:
 
 
 class _Group:
-    """The views with the same join keys of the same entities, read by one HMGET."""
+    """The views with the same join keys of the same entities, read by one HMGET.
 
-    def __init__(self, feast_project: str, features: list[BundleFeature]) -> None:
+    Attributes
+    ----------
+    layouts
+        Of each view, and where its fields are in a reply.
+    """
+
+    def __init__(
+        self, feast_project: str, key_names: Sequence[str], features: list[BundleFeature]
+    ) -> None:
         join_keys = features[0].join_keys
         by_view: dict[str, list[BundleFeature]] = {}
         for feature in features:
             by_view.setdefault(feature.view, []).append(feature)
         fields: list[bytes] = []
         self.views = [members[0].projection for members in by_view.values()]
-        self._views: list[tuple[ViewLayout, slice]] = []
+        self.layouts: list[tuple[ViewLayout, slice]] = []
         for view, members in by_view.items():
             members.sort(key=lambda feature: feature.dtype == "float64")  # decoded together
             layout = ViewLayout(
@@ -202,25 +200,30 @@ class _Group:
                 members[0].ttl_seconds,
                 [feature.redis_field for feature in members],
             )
-            self._views.append((layout, slice(len(fields), len(fields) + len(layout.fields))))
+            self.layouts.append((layout, slice(len(fields), len(fields) + len(layout.fields))))
             fields += layout.fields
         self.features = [feature for members in by_view.values() for feature in members]
-        self._keys = features[0].keys
+        keys = [key_names.index(name) for name in features[0].keys]
+        self._keys = None if keys == list(range(len(key_names))) else keys
         self._head = key_prefix(join_keys) + (b"" if join_keys else string_key(""))
         self._project = feast_project.encode()
         self._start = b"*%d\r\n$5\r\nHMGET\r\n$" % (len(fields) + 2)
         self._end = b"\r\n" + b"".join(b"$%d\r\n%b\r\n" % (len(name), name) for name in fields)
 
-    def command(self, encoded: Mapping[str, bytes]) -> bytes:
-        key = b"".join([self._head, *[encoded[name] for name in self._keys], self._project])
-        return b"".join([self._start, b"%d\r\n" % len(key), key, self._end])
+    def command(self, encoded: Sequence[bytes]) -> bytes:
+        """Return the packed command that reads the views, of an entity row's encoded keys."""
+        if self._keys is not None:
+            encoded = [encoded[at] for at in self._keys]
+        key = b"".join((self._head, *encoded, self._project))
+        return b"%b%d\r\n%b%b" % (self._start, len(key), key, self._end)
 
-    def decode(self, reply: Sequence[bytes | None], now: float) -> OnlineRow:
+    def decode(self, reply: StoredView, now: float) -> OnlineRow:
+        """Return the views' features; raises as `ViewLayout.see`."""
         values: list[FeatureValue] = []
         statuses: list[str] = []
         times: list[float | None] = []
         is_complete = True
-        for layout, part in self._views:
+        for layout, part in self.layouts:
             seen = layout.see(reply[part], now)
             values += seen.values
             statuses += seen.statuses
@@ -229,61 +232,85 @@ class _Group:
         return OnlineRow(values, statuses, now, times, is_complete)
 
 
-def _encode_int64(value: object) -> bytes:
-    if type(value) is not int or value not in INT64_RANGE:
-        raise ValueError
-    return _pack_int64(_INT64, value)
+class _ManyRows:
+    """Reads many rows, a feature of all of them at a time: in a quarter of the time.
+
+    It knows only rows that have everything and have not expired, as most have. `ViewLayout.see`
+    judges the others.
+    """
+
+    def __init__(self, groups: Sequence[_Group], order: Sequence[int]) -> None:
+        self._times: list[tuple[int, float | None]] = []
+        fields: list[tuple[int, str]] = []
+        start = 0
+        for group in groups:
+            for layout, part in group.layouts:
+                self._times.append((start + part.start, layout.ttl_seconds))
+                places = range(start + part.start + 1, start + part.stop)
+                fields += zip(places, layout.dtypes.values(), strict=True)
+            start += sum(len(layout.fields) for layout, _ in group.layouts)
+        self._fields = [fields[at] for at in order]
+        self._present = (PRESENT,) * len(fields)
+
+    def read(
+        self, replies: Sequence[StoredView], places: Sequence[Sequence[int]], now: float
+    ) -> dict[int, OnlineRow]:
+        """Return the rows that it knows, by position; none if a value cannot be read."""
+        whole = _whole(replies, places)
+        stored = dict(enumerate(whole))
+        if not all(map(all, whole)):  # NULL is empty, so they are looked at again
+            stored = {at: row for at, row in stored.items() if None not in row}
+        columns: list[Sequence[bytes]] = list(zip(*stored.values(), strict=True))
+        if not columns:
+            return {}
+        try:
+            times = [list(map(decode_timestamp, columns[place])) for place, _ in self._times]
+            values, nulls = self._decode(columns)
+        except UNREADABLE:
+            return {}
+        rows = {}
+        for at, own, own_times in zip(
+            stored, zip(*values, strict=True), zip(*times, strict=True), strict=True
+        ):
+            if nulls and None in own:
+                statuses = [NULL if value is None else PRESENT for value in own]
+                rows[at] = OnlineRow(own, statuses, now, own_times)
+            else:
+                rows[at] = OnlineRow(own, self._present, now, own_times, True)
+        for at in self._expired(times, now):
+            del rows[list(stored)[at]]
+        return rows
+
+    def _decode(
+        self, columns: Sequence[Sequence[bytes]]
+    ) -> tuple[list[Sequence[FeatureValue]], bool]:
+        """Return the values of each feature, and whether one of them is null."""
+        values: list[Sequence[FeatureValue]] = []
+        nulls = False
+        for place, dtype in self._fields:
+            stored = columns[place]
+            own: Sequence[FeatureValue] | None = None
+            if dtype == "float64":
+                own = decode_doubles(stored)
+            if own is None:
+                own = list(map(DECODERS[dtype], stored))
+                nulls = nulls or None in own
+            values.append(own)
+        return values, nulls
+
+    def _expired(self, times: Sequence[Sequence[float]], now: float) -> set[int]:
+        """Return which rows have expired in any view."""
+        return {
+            at
+            for own, (_, ttl) in zip(times, self._times, strict=True)
+            if ttl is not None and now - min(own) > ttl
+            for at, time in enumerate(own)
+            if now - time > ttl
+        }
 
 
-def _encode_int32(value: object) -> bytes:
-    if type(value) is not int or value not in INT32_RANGE:
-        raise ValueError
-    return _pack_int32(_INT32, value)
-
-
-def _encode_string(value: object) -> bytes:
-    if not isinstance(value, str):
-        raise TypeError
-    return string_key(value)
-
-
-def _encode_timestamp(value: object) -> bytes:
-    if not isinstance(value, str):
-        raise TypeError
-    moment = datetime.fromisoformat(value)
-    if moment.tzinfo is None:
-        raise ValueError
-    return _pack_int64(_TIMESTAMP, (moment - _EPOCH) // _SECOND)
-
-
-_KEY_ENCODERS: dict[str, Callable[[object], bytes]] = {
-    "int64": _encode_int64,
-    "int32": _encode_int32,
-    "string": _encode_string,
-    "timestamp": _encode_timestamp,
-}
-EXPECTED = {
-    "int64": "an integer of 64 bits",
-    "int32": "an integer of 32 bits",
-    "string": "a string",
-    "timestamp": "an ISO 8601 time with its zone, such as 2026-01-31T12:00:00Z",
-}
-"""What each entity key dtype wants, in words."""
-
-
-def entity_key_schema(key: BundleKey) -> dict[str, object]:
-    """Return the JSON Schema of one entity key, for OpenAPI."""
-    schema = dict(_SCHEMAS[key.dtype])
-    if key.description:
-        schema["description"] = key.description
-    if key.example is not None:
-        schema["examples"] = [key.example]
-    return schema
-
-
-_SCHEMAS: dict[str, dict[str, object]] = {
-    "int64": {"type": "integer", "format": "int64", "minimum": -(2**63), "maximum": 2**63 - 1},
-    "int32": {"type": "integer", "format": "int32", "minimum": -(2**31), "maximum": 2**31 - 1},
-    "string": {"type": "string"},
-    "timestamp": {"type": "string", "format": "date-time"},
-}
+def _whole(replies: Sequence[StoredView], places: Sequence[Sequence[int]]) -> Sequence[StoredView]:
+    """Return the replies of each row as one."""
+    if len(places[0]) == 1:
+        return [replies[place] for (place,) in places]
+    return [[value for place in own for value in replies[place]] for own in places]

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
+from collections.abc import Sequence
 
 from contract.view_layout import EXPIRED, MISSING
 from serving.features.online import OnlineRow
@@ -36,6 +37,14 @@ class RecentRows:
         self._last = 0.0
         self.stale = False
 
+    def note_all(self, rows: Sequence[OnlineRow]) -> None:
+        """Count rows; see `note`."""
+        if self._is_full_of_complete_rows() and all(row.is_complete for row in rows):
+            self._last = time.monotonic()
+        else:
+            for row in rows:
+                self.note(row)
+
     def note(self, row: OnlineRow) -> None:
         """Count one row, as the model sees it: what a request overrides is not absent."""
         share = 0.0
@@ -44,9 +53,9 @@ class RecentRows:
             absent = statuses.count(MISSING) + statuses.count(EXPIRED)
             share = absent / len(statuses)
         self._last = time.monotonic()
+        if not share and self._is_full_of_complete_rows():
+            return  # one more like all before it
         if len(self._shares) == _ROWS:
-            if not share and not self._sum and not self.stale:
-                return  # one more like all before it
             self._sum -= self._shares[0]
         self._shares.append(share)
         self._sum += share
@@ -66,6 +75,9 @@ class RecentRows:
         no row would ever show that the store is filled.
         """
         return self.stale and time.monotonic() - self._last < _CURRENT_SECONDS
+
+    def _is_full_of_complete_rows(self) -> bool:
+        return len(self._shares) == _ROWS and not self._sum and not self.stale
 
     def _looks_stale(self) -> bool:
         return self.absent_share > (_FRESH if self.stale else _STALE)

@@ -7,7 +7,7 @@ from typing import Any
 from contract.bundle import Bundle, BundleFeature, BundleRequestInput
 from contract.computed import COMPUTED, ComputedColumn
 from contract.view_layout import CHANGED, STATUSES
-from serving.features.online import entity_key_schema
+from serving.features.entity_keys import entity_key_schema
 from serving.features.overrides import OVERRIDDEN
 from serving.features.request_inputs import REQUEST
 from serving.http.api_keys import PROBES

@@ -15,6 +15,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from contract.bundle import Bundle, BundleFeature, BundleKey, read_bundle
+from contract.feast_format import time_field
 from contract.serving_errors import InvalidOnlineValueError
 from contract.values import (
     DECODERS,
@@ -245,7 +246,14 @@ def _user(seconds_ago: float, **values: bytes | None) -> list[bytes | None]:
 
 
 def _read(bundle: Bundle, *replies: list[bytes | None]) -> OnlineRow:
-    return OnlineFormat(bundle).row(replies, NOW, {})
+    return _one(OnlineFormat(bundle), *replies)
+
+
+def _one(online: OnlineFormat, *replies: list[bytes | None]) -> OnlineRow:
+    (row,) = online.rows(replies, [range(len(replies))], NOW)
+    if isinstance(row, InvalidOnlineValueError):
+        raise row
+    return row
 
 
 def test_each_feature_has_its_value_status_and_age(bundle: Bundle) -> None:
@@ -253,7 +261,7 @@ def test_each_feature_has_its_value_status_and_age(bundle: Bundle) -> None:
         3_600, age=value_proto("int64", 2**53 + 1), country=None, orders_7d=value_proto("int64", 0)
     )
     online = OnlineFormat(bundle)
-    row = online.row([user, [None, None]], NOW, {})
+    row = _one(online, user, [None, None])
     assert row.values == [2**53 + 1, None, 0, None, None]
     assert row.statuses == ["present", "missing", "present", "null", "missing"]
     assert online.ages(row) == [3_600.0, 3_600.0, 3_600.0, 3_600.0, None]
@@ -349,4 +357,57 @@ def test_features_listed_out_of_their_views_come_in_the_bundles_order(bundle: Bu
     }
     time = timestamp_proto(NOW)
     replies = [[stored.get(field, time) for field in words[2:]] for words in (by_both, by_user)]
-    assert list(online.row(replies, NOW, {}).values) == [0.25, 4, 33, False, "NL"]
+    assert list(_one(online, *replies).values) == [0.25, 4, 33, False, "NL"]
+
+
+def _stored(dtype: str, values: st.SearchStrategy[Any]) -> st.SearchStrategy[bytes | None]:
+    """Mostly a value; else NULL, nothing, or what is not of the dtype."""
+    usual = values.map(lambda value: value_proto(dtype, value))
+    return st.one_of(usual, usual, usual, st.sampled_from([b"", None, b"\x08"]))
+
+
+_AGES = (0, 86_400, 1e6)
+_TIMES = st.one_of(
+    st.just(timestamp_proto(NOW - 60)),
+    st.sampled_from([None, b"later", *(timestamp_proto(NOW - age) for age in _AGES)]),
+)
+_STORED_ROWS = st.lists(
+    st.fixed_dictionaries(
+        {
+            time_field("user_demographics"): _TIMES,
+            time_field("user_activity"): _TIMES,
+            time_field("user_category_affinity"): _TIMES,
+            redis_field("user_demographics", "age"): _stored("int64", INT64),
+            redis_field("user_demographics", "country"): _stored("string", st.text(max_size=3)),
+            redis_field("user_activity", "orders_7d"): _stored("int64", INT64),
+            redis_field("user_activity", "is_active"): _stored("bool", st.booleans()),
+            redis_field("user_category_affinity", "views_30d"): STORED_DOUBLES,
+        }
+    ),
+    min_size=8,
+    max_size=12,
+)
+
+
+@given(_STORED_ROWS, st.permutations(range(5)), st.booleans())
+def test_rows_read_together_are_those_read_one_by_one(
+    bundle: Bundle, stored: list[dict[bytes, bytes | None]], order: list[int], has_changed: bool
+) -> None:
+    features = tuple(bundle.features[at] for at in order)
+    online = OnlineFormat(dataclasses.replace(bundle, features=features))
+    online.changed = frozenset({2} if has_changed else ())
+    commands = list(map(_parsed, online.commands({"user_id": 1, "category_id": "a"})))
+    replies = [[row[field] for field in words[2:]] for row in stored for words in commands]
+    # The last row shares the first one's replies.
+    firsts = [*range(0, len(replies), len(commands)), 0]
+    places = [range(first, first + len(commands)) for first in firsts]
+    together = online.rows(replies, places, NOW)
+    one_by_one = [online.rows(replies, [own], NOW)[0] for own in places]
+    assert list(map(_seen, together)) == list(map(_seen, one_by_one))
+
+
+def _seen(row: OnlineRow | InvalidOnlineValueError) -> str:
+    if isinstance(row, InvalidOnlineValueError):
+        return row.message
+    lists = list(row.values), list(row.statuses), list(row.times)
+    return f"{lists} {row.read_at} {row.is_complete}"
