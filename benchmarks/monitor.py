@@ -25,6 +25,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import numpy as np
+import psutil
 import psycopg
 import pyarrow as pa
 
@@ -102,35 +103,39 @@ def main() -> None:
         sys.stdout.write(json.dumps(_measure(json.loads(asked.measure))) + "\n")
         return
     print(
-        "| logged rows | drift s | ages s | live quality s | all s | rows/s | client CPU s | MiB |"
+        "| logged rows | drift s | ages s | live quality s | all s | rows/s | server CPU s "
+        "| client CPU s | MiB |"
     )
-    print("|---|---|---|---|---|---|---|---|")
+    print("|---|---|---|---|---|---|---|---|---|")
     for rows in asked.rows:
-        with _log(rows) as env:
+        with _log(rows) as (env, server):
             command = [sys.executable, "-m", "benchmarks.monitor", "--measure", json.dumps(env)]
+            before = _of_ended_sessions(server)
             done = subprocess.run(command, check=True, capture_output=True, text=True)
+            served = _of_ended_sessions(server) - before
         found = json.loads(done.stdout)
         wall = found["drift"] + found["ages"] + found["quality"]
         print(
             f"| {rows:,} | {found['drift']:.1f} | {found['ages']:.1f} | {found['quality']:.1f} "
-            f"| {wall:.1f} | {rows / wall:,.0f} | {found['cpu']:.1f} | {found['peak']:.0f} |",
+            f"| {wall:.1f} | {rows / wall:,.0f} | {served:.1f} | {found['cpu']:.1f} "
+            f"| {found['peak']:.0f} |",
             flush=True,
         )
 
 
 @contextmanager
-def _log(rows: int) -> Iterator[dict[str, str]]:
-    """Fill the log and the outcome model of a new server; yield its variables."""
+def _log(rows: int) -> Iterator[tuple[dict[str, str], psutil.Process]]:
+    """Fill the log and the outcome model of a new server; yield its variables and process."""
     folder = Path(tempfile.mkdtemp(prefix="bench-monitor-"))
     folder.chmod(0o711)
     address = PostgresAddress("127.0.0.1", free_port(), "bench", "bench", "postgres")
     options = {**postgres_server.THROWAWAY_OPTIONS, "autovacuum": "off"}
-    postgres_server.start(address, folder / "data", options=options)
+    server = postgres_server.start(address, folder / "data", options=options)
     env = {f"PG{name.upper()}": str(value) for name, value in address.conninfo.items()}
     env["PGDATABASE"] = address.database
     try:
         _fill(Settings("local", folder, env), rows)
-        yield env
+        yield env, server
     finally:
         postgres_server.stop(folder / "data")
         shutil.rmtree(folder)
@@ -143,6 +148,7 @@ def _fill(settings: Settings, rows: int) -> None:
         store.append([row for day in days for row in answered(nothing, day, model_name="other")])
     features = ", ".join(f"'activity__f{i}', {_VALUES[kind]}" for i, kind in enumerate(_KINDS))
     with psycopg.connect(**settings.postgres.conninfo, autocommit=True) as sql:  # type: ignore[arg-type]
+        session = psutil.Process(sql.info.backend_pid)
         sql.execute(_DRAW.format(users=_USERS, features=features, drawn=_DRAWN).encode())
         per_day = rows // _DAYS
         for i, day in enumerate(days):
@@ -151,6 +157,7 @@ def _fill(settings: Settings, rows: int) -> None:
         for statement in _OUTCOME.split(";\n"):
             sql.execute(statement.encode())
         sql.execute("vacuum analyze")
+    session.wait()  # its CPU seconds are not the monitor's
 
 
 def _measure(env: dict[str, str]) -> dict[str, float]:
@@ -209,6 +216,12 @@ def _manifest(env: dict[str, str], folder: Path) -> Manifest:
         outcome=OutcomeOf("spine_y", "y"),
     )
     return Manifest(folder, "shop", {}, {"outcome_y": outcome}, "")
+
+
+def _of_ended_sessions(server: psutil.Process) -> float:
+    """Return the CPU seconds of the server's processes that have ended, such as sessions."""
+    times = server.cpu_times()
+    return float(times.children_user + times.children_system)
 
 
 def _peak() -> float:

@@ -272,7 +272,7 @@ class Batches:
         compute = loaded.computation.row if loaded.computation else None
         asked_at = datetime.fromtimestamp(now, UTC)
         wanted = _still_wanted(wanted, replies)
-        found = loaded.online.rows([[replies[i] for i in one[2]] for one in wanted], now)
+        found = loaded.online.rows(replies, [one[2] for one in wanted], now)
         rows = []
         for (asked, position, _, overrides, inputs), row in zip(wanted, found, strict=True):
             if isinstance(row, InvalidOnlineValueError):

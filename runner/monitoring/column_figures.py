@@ -18,8 +18,6 @@ from runner.monitoring.drift import (
 from runner.monitoring.monitored import PREDICTION, Monitored
 from runner.monitoring.served_log import WINDOW, ServedLog
 
-_ABSENT = ("missing", "expired")
-
 
 @dataclass(frozen=True)
 class ColumnFigure:
@@ -90,7 +88,7 @@ def column_figures(log: ServedLog, columns: Sequence[Monitored]) -> list[ColumnF
             float(of.counts.sum()),
             distance(column.reference, of),
             p,
-            _missing(found.statuses, of.counts) if column.is_feature else None,
+            found.absent / float(of.counts.sum()) if column.is_feature else None,
             tuple(of.shares.tolist()),
         )
         for (column, day, found, of), p in zip(each, p_values, strict=True)
@@ -107,7 +105,3 @@ def _served(column: Monitored, counts: Counts, effective: float) -> Sample | Non
     given = np.array([0.0, *counts[1:]])
     share = float(given.sum() / counts.sum())
     return Sample(given, effective * share) if share else None
-
-
-def _missing(statuses: dict[str, float], counts: Counts) -> float:
-    return sum(statuses.get(name, 0.0) for name in _ABSENT) / float(counts.sum())

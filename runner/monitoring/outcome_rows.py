@@ -151,11 +151,8 @@ class OutcomeRows:
         """
         served = "shadow" if is_shadow else "outcome"
         joins = self._shadow_join() if is_shadow else ""
-        if any(each.is_logged for each in slices):
-            joins += f"left join {self._reader.sql.table} as seen\n    on {self._same_row}\n"
         where = self._where("outcome.event_timestamp", version, f"{served}.")
-        values = [f"coalesce({self._value(each)}, '{NULL}')" for each in slices]
-        found = self._drawn([served], values, joins, where)
+        found = self._drawn([served], slices, joins, where)
         return self._labelled(found, 0, 1, len(slices))
 
     def pairs(self, shadow: str) -> tuple[LabelledRows, LabelledRows]:
@@ -167,21 +164,28 @@ class OutcomeRows:
         return self._labelled(found, 0, 2), self._labelled(found, 1, 2)
 
     def _drawn(
-        self, served: Sequence[str], values: Sequence[str], joins: str, where: str
+        self, served: Sequence[str], slices: Sequence[SliceColumn], joins: str, where: str
     ) -> Sequence[Sequence[Cell]]:
-        """Return day, entity, label, a prediction per `served`, `values`, and probabilities."""
+        """Return day, entity, label, a prediction per `served`, slices, and probabilities."""
         sql = self._reader.sql
         label = f"outcome.{sql.name(self._label.name)}"
         columns = [sql.day("outcome.event_timestamp"), self._entity, sql.text(label)]
         columns += [f"{each}.prediction" for each in served]
-        columns += [*values, *(share for each in served for share in self._shares(each))]
+        columns += [f"coalesce({self._value(each)}, '{NULL}')" for each in slices]
+        columns += [share for each in served for share in self._shares(each)]
         answered = " and ".join(f"{each}.prediction is not null" for each in served)
         by_chance = sql.hash(["outcome.server_id", sql.text("outcome.server_row")])
-        return self._reader.rows(
-            f"select {', '.join(columns)}\nfrom {self._outcome.path} as outcome\n{joins}"
+        source = (
+            f"{self._outcome.path} as outcome\n{joins}"
             f"where {where}\n    and {label} is not null and {answered}\n"
             f"order by {by_chance}\nlimit {MOST_ROWS}"
         )
+        if any(each.is_logged for each in slices):  # joined to the drawn rows only
+            source = (
+                f"(\nselect outcome.* from {source}\n) as outcome\n"
+                f"left join {sql.table} as seen\n    on {self._same_row}\norder by {by_chance}"
+            )
+        return self._reader.rows(f"select {', '.join(columns)}\nfrom {source}")
 
     def _labelled(
         self, found: Sequence[Sequence[Cell]], which: int, versions: int, slices: int = 0

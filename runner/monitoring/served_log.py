@@ -10,10 +10,11 @@ from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from itertools import product
 
 import numpy as np
 
-from contract.view_layout import PRESENT
+from contract.view_layout import EXPIRED, MISSING
 from runner.monitoring.drift import Counts
 from runner.monitoring.monitored import Monitored
 from runner.warehouse.log_sql import Cell, LogReader
@@ -22,6 +23,7 @@ ANSWERED = "(answered_as = 'answer' or answered_as is null)"
 """What clients were given: not a shadow's rows."""
 WINDOW = ""
 """The day of figures for the complete window."""
+_ABSENT = (MISSING, EXPIRED)
 
 
 @dataclass(frozen=True)
@@ -44,7 +46,7 @@ class VersionDay:
     rows: int
 
 
-@dataclass(frozen=True)
+@dataclass
 class ColumnDay:
     """A column on a day, or in the window.
 
@@ -52,12 +54,12 @@ class ColumnDay:
     ----------
     counts
         Rows by bin.
-    statuses
-        Status → rows, of a feature.
+    absent
+        Rows for which a feature was missing or expired.
     """
 
     counts: Counts
-    statuses: dict[str, float]
+    absent: float = 0.0
 
 
 class ServedLog:
@@ -96,22 +98,25 @@ class ServedLog:
         """Return what each column holds, by (its name, day); `WINDOW` is the sum of all days."""
         if not columns:
             return {}
-        values = [(str(i), *self._bin_and_status(each)) for i, each in enumerate(columns)]
+        cells: list[tuple[Monitored, int, bool]] = []
+        numbers = []
+        for column in columns:
+            numbers.append(f"{len(cells)} + {self._cell(column)}")
+            cells += product([column], range(len(column.bins.labels)), [False, True])
         found = self._reader.rows(
             f"{self._served('features, statuses, prediction, probabilities')}\n"
-            "select day, number, bin, status, sum(weight)\nfrom (\n"
-            f"{self._sql.unpivoted('served', 'day, weight', values, ('number', 'bin', 'status'))}"
-            "\n) as repeated\ngroup by 1, 2, 3, 4"
+            "select day, cell, sum(weight)\nfrom (\n"
+            f"{self._sql.repeated('served', 'day, weight', numbers, 'cell')}\n"
+            ") as cells\ngroup by 1, 2"
         )
         result: dict[tuple[str, str], ColumnDay] = {}
-        for day, number, place, status, weight in found:
-            column = columns[int(_number(number))]
+        for day, cell, weight in found:
+            column, place, is_absent = cells[int(_number(cell))]
             for when in (str(day), WINDOW):
-                empty = ColumnDay(np.zeros(len(column.bins.labels)), defaultdict(float))
+                empty = ColumnDay(np.zeros(len(column.bins.labels)))
                 seen = result.setdefault((column.name, when), empty)
-                seen.counts[int(_number(place))] += _number(weight)
-                if column.is_feature:
-                    seen.statuses[str(status)] += _number(weight)
+                seen.counts[place] += _number(weight)
+                seen.absent += _number(weight) * is_absent
         return result
 
     def effective_sizes(self, keys: Sequence[str]) -> dict[str, float]:
@@ -140,17 +145,22 @@ class ServedLog:
         """Return the mean age in seconds of the rows that were read, by (view, day)."""
         if not views:
             return {}
-        values = []
-        for i, view in enumerate(views):
-            read = self._sql.json_instant(self._sql.json_text("event_times", view))
-            values.append((str(i), self._sql.seconds("served_at", read)))
+        means = []
+        for view in views:
+            read = self._sql.json_text("event_times", view)
+            age = self._sql.seconds("served_at", self._sql.json_instant(read))
+            known = f"case when {read} is not null then weight end"
+            means.append(f"sum({age} * weight) / sum({known})")
         found = self._reader.rows(
-            f"{self._served('event_times')}\n"
-            "select day, number, sum(age * weight) / sum(weight)\nfrom (\n"
-            f"{self._sql.unpivoted('served', 'day, weight', values, ('number', 'age'))}\n"
-            ") as repeated\nwhere age is not null\ngroup by 1, 2"
+            f"{self._served('event_times')}\nselect day, {', '.join(means)}\n"
+            "from served\ngroup by day"
         )
-        return {(views[int(_number(number))], str(day)): _number(age) for day, number, age in found}
+        return {
+            (view, str(day)): _number(age)
+            for day, *ages in found
+            for view, age in zip(views, ages, strict=True)
+            if age is not None
+        }
 
     def sample(self, size: int) -> list[list[str]]:
         """Return rows drawn at random: `served_at`, and keys, features, statuses, event times."""
@@ -163,13 +173,16 @@ class ServedLog:
         )
         return [[str(cell) for cell in row] for row in found]
 
-    def _bin_and_status(self, column: Monitored) -> tuple[str, str]:
+    def _cell(self, column: Monitored) -> str:
+        """Return SQL for twice the bin of a value, and one more where a feature was absent."""
         place, member = column.place
         text = self._sql.json_text(place, member) if member else place
-        status = "''"
-        if column.is_feature:
-            status = f"coalesce({self._sql.json_text('statuses', column.name)}, '{PRESENT}')"
-        return column.bins.sql(self._sql, text), status
+        cell = f"2 * {column.bins.sql(self._sql, text)}"
+        if not column.is_feature:
+            return cell
+        status = self._sql.json_text("statuses", column.name)
+        absent = ", ".join(map(self._sql.literal, _ABSENT))
+        return f"{cell} + case when {status} in ({absent}) then 1 else 0 end"
 
     @property
     def _in_window(self) -> str:

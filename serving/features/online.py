@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import chain
 from operator import itemgetter
 
 from contract.bundle import Bundle, BundleFeature
@@ -98,25 +97,27 @@ class OnlineFormat:
         return [group.command(encoded) for group in self._groups]
 
     def rows(
-        self, replies: Sequence[Sequence[StoredView]], now: float
+        self, replies: Sequence[StoredView], places: Sequence[Sequence[int]], now: float
     ) -> list[OnlineRow | InvalidOnlineValueError]:
         """Return the features of each entity row, or why they cannot be read.
 
         Parameters
         ----------
         replies
-            Of each row: one per group of views. Rows may share them.
+            Of each command.
+        places
+            Of each row, which replies are its own, one per group of views. Rows may share them.
         now
             Unix time in seconds that ages are measured at.
         """
-        read = self._many.read(replies, now) if len(replies) >= _MANY else {}
-        if len(read) == len(replies) and not self.changed:
+        read = self._many.read(replies, places, now) if len(places) >= _MANY else {}
+        if len(read) == len(places) and not self.changed:
             return list(read.values())
         cache: dict[int, OnlineRow] = {}
         rows: list[OnlineRow | InvalidOnlineValueError] = []
-        for at, found in enumerate(replies):
+        for at, own in enumerate(places):
             try:
-                row = read.get(at) or self._row(found, now, cache)
+                row = read.get(at) or self._row(replies, own, now, cache)
             except InvalidOnlineValueError as err:
                 rows.append(err)
             else:
@@ -124,14 +125,18 @@ class OnlineFormat:
         return rows
 
     def _row(
-        self, replies: Sequence[StoredView], now: float, cache: dict[int, OnlineRow]
+        self,
+        replies: Sequence[StoredView],
+        places: Sequence[int],
+        now: float,
+        cache: dict[int, OnlineRow],
     ) -> OnlineRow:
-        """Return one row, with decoded replies in `cache` by identity; raises as `see`."""
+        """Return one row, with decoded replies in `cache` by place; raises as `ViewLayout.see`."""
         parts = []
-        for group, reply in zip(self._groups, replies, strict=True):
-            part = cache.get(id(reply))
+        for group, place in zip(self._groups, places, strict=True):
+            part = cache.get(place)
             if part is None:
-                part = cache[id(reply)] = group.decode(reply, now)
+                part = cache[place] = group.decode(replies[place], now)
             parts.append(part)
         whole = parts[0] if len(parts) == 1 else _join(parts, now)
         if self._reorder is not None:
@@ -198,7 +203,8 @@ class _Group:
             self.layouts.append((layout, slice(len(fields), len(fields) + len(layout.fields))))
             fields += layout.fields
         self.features = [feature for members in by_view.values() for feature in members]
-        self._keys = [key_names.index(name) for name in features[0].keys]
+        keys = [key_names.index(name) for name in features[0].keys]
+        self._keys = None if keys == list(range(len(key_names))) else keys
         self._head = key_prefix(join_keys) + (b"" if join_keys else string_key(""))
         self._project = feast_project.encode()
         self._start = b"*%d\r\n$5\r\nHMGET\r\n$" % (len(fields) + 2)
@@ -206,7 +212,9 @@ class _Group:
 
     def command(self, encoded: Sequence[bytes]) -> bytes:
         """Return the packed command that reads the views, of an entity row's encoded keys."""
-        key = b"".join([self._head, *[encoded[at] for at in self._keys], self._project])
+        if self._keys is not None:
+            encoded = [encoded[at] for at in self._keys]
+        key = b"".join((self._head, *encoded, self._project))
         return b"%b%d\r\n%b%b" % (self._start, len(key), key, self._end)
 
     def decode(self, reply: StoredView, now: float) -> OnlineRow:
@@ -244,9 +252,11 @@ class _ManyRows:
         self._fields = [fields[at] for at in order]
         self._present = (PRESENT,) * len(fields)
 
-    def read(self, replies: Sequence[Sequence[StoredView]], now: float) -> dict[int, OnlineRow]:
+    def read(
+        self, replies: Sequence[StoredView], places: Sequence[Sequence[int]], now: float
+    ) -> dict[int, OnlineRow]:
         """Return the rows that it knows, by position; none if a value cannot be read."""
-        whole = _whole(replies)
+        whole = _whole(replies, places)
         stored = dict(enumerate(whole))
         if not all(map(all, whole)):  # NULL is empty, so they are looked at again
             stored = {at: row for at, row in stored.items() if None not in row}
@@ -299,8 +309,8 @@ class _ManyRows:
         }
 
 
-def _whole(replies: Sequence[Sequence[StoredView]]) -> Sequence[StoredView]:
+def _whole(replies: Sequence[StoredView], places: Sequence[Sequence[int]]) -> Sequence[StoredView]:
     """Return the replies of each row as one."""
-    if len(replies[0]) == 1:
-        return [reply for (reply,) in replies]
-    return [list(chain.from_iterable(found)) for found in replies]
+    if len(places[0]) == 1:
+        return [replies[place] for (place,) in places]
+    return [[value for place in own for value in replies[place]] for own in places]

@@ -250,7 +250,7 @@ def _read(bundle: Bundle, *replies: list[bytes | None]) -> OnlineRow:
 
 
 def _one(online: OnlineFormat, *replies: list[bytes | None]) -> OnlineRow:
-    (row,) = online.rows([replies], NOW)
+    (row,) = online.rows(replies, [range(len(replies))], NOW)
     if isinstance(row, InvalidOnlineValueError):
         raise row
     return row
@@ -397,9 +397,12 @@ def test_rows_read_together_are_those_read_one_by_one(
     online = OnlineFormat(dataclasses.replace(bundle, features=features))
     online.changed = frozenset({2} if has_changed else ())
     commands = list(map(_parsed, online.commands({"user_id": 1, "category_id": "a"})))
-    replies = [[[row[field] for field in words[2:]] for words in commands] for row in stored]
-    together = online.rows(replies, NOW)
-    one_by_one = [online.rows([one], NOW)[0] for one in replies]
+    replies = [[row[field] for field in words[2:]] for row in stored for words in commands]
+    # The last row shares the first one's replies.
+    firsts = [*range(0, len(replies), len(commands)), 0]
+    places = [range(first, first + len(commands)) for first in firsts]
+    together = online.rows(replies, places, NOW)
+    one_by_one = [online.rows(replies, [own], NOW)[0] for own in places]
     assert list(map(_seen, together)) == list(map(_seen, one_by_one))
 
 
