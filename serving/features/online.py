@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from operator import itemgetter
+from itertools import chain, islice
+from operator import getitem, itemgetter
 
 from contract.bundle import Bundle, BundleFeature
 from contract.feast_format import key_prefix, string_key
@@ -14,6 +15,9 @@ from serving.features.entity_keys import EntityKeys
 
 _MANY = 8
 """As many rows are decoded sooner by feature than row by row."""
+
+GroupReplies = Sequence[Sequence[StoredView]]
+"""Of each group of views, the replies that rows are read from."""
 
 
 class OnlineRow:
@@ -55,7 +59,7 @@ class OnlineFormat:
     """What one bundle asks the online store for, compiled once.
 
     Views with equal join keys of the same entities lie in one hash, so they are read by one
-    command. Equal commands within a request (one user, a hundred categories) are sent once.
+    command.
 
     Attributes
     ----------
@@ -85,35 +89,28 @@ class OnlineFormat:
         self._view_of = [self.views.index(feature.projection) for feature in bundle.features]
         self._many = _ManyRows(self._groups, wanted)
 
-    def commands(self, entity_row: object) -> list[bytes]:
-        """Return the packed commands that read one entity row, one per group of views.
-
-        Raises
-        ------
-        InvalidEntityRowError
-            Naming the key that is missing, unknown or of the wrong type.
-        """
-        encoded = self._keys.encode(entity_row)
-        return [group.command(encoded) for group in self._groups]
+    def lookup(self) -> Lookup:
+        """Return what collects the entity rows of a batch."""
+        return Lookup(self._keys, self._groups)
 
     def rows(
-        self, replies: Sequence[StoredView], places: Sequence[Sequence[int]], now: float
+        self, replies: GroupReplies, places: Sequence[Sequence[int]], now: float
     ) -> list[OnlineRow | InvalidOnlineValueError]:
         """Return the features of each entity row, or why they cannot be read.
 
         Parameters
         ----------
         replies
-            Of each command.
+            As `Lookup.by_group` returns them.
         places
-            Of each row, which replies are its own, one per group of views. Rows may share them.
+            Of each row, what `Lookup.add` returned. Rows may share replies.
         now
             Unix time in seconds that ages are measured at.
         """
         read = self._many.read(replies, places, now) if len(places) >= _MANY else {}
         if len(read) == len(places) and not self.changed:
             return list(read.values())
-        cache: dict[int, OnlineRow] = {}
+        cache: dict[tuple[int, int], OnlineRow] = {}
         rows: list[OnlineRow | InvalidOnlineValueError] = []
         for at, own in enumerate(places):
             try:
@@ -126,17 +123,18 @@ class OnlineFormat:
 
     def _row(
         self,
-        replies: Sequence[StoredView],
+        replies: GroupReplies,
         places: Sequence[int],
         now: float,
-        cache: dict[int, OnlineRow],
+        cache: dict[tuple[int, int], OnlineRow],
     ) -> OnlineRow:
-        """Return one row, with decoded replies in `cache` by place; raises as `ViewLayout.see`."""
+        """Return one row; `cache` has the decoded replies. Raises as `ViewLayout.see`."""
         parts = []
-        for group, place in zip(self._groups, places, strict=True):
-            part = cache.get(place)
+        for at in enumerate(places):
+            part = cache.get(at)
             if part is None:
-                part = cache[place] = group.decode(replies[place], now)
+                number, place = at
+                part = cache[at] = self._groups[number].decode(replies[number][place], now)
             parts.append(part)
         whole = parts[0] if len(parts) == 1 else _join(parts, now)
         if self._reorder is not None:
@@ -171,6 +169,37 @@ def _join(parts: Sequence[OnlineRow], now: float) -> OnlineRow:
         [time for part in parts for time in part.times],
         all(part.is_complete for part in parts),
     )
+
+
+class Lookup:
+    """The hashes that the entity rows of a batch are read from, each once.
+
+    Rows may share them: one user with a hundred categories has one row of user features.
+    """
+
+    def __init__(self, keys: EntityKeys, groups: Sequence[_Group]) -> None:
+        self._encode = keys.encode
+        self._wanted: list[tuple[_Group, dict[bytes, int]]] = [(group, {}) for group in groups]
+
+    def add(self, entity_row: object) -> list[int]:
+        """Return which of the hashes of each group of views the row is read from.
+
+        Raises
+        ------
+        InvalidEntityRowError
+            Naming the key that is missing, unknown or of the wrong type.
+        """
+        encoded = self._encode(entity_row)
+        return [known.setdefault(group.key(encoded), len(known)) for group, known in self._wanted]
+
+    def commands(self) -> list[bytes]:
+        """Return the packed commands that read them, group by group."""
+        return [group.command(key) for group, known in self._wanted for key in known]
+
+    def by_group(self, replies: Sequence[StoredView]) -> GroupReplies:
+        """Return the replies to `commands`, those of each group apart."""
+        rest = iter(replies)
+        return [list(islice(rest, len(known))) for _, known in self._wanted]
 
 
 class _Group:
@@ -210,11 +239,14 @@ class _Group:
         self._start = b"*%d\r\n$5\r\nHMGET\r\n$" % (len(fields) + 2)
         self._end = b"\r\n" + b"".join(b"$%d\r\n%b\r\n" % (len(name), name) for name in fields)
 
-    def command(self, encoded: Sequence[bytes]) -> bytes:
-        """Return the packed command that reads the views, of an entity row's encoded keys."""
+    def key(self, encoded: Sequence[bytes]) -> bytes:
+        """Return the Redis key of the hash, of an entity row's encoded keys."""
         if self._keys is not None:
             encoded = [encoded[at] for at in self._keys]
-        key = b"".join((self._head, *encoded, self._project))
+        return b"".join((self._head, *encoded, self._project))
+
+    def command(self, key: bytes) -> bytes:
+        """Return the packed command that reads the views."""
         return b"%b%d\r\n%b%b" % (self._start, len(key), key, self._end)
 
     def decode(self, reply: StoredView, now: float) -> OnlineRow:
@@ -253,7 +285,7 @@ class _ManyRows:
         self._present = (PRESENT,) * len(fields)
 
     def read(
-        self, replies: Sequence[StoredView], places: Sequence[Sequence[int]], now: float
+        self, replies: GroupReplies, places: Sequence[Sequence[int]], now: float
     ) -> dict[int, OnlineRow]:
         """Return the rows that it knows, by position; none if a value cannot be read."""
         whole = _whole(replies, places)
@@ -309,8 +341,9 @@ class _ManyRows:
         }
 
 
-def _whole(replies: Sequence[StoredView], places: Sequence[Sequence[int]]) -> Sequence[StoredView]:
+def _whole(replies: GroupReplies, places: Sequence[Sequence[int]]) -> Sequence[StoredView]:
     """Return the replies of each row as one."""
-    if len(places[0]) == 1:
-        return [replies[place] for (place,) in places]
-    return [[value for place in own for value in replies[place]] for own in places]
+    if len(replies) == 1:
+        own = replies[0]
+        return [own[place] for (place,) in places]
+    return [list(chain.from_iterable(map(getitem, replies, row_places))) for row_places in places]
