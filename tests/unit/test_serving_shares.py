@@ -4,7 +4,7 @@ import numpy as np
 import orjson
 
 from contract.scoring import Predictions
-from serving.batches import _shares
+from serving.answers import _shares
 
 
 def test_probabilities_are_written_like_the_models_float32():
