@@ -33,9 +33,7 @@ def floor_ms(folder: Path, port: int, asked: Sequence[Sequence[int]]) -> tuple[f
     """
     bundle = read_bundle(folder)
     online, run = OnlineFormat(bundle), _runs(bundle, len(asked[0]))
-    requests = itertools.cycle(
-        [[one for user in users for one in online.commands({"user_id": user})] for users in asked]
-    )
+    requests = itertools.cycle([_commands(online, users) for users in asked])
     model_seconds = 0.0
     with socket.create_connection(("127.0.0.1", port)) as sock:
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -54,6 +52,13 @@ def redis_cpu_seconds(port: int) -> float:
     with redis.Redis(port=port) as client:
         used = client.info("cpu")
     return float(used["used_cpu_sys"] + used["used_cpu_user"])
+
+
+def _commands(online: OnlineFormat, users: Sequence[int]) -> list[bytes]:
+    lookup = online.lookup()
+    for user in users:
+        lookup.add({"user_id": user})
+    return lookup.commands()
 
 
 def _ask(sock: socket.socket, commands: Sequence[bytes]) -> None:

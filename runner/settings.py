@@ -30,9 +30,14 @@ NO_TELEMETRY = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
 }
 
-# PostgreSQL's session of a program that connects by itself, whatever the server or the role says:
-# in another zone dbt would compute other days.
-DBT_SESSION = {"PGTZ": "UTC", "PGDATESTYLE": "ISO, MDY", "PGCLIENTENCODING": "UTF8"}
+# The environment of a dbt that we start. PostgreSQL's session is ours whatever the server or the
+# role says: in another zone dbt would compute other days. `wait_for_runner` reads the last one.
+DBT_SESSION = {
+    "PGTZ": "UTC",
+    "PGDATESTYLE": "ISO, MDY",
+    "PGCLIENTENCODING": "UTF8",
+    "RUNNER_STARTED_DBT": "1",
+}
 
 
 @dataclass(frozen=True)

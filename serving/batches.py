@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable, Coroutine, Iterable, Sequence
 from contextlib import nullcontext
 from datetime import UTC, datetime
+from operator import getitem
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -28,7 +29,7 @@ from contract.values import FeatureValue
 from serving.admission import Admission, Asked, Client, too_late
 from serving.champion_watch import ChampionWatch
 from serving.explanation_line import ExplanationLine
-from serving.features.online import OnlineRow
+from serving.features.online import GroupReplies, Lookup, OnlineRow
 from serving.features.online_client import OnlineStoreClient
 from serving.features.overrides import OVERRIDDEN, overridden
 from serving.features.request_inputs import REQUEST
@@ -60,9 +61,9 @@ its request inputs."""
 
 
 class _Wanted(NamedTuple):
-    """What a batch wants of the online store: each command once, with its number, and the rows."""
+    """What a batch wants of the online store, and its rows."""
 
-    commands: dict[bytes, int]
+    lookup: Lookup
     rows: list[_WantedRow]
 
 
@@ -201,7 +202,7 @@ class Batches:
             last = max(asked.deadline for asked in batch)
             async with asyncio.timeout(last - time.monotonic()):
                 wanted = self._look_up(loaded, batch)
-                replies = await self._read(list(wanted.commands))
+                replies = wanted.lookup.by_group(await self._read(wanted.lookup.commands()))
                 now = time.time()
                 rows = self._read_rows(loaded, wanted.rows, replies, now)
                 explained = batch[0].request.include_explanations
@@ -246,33 +247,31 @@ class Batches:
 
     def _look_up(self, loaded: Loaded, batch: list[Asked]) -> _Wanted:
         """Return what to read for every row that can be understood; the others are refused."""
-        wanted = _Wanted({}, [])
-        numbers = wanted.commands
-        commands_of, inputs_of = loaded.online.commands, loaded.request.read
+        wanted = _Wanted(loaded.online.lookup(), [])
+        place, inputs_of = wanted.lookup.add, loaded.request.read
         has_inputs = bool(loaded.request)
         for asked in batch:
             given = asked.request.feature_overrides or itertools.repeat(None)
             rows_given = zip(asked.request.entity_rows, given, strict=False)
             for position, (entity_row, values) in enumerate(rows_given):
                 try:
-                    packed = commands_of(entity_row)
+                    places = place(entity_row)
                     overrides = None if values is None else loaded.overrides.read(values)
                     inputs = inputs_of(entity_row) if has_inputs else ()
                 except (InvalidEntityRowError, InvalidFeatureOverrideError) as err:
                     self._refuse(asked, position, err)
                 else:
-                    places = [numbers.setdefault(one, len(numbers)) for one in packed]
                     wanted.rows.append((asked, position, places, overrides, inputs))
         return wanted
 
     def _read_rows(
-        self, loaded: Loaded, wanted: list[_WantedRow], replies: Sequence[Any], now: float
+        self, loaded: Loaded, wanted: list[_WantedRow], replies: GroupReplies, now: float
     ) -> list[_Row]:
         """Return the features of every row whose values can be read; the others are refused."""
         compute = loaded.computation.row if loaded.computation else None
         asked_at = datetime.fromtimestamp(now, UTC)
         wanted = _still_wanted(wanted, replies)
-        found = loaded.online.rows([[replies[i] for i in one[2]] for one in wanted], now)
+        found = loaded.online.rows(replies, [one[2] for one in wanted], now)
         rows = []
         for (asked, position, _, overrides, inputs), row in zip(wanted, found, strict=True):
             if isinstance(row, InvalidOnlineValueError):
@@ -336,12 +335,13 @@ class Batches:
         asked.answers[position] = {"error": {"code": err.code, "message": err.message}}
 
 
-def _still_wanted(wanted: list[_WantedRow], replies: Sequence[Any]) -> list[_WantedRow]:
+def _still_wanted(wanted: list[_WantedRow], replies: GroupReplies) -> list[_WantedRow]:
     """Return the rows whose requests can be answered; a lost reply fails its whole request."""
-    if any(isinstance(reply, Exception) for reply in replies):
+    if any(isinstance(reply, Exception) for own in replies for reply in own):
         for asked, _, places, _, _ in wanted:
-            if lost := [replies[i] for i in places if isinstance(replies[i], Exception)]:
-                asked.fail(lost[0])
+            for reply in map(getitem, replies, places):
+                if isinstance(reply, Exception):
+                    asked.fail(reply)
     # Others have failed as a whole, or their clients have gone.
     return [one for one in wanted if not one[0].future.done()]
 

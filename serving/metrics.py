@@ -46,10 +46,10 @@ class Histogram:
         self._counts = [0] * (len(bounds) + 1)
         self._sum = 0.0
 
-    def observe(self, value: float) -> None:
+    def observe(self, value: float, times: int = 1) -> None:
         """Count one value."""
-        self._counts[bisect_left(self._bounds, value)] += 1
-        self._sum += value
+        self._counts[bisect_left(self._bounds, value)] += times
+        self._sum += value * times
 
     def observe_all(self, values: Sequence[float]) -> None:
         """Count each value."""
@@ -89,24 +89,33 @@ class _ModelMetrics:
         self.values = Histogram(_VALUE)
 
     def count(self, rows: Sequence[CountedRow]) -> None:
+        """Count rows that were read together."""
         self.rows += len(rows)
         for read, used, _, _ in rows:
             if not read.is_complete:
                 self._count_absent(read)
             if used is not read:
                 self._count_overrides(used)
-        reads = [row[0] for row in rows]
-        for at, (_, histogram) in enumerate(self.ages):
-            histogram.observe_all(
-                [read.read_at - time for read in reads if (time := read.times[at]) is not None]
-            )
+        if not rows:
+            return
+        self._count_ages([row[0] for row in rows])
         answers = [(label, shares) for _, _, label, shares in rows if label is not None]
         if not self.probabilities:
             self.values.observe_all([label for label, _ in answers])
             return
         self.classes.update([label for label, _ in answers])
-        for at, (_, histogram) in enumerate(self.probabilities):
-            histogram.observe_all([shares[at] for _, shares in answers if shares is not None])
+        by_class = zip(*[shares for _, shares in answers if shares is not None], strict=True)
+        for (_, histogram), own in zip(self.probabilities, by_class, strict=False):
+            histogram.observe_all(own)
+
+    def _count_ages(self, reads: Sequence[OnlineRow]) -> None:
+        """Count how old the rows of each view are; most share their event time with others."""
+        read_at = reads[0].read_at
+        times_by_view = zip(*[read.times for read in reads], strict=True)
+        for (_, histogram), times in zip(self.ages, times_by_view, strict=True):
+            for time, rows in Counter(times).items():
+                if time is not None:
+                    histogram.observe(read_at - time, rows)
 
     def _count_absent(self, read: OnlineRow) -> None:
         for position, status in enumerate(read.statuses):

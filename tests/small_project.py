@@ -100,7 +100,7 @@ def write_project(folder: Path) -> Path:
     for name in ("profiles", "feature_repo"):
         shutil.copytree(REPOSITORY / name, folder / name)
     (folder / "macros").mkdir()
-    for name in ("generate_schema_name", "create_feast_registry"):
+    for name in ("generate_schema_name", "create_feast_registry", "wait_for_runner"):
         shutil.copy(REPOSITORY / "dbt_project" / "macros" / f"{name}.sql", folder / "macros")
     profile = yaml.safe_load((folder / "profiles" / "profiles.yml").read_text())
     # The emulator asks for no account; a failed query is not to be repeated.

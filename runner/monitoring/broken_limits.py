@@ -45,6 +45,24 @@ def broken_by_columns(limits: MonitorLimits, figures: Sequence[ColumnFigure]) ->
                 )
 
 
+def unchecked_drift(limits: MonitorLimits, figures: Sequence[ColumnFigure]) -> list[str]:
+    """Return the columns that `max_drift` is not checked for: nothing of them is tested."""
+    if limits.max_drift is None:
+        return []
+    tested = {each.column for each in figures if each.p_value is not None}
+    return [name for name in dict.fromkeys(f.column for f in figures) if name not in tested]
+
+
+def unchecked_ages(
+    limits: MonitorLimits, ages: Mapping[tuple[str, str], float], views: Iterable[str]
+) -> list[str]:
+    """Return which of the views `max_age` is not checked for: no row of them was read."""
+    if limits.max_age is None:
+        return []
+    read = {view for view, _ in ages}
+    return [view for view in views if view not in read]
+
+
 def broken_by_ages(
     limits: MonitorLimits, ages: Mapping[tuple[str, str], float]
 ) -> Iterator[Problem]:
@@ -111,6 +129,12 @@ def broken_by_skew(limits: MonitorLimits, skew: Iterable[FeatureSkew]) -> Iterat
                 f"{each.share:.1%} of {each.compared:,} rows ({causes}), the limit is "
                 f"{limits.max_skew:.1%}",
             )
+
+
+def hints(problems: Iterable[Problem]) -> str:
+    """Return what to do about each of the limits that are broken."""
+    limits = dict.fromkeys(str(problem.path[-1]) for problem in problems)
+    return "; ".join(f"{limit}: {_HINTS[limit]}" for limit in limits)
 
 
 def _problem(limit: str, message: str) -> Problem:

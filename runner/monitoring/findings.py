@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from runner.modelling.bootstrap import Interval
 from runner.monitoring.column_figures import ColumnFigure
 from runner.monitoring.live_quality import LiveQuality
+from runner.monitoring.live_scores import LiveScore
 from runner.monitoring.monitored import Monitored
 from runner.monitoring.served_log import VersionDay, Window
 from runner.monitoring.traffic_skew import FeatureSkew
@@ -53,6 +54,14 @@ class Monitoring:
     test_scores: Mapping[str, float]
     test_slices: Mapping[tuple[str, str], Mapping[str, float]]
     skew: Sequence[FeatureSkew]
+
+    def on_test_rows(self, live: LiveScore) -> float | None:
+        """Return the score on the test rows that a live score compares with.
+
+        None of another version and of a shadow: the champion's would say nothing of them.
+        """
+        is_champion = live.version == self.window.version and not live.is_shadow
+        return self.test_scores.get(live.scorer) if is_champion else None
 
     @property
     def record(self) -> dict[str, object]:

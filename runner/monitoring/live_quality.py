@@ -73,6 +73,9 @@ def live_quality(
     answered
         The versions that answered in the window, and whether as a shadow.
     """
+    predicted = bundle.label.name
+    if predicted != recipe.label:
+        return LiveQuality(reason=f"the champion predicts {predicted}, the recipe {recipe.label}")
     outcome = find_outcome(manifest, recipe)
     if outcome is None:
         return LiveQuality(reason=f"dbt has no outcome model for {recipe.spine}.{recipe.label}")

@@ -53,9 +53,7 @@ def _quality(found: Monitoring) -> Markup:
     rows = [
         [
             each.shown_as,
-            *score_cells(
-                each.scorer, each.interval, each.reason, found.test_scores.get(each.scorer)
-            ),
+            *score_cells(each.scorer, each.interval, each.reason, found.on_test_rows(each)),
             f"{each.rows:,}",
         ]
         for each in quality.scores

@@ -177,7 +177,12 @@ def parse_entity(mart: FeatureMart, pairs: Sequence[str]) -> dict[str, FeatureVa
         if mart.join_keys
         else (f"{mart.name} has no entities: leave the keys out")
     )
-    given = {name: text for name, _, text in (pair.partition("=") for pair in pairs)}
+    given: dict[str, str] = {}
+    for pair in pairs:
+        name, _, text = pair.partition("=")
+        if name in given:
+            raise RunnerError(f"{name} is given twice", hint=f"ask for one entity: {usage}")
+        given[name] = text
     unknown = [name for name in given if name not in mart.join_keys]
     missing = [key for key in mart.join_keys if key not in given]
     if unknown:

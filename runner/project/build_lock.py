@@ -8,8 +8,11 @@ finds the other's half-made tables. So a build holds
 - on PostgreSQL, a lock in the database, by the schemas' prefix: it keeps off builds from other
   folders and machines.
 
-A bare `dbt build` takes neither; `dbt_messages.TWO_WRITERS` recognizes the errors that this causes,
-and `wait_for_other_dbt` waits until it has ended.
+A bare `dbt build` holds neither: dbt closes each connection after use. On PostgreSQL it waits for a
+runner that builds already, before it looks at the tables (the macro `wait_for_runner`). A runner
+that comes later waits if it finds a session of a dbt of the same tables, by the name that
+profiles.yml gives it. Between two dbt models there is none, so the two may still meet:
+`dbt_messages.TWO_WRITERS` recognizes the errors that this causes, and `wait_for_other_dbt` waits.
 """
 
 from __future__ import annotations
@@ -17,20 +20,29 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import os
+import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 from runner import console
 from runner.settings import Settings
 
+if TYPE_CHECKING:
+    import psycopg
+
 _POLL_SECONDS = 0.5
 _LONGEST_SECONDS = 600
-# Between two dbt models every session is idle, and so is that of a dbt process that waits for work.
-_OTHER_DBT = """
+_QUIET_LOOKS = 4  # between two dbt models a dbt has no session
+_LONGEST_NAME = 63  # bytes of an `application_name`
+# The session of a dbt process that waits for work is idle. One that waits for us holds nothing.
+_AT_WORK = """
 select exists (
     select from pg_stat_activity
-    where datname = current_database() and application_name = 'dbt'
+    where datname = current_database()
+    and (application_name = %(name)s or %(any)s and application_name like 'dbt%%')
+    and wait_event is distinct from 'advisory'
     and (state <> 'idle' or state_change > clock_timestamp() - interval '5 seconds')
 )
 """
@@ -62,7 +74,9 @@ def _database_lock(settings: Settings) -> Iterator[None]:
     prefix = settings.env.get("DBT_SCHEMA_PREFIX", "")
     digest = hashlib.sha256(f"dbt build {prefix}".encode()).digest()
     key = (int.from_bytes(digest[:8], signed=True),)
-    connection = psycopg.connect(**settings.postgres.conninfo)  # type: ignore[arg-type]
+    # A bare dbt that waits says this name.
+    name = f"runner {os.getpid()} on {socket.gethostname()}"[:_LONGEST_NAME]
+    connection = psycopg.connect(**settings.postgres.conninfo, application_name=name)  # type: ignore[arg-type]
     try:
         # A lock of the transaction: one of the session stays behind in a pooler.
         for timeout in ("lock", "statement", "idle_in_transaction_session"):
@@ -71,6 +85,7 @@ def _database_lock(settings: Settings) -> Iterator[None]:
         if row != (True,):
             _note_wait(f"from another folder in database {settings.postgres.database}")
             connection.execute("select pg_advisory_xact_lock(%s)", key)
+        _wait_for_earlier_dbt(settings, f"dbt_of_runner_{prefix}"[:_LONGEST_NAME])
         yield
     finally:
         connection.close()
@@ -82,16 +97,41 @@ def wait_for_other_dbt(settings: Settings) -> None:
     A dbt that builds other tables counts too, and so does the session of one that lost its
     network. After ten minutes the caller builds again and gets dbt's own error.
     """
-    import psycopg
-
     console.note(
         "another dbt is at work in the database: waiting until it has ended, at most 10 minutes, "
         "then building again"
     )
-    with psycopg.connect(**settings.postgres.conninfo, autocommit=True) as connection:  # type: ignore[arg-type]
-        until = time.monotonic() + _LONGEST_SECONDS
-        while time.monotonic() < until and connection.execute(_OTHER_DBT).fetchone() == (True,):
-            time.sleep(_POLL_SECONDS)
+    with _looking(settings) as connection:
+        _wait_until_quiet(connection, {"name": "dbt", "any": True})
+
+
+def _wait_for_earlier_dbt(settings: Settings, name: str) -> None:
+    """Wait for a dbt that builds the same tables and was there before us."""
+    own: Mapping[str, str | bool] = {"name": name, "any": False}
+    with _looking(settings) as connection:
+        if _is_at_work(connection, own):
+            console.note(
+                "a dbt builds the same tables: waiting until it has ended, at most 10 minutes"
+            )
+            _wait_until_quiet(connection, own)
+
+
+def _looking(settings: Settings) -> psycopg.Connection:
+    """Connect so that each look is a transaction: in a longer one sessions stay as first seen."""
+    import psycopg
+
+    return psycopg.connect(**settings.postgres.conninfo, autocommit=True)  # type: ignore[arg-type]
+
+
+def _wait_until_quiet(connection: psycopg.Connection, which: Mapping[str, str | bool]) -> None:
+    until, quiet = time.monotonic() + _LONGEST_SECONDS, 0
+    while quiet < _QUIET_LOOKS and time.monotonic() < until:
+        quiet = 0 if _is_at_work(connection, which) else quiet + 1
+        time.sleep(_POLL_SECONDS)
+
+
+def _is_at_work(connection: psycopg.Connection, which: Mapping[str, str | bool]) -> bool:
+    return connection.execute(_AT_WORK, which).fetchone() == (True,)
 
 
 def _note_wait(where: str) -> None:

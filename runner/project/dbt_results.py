@@ -115,7 +115,6 @@ def _node_failure(settings: Settings, result: DbtResult) -> RunnerError:
 def _two_writers(what: str, message: str, file: str = "") -> OtherDbtError:
     return OtherDbtError(
         f"{what}: another dbt builds the same tables: {essence(message, file)}",
-        hint="wait until it has ended, then run the same command again (commands of `runner` wait "
-        "for each other, a bare `dbt build` does not); if there is none, `runner check` lists dbt "
-        "models whose names begin alike",
+        hint="wait until it has ended, then run the same command again; if there is none, "
+        "`runner check` lists dbt models whose names begin alike",
     )

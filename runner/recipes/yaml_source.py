@@ -64,14 +64,21 @@ class YamlSource:
         """Return the error that says `file:line:column: key: message`."""
         return RunnerError(self._locate(Problem(path, message, hint)), hint=hint)
 
-    def errors(self, problems: Sequence[Problem]) -> RunnerError:
-        """Return one error that lists every problem (at least one), in the file's order."""
+    def errors(self, problems: Sequence[Problem], hint: str = "") -> RunnerError:
+        """Return one error that lists every problem (at least one), in the file's order.
+
+        Parameters
+        ----------
+        hint
+            What to do about several; default: correct the file.
+        """
         ordered = sorted(problems, key=lambda problem: self.position(problem.path))
         if len(ordered) == 1:
             return self.error(*ordered[0])
         return CombinedError(
             [self.error(*problem) for problem in ordered],
-            hint=f"correct these {len(ordered)} places, which `runner check {self.path}` lists one "
+            hint=hint
+            or f"correct these {len(ordered)} places, which `runner check {self.path}` lists one "
             "by one, then run the same command again",
         )
 

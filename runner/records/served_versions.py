@@ -92,6 +92,17 @@ def served_versions(settings: Settings, manifest: Manifest) -> list[ServedVersio
     return found
 
 
+def trained_version(
+    settings: Settings, manifest: Manifest, name: str, number: str
+) -> ServedVersion | None:
+    """Return one version, with an alias or without; None: as `served_versions` leaves it out."""
+    reader = open_reader(settings)
+    for version in reader.versions(name):
+        if version.version == number:
+            return next(_read(reader, version, manifest), None)
+    return None
+
+
 def retire(
     client: MlflowClient, versions: Iterable[ServedVersion], reason: str
 ) -> list[ServedVersion]:

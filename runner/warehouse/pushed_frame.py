@@ -19,6 +19,7 @@ from runner.warehouse.raw_rows import RawRows, raw_table
 
 if TYPE_CHECKING:
     from feast import FeatureView
+    from feast.repo_config import RepoConfig
 
 RAW_TABLE_TAG = "raw_table"
 """The tag of a Feast push source that holds its raw table, as `EventTable.dump` writes it."""
@@ -27,6 +28,26 @@ Opened = Callable[[str, CollectedTable], AbstractContextManager[CollectedStore]]
 
 
 _NOT_STORED = "no row was written to the warehouse (`ONLINE_AND_OFFLINE` wrote to Redis first)"
+
+
+class PushedFrameStore:
+    """The part of Feast's offline store that writes."""
+
+    @classmethod
+    def opened(cls, config: RepoConfig) -> Opened:
+        """Return what opens a raw table in the warehouse of `config`."""
+        raise NotImplementedError
+
+    @classmethod
+    def offline_write_batch(
+        cls,
+        config: RepoConfig,
+        feature_view: FeatureView,
+        table: pa.Table,
+        progress: Callable[[int], object] | None,  # noqa: ARG003 - Feast gives none
+    ) -> None:
+        """Write rows to the raw table of pushed rows; see `push_frame`."""
+        push_frame(feature_view, table, cls.opened(config))
 
 
 def push_frame(feature_view: FeatureView, frame: pa.Table, opened: Opened) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
@@ -26,7 +26,13 @@ class ScoredBy:
     at: datetime
 
     def with_rows(self, rows: pa.Table) -> pa.Table:
-        """Return the rows with the columns before them."""
+        """Return the rows with the columns before them, in types that both warehouses have.
+
+        Raises
+        ------
+        RunnerError
+            Naming a column whose values no table takes.
+        """
         first = {
             DAY: pa.scalar(self.at.date(), pa.date32()),
             MODEL: pa.scalar(self.model),
@@ -34,7 +40,48 @@ class ScoredBy:
             AT: pa.scalar(self.at, pa.timestamp("us", tz="UTC")),
         }
         columns = [pa.repeat(value, rows.num_rows) for value in first.values()]
-        return pa.table([*columns, *rows.columns], names=[*first, *rows.column_names])
+        stored = [
+            column.cast(stored_type(name, column.type))
+            for name, column in zip(rows.column_names, rows.columns, strict=True)
+        ]
+        return pa.table([*columns, *stored], names=[*first, *rows.column_names])
+
+
+def stored_type(name: str, kind: pa.DataType) -> pa.DataType:
+    """Return the type in which a table has the values of a column of type `kind`.
+
+    An empty column of a CSV file is one of text, and so is a time of day.
+
+    Raises
+    ------
+    RunnerError
+        If no table takes such values.
+    """
+    if pa.types.is_dictionary(kind):
+        return stored_type(name, kind.value_type)
+    if kind in _AS_THEY_ARE or pa.types.is_timestamp(kind) or pa.types.is_decimal(kind):
+        return kind
+    for fits, stored in _STORED:
+        if fits(kind):
+            return stored
+    raise RunnerError(
+        f"column {name} is {kind}, which cannot be written into a table",
+        hint=f"drop {name} from the source, or write a .parquet file with --output",
+    )
+
+
+_AS_THEY_ARE = frozenset({pa.int64(), pa.int32(), pa.float64(), pa.float32(), pa.bool_()})
+_STORED: Sequence[tuple[Callable[[pa.DataType], bool], pa.DataType]] = (
+    (pa.types.is_uint64, pa.decimal128(20)),
+    (pa.types.is_integer, pa.int64()),
+    (pa.types.is_float16, pa.float32()),
+    (pa.types.is_date, pa.date32()),
+    (pa.types.is_string, pa.string()),
+    (pa.types.is_large_string, pa.string()),
+    (pa.types.is_string_view, pa.string()),
+    (pa.types.is_time, pa.string()),
+    (pa.types.is_null, pa.string()),
+)
 
 
 class ScoredRows(Protocol):

@@ -44,18 +44,25 @@ class EntityKeys:
         """
         if not isinstance(entity_row, dict):
             raise InvalidEntityRowError("an entity row is an object of entity keys")
-        encoded = []
+        try:
+            encoded = [encode(entity_row[name]) for name, encode in self._encoders]
+        except (KeyError, TypeError, ValueError):
+            self._refuse_wrong(entity_row)
+            raise
+        if len(entity_row) != self._width:
+            self._refuse_unknown(entity_row)
+        return encoded
+
+    def _refuse_wrong(self, entity_row: Mapping[str, object]) -> None:
+        """Raise for the first key that is missing or of the wrong type."""
         for name, encode in self._encoders:
             try:
-                encoded.append(encode(entity_row[name]))
+                encode(entity_row[name])
             except KeyError:
                 raise InvalidEntityRowError(f"{name} is missing") from None
             except (TypeError, ValueError):
                 wanted = EXPECTED[self._dtypes[name]]
                 raise InvalidEntityRowError(f"{name} must be {wanted}") from None
-        if len(entity_row) != self._width:
-            self._refuse_unknown(entity_row)
-        return encoded
 
     def _refuse_unknown(self, entity_row: Mapping[str, object]) -> None:
         """Raise unless every name is an entity key's or a request input's."""

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import chain
-from operator import itemgetter
+from itertools import chain, islice
+from operator import getitem, itemgetter
 
 from contract.bundle import Bundle, BundleFeature
 from contract.feast_format import key_prefix, string_key
@@ -15,6 +15,9 @@ from serving.features.entity_keys import EntityKeys
 
 _MANY = 8
 """As many rows are decoded sooner by feature than row by row."""
+
+GroupReplies = Sequence[Sequence[StoredView]]
+"""Of each group of views, the replies that rows are read from."""
 
 
 class OnlineRow:
@@ -56,7 +59,7 @@ class OnlineFormat:
     """What one bundle asks the online store for, compiled once.
 
     Views with equal join keys of the same entities lie in one hash, so they are read by one
-    command. Equal commands within a request (one user, a hundred categories) are sent once.
+    command.
 
     Attributes
     ----------
@@ -86,37 +89,32 @@ class OnlineFormat:
         self._view_of = [self.views.index(feature.projection) for feature in bundle.features]
         self._many = _ManyRows(self._groups, wanted)
 
-    def commands(self, entity_row: object) -> list[bytes]:
-        """Return the packed commands that read one entity row, one per group of views.
-
-        Raises
-        ------
-        InvalidEntityRowError
-            Naming the key that is missing, unknown or of the wrong type.
-        """
-        encoded = self._keys.encode(entity_row)
-        return [group.command(encoded) for group in self._groups]
+    def lookup(self) -> Lookup:
+        """Return what collects the entity rows of a batch."""
+        return Lookup(self._keys, self._groups)
 
     def rows(
-        self, replies: Sequence[Sequence[StoredView]], now: float
+        self, replies: GroupReplies, places: Sequence[Sequence[int]], now: float
     ) -> list[OnlineRow | InvalidOnlineValueError]:
         """Return the features of each entity row, or why they cannot be read.
 
         Parameters
         ----------
         replies
-            Of each row: one per group of views. Rows may share them.
+            As `Lookup.by_group` returns them.
+        places
+            Of each row, what `Lookup.add` returned. Rows may share replies.
         now
             Unix time in seconds that ages are measured at.
         """
-        read = self._many.read(replies, now) if len(replies) >= _MANY else {}
-        if len(read) == len(replies) and not self.changed:
+        read = self._many.read(replies, places, now) if len(places) >= _MANY else {}
+        if len(read) == len(places) and not self.changed:
             return list(read.values())
-        cache: dict[int, OnlineRow] = {}
+        cache: dict[tuple[int, int], OnlineRow] = {}
         rows: list[OnlineRow | InvalidOnlineValueError] = []
-        for at, found in enumerate(replies):
+        for at, own in enumerate(places):
             try:
-                row = read.get(at) or self._row(found, now, cache)
+                row = read.get(at) or self._row(replies, own, now, cache)
             except InvalidOnlineValueError as err:
                 rows.append(err)
             else:
@@ -124,14 +122,19 @@ class OnlineFormat:
         return rows
 
     def _row(
-        self, replies: Sequence[StoredView], now: float, cache: dict[int, OnlineRow]
+        self,
+        replies: GroupReplies,
+        places: Sequence[int],
+        now: float,
+        cache: dict[tuple[int, int], OnlineRow],
     ) -> OnlineRow:
-        """Return one row, with decoded replies in `cache` by identity; raises as `see`."""
+        """Return one row; `cache` has the decoded replies. Raises as `ViewLayout.see`."""
         parts = []
-        for group, reply in zip(self._groups, replies, strict=True):
-            part = cache.get(id(reply))
+        for at in enumerate(places):
+            part = cache.get(at)
             if part is None:
-                part = cache[id(reply)] = group.decode(reply, now)
+                number, place = at
+                part = cache[at] = self._groups[number].decode(replies[number][place], now)
             parts.append(part)
         whole = parts[0] if len(parts) == 1 else _join(parts, now)
         if self._reorder is not None:
@@ -168,6 +171,37 @@ def _join(parts: Sequence[OnlineRow], now: float) -> OnlineRow:
     )
 
 
+class Lookup:
+    """The hashes that the entity rows of a batch are read from, each once.
+
+    Rows may share them: one user with a hundred categories has one row of user features.
+    """
+
+    def __init__(self, keys: EntityKeys, groups: Sequence[_Group]) -> None:
+        self._encode = keys.encode
+        self._wanted: list[tuple[_Group, dict[bytes, int]]] = [(group, {}) for group in groups]
+
+    def add(self, entity_row: object) -> list[int]:
+        """Return which of the hashes of each group of views the row is read from.
+
+        Raises
+        ------
+        InvalidEntityRowError
+            Naming the key that is missing, unknown or of the wrong type.
+        """
+        encoded = self._encode(entity_row)
+        return [known.setdefault(group.key(encoded), len(known)) for group, known in self._wanted]
+
+    def commands(self) -> list[bytes]:
+        """Return the packed commands that read them, group by group."""
+        return [group.command(key) for group, known in self._wanted for key in known]
+
+    def by_group(self, replies: Sequence[StoredView]) -> GroupReplies:
+        """Return the replies to `commands`, those of each group apart."""
+        rest = iter(replies)
+        return [list(islice(rest, len(known))) for _, known in self._wanted]
+
+
 class _Group:
     """The views with the same join keys of the same entities, read by one HMGET.
 
@@ -198,15 +232,21 @@ class _Group:
             self.layouts.append((layout, slice(len(fields), len(fields) + len(layout.fields))))
             fields += layout.fields
         self.features = [feature for members in by_view.values() for feature in members]
-        self._keys = [key_names.index(name) for name in features[0].keys]
+        keys = [key_names.index(name) for name in features[0].keys]
+        self._keys = None if keys == list(range(len(key_names))) else keys
         self._head = key_prefix(join_keys) + (b"" if join_keys else string_key(""))
         self._project = feast_project.encode()
         self._start = b"*%d\r\n$5\r\nHMGET\r\n$" % (len(fields) + 2)
         self._end = b"\r\n" + b"".join(b"$%d\r\n%b\r\n" % (len(name), name) for name in fields)
 
-    def command(self, encoded: Sequence[bytes]) -> bytes:
-        """Return the packed command that reads the views, of an entity row's encoded keys."""
-        key = b"".join([self._head, *[encoded[at] for at in self._keys], self._project])
+    def key(self, encoded: Sequence[bytes]) -> bytes:
+        """Return the Redis key of the hash, of an entity row's encoded keys."""
+        if self._keys is not None:
+            encoded = [encoded[at] for at in self._keys]
+        return b"".join((self._head, *encoded, self._project))
+
+    def command(self, key: bytes) -> bytes:
+        """Return the packed command that reads the views."""
         return b"%b%d\r\n%b%b" % (self._start, len(key), key, self._end)
 
     def decode(self, reply: StoredView, now: float) -> OnlineRow:
@@ -244,9 +284,11 @@ class _ManyRows:
         self._fields = [fields[at] for at in order]
         self._present = (PRESENT,) * len(fields)
 
-    def read(self, replies: Sequence[Sequence[StoredView]], now: float) -> dict[int, OnlineRow]:
+    def read(
+        self, replies: GroupReplies, places: Sequence[Sequence[int]], now: float
+    ) -> dict[int, OnlineRow]:
         """Return the rows that it knows, by position; none if a value cannot be read."""
-        whole = _whole(replies)
+        whole = _whole(replies, places)
         stored = dict(enumerate(whole))
         if not all(map(all, whole)):  # NULL is empty, so they are looked at again
             stored = {at: row for at, row in stored.items() if None not in row}
@@ -299,8 +341,9 @@ class _ManyRows:
         }
 
 
-def _whole(replies: Sequence[Sequence[StoredView]]) -> Sequence[StoredView]:
+def _whole(replies: GroupReplies, places: Sequence[Sequence[int]]) -> Sequence[StoredView]:
     """Return the replies of each row as one."""
-    if len(replies[0]) == 1:
-        return [reply for (reply,) in replies]
-    return [list(chain.from_iterable(found)) for found in replies]
+    if len(replies) == 1:
+        own = replies[0]
+        return [own[place] for (place,) in places]
+    return [list(chain.from_iterable(map(getitem, replies, row_places))) for row_places in places]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -13,6 +15,9 @@ from google.cloud import bigquery
 from runner.feature_store.feast_objects import feast_objects
 from runner.feature_store.store import open_store
 from runner.project.manifest import load_manifest
+from runner.warehouse.bigquery.client import writing_alone
+from runner.warehouse.bigquery.collected import BigQueryCollected
+from runner.warehouse.collected_table import CollectedColumn, CollectedTable
 from tests.cloud.bigquery_project import BigQueryProject
 from tests.event_project import declare, source_manifest
 from tests.online_project import manifest_of
@@ -20,6 +25,15 @@ from tests.online_project import manifest_of
 pytestmark = [pytest.mark.cloud, pytest.mark.servers, pytest.mark.timeout(300)]
 
 VIEW = "user_session"
+PUSHED = CollectedTable(
+    "pushed",
+    (
+        CollectedColumn("received_at", "timestamp", required=True),
+        CollectedColumn("push_id", "text", required=True),
+    ),
+    key=("push_id",),
+    day="received_at",
+)
 FEATURES = {"clicks": "int64", "score": "float64", "country": "string", "first_seen": "timestamp"}
 
 
@@ -63,3 +77,19 @@ def test_a_frame_is_in_redis_and_in_the_raw_table_that_the_mart_reads(
         f"select {columns}, received_at from {dataset}.clicks"
     )
     assert project.online() == project.expected(24 * 365 * 100)
+
+
+def test_a_write_waits_for_that_of_another_process(
+    client: bigquery.Client, dataset: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    store, row = BigQueryCollected(client, dataset, PUSHED), (datetime.now(UTC), "a")
+    with ThreadPoolExecutor() as pool, writing_alone(client, dataset, PUSHED.name):
+        writing, told = pool.submit(store.append, [row]), ""
+        while "pushed: waiting until it has ended" not in told:
+            assert not writing.done()
+            time.sleep(0.01)
+            told += capsys.readouterr().err
+        assert not writing.done()
+    assert writing.result() == 1
+    assert store.append([row]) == 0
+    assert "writing_pushed" not in {table.table_id for table in client.list_tables(dataset)}

@@ -151,6 +151,10 @@ def test_another_unit_reaches_neither_the_table_nor_the_served_model(project, ap
     assert warehouse(project) == 900
     assert "reading: amount changed" in project.refused("materialize")
     assert value(api)["value"] == before["value"]
+    (project.root / "keys.csv").write_text("user_id\n1\n")
+    scored = project.run("runner", "predict", RECIPE, "keys.csv", "--output", "scored.csv")
+    assert scored.returncode == 0, scored.stderr
+    assert "small version 1 was trained on another definition of reading:amount" in scored.stderr
 
 
 def test_a_renamed_feature_stays_where_the_served_model_reads_it(project, api, edit):

@@ -27,9 +27,12 @@ from runner.monitoring.monitored import monitored_columns
 from runner.monitoring.outcome_rows import OutcomeRows, SliceColumn
 from runner.monitoring.pictures import pictures
 from runner.monitoring.served_log import ServedLog, Window
+from runner.packaging.served_version import load_version
 from runner.project.manifest import load_manifest
 from runner.recipes.recipe import load_recipe
 from runner.records import registry
+from runner.records.champion import find_champion
+from runner.records.run_reader import open_reader
 from runner.warehouse.open_collected import open_served_log
 from tests.answered_rows import write
 from tests.modelling import feature_table
@@ -176,6 +179,8 @@ def test_a_shadow_is_scored_by_the_labels_of_the_same_requests(
     assert score.interval.value == 1.0
     assert {day.version for day in shown.versions} == {"1"}
     assert shown.quality.labelled == found.quality.labelled
+    tested = {each.shown_as: shown.on_test_rows(each) for each in shown.quality.scores}
+    assert tested == {"1": shown.test_scores["roc_auc"], "2 (shadow)": None}
 
 
 def test_rows_that_are_not_due_are_counted(month: Month) -> None:
@@ -354,6 +359,47 @@ def test_broken_limits_are_one_error_that_names_column_value_and_limit(
     assert "monitor.min_scores: live roc_auc is 0." in message
     assert "monitor.max_skew: activity:" in message  # dbt has no row of these users
     assert "max_missing" not in message
+    assert "max_age: run `runner materialize`, and dbt before it; " in caught.value.hint
+    assert "runner check" not in caught.value.hint  # the recipe is right
+
+
+def test_a_limit_of_which_nothing_is_known_is_warned_of(
+    found: Monitoring, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = found.recipe.source.path.with_name("unknown.yaml")
+    limits = "monitor: {max_drift: 0.1, max_age: 1h}\n"
+    path.write_text(f"{found.recipe.source.path.read_text()}{limits}")
+    few = [dataclasses.replace(each, p_value=None) for each in found.figures]
+    require_within_limits(
+        dataclasses.replace(found, recipe=load_recipe(path), figures=few, ages={})
+    )
+    told = capsys.readouterr().err
+    assert "max_drift is not checked for activity:orders_7d, activity:value, " in told
+    assert "max_age is not checked for activity: no row was read" in told
+
+
+def test_a_recipe_with_another_label_than_the_champions_has_no_live_quality(month: Month) -> None:
+    """It was edited, and not trained since."""
+    recipe = load_recipe(month.path)
+    found = monitor(month.settings, month.path, START.isoformat())
+    assert found.quality.reason == ""
+    with open_served_log(month.settings, PREDICTIONS) as reader:
+        bundle = load_version(month.settings, "models:/m/1")[0].bundle
+        manifest = load_manifest(month.settings.manifest_path)
+        edited = recipe.model_copy(update={"label": "z"})
+        quality = live_quality(reader, found.window, manifest, edited, bundle, [("1", False)])
+    assert quality == LiveQuality(reason="the champion predicts y, the recipe z")
+
+
+def test_a_window_begins_at_midnight_though_the_champion_was_promoted_later(month: Month) -> None:
+    """It may have answered before, and been restored that day: the day's figures are replaced."""
+    begun = find_champion(open_reader(month.settings), "m").since
+    write(month.settings, month.rows(feature_table(4, seed=9), begun, server_id="today"))
+    try:
+        window = monitor(month.settings, month.path).window
+    finally:
+        month.sql.execute("delete from raw_data.predictions where server_id = 'today'")
+    assert window.since == begun.replace(hour=0, minute=0, second=0, microsecond=0)
 
 
 def test_a_least_score_that_cannot_be_checked_is_warned_of(
@@ -441,3 +487,5 @@ def test_no_row_of_the_champion_is_an_error(month: Month) -> None:
     assert "`runner collect`" in caught.value.hint
     with pytest.raises(RunnerError, match="--since 'soon' is neither a duration nor a time"):
         monitor(month.settings, month.path, "soon")
+    with pytest.raises(RunnerError, match=r"--since '0001-01-01T00:00:00\+01:00' is neither"):
+        monitor(month.settings, month.path, "0001-01-01T00:00:00+01:00")

@@ -252,6 +252,7 @@ def test_feasts_own_null_beside_other_times_is_null(project: OnlineProject) -> N
         ([], "needs the join key a"),
         (["a=1", "b=x"], "needs the join key c"),
         (["a=1", "b=x", "c=2026-01-01T00:00:00Z", "d=4"], "'d' is not a join key"),
+        (["a=1", "b=x", "c=2026-01-01T00:00:00Z", "a=2"], "a is given twice"),
         (["a=one", "b=x", "c=2026-01-01T00:00:00Z"], "a=one is not a whole number"),
         (["a=3000000000", "b=x", "c=2026-01-01T00:00:00Z"], "a=3000000000 is not a whole number"),
         (["a=1", "b=x", "c=2026-01-01T00:00:00"], "is not an ISO 8601 time"),

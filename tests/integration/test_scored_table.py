@@ -2,7 +2,7 @@
 
 import dataclasses
 import threading
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime, time, timedelta
 
 import psycopg
 import pyarrow as pa
@@ -74,6 +74,34 @@ def test_a_row_says_which_version_predicted_when(table):
         *(day, "purchase", "3", BY.at, 1, BY.at, 1, 0.1 + 0.2, None),
         "scores.purchase_20260301",
     )
+
+
+_ODD = {
+    "empty": pa.nulls(1),
+    "clock": pa.array([time(12, 30)], pa.time32("s")),
+    "small": pa.array([7], pa.uint8()),
+    "large": pa.array([2**64 - 1], pa.uint64()),
+    "half": pa.array([0.5], pa.float32()).cast(pa.float16()),
+    "category": pa.array(["a"]).dictionary_encode(),
+    "wide": pa.array(["b"], pa.large_string()),
+    "day": pa.array([BY.at.date()], pa.date64()),
+    "bare": pa.array([BY.at.date()]).cast(pa.timestamp("ns")),
+}
+
+
+def test_further_columns_of_a_file_are_kept_whatever_their_types(table):
+    odd = pa.table(_ODD)
+    table.write(odd)
+    table.write(odd)
+    [found] = table.query(f"select {', '.join(_ODD)} from scores.purchase")
+    bare = datetime(2026, 3, 1, tzinfo=UTC)
+    assert found == (None, "12:30:00", 7, 2**64 - 1, 0.5, "a", "b", BY.at.date(), bare)
+
+
+def test_a_column_that_no_table_takes_is_refused_before_a_table_is_made(table):
+    with pytest.raises(RunnerError, match=r"column tags is list<item: int64>, which cannot"):
+        table.write(pa.table({"tags": [[1, 2]]}))
+    assert table.query("select to_regnamespace('scores')") == [(None,)]
 
 
 def test_a_repeat_replaces_and_other_versions_and_days_stay(table):

@@ -8,7 +8,8 @@ import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
+from types import SimpleNamespace
 
 import psutil
 import psycopg
@@ -16,8 +17,9 @@ import pytest
 
 from runner.errors import RunnerError
 from runner.project import dbt
-from runner.project.build_lock import build_lock
+from runner.project.build_lock import build_lock, wait_for_other_dbt
 from runner.project.dbt_results import _node_failure
+from tests import warm
 from tests.e2e.conftest import Project, environment
 from tests.integration.test_dbt import READINGS, SPINE
 from tests.small_project import write_project
@@ -80,6 +82,34 @@ def test_a_build_waits_for_another_that_writes_the_same_tables(project, tmp_path
     thread.join()
 
 
+def bare_dbt(project, **env):
+    """Start `dbt run` of all dbt models as a user does; return the process."""
+    command = [warm.program("dbt"), "run", "--target", "local"]
+    env = {**project.env, **env}
+    return subprocess.Popen(command, cwd=project.root, env=env, stdout=subprocess.PIPE, text=True)
+
+
+def test_a_bare_dbt_waits_for_a_runner_and_then_knows_the_tables_that_it_made(project):
+    settings = project.settings
+    # The lock is released first, lest a test that fails wait for a dbt that waits.
+    with ExitStack() as started, build_lock(settings) as lock:
+        other = started.enter_context(bare_dbt(project, DBT_SCHEMA_PREFIX="other_"))
+        said, _ = other.communicate(timeout=240)
+        assert other.returncode == 0, said
+        assert "waiting until" not in said
+        bare = started.enter_context(bare_dbt(project))
+        waits = next(line for line in bare.stdout if "waiting until" in line)
+        assert f"runner {os.getpid()} on " in waits
+        began = time.monotonic()
+        wait_for_other_dbt(settings)
+        assert time.monotonic() - began < 60  # not for one that waits for us
+        dbt.run(settings, ["run"], lambda _: None, inherited=(lock,))
+        assert bare.poll() is None
+    said, _ = bare.communicate(timeout=240)
+    assert bare.returncode == 0, said
+    assert "waiting until" not in said
+
+
 def sleeping(project):
     """Return how many queries of a dbt sleep in the warehouse."""
     query = "select count(*) from pg_stat_activity where query like '%pg_sleep(61)%' and pid <> "
@@ -137,6 +167,50 @@ def test_a_build_that_meets_a_bare_dbt_waits_until_that_has_ended_and_builds_aga
         bare.close()
         build.result()
     assert project.query("select count(*) from spine_data.spine_high") == [(9,)]
+
+
+def test_a_build_waits_for_a_bare_dbt_that_was_there_first(project, capsys):
+    path = project.root / SPINE
+    text = path.read_text()
+    path.write_text(text.replace("amount > 0.5", "amount > 0.5 and pg_sleep(0.5) is not null"))
+    try:
+        with bare_dbt(project) as bare, ThreadPoolExecutor() as pool:
+            query = "select count(*) from pg_stat_activity where query like '%pg_sleep(0.5)%'"
+            wait_until(lambda: project.query(query) > [(1,)], 240)
+            build = pool.submit(dbt.build, project.settings, [], lambda _: None)
+            said, _ = bare.communicate(timeout=240)
+            assert not build.done()
+            build.result()
+        assert bare.returncode == 0, said
+        told = capsys.readouterr().err
+        assert "a dbt builds the same tables: waiting" in told
+        assert "another dbt" not in told
+    finally:
+        path.write_text(text)
+
+
+def test_a_dbt_that_has_no_session_between_two_models_is_waited_for(project, monkeypatch):
+    address = project.settings.postgres.conninfo | {"application_name": "dbt"}
+    sessions = []
+
+    def begin():
+        sessions.append(psycopg.connect(**address))
+
+    def end():
+        sessions.pop().close()
+        count = "select count(*) from pg_stat_activity where application_name = 'dbt'"
+        wait_until(lambda: project.query(count) == [(0,)])
+
+    between_looks = iter((end, begin, end))
+
+    def pause(_):
+        next(between_looks, lambda: None)()
+
+    begin()
+    clock = SimpleNamespace(monotonic=time.monotonic, sleep=pause)
+    monkeypatch.setattr("runner.project.build_lock.time", clock)
+    wait_for_other_dbt(project.settings)
+    assert next(between_looks, None) is None
 
 
 def test_a_dbt_that_is_always_in_the_way_is_not_blamed_on_the_sql(project, monkeypatch):

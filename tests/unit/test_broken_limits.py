@@ -2,7 +2,12 @@
 
 import pytest
 
-from runner.monitoring.broken_limits import broken_by_columns
+from runner.monitoring.broken_limits import (
+    broken_by_columns,
+    hints,
+    unchecked_ages,
+    unchecked_drift,
+)
 from runner.monitoring.column_figures import ColumnFigure
 from runner.recipes.limits import MonitorLimits
 
@@ -30,4 +35,29 @@ def test_missing_values_break_their_limit_on_a_day_and_not_in_the_window():
     [message] = broken(limits, figure("2026-03-01", missing=0.25))
     assert message == (
         "activity:value is missing or expired in 25.0% of the rows on 2026-03-01, the limit is 5.0%"
+    )
+
+
+def test_a_column_of_which_no_day_is_tested_is_not_checked_for_drift():
+    """Few customers: however far the column has drifted, its limit is never broken."""
+    days = [figure("", p_value=None), figure("2026-03-01", p_value=None)]
+    assert unchecked_drift(MonitorLimits(max_drift=0.1), days) == ["activity:value"]
+    assert unchecked_drift(MonitorLimits(max_drift=0.1), [*days, figure("2026-03-02")]) == []
+    assert unchecked_drift(MonitorLimits(), days) == []
+
+
+def test_a_view_of_which_no_row_was_read_is_not_checked_for_its_age():
+    ages = {("activity", "2026-03-01"): 60.0}
+    limits = MonitorLimits(max_age="1h")
+    assert unchecked_ages(limits, ages, ["activity", "profile"]) == ["profile"]
+    assert unchecked_ages(MonitorLimits(), ages, ["profile"]) == []
+
+
+def test_each_broken_limit_has_its_hint_once():
+    limits = MonitorLimits(max_drift=0.1, max_missing=0.1)
+    two = [figure("2026-03-01", missing=0.5), figure("2026-03-02", missing=0.5)]
+    other = [ColumnFigure("activity:other", "2026-03-01", 100, 0.5, 0.001, 0.5, ())]
+    assert hints(broken_by_columns(limits, two + other)) == (
+        "max_drift: look at its source; if the change is real, train again; max_missing: run "
+        "`runner materialize`; `runner online get` shows an entity"
     )

@@ -196,6 +196,7 @@ def test_a_name_that_dbt_or_postgresql_does_not_take_is_refused(tmp_path, name):
         ("feature_repo/definitions.py",) * 2,
         ("macros/generate_schema_name.sql", "dbt_project/macros/generate_schema_name.sql"),
         ("macros/create_feast_registry.sql", "dbt_project/macros/create_feast_registry.sql"),
+        ("macros/wait_for_runner.sql", "dbt_project/macros/wait_for_runner.sql"),
         ("tests/generic/unique_combination.sql",) * 2,
     ],
 )

@@ -58,6 +58,17 @@ def test_keys_have_the_types_of_the_model(bundle, tmp_path):
     assert rows.to_dict("records") == [{"category_id": "007", "user_id": 2, "n": 1.5}]
 
 
+def test_line_breaks_in_the_cells_of_a_large_csv_file_end_no_row(bundle, tmp_path):
+    """Of more than a megabyte, which Arrow reads at once; it took the rest of a cell for a row."""
+    path = tmp_path / "keys.csv"
+    rest = f", {'y' * 40}"
+    cells = [f'{n},{n},"{"x" * 20}\n{n}{rest}"\n' for n in range(20_000)]
+    path.write_text("category_id,user_id,note\n" + "".join(cells))
+    rows = read_entities(bundle, path)
+    assert list(rows.user_id) == list(range(20_000))
+    assert all(rows.note.str.endswith(rest))
+
+
 _HEAD = "category_id,user_id,event_timestamp\n"
 
 
@@ -235,3 +246,13 @@ def test_a_column_that_only_a_table_of_predictions_has_is_refused_only_there(
     read_entities(bundle, path, more=OutputFile(tmp_path / "p.csv").columns)
     with pytest.raises(RunnerError, match=f"has a column '{taken}', which the predictions would"):
         read_entities(bundle, path, more=OutputTable("scores.purchase").columns)
+
+
+def test_a_list_is_refused_before_a_csv_file_is_begun(tmp_path):
+    output, schema = OutputFile(tmp_path / "p.csv"), pa.schema([("tags", pa.list_(pa.int64()))])
+    with (
+        pytest.raises(RunnerError, match=r"column tags is list<item: int64>, which cannot"),
+        output.open(None, schema, None),
+    ):
+        pass
+    assert list(tmp_path.iterdir()) == []

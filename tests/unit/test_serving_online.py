@@ -140,7 +140,7 @@ def test_commands_name_the_hashes_that_feast_writes(
     bundle: Bundle, user_id: int, category_id: str
 ) -> None:
     row = {"category_id": category_id, "user_id": user_id}
-    by_user, by_both = map(_parsed, OnlineFormat(bundle).commands(row))
+    by_user, by_both = map(_parsed, _commands(OnlineFormat(bundle), row))
     assert by_user[1] == entity_key({"user_id": user_id})
     assert by_both[1] == entity_key({"category_id": category_id, "user_id": user_id})
     assert by_user[2:] == [
@@ -170,7 +170,7 @@ def test_an_int32_key_is_named_as_feast_names_it(bundle: Bundle, value: int) -> 
         Key(join_keys=["k"], entity_values=[Value(int32_val=value)]),
         entity_key_serialization_version=3,
     )
-    (command,) = _with_key(bundle, "int32").commands({"k": value})
+    (command,) = _commands(_with_key(bundle, "int32"), {"k": value})
     assert _parsed(command)[1] == expected + b"shop"
 
 
@@ -186,7 +186,7 @@ def test_a_timestamp_key_is_named_as_feast_names_it(bundle: Bundle, moment: Any)
     expected = serialize_entity_key(
         Key(join_keys=["k"], entity_values=[value]), entity_key_serialization_version=3
     )
-    (command,) = _with_key(bundle, "timestamp").commands({"k": moment.isoformat()})
+    (command,) = _commands(_with_key(bundle, "timestamp"), {"k": moment.isoformat()})
     assert _parsed(command)[1] == expected + b"shop"
     column = pa.array([moment.astimezone(UTC)], pa.timestamp("us", "UTC"))
     written = KeyFormat("shop", {"k": "timestamp"}).encode({"k": column}, 1)
@@ -198,7 +198,7 @@ def test_a_view_without_entities_is_read_from_feasts_dummy_entity(bundle: Bundle
 
     feature = dataclasses.replace(bundle.features[0], join_keys=())
     online = OnlineFormat(dataclasses.replace(bundle, entity_keys=(), features=(feature,)))
-    (command,) = online.commands({})
+    (command,) = _commands(online, {})
     assert _parsed(command)[1] == entity_key({DUMMY_ENTITY_ID: DUMMY_ENTITY_VAL})
 
 
@@ -221,7 +221,7 @@ def test_a_wrong_entity_row_is_refused_naming_the_key(
     bundle: Bundle, row: Any, complaint: str
 ) -> None:
     with pytest.raises(InvalidEntityRowError, match=complaint):
-        OnlineFormat(bundle).commands(row)
+        _commands(OnlineFormat(bundle), row)
 
 
 @pytest.mark.parametrize(
@@ -236,7 +236,7 @@ def test_a_wrong_entity_row_is_refused_naming_the_key(
 )
 def test_a_key_out_of_its_type_is_refused(bundle: Bundle, dtype: str, value: Any) -> None:
     with pytest.raises(InvalidEntityRowError, match="k must be a"):
-        _with_key(bundle, dtype).commands({"k": value})
+        _commands(_with_key(bundle, dtype), {"k": value})
 
 
 def _user(seconds_ago: float, **values: bytes | None) -> list[bytes | None]:
@@ -249,8 +249,14 @@ def _read(bundle: Bundle, *replies: list[bytes | None]) -> OnlineRow:
     return _one(OnlineFormat(bundle), *replies)
 
 
+def _commands(online: OnlineFormat, entity_row: Any) -> list[bytes]:
+    lookup = online.lookup()
+    lookup.add(entity_row)
+    return lookup.commands()
+
+
 def _one(online: OnlineFormat, *replies: list[bytes | None]) -> OnlineRow:
-    (row,) = online.rows([replies], NOW)
+    (row,) = online.rows([[reply] for reply in replies], [[0] * len(replies)], NOW)
     if isinstance(row, InvalidOnlineValueError):
         raise row
     return row
@@ -347,7 +353,7 @@ def test_features_listed_out_of_their_views_come_in_the_bundles_order(bundle: Bu
     order = [4, 2, 0, 3, 1]
     shuffled: tuple[BundleFeature, ...] = tuple(bundle.features[i] for i in order)
     online = OnlineFormat(dataclasses.replace(bundle, features=shuffled))
-    by_both, by_user = map(_parsed, online.commands({"user_id": 1, "category_id": "a"}))
+    by_both, by_user = map(_parsed, _commands(online, {"user_id": 1, "category_id": "a"}))
     stored = {
         redis_field("user_demographics", "age"): value_proto("int64", 33),
         redis_field("user_demographics", "country"): value_proto("string", "NL"),
@@ -396,10 +402,11 @@ def test_rows_read_together_are_those_read_one_by_one(
     features = tuple(bundle.features[at] for at in order)
     online = OnlineFormat(dataclasses.replace(bundle, features=features))
     online.changed = frozenset({2} if has_changed else ())
-    commands = list(map(_parsed, online.commands({"user_id": 1, "category_id": "a"})))
-    replies = [[[row[field] for field in words[2:]] for words in commands] for row in stored]
-    together = online.rows(replies, NOW)
-    one_by_one = [online.rows([one], NOW)[0] for one in replies]
+    commands = list(map(_parsed, _commands(online, {"user_id": 1, "category_id": "a"})))
+    replies = [[[row[field] for field in words[2:]] for row in stored] for words in commands]
+    places = [[at] * len(commands) for at in (*range(len(stored)), 0)]  # one shares its replies
+    together = online.rows(replies, places, NOW)
+    one_by_one = [online.rows(replies, [own], NOW)[0] for own in places]
     assert list(map(_seen, together)) == list(map(_seen, one_by_one))
 
 

@@ -136,8 +136,8 @@ def _champion_before(client: MlflowClient, name: str, present: str) -> str:
     ]
     if not earlier:
         raise RunnerError(
-            f"{name} had no champion before version {present} whose features are still what it "
-            "was trained on",
+            f"{name} had no champion before version {present} that was neither rolled back nor "
+            "retired",
             hint=f"choose a version yourself: runner promote {name} VERSION",
         )
     return str(max(earlier, key=lambda version: version.tags[CHAMPION_UNTIL]).version)

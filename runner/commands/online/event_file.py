@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from datetime import date, datetime
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from datetime import date, datetime, time
 from decimal import Decimal
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
+from uuid import UUID
 
 import orjson
 import pyarrow as pa
@@ -17,6 +18,7 @@ import pyarrow.parquet as pq
 
 from contract.event_format import EventTable
 from contract.event_values import BadEventError, EventValue
+from runner.csv_format import PARSE
 from runner.errors import RunnerError
 
 _LINES = frozenset({".ndjson", ".jsonl"})
@@ -76,7 +78,7 @@ def read_events(table: EventTable, source: str) -> Iterator[FileEvent]:
     if path.suffix == ".csv":
         return _numbered(_from_csv(path, dtypes), given)
     if path.suffix == ".parquet":
-        return _numbered(_from_parquet(path), given)
+        return _numbered(_from_parquet(path, dtypes), given)
     raise RunnerError(
         f"{path}: is not a .ndjson, .csv or .parquet file",
         hint="rename it, or write - as FILE and give NDJSON on stdin",
@@ -113,34 +115,58 @@ def _numbered(rows: Iterator[Mapping[str, object]], given: str) -> Iterator[File
         yield FileEvent(row, content, "", f"{given}/{row}")
 
 
-def _from_parquet(path: Path) -> Iterator[Mapping[str, object]]:
+def _from_parquet(path: Path, dtypes: Mapping[str, str]) -> Iterator[Mapping[str, object]]:
     try:
-        for batch in pq.ParquetFile(path).iter_batches(_ROWS):
+        file = pq.ParquetFile(path)
+        _refuse_twice(path, file.schema_arrow.names)
+        for batch in file.iter_batches(_ROWS):
             for row in batch.to_pylist():
-                yield {name: _as_json(value) for name, value in row.items()}
+                yield {name: _as_json(dtypes.get(name, ""), value) for name, value in row.items()}
     except pa.ArrowException as err:
         raise RunnerError(f"{path}: {err}", hint="write it again as Parquet") from err
 
 
-def _as_json(value: object) -> object:
-    if isinstance(value, datetime | date):
+def _as_json(dtype: str, value: object) -> object:
+    """Return a Parquet value as JSON has it.
+
+    A decimal is a number where the column is one: warehouses write whole numbers as decimals, and
+    all with the same number of digits after the point.
+    """
+    if isinstance(value, datetime | date | time):
         return value.isoformat()
-    return str(value) if isinstance(value, Decimal) else value
+    if isinstance(value, UUID):
+        return str(value)
+    if not isinstance(value, Decimal):
+        return value
+    if dtype in _WHOLE_NUMBERS and value == value.to_integral_value():
+        return int(value)
+    if dtype in _FLOATS:
+        return float(value)
+    text = f"{value:f}"
+    return text.rstrip("0").rstrip(".") if dtype == "numeric" and "." in text else text
+
+
+def _refuse_twice(path: Path, names: Sequence[str]) -> None:
+    """Raise if two columns have one name: a row would have only one of them."""
+    for name in names:
+        if names.count(name) > 1:
+            raise RunnerError(f"{path}: has two columns {name!r}", hint="rename or drop one")
 
 
 def _from_csv(path: Path, dtypes: Mapping[str, str]) -> Iterator[Mapping[str, object]]:
     try:
-        names = pyarrow.csv.open_csv(path).schema.names
+        names = pyarrow.csv.open_csv(path, parse_options=PARSE).schema.names
+        _refuse_twice(path, names)
         options = pyarrow.csv.ConvertOptions(
             column_types=dict.fromkeys(names, pa.string()),
             strings_can_be_null=True,
             null_values=[""],
         )
-        for batch in pyarrow.csv.open_csv(path, convert_options=options):
+        for batch in pyarrow.csv.open_csv(path, parse_options=PARSE, convert_options=options):
             for row in batch.to_pylist():
                 yield {name: _of_text(dtypes.get(name, ""), text) for name, text in row.items()}
     except pa.ArrowException as err:
-        raise RunnerError(f"{path}: {err}", hint="write a header and equal columns") from err
+        raise RunnerError(f"{path}: {err}", hint="write UTF-8, a header and equal columns") from err
 
 
 def _of_text(dtype: str, text: str | None) -> object:
@@ -153,7 +179,9 @@ def _of_text(dtype: str, text: str | None) -> object:
         return text
 
 
-_NUMBERS = frozenset({"int64", "int32", "int16", "float64", "float32"})
+_WHOLE_NUMBERS = frozenset({"int64", "int32", "int16"})
+_FLOATS = frozenset({"float64", "float32"})
+_NUMBERS = _WHOLE_NUMBERS | _FLOATS
 _FLAGS = {"true": True, "false": False}
 _READ: Mapping[str, Callable[[str], object]] = {
     "int64": int,

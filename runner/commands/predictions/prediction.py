@@ -30,6 +30,7 @@ from runner.commands.online.absent_views import (
     refuse_missing,
     view_names,
 )
+from runner.commands.predictions.changed_inputs import warn_of_changed_features
 from runner.commands.predictions.explanation_output import ExplanationOutput
 from runner.commands.predictions.prediction_file import read_entities, refuse_taken, require_keys
 from runner.commands.predictions.prediction_output import Output
@@ -111,11 +112,12 @@ def predict(
     require_servers(settings)
     model, version, explains = _load(settings, model_uri, output if explain else None)
     more = [*output.columns, *(explains.output.names if explains else ())]
-    marts = load_manifest(settings.manifest_path).marts
+    manifest = load_manifest(settings.manifest_path)
     by = ScoredBy(re.split("[:/@]+", model_uri)[1], version, datetime.now(UTC))
     name = f"{by.model} version {version}"
-    require_features(model.bundle, marts, name)
+    require_features(model.bundle, manifest.marts, name)
     entity_df = _entities(settings, model.bundle, source, time_zone, more)
+    warn_of_changed_features(settings, manifest, by.model, version)
     store = open_store(settings)
     rows, missing = 0, Counter[str]()
     with (

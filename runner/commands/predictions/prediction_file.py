@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 
 from contract.bundle import Bundle
 from runner.commands.predictions.prediction_times import instants, times_in_zone, with_zone
+from runner.csv_format import PARSE
 from runner.errors import RunnerError
 from runner.feature_store.nullable_types import NULLABLE
 from runner.project.manifest import EVENT_TIMESTAMP
@@ -149,7 +150,7 @@ def _read(path: Path, kinds: Mapping[str, pa.DataType]) -> pa.Table:
     options = pyarrow.csv.ConvertOptions(
         column_types=dict.fromkeys(kinds, pa.string()), strings_can_be_null=True, null_values=[""]
     )
-    table = pyarrow.csv.read_csv(path, convert_options=options)
+    table = pyarrow.csv.read_csv(path, parse_options=PARSE, convert_options=options)
     texts = [name for name, kind in kinds.items() if pa.types.is_string(kind)]
     for at, name in enumerate(table.column_names):
         values = table.column(at)  # a name may be there twice, which is refused later

@@ -73,12 +73,24 @@ class OutputFile:
         """See `Output`."""
         part = self.path.with_name(f".{self.path.name}.part")
         kind = pq.ParquetWriter if self.path.suffix == ".parquet" else pyarrow.csv.CSVWriter
+        if kind is pyarrow.csv.CSVWriter:
+            _require_cells(schema)
         try:
             with kind(part, schema) as writer:
                 yield writer.write_table
             part.replace(self.path)
         finally:
             part.unlink(missing_ok=True)
+
+
+def _require_cells(schema: pa.Schema) -> None:
+    """Raise if values of a column are no text that a cell can have."""
+    for field in schema:
+        if pa.types.is_nested(field.type):
+            raise RunnerError(
+                f"column {field.name} is {field.type}, which cannot be written into a .csv file",
+                hint=f"drop {field.name} from the source, or write a .parquet file",
+            )
 
 
 @dataclass(frozen=True)

@@ -22,6 +22,9 @@ from runner.monitoring.broken_limits import (
     broken_by_columns,
     broken_by_scores,
     broken_by_skew,
+    hints,
+    unchecked_ages,
+    unchecked_drift,
     unchecked_scores,
 )
 from runner.monitoring.column_figures import column_figures
@@ -34,6 +37,7 @@ from runner.monitoring.served_log import ServedLog, VersionDay, Window
 from runner.monitoring.traffic_skew import traffic_skew
 from runner.packaging.served_version import load_version
 from runner.project.manifest import EVENT_TIMESTAMP, load_manifest
+from runner.recipes.limits import MonitorLimits
 from runner.recipes.recipe import load_recipe
 from runner.recipes.references import check_references
 from runner.records.champion import ServedChampion, find_champion, slice_scores, training_rows
@@ -67,7 +71,7 @@ def monitor(settings: Settings, path: Path, since: str | None = None) -> Monitor
     runs = open_reader(settings)
     champion = find_champion(runs, recipe.registered_model_name)
     name, version = champion.version.name, champion.version.version
-    window = Window(name, version, champion.run.run_id, start or champion.since, now)
+    window = Window(name, version, champion.run.run_id, start or _midnight(champion.since), now)
     with console.step(f"{name} version {version}: training rows"):
         model, _ = load_version(settings, f"models:/{name}/{version}")
         columns = _columns(model, champion, training_rows(runs, champion))
@@ -131,10 +135,7 @@ def require_within_limits(found: Monitoring) -> None:
     limits, window = found.recipe.monitor, found.window
     if limits is None:
         return
-    unchecked = unchecked_scores(limits, found.quality.scores, window.version)
-    if names := ", ".join(unchecked):
-        why = f": {found.quality.reason}" if found.quality.reason else ""
-        console.warn(f"min_scores is not checked for {names}{why}")
+    _warn_of_unchecked(limits, found)
     problems = [
         *broken_by_columns(limits, found.figures),
         *broken_by_ages(limits, found.ages),
@@ -142,7 +143,20 @@ def require_within_limits(found: Monitoring) -> None:
         *broken_by_skew(limits, found.skew),
     ]
     if problems:
-        raise found.recipe.source.errors(problems)
+        raise found.recipe.source.errors(problems, hints(problems))
+
+
+def _warn_of_unchecked(limits: MonitorLimits, found: Monitoring) -> None:
+    """Warn of what is not known: it breaks no limit."""
+    scores = unchecked_scores(limits, found.quality.scores, found.window.version)
+    for limit, names, why in (
+        ("min_scores", list(scores), found.quality.reason),
+        ("max_drift", unchecked_drift(limits, found.figures), "too few entities to test it"),
+        ("max_age", unchecked_ages(limits, found.ages, _views(found.columns)), "no row was read"),
+    ):
+        if names:
+            because = f": {why}" if why else ""
+            console.warn(f"{limit} is not checked for {', '.join(names)}{because}")
 
 
 def _columns(model: Model, champion: ServedChampion, rows: pa.Table) -> list[Monitored]:
@@ -172,10 +186,15 @@ def _instant(since: str, now: datetime) -> datetime:
             instant = now - parse_duration(since)
         else:
             instant = datetime.fromisoformat(since)
-    except ValueError as err:
+        return _midnight(instant)
+    except (ValueError, OverflowError) as err:
         raise RunnerError(
             f"--since {since!r} is neither a duration nor a time",
             hint="write 7d, 2026-03-01 or 2026-03-01T12:00:00+01:00",
         ) from err
+
+
+def _midnight(instant: datetime) -> datetime:
+    """Return when the day begins, in UTC, that an instant is on; UTC if it names no zone."""
     known = instant.astimezone(UTC) if instant.tzinfo else instant.replace(tzinfo=UTC)
     return known.replace(hour=0, minute=0, second=0, microsecond=0)

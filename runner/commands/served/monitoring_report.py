@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 from runner import console
 from runner.monitoring.column_figures import ColumnFigure
 from runner.monitoring.findings import Monitoring
-from runner.monitoring.live_scores import LiveScore
 from runner.monitoring.score_cells import SCORE_HEAD, SLICE_HEAD, score_cells, slice_lines
 
 _COLUMNS = ["column", "drift", "p", "missing", "farthest day", "drift then", "drifted days"]
@@ -52,7 +49,10 @@ def _show_quality(found: Monitoring) -> None:
         f"{quality.without:,} are due and have none"
     )
     lines = [
-        [f"version {each.shown_as}", *_cells(each, found.test_scores)]
+        [
+            f"version {each.shown_as}",
+            *score_cells(each.scorer, each.interval, each.reason, found.on_test_rows(each)),
+        ]
         for each in quality.scores
         if not each.day
     ]
@@ -61,11 +61,6 @@ def _show_quality(found: Monitoring) -> None:
         console.result_table("", SLICE_HEAD, list(slice_lines(found, found.recipe.scoring[:1])))
     for name, why in quality.unsliced.items():
         console.result(f"slice {name} is not scored: {why}")
-
-
-def _cells(score: LiveScore, test_scores: Mapping[str, float]) -> list[str]:
-    tested = test_scores.get(score.scorer)
-    return score_cells(score.scorer, score.interval, score.reason, tested)
 
 
 def _show_skew(found: Monitoring) -> None:
@@ -98,5 +93,5 @@ def _row(whole: ColumnFigure, days: list[ColumnFigure]) -> list[str]:
         "" if whole.missing is None else f"{whole.missing:.1%}",
         farthest.day,
         f"{farthest.drift:.3f}",
-        f"{drifted} of {len(tested)}" if tested else "too few rows",
+        f"{drifted} of {len(tested)}" if tested else "too few entities",
     ]

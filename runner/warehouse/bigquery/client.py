@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from typing import IO
 from uuid import uuid4
 
-from google.api_core.exceptions import GoogleAPIError
+from google.api_core.exceptions import Conflict, GoogleAPIError
 from google.auth.exceptions import GoogleAuthError
 from google.cloud import bigquery
 
+from runner import console
 from runner.errors import RunnerError
 from runner.settings import Settings
 from runner.sql import quote_bigquery
 
 _LIFETIME = timedelta(hours=1)
+_LONGEST_WRITE = timedelta(minutes=5)
+_POLL_SECONDS = 1.0
 _DOCTOR = "run `runner doctor --target cloud`"
 
 
@@ -56,6 +60,36 @@ def open_project(
     except (GoogleAPIError, GoogleAuthError) as err:
         name = ".".join(filter(None, (project, table)))
         raise RunnerError(f"BigQuery, {name}: {err}", hint=hint) from err
+
+
+@contextmanager
+def writing_alone(client: bigquery.Client, dataset: str, name: str) -> Iterator[None]:
+    """Be the only process that writes the table `name` in this way; others wait.
+
+    BigQuery has no locks, but makes a table once: here an empty one, which lasts as long as the
+    block, or 5 minutes if its process was killed.
+    """
+    lock = bigquery.Table(f"{client.project}.{dataset}.writing_{name}")
+    told = False
+    while not _create(client, lock):
+        if not told:
+            console.note(f"another process writes {dataset}.{name}: waiting until it has ended")
+            told = True
+        time.sleep(_POLL_SECONDS)
+    try:
+        yield
+    finally:
+        client.delete_table(lock, not_found_ok=True)
+
+
+def _create(client: bigquery.Client, lock: bigquery.Table) -> bool:
+    """Make the table; return False if it is there."""
+    lock.expires = datetime.now(tz=UTC) + _LONGEST_WRITE
+    try:
+        client.create_table(lock)
+    except Conflict:
+        return False
+    return True
 
 
 @contextmanager

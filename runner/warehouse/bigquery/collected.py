@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from datetime import UTC, date, datetime, timedelta
 from tempfile import TemporaryFile
 from typing import Any
@@ -19,7 +19,7 @@ from google.api_core.exceptions import NotFound
 from google.cloud import bigquery
 
 from runner.sql import quote_bigquery, text_bigquery
-from runner.warehouse.bigquery.client import arriving, open_project
+from runner.warehouse.bigquery.client import arriving, open_project, writing_alone
 from runner.warehouse.bigquery.datasets import ensure_dataset
 from runner.warehouse.collected_table import (
     CollectedColumn,
@@ -77,7 +77,7 @@ class BigQueryCollected:
         once = self._once(rows)
         position = self._table.position(self._table.day)
         span = _span([row[position] for row in once], self._table.repeated_within)
-        with TemporaryFile() as file:
+        with TemporaryFile() as file, self._in_order():
             pq.write_table(self._arrow(once), file, coerce_timestamps="us")
             with arriving(self._client, self._schema, fields, file, _LABELS) as source:
                 return self._run(self._merge_sql(source), span)
@@ -101,6 +101,17 @@ class BigQueryCollected:
             f"where json_value({quote_bigquery(column)}, {path}) in unnest(@given)",
             [bigquery.ArrayQueryParameter("given", "STRING", list(values))],
         )
+
+    def _in_order(self) -> AbstractContextManager[None]:
+        """Append to a table of events one after the other; only `runner collect` writes the others.
+
+        Then `collected_at`, by which builds find what is new, rises in the order of commits. And
+        a MERGE that only inserts does not see rows of one that runs at the same time: the same
+        row would be written twice.
+        """
+        if self._table.day in self._table.key:
+            return nullcontext()
+        return writing_alone(self._client, self._schema, self._table.name)
 
     def _once(self, rows: Sequence[CollectedRow]) -> Sequence[CollectedRow]:
         """Return the first of the rows with equal keys: a MERGE would write all of them."""

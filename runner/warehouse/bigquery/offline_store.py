@@ -9,15 +9,14 @@ Select it in the feature_store yaml:
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 from functools import partial
 from typing import Literal
 
 import pandas as pd
-import pyarrow as pa
-from feast.feature_view import DUMMY_ENTITY_ID, FeatureView
+from feast.feature_view import DUMMY_ENTITY_ID
 from feast.infra.offline_stores.bigquery import BigQueryOfflineStore, BigQueryOfflineStoreConfig
 from feast.repo_config import RepoConfig
 from pydantic import PositiveInt, model_validator
@@ -38,7 +37,7 @@ from runner.warehouse.join.join_request import Request
 from runner.warehouse.join.packing import Packs
 from runner.warehouse.join.point_in_time_store import PointInTimeStore
 from runner.warehouse.join.store_request import PulledColumns, aware
-from runner.warehouse.pushed_frame import push_frame
+from runner.warehouse.pushed_frame import Opened, PushedFrameStore
 
 _VARIABLES = {
     "project_id": "GOOGLE_CLOUD_PROJECT",
@@ -73,21 +72,14 @@ class PointInTimeBigQueryOfflineStoreConfig(BigQueryOfflineStoreConfig):  # type
         return {**{key: value for key, value in found.items() if value}, **values}
 
 
-class PointInTimeBigQueryOfflineStore(PointInTimeStore, BigQueryOfflineStore):  # type: ignore[misc]
+class PointInTimeBigQueryOfflineStore(PushedFrameStore, PointInTimeStore, BigQueryOfflineStore):  # type: ignore[misc]
     """Point-in-time retrieval inside BigQuery; see the module's documentation."""
 
     @classmethod
-    def offline_write_batch(
-        cls,
-        config: RepoConfig,
-        feature_view: FeatureView,
-        table: pa.Table,
-        progress: Callable[[int], object] | None,  # noqa: ARG003 - Feast gives none
-    ) -> None:
-        """Write rows to the raw table of pushed rows; see `push_frame`."""
+    def opened(cls, config: RepoConfig) -> Opened:
+        """Return what opens a raw table in the project."""
         store = config.offline_store
-        opened = partial(open_bigquery_collected, store.project_id, store.location)
-        push_frame(feature_view, table, opened)
+        return partial(open_bigquery_collected, store.project_id, store.location)
 
     @classmethod
     @contextmanager

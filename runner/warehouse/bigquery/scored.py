@@ -28,7 +28,6 @@ _TYPES = {
     pa.float64(): "FLOAT64",
     pa.float32(): "FLOAT64",
     pa.string(): "STRING",
-    pa.large_string(): "STRING",
     pa.bool_(): "BOOL",
     pa.date32(): "DATE",
 }

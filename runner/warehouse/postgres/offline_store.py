@@ -11,7 +11,7 @@ The exact rules stand in docs/point-in-time.md.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 from functools import partial
@@ -19,8 +19,7 @@ from typing import Literal
 
 import pandas as pd
 import psycopg
-import pyarrow as pa
-from feast.feature_view import DUMMY_ENTITY_ID, FeatureView
+from feast.feature_view import DUMMY_ENTITY_ID
 from feast.infra.offline_stores.contrib.postgres_offline_store.postgres import (
     PostgreSQLOfflineStore,
     PostgreSQLOfflineStoreConfig,
@@ -48,7 +47,7 @@ from runner.warehouse.postgres.pull import all_query, latest_query
 from runner.warehouse.postgres.retrieval_job import PointInTimeRetrievalJob, spine_limits
 from runner.warehouse.postgres.session import conninfo
 from runner.warehouse.postgres.types import as_type_of
-from runner.warehouse.pushed_frame import push_frame
+from runner.warehouse.pushed_frame import Opened, PushedFrameStore
 
 _VARIABLES = {
     "host": "PGHOST",
@@ -113,20 +112,13 @@ def _load_project_environment() -> None:
         return  # outside a project; pydantic says which fields are missing
 
 
-class PointInTimePostgreSQLOfflineStore(PointInTimeStore, PostgreSQLOfflineStore):  # type: ignore[misc]
+class PointInTimePostgreSQLOfflineStore(PushedFrameStore, PointInTimeStore, PostgreSQLOfflineStore):  # type: ignore[misc]
     """Point-in-time retrieval inside PostgreSQL; see the module's documentation."""
 
     @classmethod
-    def offline_write_batch(
-        cls,
-        config: RepoConfig,
-        feature_view: FeatureView,
-        table: pa.Table,
-        progress: Callable[[int], object] | None,  # noqa: ARG003 - Feast gives none
-    ) -> None:
-        """Write rows to the raw table of pushed rows; see `push_frame`."""
-        address = conninfo(config.offline_store)
-        push_frame(feature_view, table, partial(open_postgres_collected, address))
+    def opened(cls, config: RepoConfig) -> Opened:
+        """Return what opens a raw table in the database."""
+        return partial(open_postgres_collected, conninfo(config.offline_store))
 
     @classmethod
     @contextmanager

@@ -26,7 +26,6 @@ _TYPES = {
     pa.float64(): "double precision",
     pa.float32(): "real",
     pa.string(): "text",
-    pa.large_string(): "text",
     pa.bool_(): "boolean",
     pa.date32(): "date",
 }
