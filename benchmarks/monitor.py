@@ -111,7 +111,7 @@ def main() -> None:
         with _log(rows) as (env, server):
             command = [sys.executable, "-m", "benchmarks.monitor", "--measure", json.dumps(env)]
             before = _of_ended_sessions(server)
-            done = subprocess.run(command, check=True, capture_output=True, text=True)
+            done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
             served = _of_ended_sessions(server) - before
         found = json.loads(done.stdout)
         wall = found["drift"] + found["ages"] + found["quality"]
