@@ -100,7 +100,8 @@ def _answers(bundle: Bundle, rows: pa.Table, predictions: Predictions) -> list[L
         ]
         shares = None
         if predictions.probabilities is not None:
-            shares = list(predictions.probabilities[at])
+            # As the API answers them: 0.8, and not the float32's 0.800000011920929.
+            shares = [float(str(share)) for share in predictions.probabilities[at]]
         logged = (
             0,
             list(keys[at].values()),
