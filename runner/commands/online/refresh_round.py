@@ -13,6 +13,7 @@ from redis.exceptions import RedisError
 
 from runner import console
 from runner.commands.builds.feature_guard import require_unchanged
+from runner.commands.builds.other_sql import is_built_otherwise
 from runner.commands.online.online_values import materialize
 from runner.commands.served.collection import collect
 from runner.errors import CombinedError, RunnerError
@@ -178,13 +179,14 @@ class Refresher:
         Parameters
         ----------
         whole
-            Whether the SQL may have changed: an incremental mart that changed is then rebuilt from
-            scratch, as in training.
+            Whether the SQL may have changed: an incremental mart that changed, or whose change was
+            undone, is then rebuilt from scratch, as in training.
         """
         changed = require_unchanged(self._settings, marts, "", _ignore)
+        undone = whole and is_built_otherwise(self._settings, marts, _ignore)
         # Unit tests are of the SQL, which training has built; tests of rows look at the new ones.
         arguments = ["build", "--exclude-resource-type", "unit_test"]
-        arguments += ["--full-refresh"] if changed and whole else []
+        arguments += ["--full-refresh"] if undone or (changed and whole) else []
         arguments += ["--indirect-selection", "buildable", "--select", *selected]
         dbt.run_alone(self._settings, arguments, _ignore, program=self._dbt)
 
