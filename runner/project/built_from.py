@@ -18,6 +18,7 @@ from runner.project.manifest_file import (
     ManifestFile,
     ManifestNode,
     meta_of,
+    models_of,
     read_by,
     read_manifest,
     upstream_first,
@@ -79,13 +80,15 @@ def note_built(settings: Settings) -> None:
             freshness.keep(settings, _NAME, {**kept, "invocation_id": run})
 
 
-def built_from(settings: Settings, view: str) -> list[BuiltQuery]:
-    """Return the SQL that the table of a feature mart was built from; empty: not known."""
+def built_from(settings: Settings) -> dict[str, list[BuiltQuery]]:
+    """Return, by feature mart, the SQL that its table was built from, as far as that is known."""
     note_built(settings)
-    nodes = read_manifest(settings.manifest_path)["nodes"]
-    relations = (node.get("relation_name") for node in nodes.values() if view_name(node) == view)
     marts = _kept(settings)["marts"]
-    return next((marts[name] for name in relations if name in marts), [])
+    if not marts:
+        return {}
+    models = models_of(read_manifest(settings.manifest_path))
+    relations = {view_name(node): node.get("relation_name") or "" for node in models}
+    return {view: marts[name] for view, name in relations.items() if name in marts}
 
 
 def _kept(settings: Settings) -> _Run:

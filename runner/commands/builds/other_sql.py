@@ -20,7 +20,7 @@ from runner.lineage.feature_definitions import DbtQuery, Definitions
 from runner.lineage.kept_definitions import current_definitions
 from runner.project.built_from import BuiltQuery, built_from
 from runner.project.dbt_process import Progress
-from runner.project.manifest import load_manifest
+from runner.project.manifest import FeatureMart, load_manifest
 from runner.project.manifest_file import read_manifest
 from runner.records.served_versions import ServedVersion, served_versions
 from runner.settings import Settings
@@ -34,20 +34,19 @@ def built_otherwise(
 ) -> list[ChangedFeature]:
     """Return what versions take as `current` defines it, and tables have by another definition."""
     found: list[ChangedFeature] = []
-    known = [each for each in versions if each.definitions is not None]
-    for view in sorted({*views} & {taken.view for each in known for taken in each.features}):
-        if view in current.views and (queries := built_from(settings, view)):
-            built = _as_built(current.of([view]), queries)
-            now = {each.key for each in changed_features(current, known, [view])}
-            each_built = changed_features(built, known, [view])
-            found += [each for each in each_built if each.key not in now]
+    versions, known = list(versions), built_from(settings)
+    for view in sorted({*views} & current.views.keys() & known.keys()):
+        built = _as_built(current.of([view]), known[view])
+        now = {each.key for each in changed_features(current, versions, [view])}
+        then = changed_features(built, versions, [view])
+        found += [each for each in then if each.key not in now]
     return found
 
 
 def is_built_otherwise(settings: Settings, names: Collection[str], progress: Progress) -> bool:
     """Return whether marts upstream of the dbt models `names` have such features."""
     views = marts_upstream(read_manifest(settings.manifest_path), names)
-    if not any(built_from(settings, view) for view in views):
+    if not views & built_from(settings).keys():
         return False
     versions = served_versions(settings, load_manifest(settings.manifest_path))
     taken = {each.view for version in versions if version.definitions for each in version.features}
@@ -55,13 +54,20 @@ def is_built_otherwise(settings: Settings, names: Collection[str], progress: Pro
     return bool(by_view(built_otherwise(settings, current, versions, views)))
 
 
-def built_otherwise_error(view: str, features: Collection[str]) -> RunnerError:
-    """Return the error for a view whose table has such features."""
+def built_otherwise_error(mart: FeatureMart, found: Iterable[ChangedFeature]) -> RunnerError:
+    """Return the error for a mart whose table has such features."""
+    features = ", ".join(dict.fromkeys(each.feature for each in found))
     return RunnerError(
-        f"{view}: the table was built from other SQL than the project has now, and "
-        f"{', '.join(features)} may have other values",
-        hint=f"run `dbt build --full-refresh --select +{view}`, then repeat",
+        f"{mart.name}: the table was built from other SQL than the project has now, and "
+        f"{features} may have other values",
+        hint=f"run {rebuild([mart])}, then repeat",
     )
+
+
+def rebuild(marts: Iterable[FeatureMart]) -> str:
+    """Return the command that builds marts and all upstream of them from nothing."""
+    names = " ".join(f"+{mart.selector or mart.name}" for mart in marts)
+    return f"`dbt build --full-refresh --select {names}`"
 
 
 def _as_built(current: Definitions, queries: Iterable[BuiltQuery]) -> Definitions:

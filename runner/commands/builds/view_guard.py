@@ -143,17 +143,21 @@ def guarded_views(
             dict(_gone_features(marts, needed)),
             _digests(current, versions) if current else {},
             unknown,
-            _built_otherwise(settings, current, versions) if current else {},
+            _built_otherwise(settings, marts, current, versions) if current else {},
         )
 
 
 def _built_otherwise(
-    settings: Settings, current: Definitions, versions: Iterable[ServedVersion]
+    settings: Settings,
+    marts: Iterable[FeatureMart],
+    current: Definitions,
+    versions: Iterable[ServedVersion],
 ) -> dict[str, RunnerError]:
     found = by_view(built_otherwise(settings, current, versions, current.views))
     return {
-        view: built_otherwise_error(view, list(dict.fromkeys(each.feature for each in features)))
-        for view, features in found.items()
+        mart.name: built_otherwise_error(mart, found[mart.name])
+        for mart in marts
+        if mart.name in found
     }
 
 

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 from runner import console
 from runner.commands.builds.feature_guard import ChangedFeature, changed_features
-from runner.commands.builds.other_sql import built_otherwise
+from runner.commands.builds.other_sql import built_otherwise, rebuild
 from runner.errors import RunnerError
 from runner.lineage.kept_definitions import current_definitions
 from runner.project.manifest import Manifest
@@ -43,10 +43,10 @@ def warn_of_changed_features(
             "changing-a-feature`)"
         )
     if others:
+        marts = [manifest.marts[view] for view in sorted({each.view for each in rebuilt})]
         console.warn(
             f"{label}: predictions are wrong if they use {', '.join(others)}: the table was built "
-            "from other SQL than the project has now; run `dbt build --full-refresh --select "
-            f"{' '.join(sorted({f'+{each.view}' for each in rebuilt}))}`, then repeat"
+            f"from other SQL than the project has now; run {rebuild(marts)}, then repeat"
         )
 
 
