@@ -11,6 +11,7 @@ import socket
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Self
 
 import hiredis
 import numpy as np
@@ -20,31 +21,44 @@ import redis
 from contract.bundle import Bundle, read_bundle
 from serving.features.online import OnlineFormat
 
-_TRIES = 1_000
+_TRIES = 300
 
 
-def floor_ms(folder: Path, port: int, asked: Sequence[Sequence[int]]) -> tuple[float, float]:
-    """Return the CPU time per request of Redis and of the model, in milliseconds.
+class Floor:
+    """Asks Redis and runs the model, without anything around them.
 
     Parameters
     ----------
     asked
         Users of each request, as many in each.
     """
-    bundle = read_bundle(folder)
-    online, run = OnlineFormat(bundle), _runs(bundle, len(asked[0]))
-    requests = itertools.cycle([_commands(online, users) for users in asked])
-    model_seconds = 0.0
-    with socket.create_connection(("127.0.0.1", port)) as sock:
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        before = redis_cpu_seconds(port)
+
+    def __init__(self, folder: Path, port: int, asked: Sequence[Sequence[int]]) -> None:
+        bundle = read_bundle(folder)
+        online = OnlineFormat(bundle)
+        self._port = port
+        self._run = _runs(bundle, len(asked[0]))
+        self._requests = itertools.cycle([_commands(online, users) for users in asked])
+        self._socket = socket.create_connection(("127.0.0.1", port))
+        self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._socket.close()
+
+    def milliseconds(self) -> tuple[float, float]:
+        """Return the CPU time per request of Redis and of the model."""
+        model_seconds = 0.0
+        before = redis_cpu_seconds(self._port)
         for _ in range(_TRIES):
-            _ask(sock, next(requests))
+            _ask(self._socket, next(self._requests))
             started = time.process_time()
-            run()
+            self._run()
             model_seconds += time.process_time() - started
-        redis_seconds = redis_cpu_seconds(port) - before
-    return redis_seconds / _TRIES * 1000, model_seconds / _TRIES * 1000
+        redis_seconds = redis_cpu_seconds(self._port) - before
+        return redis_seconds / _TRIES * 1000, model_seconds / _TRIES * 1000
 
 
 def redis_cpu_seconds(port: int) -> float:

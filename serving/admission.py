@@ -15,7 +15,7 @@ from typing import Any, Protocol
 
 from contract.serving_settings import Limits
 from serving.fair_queue import FairQueue
-from serving.features.online import OnlineRow
+from serving.features.online_row import OnlineRow
 from serving.http_errors import RequestTimeoutError, TooManyRequestsError
 from serving.metrics import Metrics
 from serving.request_body import PredictRequest

@@ -16,7 +16,7 @@ from contract.scoring import Predictions
 from contract.serving_errors import PredictionError, ServingError
 from contract.values import FeatureValue
 from serving.admission import Asked, too_late
-from serving.features.online import OnlineRow
+from serving.features.online_row import OnlineRow
 from serving.features.overrides import OVERRIDDEN
 from serving.features.request_inputs import REQUEST
 from serving.loaded import Loaded

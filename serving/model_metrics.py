@@ -15,7 +15,7 @@ from prometheus_client.core import (
 
 from contract.view_layout import PRESENT
 from serving.features.materialization import Freshness
-from serving.features.online import OnlineRow
+from serving.features.online_row import OnlineRow
 from serving.features.overrides import OVERRIDDEN
 from serving.loaded import Loaded
 from serving.metric_families import Histogram, counter, counters

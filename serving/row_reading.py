@@ -13,9 +13,10 @@ from contract.serving_errors import InvalidOnlineValueError
 from contract.values import FeatureValue
 from serving.admission import Asked
 from serving.answers import ReadRow, refuse_row
-from serving.features.online import GroupReplies, Lookup
+from serving.features.lookup import Lookup
 from serving.features.online_client import OnlineStoreClient
 from serving.features.overrides import overridden
+from serving.features.view_group import GroupReplies
 from serving.http_errors import (
     InvalidEntityRowError,
     InvalidFeatureOverrideError,

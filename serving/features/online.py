@@ -3,56 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import chain, islice
-from operator import getitem, itemgetter
+from operator import itemgetter
 
 from contract.bundle import Bundle, BundleFeature
-from contract.feast_format import key_prefix, string_key
 from contract.serving_errors import InvalidOnlineValueError
-from contract.values import DECODERS, UNREADABLE, FeatureValue, decode_doubles, decode_timestamp
-from contract.view_layout import CHANGED, NULL, PRESENT, StoredView, ViewLayout
+from contract.view_layout import CHANGED, PRESENT
 from serving.features.entity_keys import EntityKeys
-
-_MANY = 8
-"""As many rows are decoded sooner by feature than row by row."""
-
-GroupReplies = Sequence[Sequence[StoredView]]
-"""Of each group of views, the replies that rows are read from."""
-
-
-class OnlineRow:
-    """The features of one entity row, in the order of `bundle.features`.
-
-    Attributes
-    ----------
-    values
-        Exact values; None unless the status is `present`.
-    statuses
-        Those of `contract.view_layout`.
-    read_at
-        When they were read, in Unix seconds.
-    times
-        Of each view, in the order of `OnlineFormat.views`: the event time of the row, in Unix
-        seconds; None where the row is missing.
-    is_complete
-        Whether every status is `present`: most rows need no second look.
-    """
-
-    __slots__ = ("is_complete", "read_at", "statuses", "times", "values")
-
-    def __init__(
-        self,
-        values: Sequence[FeatureValue],
-        statuses: Sequence[str],
-        read_at: float,
-        times: Sequence[float | None],
-        is_complete: bool = False,
-    ) -> None:
-        self.values = values
-        self.statuses = statuses
-        self.read_at = read_at
-        self.times = times
-        self.is_complete = is_complete
+from serving.features.lookup import Lookup
+from serving.features.many_rows import MANY, ManyRows
+from serving.features.online_row import OnlineRow
+from serving.features.view_group import GroupReplies, ViewGroup
 
 
 class OnlineFormat:
@@ -77,7 +37,7 @@ class OnlineFormat:
         for feature in bundle.features:
             by_keys.setdefault((feature.join_keys, feature.keys), []).append(feature)
         self._groups = [
-            _Group(bundle.feast_project, self._keys.names, features)
+            ViewGroup(bundle.feast_project, self._keys.names, features)
             for features in by_keys.values()
         ]
         self.views = [view for group in self._groups for view in group.views]
@@ -87,7 +47,7 @@ class OnlineFormat:
         wanted = [order.index(feature.name) for feature in bundle.features]
         self._reorder = None if wanted == sorted(wanted) else itemgetter(*wanted)
         self._view_of = [self.views.index(feature.projection) for feature in bundle.features]
-        self._many = _ManyRows(self._groups, wanted)
+        self._many = ManyRows(self._groups, wanted)
 
     def lookup(self) -> Lookup:
         """Return what collects the entity rows of a batch."""
@@ -107,7 +67,7 @@ class OnlineFormat:
         now
             Unix time in seconds that ages are measured at.
         """
-        read = self._many.read(replies, places, now) if len(places) >= _MANY else {}
+        read = self._many.read(replies, places, now) if len(places) >= MANY else {}
         if len(read) == len(places) and not self.changed:
             return list(read.values())
         cache: dict[tuple[int, int], OnlineRow] = {}
@@ -169,181 +129,3 @@ def _join(parts: Sequence[OnlineRow], now: float) -> OnlineRow:
         [time for part in parts for time in part.times],
         all(part.is_complete for part in parts),
     )
-
-
-class Lookup:
-    """The hashes that the entity rows of a batch are read from, each once.
-
-    Rows may share them: one user with a hundred categories has one row of user features.
-    """
-
-    def __init__(self, keys: EntityKeys, groups: Sequence[_Group]) -> None:
-        self._encode = keys.encode
-        self._wanted: list[tuple[_Group, dict[bytes, int]]] = [(group, {}) for group in groups]
-
-    def add(self, entity_row: object) -> list[int]:
-        """Return which of the hashes of each group of views the row is read from.
-
-        Raises
-        ------
-        InvalidEntityRowError
-            Naming the key that is missing, unknown or of the wrong type.
-        """
-        encoded = self._encode(entity_row)
-        return [known.setdefault(group.key(encoded), len(known)) for group, known in self._wanted]
-
-    def commands(self) -> list[bytes]:
-        """Return the packed commands that read them, group by group."""
-        return [group.command(key) for group, known in self._wanted for key in known]
-
-    def by_group(self, replies: Sequence[StoredView]) -> GroupReplies:
-        """Return the replies to `commands`, those of each group apart."""
-        rest = iter(replies)
-        return [list(islice(rest, len(known))) for _, known in self._wanted]
-
-
-class _Group:
-    """The views with the same join keys of the same entities, read by one HMGET.
-
-    Attributes
-    ----------
-    layouts
-        Of each view, and where its fields are in a reply.
-    """
-
-    def __init__(
-        self, feast_project: str, key_names: Sequence[str], features: list[BundleFeature]
-    ) -> None:
-        join_keys = features[0].join_keys
-        by_view: dict[str, list[BundleFeature]] = {}
-        for feature in features:
-            by_view.setdefault(feature.view, []).append(feature)
-        fields: list[bytes] = []
-        self.views = [members[0].projection for members in by_view.values()]
-        self.layouts: list[tuple[ViewLayout, slice]] = []
-        for view, members in by_view.items():
-            members.sort(key=lambda feature: feature.dtype == "float64")  # decoded together
-            layout = ViewLayout(
-                view,
-                {feature.feature: feature.dtype for feature in members},
-                members[0].ttl_seconds,
-                [feature.redis_field for feature in members],
-            )
-            self.layouts.append((layout, slice(len(fields), len(fields) + len(layout.fields))))
-            fields += layout.fields
-        self.features = [feature for members in by_view.values() for feature in members]
-        keys = [key_names.index(name) for name in features[0].keys]
-        self._keys = None if keys == list(range(len(key_names))) else keys
-        self._head = key_prefix(join_keys) + (b"" if join_keys else string_key(""))
-        self._project = feast_project.encode()
-        self._start = b"*%d\r\n$5\r\nHMGET\r\n$" % (len(fields) + 2)
-        self._end = b"\r\n" + b"".join(b"$%d\r\n%b\r\n" % (len(name), name) for name in fields)
-
-    def key(self, encoded: Sequence[bytes]) -> bytes:
-        """Return the Redis key of the hash, of an entity row's encoded keys."""
-        if self._keys is not None:
-            encoded = [encoded[at] for at in self._keys]
-        return b"".join((self._head, *encoded, self._project))
-
-    def command(self, key: bytes) -> bytes:
-        """Return the packed command that reads the views."""
-        return b"%b%d\r\n%b%b" % (self._start, len(key), key, self._end)
-
-    def decode(self, reply: StoredView, now: float) -> OnlineRow:
-        """Return the views' features; raises as `ViewLayout.see`."""
-        values: list[FeatureValue] = []
-        statuses: list[str] = []
-        times: list[float | None] = []
-        is_complete = True
-        for layout, part in self.layouts:
-            seen = layout.see(reply[part], now)
-            values += seen.values
-            statuses += seen.statuses
-            times.append(seen.event_time)
-            is_complete = is_complete and seen.is_complete
-        return OnlineRow(values, statuses, now, times, is_complete)
-
-
-class _ManyRows:
-    """Reads many rows, a feature of all of them at a time: in a quarter of the time.
-
-    It knows only rows that have everything and have not expired, as most have. `ViewLayout.see`
-    judges the others.
-    """
-
-    def __init__(self, groups: Sequence[_Group], order: Sequence[int]) -> None:
-        self._times: list[tuple[int, float | None]] = []
-        fields: list[tuple[int, str]] = []
-        start = 0
-        for group in groups:
-            for layout, part in group.layouts:
-                self._times.append((start + part.start, layout.ttl_seconds))
-                places = range(start + part.start + 1, start + part.stop)
-                fields += zip(places, layout.dtypes.values(), strict=True)
-            start += sum(len(layout.fields) for layout, _ in group.layouts)
-        self._fields = [fields[at] for at in order]
-        self._present = (PRESENT,) * len(fields)
-
-    def read(
-        self, replies: GroupReplies, places: Sequence[Sequence[int]], now: float
-    ) -> dict[int, OnlineRow]:
-        """Return the rows that it knows, by position; none if a value cannot be read."""
-        whole = _whole(replies, places)
-        stored = dict(enumerate(whole))
-        if not all(map(all, whole)):  # NULL is empty, so they are looked at again
-            stored = {at: row for at, row in stored.items() if None not in row}
-        columns: list[Sequence[bytes]] = list(zip(*stored.values(), strict=True))
-        if not columns:
-            return {}
-        try:
-            times = [list(map(decode_timestamp, columns[place])) for place, _ in self._times]
-            values, nulls = self._decode(columns)
-        except UNREADABLE:
-            return {}
-        rows = {}
-        for at, own, own_times in zip(
-            stored, zip(*values, strict=True), zip(*times, strict=True), strict=True
-        ):
-            if nulls and None in own:
-                statuses = [NULL if value is None else PRESENT for value in own]
-                rows[at] = OnlineRow(own, statuses, now, own_times)
-            else:
-                rows[at] = OnlineRow(own, self._present, now, own_times, True)
-        for at in self._expired(times, now):
-            del rows[list(stored)[at]]
-        return rows
-
-    def _decode(
-        self, columns: Sequence[Sequence[bytes]]
-    ) -> tuple[list[Sequence[FeatureValue]], bool]:
-        """Return the values of each feature, and whether one of them is null."""
-        values: list[Sequence[FeatureValue]] = []
-        nulls = False
-        for place, dtype in self._fields:
-            stored = columns[place]
-            own: Sequence[FeatureValue] | None = None
-            if dtype == "float64":
-                own = decode_doubles(stored)
-            if own is None:
-                own = list(map(DECODERS[dtype], stored))
-                nulls = nulls or None in own
-            values.append(own)
-        return values, nulls
-
-    def _expired(self, times: Sequence[Sequence[float]], now: float) -> set[int]:
-        """Return which rows have expired in any view."""
-        return {
-            at
-            for own, (_, ttl) in zip(times, self._times, strict=True)
-            if ttl is not None and now - min(own) > ttl
-            for at, time in enumerate(own)
-            if now - time > ttl
-        }
-
-
-def _whole(replies: GroupReplies, places: Sequence[Sequence[int]]) -> Sequence[StoredView]:
-    """Return the replies of each row as one."""
-    if len(replies) == 1:
-        own = replies[0]
-        return [own[place] for (place,) in places]
-    return [list(chain.from_iterable(map(getitem, replies, row_places))) for row_places in places]

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from contract.bundle import Bundle
 from contract.values import FeatureValue
 from serving.features.given_values import GivenValueError, given_value
-from serving.features.online import OnlineRow
+from serving.features.online_row import OnlineRow
 from serving.http_errors import InvalidFeatureOverrideError
 
 OVERRIDDEN = "overridden"

@@ -11,7 +11,7 @@ from collections import deque
 from collections.abc import Sequence
 
 from contract.view_layout import EXPIRED, MISSING
-from serving.features.online import OnlineRow
+from serving.features.online_row import OnlineRow
 from serving.logs import log
 
 _ROWS = 100

@@ -5,7 +5,7 @@ from types import SimpleNamespace
 
 from contract.redis_address import RedisAddress
 from contract.serving_settings import LogSettings
-from serving.features.online import OnlineRow
+from serving.features.online_row import OnlineRow
 from serving.metrics import Metrics
 from serving.serving_log import ServingLog
 

@@ -25,7 +25,8 @@ from contract.values import (
     run_decoders,
 )
 from runner.online.redis_encoding import KeyFormat
-from serving.features.online import OnlineFormat, OnlineRow
+from serving.features.online import OnlineFormat
+from serving.features.online_row import OnlineRow
 from serving.http_errors import InvalidEntityRowError
 from tests.serving_bundles import (
     entity_key,

@@ -2,7 +2,7 @@
 
 import pytest
 
-from serving.features.online import OnlineRow
+from serving.features.online_row import OnlineRow
 from serving.features.recent_rows import RecentRows
 
 
