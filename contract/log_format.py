@@ -24,9 +24,7 @@ from contract.bundle import Bundle
 
 FIELD = b"rows"
 """The one field of a stream's entry."""
-FORMAT = 2
-_JSON_FORMAT = 1
-"""Entries of JSON, which earlier servers wrote."""
+FORMAT = 1
 
 
 def stream_key(project: str) -> bytes:
@@ -111,12 +109,13 @@ LoggedRow = tuple[int, Sequence[Any], Sequence[Any], str | None, Sequence[float 
 """Position in the request, entity keys, features and request inputs, statuses, event times in Unix
 seconds by view, prediction, probabilities. Statuses are a letter per feature; None: all are
 present."""
+_ROW_PARTS = 7
 LoggedAnswer = tuple[float, str, Sequence[LoggedRow]]
 """Unix time at which the features were read, request id, rows."""
 
 
 def encode_answers(answers: Sequence[LoggedAnswer]) -> bytes:
-    """Return answers for `LogEntry.dump`. Raises TypeError if they hold what no model takes."""
+    """Return answers for `LogEntry.dump`. Raises TypeError for what MessagePack cannot hold."""
     return ormsgpack.packb(answers)
 
 
@@ -161,7 +160,7 @@ class LogEntry:
         return sum(len(rows) for _, _, rows in self.answers)
 
     def dump(self, encoded: Sequence[bytes] = ()) -> bytes:
-        """Return it as an entry's field.
+        """Return the value of an entry's `FIELD`.
 
         Parameters
         ----------
@@ -176,14 +175,13 @@ class LogEntry:
     def parse(cls, content: bytes) -> LogEntry | None:
         """Return what `dump` wrote; None: something else wrote it, or a later version."""
         try:
-            if content.startswith(b"["):
-                number, *fields = orjson.loads(content)
-                return cls(*fields) if number == _JSON_FORMAT else None
             number, server, first, bundle, version, share, parts, is_shadow = ormsgpack.unpackb(
                 content
             )
             answers = [one for part in parts for one in ormsgpack.unpackb(part)]
+            is_whole = all(len(row) == _ROW_PARTS for _, _, rows in answers for row in rows)
         except (TypeError, ValueError):
             return None
-        entry = cls(server, first, bundle, version, share, answers, is_shadow)
-        return entry if number == FORMAT else None
+        if number != FORMAT or not is_whole:
+            return None
+        return cls(server, first, bundle, version, share, answers, is_shadow)

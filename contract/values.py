@@ -14,8 +14,6 @@ from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from itertools import groupby
 
-import numpy as np
-
 FeatureValue = int | float | str | datetime | None
 """An exact value as Python has it; bool is an int."""
 UNREADABLE = (ValueError, IndexError, struct.error)
@@ -37,7 +35,6 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _NULL_TIME = -(2**63)  # what Feast writes for a NULL beside other times
 _double = struct.Struct("<d").unpack_from
 _float = struct.Struct("<f").unpack_from
-_TAGGED = np.dtype([("tag", "u1"), ("value", "<f8")])
 
 
 def beyond_float32(value: float) -> str:
@@ -216,31 +213,25 @@ def _decoder_of_each(dtypes: Sequence[str]) -> RunDecoder:
     return decode
 
 
-def decode_doubles(stored: Sequence[bytes]) -> list[float] | None:
-    """Return the values of one float64 feature of many entities, all at once.
+def decode_doubles(stored: Sequence[bytes]) -> Sequence[float] | None:
+    """Return float64 values, all at once.
 
     None where they must be looked at one by one: one is null, or nothing that a model could take.
     """
+    count = len(stored)
     packed = b"".join(stored)
-    if len(packed) == 9 * len(stored) == 9 * packed[::9].count(b"\x29"):
-        values: list[float] = np.frombuffer(packed, _TAGGED)["value"].tolist()
-        if math.hypot(*values) <= FLOAT32_MAX:  # as in `_decoder_of_doubles`
+    if max(map(len, stored)) == 9 and len(packed) == 9 * packed[::9].count(b"\x29") == 9 * count:
+        values: Sequence[float] = struct.unpack("<" + "xd" * count, packed)
+        if math.hypot(*values) <= FLOAT32_MAX:  # so is each of them, and none is NaN
             return values
     return None
 
 
 def _decoder_of_doubles(count: int) -> RunDecoder:
-    tags = b"\x29" * count
-    unpack = struct.Struct("<" + "xd" * count).unpack
     decode_each = _decoder_of_each(["float64"] * count)
 
     def decode(stored: StoredValues) -> Sequence[FeatureValue]:
-        if all(stored):
-            packed = b"".join(stored)  # type: ignore[arg-type] # none of them is None
-            if len(packed) == 9 * count and packed[::9] == tags:
-                values: Sequence[float] = unpack(packed)
-                if math.hypot(*values) <= FLOAT32_MAX:  # so is each of them, and none is NaN
-                    return values
-        return decode_each(stored)
+        values = decode_doubles(stored) if all(stored) else None  # type: ignore[arg-type] # no None
+        return decode_each(stored) if values is None else values
 
     return decode

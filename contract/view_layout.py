@@ -78,7 +78,7 @@ class ViewLayout:
     fields
         What to ask for: the event time, then each feature.
     dtypes, ttl_seconds
-        As they were given.
+        The parameters.
     """
 
     def __init__(

@@ -26,13 +26,13 @@ from serving.model_metrics import CountedRow
 ReadRow = tuple[Asked, int, OnlineRow, OnlineRow, Sequence[FeatureValue], Sequence[str]]
 """One row of a request: its position there; its features as the online store has them, and with
 what the request overrides; what the model is handed, in the order of `bundle.column_dtypes`; the
-views that have nothing for it."""
+views that have nothing for it. A plain tuple: a named one takes 0.2 µs longer to make."""
 
 
 def write_answers(
     metrics: Metrics, loaded: Loaded, rows: list[ReadRow], predictions: Predictions
 ) -> None:
-    """Write down the answer of each scored row."""
+    """Store each scored row's answer in its request, and count it."""
     counted: list[CountedRow] = []
     for (asked, position, read, used, values, missing), label, shares in zip(
         rows, predictions.labels.tolist(), _shares(predictions), strict=True

@@ -201,7 +201,7 @@ class Batches:
     async def _predict(self, loaded: Loaded, rows: list[ReadRow]) -> None:
         """Score the rows; what the model cannot take fails only the request that it is in."""
         try:
-            predictions = await _score(loaded, [row[4] for row in rows])
+            predictions = await _score(loaded, [values for _, _, _, _, values, _ in rows])
         except Exception as err:
             apart = [list(own) for _, own in itertools.groupby(rows, key=lambda row: id(row[0]))]
             if len(apart) > 1:

@@ -19,7 +19,7 @@ class Histogram:
         self._sum = 0.0
 
     def observe(self, value: float, times: int = 1) -> None:
-        """Count one value."""
+        """Count a value that was observed `times` times."""
         self._counts[bisect_left(self._bounds, value)] += times
         self._sum += value * times
 

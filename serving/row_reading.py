@@ -50,20 +50,20 @@ class RowReader:
     def _look_up(self, loaded: Loaded, batch: list[Asked]) -> tuple[Lookup, list[_WantedRow]]:
         """Return what to read, and the rows that can be understood; the others are refused."""
         lookup, wanted = loaded.online.lookup(), []
-        place, inputs_of = lookup.add, loaded.request.read
+        encode, inputs_of = loaded.online.keys.encode, loaded.request.read
         has_inputs = bool(loaded.request)
         for asked in batch:
             given = asked.request.feature_overrides or itertools.repeat(None)
             rows_given = zip(asked.request.entity_rows, given, strict=False)
             for position, (entity_row, values) in enumerate(rows_given):
                 try:
-                    places = place(entity_row)
+                    keys = encode(entity_row)
                     overrides = None if values is None else loaded.overrides.read(values)
                     inputs = inputs_of(entity_row) if has_inputs else ()
                 except (InvalidEntityRowError, InvalidFeatureOverrideError) as err:
                     refuse_row(self._metrics, asked, position, err)
                 else:
-                    wanted.append((asked, position, places, overrides, inputs))
+                    wanted.append((asked, position, lookup.add(keys), overrides, inputs))
         return lookup, wanted
 
     async def _ask(self, commands: Sequence[bytes]) -> list[Any]:
@@ -84,9 +84,11 @@ class RowReader:
         compute = loaded.computation.row if loaded.computation else None
         asked_at = datetime.fromtimestamp(now, UTC)
         wanted = _still_wanted(wanted, replies)
-        found = loaded.online.rows(replies, [one[2] for one in wanted], now)
+        found = loaded.online.rows(replies, [places for _, _, places, _, _ in wanted], now)
         rows = []
         for (asked, position, _, overrides, inputs), row in zip(wanted, found, strict=True):
+            if asked.future.done():  # one of its rows has failed it as a whole
+                continue
             if isinstance(row, InvalidOnlineValueError):
                 refuse_row(self._metrics, asked, position, row)
                 continue

@@ -124,9 +124,9 @@ class ServedStream:
         return logged
 
     def _without_personal(self, row: LoggedRow) -> LoggedRow:
-        """Return the row without what dbt's `meta` marks as `pii`; of keys, their digests."""
-        position, given, read, *others = row
-        keys, values = list(given), list(read)
+        """Return the row with keys marked `pii` as digests and values marked `pii` as null."""
+        position, given_keys, given_values, *others = row
+        keys, values = list(given_keys), list(given_values)
         for at in self._hashed:
             keys[at] = hashlib.sha256(str(keys[at]).encode()).hexdigest()
         for at in self._left_out:

@@ -1,4 +1,4 @@
-"""What a batch of entity rows asks the online store for."""
+"""What a batch of entity rows reads from the online store."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from itertools import islice
 
 from contract.view_layout import StoredView
-from serving.features.entity_keys import EntityKeys
 from serving.features.view_group import GroupReplies, ViewGroup
 
 
@@ -16,19 +15,17 @@ class Lookup:
     Rows may share them: one user with a hundred categories has one row of user features.
     """
 
-    def __init__(self, keys: EntityKeys, groups: Sequence[ViewGroup]) -> None:
-        self._encode = keys.encode
+    def __init__(self, groups: Sequence[ViewGroup]) -> None:
         self._wanted: list[tuple[ViewGroup, dict[bytes, int]]] = [(group, {}) for group in groups]
 
-    def add(self, entity_row: object) -> list[int]:
-        """Return which of the hashes of each group of views the row is read from.
+    def add(self, encoded: Sequence[bytes]) -> list[int]:
+        """Return, for each group of views, the number of the hash that holds the row.
 
-        Raises
-        ------
-        InvalidEntityRowError
-            Naming the key that is missing, unknown or of the wrong type.
+        Parameters
+        ----------
+        encoded
+            The row's keys, as `EntityKeys.encode` returns them.
         """
-        encoded = self._encode(entity_row)
         return [known.setdefault(group.key(encoded), len(known)) for group, known in self._wanted]
 
     def commands(self) -> list[bytes]:
@@ -36,6 +33,6 @@ class Lookup:
         return [group.command(key) for group, known in self._wanted for key in known]
 
     def by_group(self, replies: Sequence[StoredView]) -> GroupReplies:
-        """Return the replies to `commands`, those of each group apart."""
+        """Return the replies to `commands`, split by group."""
         rest = iter(replies)
         return [list(islice(rest, len(known))) for _, known in self._wanted]

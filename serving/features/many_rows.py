@@ -1,4 +1,4 @@
-"""Many rows at once, a feature of all of them at a time."""
+"""Decodes many rows at once, one feature at a time."""
 
 from __future__ import annotations
 
@@ -12,42 +12,42 @@ from serving.features.online_row import OnlineRow
 from serving.features.view_group import GroupReplies, ViewGroup
 
 MANY = 8
-"""As many rows are decoded sooner by feature than row by row."""
+"""From this many rows on, decoding by feature is faster."""
 
 
 class ManyRows:
     """Reads many rows, a feature of all of them at a time: in less than half of the time.
 
-    It knows only rows that have everything and have not expired, as most have. `ViewLayout.see`
-    judges the others.
+    It handles only rows in which nothing is missing or expired, as in most; `ViewLayout.see`
+    handles the others.
     """
 
     def __init__(self, groups: Sequence[ViewGroup], order: Sequence[int]) -> None:
         self._times: list[tuple[int, float | None]] = []
-        fields: list[tuple[int, str]] = []
+        features: list[tuple[int, str]] = []
         start = 0
         for group in groups:
             for layout, part in group.layouts:
                 self._times.append((start + part.start, layout.ttl_seconds))
-                places = range(start + part.start + 1, start + part.stop)
-                fields += zip(places, layout.dtypes.values(), strict=True)
+                columns = range(start + part.start + 1, start + part.stop)
+                features += zip(columns, layout.dtypes.values(), strict=True)
             start += sum(len(layout.fields) for layout, _ in group.layouts)
-        self._fields = [fields[at] for at in order]
-        self._present = (PRESENT,) * len(fields)
+        self._features = [features[at] for at in order]
+        self._present = (PRESENT,) * len(features)
 
     def read(
         self, replies: GroupReplies, places: Sequence[Sequence[int]], now: float
     ) -> dict[int, OnlineRow]:
-        """Return the rows that it knows, by position; none if a value cannot be read."""
+        """Return the rows that it can handle, by position; none if any value cannot be read."""
         whole = _whole(replies, places)
         stored = dict(enumerate(whole))
-        if not all(map(all, whole)):  # NULL is empty, so they are looked at again
+        if not all(map(all, whole)):  # false for NULL too, which is stored as b""
             stored = {at: row for at, row in stored.items() if None not in row}
         columns: list[Sequence[bytes]] = list(zip(*stored.values(), strict=True))
         if not columns:
             return {}
         try:
-            times = [list(map(decode_timestamp, columns[place])) for place, _ in self._times]
+            times = [list(map(decode_timestamp, columns[column])) for column, _ in self._times]
             values, nulls = self._decode(columns)
         except UNREADABLE:
             return {}
@@ -71,8 +71,8 @@ class ManyRows:
         """Return the values of each feature, and whether one of them is null."""
         values: list[Sequence[FeatureValue]] = []
         nulls = False
-        for place, dtype in self._fields:
-            stored = columns[place]
+        for column, dtype in self._features:
+            stored = columns[column]
             own: Sequence[FeatureValue] | None = None
             if dtype == "float64":
                 own = decode_doubles(stored)
@@ -94,7 +94,7 @@ class ManyRows:
 
 
 def _whole(replies: GroupReplies, places: Sequence[Sequence[int]]) -> Sequence[StoredView]:
-    """Return the replies of each row as one."""
+    """Return each row's replies joined into one list."""
     if len(replies) == 1:
         own = replies[0]
         return [own[place] for (place,) in places]

@@ -23,6 +23,8 @@ class OnlineFormat:
 
     Attributes
     ----------
+    keys
+        What the entity rows of a request are encoded with.
     views
         The views in the order that they are read in, each as `view` or `view[role]`.
     changed
@@ -32,12 +34,12 @@ class OnlineFormat:
 
     def __init__(self, bundle: Bundle) -> None:
         self.changed: frozenset[int] = frozenset()
-        self._keys = EntityKeys(bundle)
+        self.keys = EntityKeys(bundle)
         by_keys: dict[tuple[tuple[str, ...], tuple[str, ...]], list[BundleFeature]] = {}
         for feature in bundle.features:
             by_keys.setdefault((feature.join_keys, feature.keys), []).append(feature)
         self._groups = [
-            ViewGroup(bundle.feast_project, self._keys.names, features)
+            ViewGroup(bundle.feast_project, self.keys.names, features)
             for features in by_keys.values()
         ]
         self.views = [view for group in self._groups for view in group.views]
@@ -51,7 +53,7 @@ class OnlineFormat:
 
     def lookup(self) -> Lookup:
         """Return what collects the entity rows of a batch."""
-        return Lookup(self._keys, self._groups)
+        return Lookup(self._groups)
 
     def rows(
         self, replies: GroupReplies, places: Sequence[Sequence[int]], now: float

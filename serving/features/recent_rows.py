@@ -38,8 +38,8 @@ class RecentRows:
         self.stale = False
 
     def note_all(self, rows: Sequence[OnlineRow]) -> None:
-        """Count rows; see `note`."""
-        if self._is_full_of_complete_rows() and all(row.is_complete for row in rows):
+        """Count rows as `note` does; faster where nothing is absent."""
+        if self._nothing_was_absent() and all(row.is_complete for row in rows):
             self._last = time.monotonic()
         else:
             for row in rows:
@@ -53,7 +53,7 @@ class RecentRows:
             absent = statuses.count(MISSING) + statuses.count(EXPIRED)
             share = absent / len(statuses)
         self._last = time.monotonic()
-        if not share and self._is_full_of_complete_rows():
+        if not share and self._nothing_was_absent():
             return  # one more like all before it
         if len(self._shares) == _ROWS:
             self._sum -= self._shares[0]
@@ -76,7 +76,7 @@ class RecentRows:
         """
         return self.stale and time.monotonic() - self._last < _CURRENT_SECONDS
 
-    def _is_full_of_complete_rows(self) -> bool:
+    def _nothing_was_absent(self) -> bool:
         return len(self._shares) == _ROWS and not self._sum and not self.stale
 
     def _looks_stale(self) -> bool:

@@ -11,7 +11,7 @@ from contract.view_layout import StoredView, ViewLayout
 from serving.features.online_row import OnlineRow
 
 GroupReplies = Sequence[Sequence[StoredView]]
-"""Of each group of views, the replies that rows are read from."""
+"""For each group of views, the replies to its commands."""
 
 
 class ViewGroup:

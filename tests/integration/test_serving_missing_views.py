@@ -51,6 +51,9 @@ def test_by_view_a_row_is_answered_with_null_or_refused(
 ) -> None:
     rules = {"user_category_affinity": "null", "user_activity": "error"}
     with served(tmp_path, redis_server, on_missing_entity=rules, format_version=3) as client:
+        unknown = [UNKNOWN | {"user_id": user} for user in range(1000, 1020)]
+        many = predict(client, *unknown, strict=True)
+        ready = client.get("/ready").json()
         response = predict(client, KNOWN, NO_CATEGORY, UNKNOWN)
         strict = predict(client, UNKNOWN, strict=True)
         with pytest.raises(RunnerError, match=r"answers 422: .*nothing is stored for these keys"):
@@ -67,7 +70,8 @@ def test_by_view_a_row_is_answered_with_null_or_refused(
     assert refused["error"]["code"] == "missing_entity"
     told = " and ".join(VIEWS) + ": nothing is stored for these keys"
     assert refused["error"]["message"] == told
-    assert strict.status_code == 422
+    assert strict.status_code == many.status_code == 422
+    assert not ready["features_stale"]  # the request ended with its first row
     assert schema["properties"]["prediction"]["enum"] == [0, 1, None]
     assert schema["properties"]["missing_views"]["items"] == {"enum": VIEWS}
     assert 'serving_row_errors_total{code="missing_entity"} 1.0' in metrics

@@ -132,6 +132,14 @@ def test_an_override_that_does_not_fit_fails_its_row_only(
     assert strict.json()["error"]["message"].startswith(f"entity_rows[0]: {message}")
 
 
+def test_nothing_is_read_for_a_row_that_is_refused(
+    client: httpx.Client, store: OnlineStore
+) -> None:
+    before = store.client.info("commandstats")["cmdstat_hmget"]["calls"]
+    _answers(client, [KNOWN, OTHER], [{ACTIVE: True}, {ACTIVE: True}])
+    assert store.client.info("commandstats")["cmdstat_hmget"]["calls"] == before
+
+
 @pytest.mark.parametrize("overrides", [{}, [], [None, None], "x"])
 def test_overrides_that_are_not_one_for_each_row_are_refused(
     client: httpx.Client, overrides: Any

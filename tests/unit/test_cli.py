@@ -23,6 +23,14 @@ def test_help_waits_for_nothing_heavy():
     assert HEAVY & set(done.stdout.split()) == set()
 
 
+def test_quick_commands_import_no_numpy():
+    commands = ("training.checking", "models.model_comparison", "reading.lineage", "project.doctor")
+    imported = ", ".join(f"runner.commands.{name}" for name in commands)
+    code = f"import sys, {imported}; print('numpy' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "False\n"
+
+
 def test_what_a_thread_still_does_is_not_heard_of_when_a_command_was_refused():
     code = """
 import atexit, sys, threading

@@ -95,6 +95,8 @@ STORED_DOUBLES = st.one_of(
 )
 
 
+@example([value_proto("float64", 1.5) * 2, b""], -1)
+@example([value_proto("float64", 1.5) + b"\x29", value_proto("float64", 2.5)[1:]], -1)
 @given(st.lists(STORED_DOUBLES, min_size=1, max_size=5), st.integers(-1, 4))
 def test_values_decoded_together_are_those_decoded_one_by_one(
     stored: list[bytes | None], text_at: int
@@ -252,7 +254,7 @@ def _read(bundle: Bundle, *replies: list[bytes | None]) -> OnlineRow:
 
 def _commands(online: OnlineFormat, entity_row: Any) -> list[bytes]:
     lookup = online.lookup()
-    lookup.add(entity_row)
+    lookup.add(online.keys.encode(entity_row))
     return lookup.commands()
 
 
@@ -409,6 +411,20 @@ def test_rows_read_together_are_those_read_one_by_one(
     together = online.rows(replies, places, NOW)
     one_by_one = [online.rows(replies, [own], NOW)[0] for own in places]
     assert list(map(_seen, together)) == list(map(_seen, one_by_one))
+
+
+def test_complete_rows_are_read_together(bundle: Bundle) -> None:
+    online = OnlineFormat(bundle)
+    complete = _user(
+        0,
+        age=value_proto("int64", 30),
+        country=value_proto("string", "NL"),
+        orders_7d=value_proto("int64", 4),
+        is_active=value_proto("bool", True),
+    )
+    affinity = [timestamp_proto(NOW), value_proto("float64", 0.25)]
+    rows = online._many.read([[complete], [affinity]], [[0, 0]] * 8, NOW)
+    assert [list(row.values) for row in rows.values()] == [[30, "NL", 4, True, 0.25]] * 8
 
 
 def _seen(row: OnlineRow | InvalidOnlineValueError) -> str:

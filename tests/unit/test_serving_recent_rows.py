@@ -1,6 +1,8 @@
 """When the features of recent rows say that the online store is empty or stale."""
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from serving.features.online_row import OnlineRow
 from serving.features.recent_rows import RecentRows
@@ -41,6 +43,24 @@ def test_only_the_last_hundred_rows_count() -> None:
     assert _noted(_row("present"), 54, recent).stale
     assert not _noted(_row("present"), 2, recent).stale
     assert not recent.keeps_away
+
+
+@given(
+    st.integers(0, 120),
+    st.lists(st.lists(st.sampled_from(["present", "present", "null", "missing"]), max_size=60)),
+)
+def test_rows_noted_together_are_those_noted_one_by_one(
+    before: int, batches: list[list[str]]
+) -> None:
+    together, one_by_one = _noted(_row("present"), before), _noted(_row("present"), before)
+    for statuses in batches:
+        rows = [_row(status) for status in statuses]
+        for row in rows:
+            row.is_complete = row.statuses[0] == "present"
+            one_by_one.note(row)
+        together.note_all(rows)
+        assert together.absent_share == one_by_one.absent_share
+        assert together.stale == one_by_one.stale
 
 
 def test_no_row_is_no_share() -> None:
