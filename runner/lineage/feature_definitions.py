@@ -16,15 +16,14 @@ from difflib import unified_diff
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from runner.project.introspection import asks_warehouse, macros_called
 from runner.project.manifest import FeatureMart
 from runner.project.manifest_file import (
     ManifestFile,
-    ManifestNode,
     parents_of,
     read_by,
     view_name,
 )
+from runner.project.node_sql import dbt_name, node_sql
 
 if TYPE_CHECKING:
     from runner.lineage.normalized_sql import NormalizedSql
@@ -236,15 +235,15 @@ def definitions_of(content: ManifestFile, marts: Collection[FeatureMart]) -> Def
     while waiting:
         key = waiting.pop()
         node = nodes.get(key)
-        if node is None or _dbt_name(key, node) in queries or not _sql(content, key, node):
+        if node is None or dbt_name(key, node) in queries or not node_sql(content, key, node):
             continue
-        reads = {relation: _dbt_name(k, parent) for relation, k, parent in read_by(nodes, node)}
-        queries[_dbt_name(key, node)] = DbtQuery(_sql(content, key, node), reads)
+        reads = {relation: dbt_name(k, parent) for relation, k, parent in read_by(nodes, node)}
+        queries[dbt_name(key, node)] = DbtQuery(node_sql(content, key, node), reads)
         waiting += parents_of(node)
     return Definitions(
         content["metadata"].get("adapter_type") or "postgres",
         {
-            mart.name: _contract(mart, _dbt_name(keys[mart.name], nodes[keys[mart.name]]))
+            mart.name: _contract(mart, dbt_name(keys[mart.name], nodes[keys[mart.name]]))
             for mart in marts
         },
         queries,
@@ -260,24 +259,6 @@ def _contract(mart: FeatureMart, query: str) -> ViewContract:
         created_timestamp_column=mart.created_timestamp_column,
         ttl_seconds=None if mart.ttl is None else mart.ttl.total_seconds(),
     )
-
-
-def _dbt_name(key: str, node: ManifestNode) -> str:
-    """Return `model.user_activity`, `source.shop.events` …: what outlives a new version beside."""
-    kind, _, rest = key.split(".", 2)
-    return f"{kind}.{rest if kind == 'source' else view_name(node)}"
-
-
-def _sql(content: ManifestFile, key: str, node: ManifestNode) -> str:
-    """Return the compiled SQL; what it is compiled from where the warehouse or the clock decides.
-
-    Empty for what has no SQL or is a part of those that read it, as ephemeral dbt models are.
-    """
-    if not node.get("relation_name") or node["resource_type"] not in {"model", "snapshot"}:
-        return ""
-    if asks_warehouse(content, [key], full_refresh=True):
-        return "\n".join([node.get("raw_code") or "", *macros_called(content, key)])
-    return node.get("compiled_code") or ""
 
 
 def _diff(old: list[str], new: list[str]) -> list[str]:

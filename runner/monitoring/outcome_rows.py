@@ -95,8 +95,10 @@ class OutcomeRows:
 
     def count(self) -> int:
         """Return how many rows of the champion have a label."""
-        where = self._where("event_timestamp", self._window.version)
-        [[count]] = self._reader.rows(f"select count(*) from {self._outcome.path} where {where}")
+        where = self._where("outcome.event_timestamp", self._window.version, "outcome.")
+        [[count]] = self._reader.rows(
+            f"select count(*) from {self._outcome.path} as outcome where {where}"
+        )
         return _whole(count)
 
     def is_empty(self) -> bool:
@@ -243,10 +245,24 @@ class OutcomeRows:
         return f"join {self._reader.sql.table} as shadow\n    on {' and '.join(same)}\n"
 
     def _where(self, instant: str, version: str, of: str = "") -> str:
-        sql = self._reader.sql
-        return (
+        """Return the condition for rows of a version; of the champion's number, its run's alone.
+
+        A registry that was made again has other models under the same numbers.
+        """
+        sql, run_id = self._reader.sql, self._window.run_id
+        where = (
             f"{of}model_name = {sql.literal(self._window.model)} "
             f"and {of}model_version = {sql.literal(version)} and {self._within(instant)}"
+        )
+        if version != self._window.version or not run_id:
+            return where
+        if of != "outcome.":  # the log
+            return f"{where} and {of}run_id = {sql.literal(run_id)}"
+        return (
+            f"{where} and exists (select 1 from {sql.table} as answer "
+            "where answer.server_id = outcome.server_id "
+            "and answer.server_row = outcome.server_row "
+            f"and answer.run_id = {sql.literal(run_id)} and {self._within('answer.served_at')})"
         )
 
     def _within(self, instant: str) -> str:

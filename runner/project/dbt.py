@@ -22,6 +22,7 @@ from runner.bytes_billed import NOTHING_BILLED, Billed
 from runner.errors import RunnerError
 from runner.project import freshness
 from runner.project.build_lock import build_lock, wait_for_other_dbt
+from runner.project.built_from import note_built
 from runner.project.dbt_process import DbtProgram, follow
 from runner.project.dbt_process import Progress as Progress
 from runner.project.dbt_results import DbtResult, OtherDbtError, dbt_failure, dbt_results
@@ -132,6 +133,7 @@ def run(
     RunnerError
         If dbt fails; see `build`.
     """
+    note_built(settings)
     project = freshness.fingerprint(settings)
     options = ["--log-format", "json", "--no-use-colors", *arguments, "--target", settings.target]
     if program is not None:

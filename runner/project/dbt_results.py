@@ -15,6 +15,8 @@ from runner.settings import Settings
 
 _NO_PROFILE = re.compile(r"--profiles-dir|Could not find profile")
 _UNIT_TEST_OF_NOTHING = re.compile(r"Unable to find model '[\w.]*?(\w+)' for unit test .* in (\S+)")
+_FAILED = {"error", "fail", "runtime error"}
+_GOOD = {"success", "pass", "warn", "no-op"}
 
 
 class AdapterResponse(TypedDict, total=False):
@@ -37,6 +39,20 @@ class OtherDbtError(RunnerError):
     """A dbt that took no lock builds the same tables."""
 
 
+class FailedNodesError(RunnerError):
+    """Some nodes failed, and those below them were skipped; dbt ran all others.
+
+    Attributes
+    ----------
+    failed
+        The unique ids of both.
+    """
+
+    def __init__(self, error: RunnerError, failed: frozenset[str]) -> None:
+        super().__init__(error.message, hint=error.hint)
+        self.failed = failed
+
+
 def dbt_results(settings: Settings, invocation_id: str) -> list[DbtResult]:
     """Return what dbt wrote to `run_results.json`; nothing if another invocation wrote it."""
     path = settings.root / "target" / "run_results.json"
@@ -52,9 +68,15 @@ def dbt_results(settings: Settings, invocation_id: str) -> list[DbtResult]:
 def dbt_failure(settings: Settings, arguments: list[str], events: DbtEvents) -> RunnerError:
     """Return the error of a dbt that failed: its first node that did, else what it said."""
     command = f"dbt {' '.join(arguments)}"
-    for result in dbt_results(settings, events.invocation_id):
-        if result["status"] in {"error", "fail", "runtime error"}:
-            return _node_failure(settings, result)
+    results = dbt_results(settings, events.invocation_id)
+    for result in results:
+        if result["status"] in _FAILED:
+            error = _node_failure(settings, result)
+            left = {each["unique_id"] for each in results if each["status"] not in _GOOD}
+            # A hook that failed may have kept dbt from all others.
+            if isinstance(error, OtherDbtError) or any(map(_is_hook, left)):
+                return error
+            return FailedNodesError(error, frozenset(left))
     # A usage error is plain text, and its reason the last line.
     usage = (line for line in events.errors if line.startswith("Error: "))
     message = next(usage, events.errors[0] if events.errors else "no reason given")
@@ -67,6 +89,10 @@ def dbt_failure(settings: Settings, arguments: list[str], events: DbtEvents) -> 
         hint=f"correct it and try `{command} --target {settings.target}` until it passes; "
         "logs/dbt.log has all that dbt said",
     )
+
+
+def _is_hook(unique_id: str) -> bool:
+    return unique_id.startswith("operation.")
 
 
 def _project_error(settings: Settings, message: str) -> RunnerError | None:

@@ -27,7 +27,7 @@ _DBT_PACKAGES = ("dbt", "dbt_postgres", "dbt_bigquery")
 _INCREMENTAL = "is_incremental"
 _FULL_REFRESH = "should_full_refresh"  # a project may have its own
 # It asks, too, but not for `dbt compile`, whose SQL is all that is kept.
-_COLLECTED = "collected"
+COLLECTED = "collected"
 _NOT_TO_COMPILE = "flags.WHICH != 'compile'"
 
 
@@ -67,7 +67,7 @@ def _texts(node: Mapping[str, Any]) -> Iterable[str]:
 
 
 def _waits_for_a_build(macro: Mapping[str, Any]) -> bool:
-    return macro["name"] == _COLLECTED and _NOT_TO_COMPILE in macro["macro_sql"]
+    return macro["name"] == COLLECTED and _NOT_TO_COMPILE in macro["macro_sql"]
 
 
 def _obeys_full_refresh(

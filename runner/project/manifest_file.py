@@ -83,9 +83,10 @@ class TestMetadata(TypedDict):
 
 
 class NodeDependencies(TypedDict):
-    """What a node reads, by unique id."""
+    """What a node reads and the macros it calls, by unique id."""
 
     nodes: NotRequired[list[str]]
+    macros: NotRequired[list[str]]
 
 
 class ManifestNode(TypedDict):

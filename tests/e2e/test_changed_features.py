@@ -157,6 +157,28 @@ def test_another_unit_reaches_neither_the_table_nor_the_served_model(project, ap
     assert "small version 1 was trained on another definition of reading:amount" in scored.stderr
 
 
+def test_a_change_that_was_undone_is_built_again_before_values_are_copied(project, api):
+    before, unit = value(api), ("amount from", "amount * 1000 as amount from")
+    change(project, MART, unit)
+    project.run("dbt", "build", "--full-refresh", "--target", "local")
+    change(project, MART, unit[::-1])
+    assert warehouse(project) == 900
+    # Rows that dbt adds by the right SQL do not correct those that it has, nor does reading it.
+    project.run("dbt", "build", "--select", "reading", "--target", "local")
+    refused = project.refused("materialize")
+    assert "reading: the table was built from other SQL than the project has now" in refused
+    assert "amount may have other values" in refused
+    (project.root / "keys.csv").write_text("user_id\n1\n")
+    scored = project.run("runner", "predict", RECIPE, "keys.csv", "--output", "scored.csv")
+    assert "predictions are wrong if they use reading:amount" in scored.stderr
+    assert "built from other SQL" in project.refused("train", RECIPE, "--no-build")
+    assert value(api)["value"] == before["value"]
+    project.runner("refresh", RECIPE)
+    assert warehouse(project) == 0.9
+    project.runner("materialize")
+    assert value(api)["value"] == before["value"]
+
+
 def test_a_renamed_feature_stays_where_the_served_model_reads_it(project, api, edit):
     before = value(api)
     edit(MART, ("amount from", "amount as quantity from"))

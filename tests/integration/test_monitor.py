@@ -217,6 +217,33 @@ def test_another_version_that_answered_is_scored_too(month: Month) -> None:
     assert other.interval is not None
 
 
+def test_a_model_of_the_same_number_in_an_earlier_registry_is_not_scored(month: Month) -> None:
+    at = datetime.now(UTC) - timedelta(days=55)
+    own = month.rows(feature_table(60, seed=8), at)
+    earlier = month.rows(feature_table(72, seed=9), at, run_id="of another registry")
+    for rows in (own, earlier):
+        write(month.settings, rows)
+        month.add_outcomes(rows)
+    not_due = month.rows(feature_table(8, seed=9), datetime.now(UTC), run_id="of another registry")
+    write(month.settings, not_due)
+    try:
+        quality = monitor(month.settings, month.path, "56d").quality
+        [(answers,)] = month.sql.execute(
+            "select count(*) from raw_data.predictions where run_id = %s and model_version = '1' "
+            "and served_at >= current_date - 57",
+            [month.run_id],
+        ).fetchall()
+    finally:
+        ids = [row[LOGGED.index("server_row")] for row in (*own, *earlier, *not_due)]
+        for table in ("outcome.outcome_y", "raw_data.predictions"):
+            month.sql.execute(f"delete from {table} where server_row = any(%s)", [ids])
+    of_window = [score.rows for score in quality.scores if not score.is_shadow and not score.day]
+    assert (of_window, quality.labelled) == ([60], 60)
+    assert quality.labelled + quality.not_due + quality.without == answers
+    countries = [each for each in quality.slices if each.name == "activity:country"]
+    assert sum(each.labelled for each in countries) == 60
+
+
 def test_personal_data_times_and_what_dbt_no_longer_has_are_left_out(month: Month) -> None:
     bundle, table = month.model.bundle, month.tables[0]
 

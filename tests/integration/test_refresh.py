@@ -5,7 +5,7 @@ import signal
 import subprocess
 import time
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 
 import psycopg
 import pytest
@@ -71,8 +71,8 @@ def insert(project, user, amount):
     )
 
 
-def amount(project, user):
-    mart = load_manifest(project.settings.manifest_path).marts["reading"]
+def amount(project, user, view="reading"):
+    mart = load_manifest(project.settings.manifest_path).marts[view]
     [value] = get_online(project.settings, mart, {"user_id": user}).values
     return value.value
 
@@ -118,6 +118,50 @@ def test_a_round_after_a_dead_dbt_or_a_failed_one_does_what_that_left(project, r
     assert round_that_builds(refresher).written == 1
     assert amount(project, 5) == 0.5
     assert "failed" not in refresh_at_hand(project.settings)
+
+
+def test_a_mart_that_fails_or_whose_test_does_keeps_no_other_from_being_copied(project, refresher):
+    add_beside(project)
+    recipes = [project.root / RECIPE, project.root / BESIDE[-1]]
+    with closing(Refresher(project.settings, recipes)) as both:
+        assert sorted(both.round().built) == ["beside", "reading"]
+        for user, mistake in ((20, broken), (21, failing_test)):
+            insert(project, user, 0.125)
+            with mistake(project), pytest.raises(RunnerError, match="reading"):
+                both.round()
+            assert [amount(project, user, mart) for mart in ("beside", "reading")] == [0.125, None]
+            assert ", failed " in refresh_at_hand(project.settings)
+        both.round()
+        assert amount(project, 20) == amount(project, 21) == 0.125
+        assert "failed" not in refresh_at_hand(project.settings)
+    for name in BESIDE:
+        (project.root / name).unlink()
+
+
+@contextmanager
+def failing_test(project):
+    """Add a test that the rows of the mart do not pass, until the block ends."""
+    path = project.root / "tests" / "no_reading_of_21.sql"
+    path.parent.mkdir(exist_ok=True)
+    path.write_text("select 1 from {{ ref('reading') }} where user_id = 21")
+    yield
+    path.unlink()
+
+
+BESIDE = [
+    MART.replace("reading", "beside"),
+    MART.replace("reading.sql", "beside.yml"),
+    "recipes/beside.yaml",
+]
+
+
+def add_beside(project):
+    """Add a mart like `reading`, and a recipe that takes it."""
+    for name, of in zip(BESIDE, (MART, MART.replace(".sql", ".yml"), RECIPE), strict=True):
+        text = (project.root / of).read_text()
+        (project.root / name).write_text(
+            text.replace("reading:", "beside:").replace("name: reading", "name: beside")
+        )
 
 
 def test_a_round_builds_views_again_that_were_built_before_their_table_was_there(

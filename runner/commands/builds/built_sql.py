@@ -9,6 +9,7 @@ from runner import console
 from runner.bytes_billed import Billed
 from runner.commands.builds.feature_guard import ChangedFeature, require_unchanged
 from runner.commands.builds.last_build import LastBuild
+from runner.commands.builds.other_sql import is_built_otherwise
 from runner.errors import RunnerError
 from runner.project import dbt
 from runner.project.manifest import Manifest, load_manifest
@@ -56,7 +57,8 @@ def build_sql(
     """Run `dbt build` for the recipe's spine and feature marts, unless it would change nothing.
 
     A name that dbt does not know would select nothing and pass: `require_fit` comes before. An
-    incremental mart that changed is rebuilt from scratch: its old rows have the old meaning.
+    incremental mart that changed, or whose change was undone, is rebuilt from scratch: its old rows
+    have another meaning.
 
     Parameters
     ----------
@@ -75,16 +77,16 @@ def build_sql(
         names = [recipe.spine, *recipe.feature_marts]
         changed = require_unchanged(settings, names, accepted, step.update)
         selected = [recipe.spine, *_selectors(settings, recipe, step.update)]
+        whole = bool(changed) or is_built_otherwise(settings, names, step.update)
         builds, billed = LastBuild(settings, names), {}
         if no_build:
-            left_out = _left_out(settings, builds, selected, step.update)
+            other = "" if changed or not whole else "the tables were built from other SQL"
+            left_out = _left_out(settings, other or builds.other_sql, selected, step.update)
         else:
-            left_out = "" if changed else builds.unneeded()
+            left_out = "" if whole else builds.unneeded()
         if not left_out:
             builds.begin()
-            billed = dbt.build(
-                settings, selected, step.update, full_refresh=bool(changed), then=builds.end
-            )
+            billed = dbt.build(settings, selected, step.update, full_refresh=whole, then=builds.end)
         step.update(f"left out: {left_out}" if left_out else ", ".join(names))
     manifest = load_manifest(settings.manifest_path)
     check_references(recipe, manifest)
@@ -92,18 +94,23 @@ def build_sql(
 
 
 def _left_out(
-    settings: Settings, builds: LastBuild, selected: list[str], progress: dbt.Progress
+    settings: Settings, other_sql: str, selected: list[str], progress: dbt.Progress
 ) -> str:
     """Compile the SQL, which is recorded; return why dbt builds nothing: `--no-build`.
+
+    Parameters
+    ----------
+    other_sql
+        Why the tables are not what the project would build; empty: no reason is known.
 
     Raises
     ------
     RunnerError
         If the tables were built from other SQL, as far as that is known.
     """
-    if why := builds.other_sql:
+    if other_sql:
         raise RunnerError(
-            f"--no-build: {why}",
+            f"--no-build: {other_sql}",
             hint="train without --no-build, which builds what changed",
         )
     dbt.run(settings, ["compile", *dbt.upstream_of(selected)], progress)

@@ -39,6 +39,11 @@ class ChangedFeature:
     version: ServedVersion
     lines: tuple[str, ...]
 
+    @property
+    def key(self) -> tuple[str, str, str]:
+        """What changed, for which version."""
+        return self.view, self.feature, str(self.version)
+
 
 def require_unchanged(
     settings: Settings, names: Collection[str], accepted: str, progress: Progress

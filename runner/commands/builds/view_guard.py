@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 from contract.serving_errors import ServingError
@@ -16,6 +16,7 @@ from runner.commands.builds.feature_guard import (
     refusal,
     ways_on,
 )
+from runner.commands.builds.other_sql import built_otherwise, built_otherwise_error
 from runner.commands.builds.recorded_definitions import same_digests
 from runner.errors import RunnerError
 from runner.lineage.feature_definitions import Definitions
@@ -53,6 +54,8 @@ class GuardedViews:
         View → what is known of its features' definitions.
     unknown
         Why nobody knows what served versions read; None where that is known.
+    built_otherwise
+        View → why its table is not what the project defines, for what served versions take.
     """
 
     needed: Mapping[str, list[ServedVersion]]
@@ -60,12 +63,14 @@ class GuardedViews:
     gone: Mapping[str, GoneFeatures]
     digests: Mapping[str, FeatureDigests]
     unknown: ServingError | None = None
+    built_otherwise: Mapping[str, RunnerError] = field(default_factory=dict)
 
     @property
     def refusals(self) -> dict[str, RunnerError]:
         """The views that must not be copied, each with the error."""
         changed = {view: refusal(view, found) for view, found in by_view(self.changed).items()}
-        return {**changed, **{view: gone.error for view, gone in self.gone.items()}}
+        gone = {view: gone.error for view, gone in self.gone.items()}
+        return {**self.built_otherwise, **changed, **gone}
 
     def taken_by(self, model: str) -> list[ServedFeature]:
         """Return the features that the served versions of a registered model take."""
@@ -138,7 +143,22 @@ def guarded_views(
             dict(_gone_features(marts, needed)),
             _digests(current, versions) if current else {},
             unknown,
+            _built_otherwise(settings, marts, current, versions) if current else {},
         )
+
+
+def _built_otherwise(
+    settings: Settings,
+    marts: Iterable[FeatureMart],
+    current: Definitions,
+    versions: Iterable[ServedVersion],
+) -> dict[str, RunnerError]:
+    found = by_view(built_otherwise(settings, current, versions, current.views))
+    return {
+        mart.name: built_otherwise_error(mart, found[mart.name])
+        for mart in marts
+        if mart.name in found
+    }
 
 
 def _needed(versions: Iterable[ServedVersion]) -> dict[str, list[ServedVersion]]:

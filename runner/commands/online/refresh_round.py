@@ -13,6 +13,7 @@ from redis.exceptions import RedisError
 
 from runner import console
 from runner.commands.builds.feature_guard import require_unchanged
+from runner.commands.builds.other_sql import is_built_otherwise
 from runner.commands.online.online_values import materialize
 from runner.commands.served.collection import collect
 from runner.errors import CombinedError, RunnerError
@@ -21,6 +22,7 @@ from runner.online.online_config import load_online_config
 from runner.online.refresh_state import BuiltFrom, RefreshState
 from runner.online.state import Lease, holding
 from runner.project import dbt, freshness
+from runner.project.dbt_results import FailedNodesError
 from runner.project.manifest import FeatureMart, Manifest
 from runner.project.manifest_file import (
     ManifestFile,
@@ -81,7 +83,8 @@ class Refresher:
         Raises
         ------
         RunnerError
-            If a step fails; the next round does what this one left.
+            If a step fails; the next round does what this one left. Marts that dbt built without
+            an error were copied.
         """
         started = time.perf_counter()
         require_servers(self._settings)
@@ -107,11 +110,18 @@ class Refresher:
         manifest = dbt.up_to_date(self._settings, _ignore)
         rows, errors = self._collect()
         marts = self._marts(manifest)
-        names = [mart.name for mart in marts]
-        built = self._build(state, marts)
-        reports, failed = materialize(self._settings, names, full=False)
+        built: list[str] = []
+        copied = marts
+        try:
+            built = self._build(state, marts)
+        except FailedNodesError as err:
+            errors.append(err)
+            copied = _whole_marts(self._settings, marts, err.failed)
+            if not copied:
+                raise CombinedError(errors, hint=errors[0].hint) from err
+        reports, failed = materialize(self._settings, [mart.name for mart in copied], full=False)
         if failed:
-            state.note_built(" ".join(names), None)  # a table may be gone: the next round builds it
+            state.note_built(_names(marts), None)  # a table may be gone: the next round builds it
         errors += failed
         if errors:
             raise CombinedError(errors, hint=errors[0].hint)
@@ -158,7 +168,7 @@ class Refresher:
         }
         project = freshness.fingerprint(self._settings)
         marks = table_marks(self._settings, tables)
-        before = state.built_from(" ".join(names))
+        before = state.built_from(_names(marts))
         if before is None or not before.covers(project, marks):
             self._run_dbt(names, [f"+{mart.selector or mart.name}" for mart in marts], whole=True)
             built = names
@@ -169,7 +179,7 @@ class Refresher:
             if touched:
                 self._run_dbt(names, [selector_of(node) for node in touched], whole=False)
             built = [node["name"] for node in touched]
-        state.note_built(" ".join(names), BuiltFrom(project, marks))
+        state.note_built(_names(marts), BuiltFrom(project, marks))
         return built
 
     def _run_dbt(self, marts: Sequence[str], selected: Sequence[str], *, whole: bool) -> None:
@@ -178,13 +188,14 @@ class Refresher:
         Parameters
         ----------
         whole
-            Whether the SQL may have changed: an incremental mart that changed is then rebuilt from
-            scratch, as in training.
+            Whether the SQL may have changed: an incremental mart that changed, or whose change was
+            undone, is then rebuilt from scratch, as in training.
         """
         changed = require_unchanged(self._settings, marts, "", _ignore)
+        undone = whole and is_built_otherwise(self._settings, marts, _ignore)
         # Unit tests are of the SQL, which training has built; tests of rows look at the new ones.
-        arguments = ["build", "--exclude-resource-type", "unit_test"]
-        arguments += ["--full-refresh"] if changed and whole else []
+        arguments = ["build", "--no-fail-fast", "--exclude-resource-type", "unit_test"]
+        arguments += ["--full-refresh"] if undone or (changed and whole) else []
         arguments += ["--indirect-selection", "buildable", "--select", *selected]
         dbt.run_alone(self._settings, arguments, _ignore, program=self._dbt)
 
@@ -199,6 +210,20 @@ def _touched(content: ManifestFile, keys: Sequence[str], changed: Collection[str
         touched.add(key)
         if node["config"].get("materialized") not in {"view", "ephemeral"}:
             yield key
+
+
+def _whole_marts(
+    settings: Settings, marts: Sequence[FeatureMart], failed: Collection[str]
+) -> list[FeatureMart]:
+    """Return the marts that neither failed nor read what did, and none of whose tests failed."""
+    nodes = read_manifest(settings.manifest_path)["nodes"]
+    tests = [key for key in failed if key in nodes and nodes[key]["resource_type"] == "test"]
+    broken = {*failed}.union(*(parents_of(nodes[key]) for key in tests))
+    return [mart for mart in marts if broken.isdisjoint(upstream_first(nodes, [mart.name]))]
+
+
+def _names(marts: Sequence[FeatureMart]) -> str:
+    return " ".join(mart.name for mart in marts)
 
 
 def _ignore(_text: str) -> None:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from runner import console
-from runner.commands.builds.feature_guard import changed_features
+from runner.commands.builds.feature_guard import ChangedFeature, changed_features
+from runner.commands.builds.other_sql import built_otherwise, rebuild
 from runner.errors import RunnerError
 from runner.lineage.kept_definitions import current_definitions
 from runner.project.manifest import Manifest
@@ -27,8 +30,9 @@ def warn_of_changed_features(
         with console.step("compare features with those of training") as step:
             current = current_definitions(settings, views, step.update)
             changed = changed_features(current, [version], views)
-            names = list(dict.fromkeys(f"{each.view}:{each.feature}" for each in changed))
-            step.update(f"{len(names)} changed" if names else "the same")
+            rebuilt = built_otherwise(settings, current, [version], views)
+            names, others = _names(changed), _names(rebuilt)
+            step.update(f"{len({*names, *others})} changed" if names or others else "the same")
     except RunnerError as err:  # dbt cannot compile
         console.warn(f"features not compared with those {label} was trained on: {err.message}")
         return
@@ -38,3 +42,13 @@ def warn_of_changed_features(
             "has now: once dbt has built it, predictions are wrong (`runner help "
             "changing-a-feature`)"
         )
+    if others:
+        marts = [manifest.marts[view] for view in sorted({each.view for each in rebuilt})]
+        console.warn(
+            f"{label}: predictions are wrong if they use {', '.join(others)}: the table was built "
+            f"from other SQL than the project has now; run {rebuild(marts)}, then repeat"
+        )
+
+
+def _names(changed: Iterable[ChangedFeature]) -> list[str]:
+    return list(dict.fromkeys(f"{each.view}:{each.feature}" for each in changed))
