@@ -13,6 +13,7 @@ from importlib.metadata import version
 
 from runner.lineage.feature_definitions import Definitions, definitions_of
 from runner.project import dbt, freshness
+from runner.project.build_lock import folder_lock
 from runner.project.dbt_process import Progress
 from runner.project.manifest import FeatureMart, load_manifest
 from runner.project.manifest_file import ManifestFile, read_manifest, upstream_first
@@ -41,11 +42,7 @@ def current_definitions(
     if asked >= {*views}:
         return kept.of(views)
     wanted = asked.union(views)
-    found = _of_last_build(settings, wanted)
-    if found is None:
-        names = [f"+{name}" for name in sorted(wanted)]
-        dbt.run(settings, ["compile", "--full-refresh", "--select", *names], progress)
-        found = definitions_of(read_manifest(settings.manifest_path), _marts(settings, wanted))
+    found = _of_last_build(settings, wanted) or _compiled(settings, wanted, progress)
     if project is not None and project == freshness.fingerprint(settings):
         found = replace(found, known_digests={view: found.digests(view) for view in found.views})
         content = {
@@ -78,6 +75,17 @@ def _kept(settings: Settings, project: str | None) -> tuple[Definitions, frozens
 def _key(project: str) -> str:
     """Return what is kept: the project, read by this sqlglot."""
     return f"{project} {version('sqlglot')}"
+
+
+def _compiled(settings: Settings, views: Collection[str], progress: Progress) -> Definitions:
+    """Return what dbt compiles now, or what the build that was at work has compiled."""
+    with folder_lock(settings) as lock:
+        if found := _of_last_build(settings, views):
+            return found
+        names = [f"+{name}" for name in sorted(views)]
+        arguments = ["compile", "--full-refresh", "--select", *names]
+        dbt.run(settings, arguments, progress, inherited=(lock,))
+        return definitions_of(read_manifest(settings.manifest_path), _marts(settings, views))
 
 
 def _of_last_build(settings: Settings, views: Collection[str]) -> Definitions | None:

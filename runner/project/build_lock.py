@@ -51,6 +51,20 @@ select exists (
 @contextmanager
 def build_lock(settings: Settings) -> Iterator[int]:
     """Wait until nobody else builds, and hold others off; yield the file that dbt is to inherit."""
+    with folder_lock(settings) as folder:
+        if settings.target == "cloud":
+            yield folder
+        else:
+            with _database_lock(settings):
+                yield folder
+
+
+@contextmanager
+def folder_lock(settings: Settings) -> Iterator[int]:
+    """Do the same in this folder alone: for a dbt that writes into `target/` and no table.
+
+    Not within `build_lock`: it would wait for itself.
+    """
     folder = os.open(settings.root, os.O_RDONLY)
     try:
         try:
@@ -58,11 +72,7 @@ def build_lock(settings: Settings) -> Iterator[int]:
         except BlockingIOError:
             _note_wait(f"in {settings.root}")
             fcntl.flock(folder, fcntl.LOCK_EX)
-        if settings.target == "cloud":
-            yield folder
-        else:
-            with _database_lock(settings):
-                yield folder
+        yield folder
     finally:
         os.close(folder)
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator, Mapping
-from contextlib import suppress
 from typing import NotRequired, TypedDict
 
 from runner.project import freshness
@@ -67,17 +66,18 @@ class _Run(TypedDict):
 
 def note_built(settings: Settings) -> None:
     """Keep the SQL of what dbt's last run built."""
-    with suppress(OSError, ValueError, KeyError, TypeError):  # dbt has not run, or was killed
-        path = settings.manifest_path.with_name("run_results.json")
-        results = json.loads(path.read_bytes())
+    try:
+        results = json.loads(settings.manifest_path.with_name("run_results.json").read_bytes())
         run, kept = results["metadata"]["invocation_id"], _kept(settings)
-        if results["args"]["which"] not in _BUILDS or run == kept.get("invocation_id"):
+        if results["args"].get("which") not in _BUILDS or run == kept.get("invocation_id"):
             return
-        content = json.loads(settings.manifest_path.read_bytes())
-        if content["metadata"]["invocation_id"] == run:
-            done = {each["unique_id"] for each in results["results"] if each["status"] == "success"}
-            _add(kept, content, set(_built_whole(settings, content, done)))
-            freshness.keep(settings, _NAME, {**kept, "invocation_id": run})
+        content: ManifestFile = json.loads(settings.manifest_path.read_bytes())
+    except (OSError, ValueError):  # dbt has not run, or was killed while it wrote them
+        return
+    if content["metadata"].get("invocation_id") == run:
+        done = {each["unique_id"] for each in results["results"] if each["status"] == "success"}
+        _add(kept, content, set(_built_whole(settings, content, done)))
+        freshness.keep(settings, _NAME, {**kept, "invocation_id": run})
 
 
 def built_from(settings: Settings) -> dict[str, list[BuiltQuery]]:
@@ -100,9 +100,17 @@ def _built_whole(settings: Settings, content: ManifestFile, done: set[str]) -> I
     for key in done & content["nodes"].keys():
         node = content["nodes"][key]
         is_increment = node["config"].get("materialized") == "incremental"
-        path = settings.root / (node.get("build_path") or "")  # what dbt ran
-        if not is_increment or _FROM_NOTHING.match(path.read_text(encoding="utf-8")):
+        if not is_increment or _FROM_NOTHING.match(_statement(settings, node)):
             yield key
+
+
+def _statement(settings: Settings, node: ManifestNode) -> str:
+    """Return what dbt ran for the node; empty if that is unknown."""
+    path = node.get("build_path")
+    try:
+        return (settings.root / path).read_text(encoding="utf-8") if path else ""
+    except (OSError, ValueError):  # it is gone, or is not UTF-8
+        return ""
 
 
 def _add(kept: _Run, content: ManifestFile, built: set[str]) -> None:

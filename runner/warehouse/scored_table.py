@@ -50,7 +50,7 @@ class ScoredBy:
 def stored_type(name: str, kind: pa.DataType) -> pa.DataType:
     """Return the type in which a table has the values of a column of type `kind`.
 
-    An empty column of a CSV file is one of text, and so is a time of day.
+    A time of day and an empty CSV column are stored as text.
 
     Raises
     ------

@@ -16,6 +16,7 @@ import psycopg
 import pytest
 
 from runner.errors import RunnerError
+from runner.lineage.kept_definitions import current_definitions
 from runner.project import dbt
 from runner.project.build_lock import build_lock, wait_for_other_dbt
 from runner.project.dbt_results import _node_failure
@@ -80,6 +81,24 @@ def test_a_build_waits_for_another_that_writes_the_same_tables(project, tmp_path
             assert not held.is_set()
     assert held.wait(30)
     thread.join()
+
+
+def test_dbt_compiles_only_when_the_build_of_the_same_folder_has_ended(project, capsys):
+    """Both write `target/run_results.json`, from which the build reads what failed."""
+    said = ""
+
+    def waits():
+        nonlocal said
+        said += capsys.readouterr().err
+        return f"builds dbt models in {project.root}: waiting" in said
+
+    with ThreadPoolExecutor() as pool, ExitStack() as building:
+        building.enter_context(build_lock(project.settings))
+        found = pool.submit(current_definitions, project.settings, {"reading"}, lambda _: None)
+        wait_until(waits)
+        assert not found.done()
+        building.close()
+        assert found.result().views.keys() == {"reading"}
 
 
 def bare_dbt(project, **env):

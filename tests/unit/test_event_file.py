@@ -64,6 +64,18 @@ def test_decimals_of_a_warehouse_are_the_numbers_that_they_are(write: Write) -> 
     assert found == [[1, "0", 0.0], [2, "12.5", 1e-9], [2**53 + 1, "1200", None]]
 
 
+def test_values_in_lists_and_structs_are_written_as_json_has_them(write: Write) -> None:
+    extra = [{"prices": [Decimal("12.50"), None], "sold": {"at": time(12, 30)}}]
+    kind = pa.struct(
+        [
+            ("prices", pa.list_(pa.decimal128(6, 2))),
+            ("sold", pa.struct([("at", pa.time64("us"))])),
+        ]
+    )
+    [row] = _values(write(pa.table({"id": [1], "extra": pa.array(extra, kind)})))
+    assert row[4] == {"prices": ["12.50", None], "sold": {"at": "12:30:00"}}
+
+
 def test_a_clock_time_of_parquet_is_a_text(write: Write) -> None:
     clock = pa.array([time(12, 30)], pa.time64("us"))
     [row] = _values(write(pa.table({"id": [1], "note": clock, "extra": clock})))

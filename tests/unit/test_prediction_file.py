@@ -248,11 +248,31 @@ def test_a_column_that_only_a_table_of_predictions_has_is_refused_only_there(
         read_entities(bundle, path, more=OutputTable("scores.purchase").columns)
 
 
-def test_a_list_is_refused_before_a_csv_file_is_begun(tmp_path):
-    output, schema = OutputFile(tmp_path / "p.csv"), pa.schema([("tags", pa.list_(pa.int64()))])
-    with (
-        pytest.raises(RunnerError, match=r"column tags is list<item: int64>, which cannot"),
-        output.open(None, schema, None),
-    ):
+@pytest.mark.parametrize(
+    "kind",
+    [
+        pa.list_(pa.int64()),
+        pa.binary(),
+        pa.dictionary(pa.int32(), pa.binary()),
+        pa.uuid(),
+        pa.month_day_nano_interval(),
+        pa.run_end_encoded(pa.int32(), pa.string()),
+    ],
+    ids=str,
+)
+def test_what_is_no_text_is_refused_before_a_csv_file_is_begun(tmp_path, kind):
+    output, schema = OutputFile(tmp_path / "p.csv"), pa.schema([("tags", kind)])
+    with pytest.raises(RunnerError) as refused, output.open(None, schema, None):
         pass
+    assert refused.value.message.startswith(f"column tags is {kind}, which cannot be written")
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    "kind", [pa.string(), pa.string_view(), pa.dictionary(pa.int32(), pa.string())], ids=str
+)
+def test_a_text_is_written_into_a_csv_file_however_arrow_stores_it(tmp_path, kind):
+    path, rows = tmp_path / "p.csv", pa.table({"tag": pa.array(["a", None], kind)})
+    with OutputFile(path).open(None, rows.schema, None) as write:
+        write(rows)
+    assert path.read_text() == '"tag"\n"a"\n\n'

@@ -12,6 +12,7 @@ from runner.commands.builds.last_build import LastBuild
 from runner.commands.builds.other_sql import is_built_otherwise
 from runner.errors import RunnerError
 from runner.project import dbt
+from runner.project.build_lock import folder_lock
 from runner.project.manifest import Manifest, load_manifest
 from runner.recipes.recipe import Recipe
 from runner.recipes.references import check_references
@@ -113,7 +114,9 @@ def _left_out(
             f"--no-build: {other_sql}",
             hint="train without --no-build, which builds what changed",
         )
-    dbt.run(settings, ["compile", *dbt.upstream_of(selected)], progress)
+    with folder_lock(settings) as lock:
+        arguments = ["compile", *dbt.upstream_of(selected)]
+        dbt.run(settings, arguments, progress, inherited=(lock,))
     return "--no-build"
 
 

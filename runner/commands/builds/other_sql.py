@@ -44,7 +44,13 @@ def built_otherwise(
 
 
 def is_built_otherwise(settings: Settings, names: Collection[str], progress: Progress) -> bool:
-    """Return whether marts upstream of the dbt models `names` have such features."""
+    """Return whether features whose table was built from other SQL are upstream of `names`.
+
+    Parameters
+    ----------
+    names
+        Of dbt models.
+    """
     views = marts_upstream(read_manifest(settings.manifest_path), names)
     if not views & built_from(settings).keys():
         return False
@@ -55,7 +61,7 @@ def is_built_otherwise(settings: Settings, names: Collection[str], progress: Pro
 
 
 def built_otherwise_error(mart: FeatureMart, found: Iterable[ChangedFeature]) -> RunnerError:
-    """Return the error for a mart whose table has such features."""
+    """Return the error for a mart with features whose table was built from other SQL."""
     features = ", ".join(dict.fromkeys(each.feature for each in found))
     return RunnerError(
         f"{mart.name}: the table was built from other SQL than the project has now, and "

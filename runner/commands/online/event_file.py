@@ -130,8 +130,12 @@ def _as_json(dtype: str, value: object) -> object:
     """Return a Parquet value as JSON has it.
 
     A decimal is a number where the column is one: warehouses write whole numbers as decimals, and
-    all with the same number of digits after the point.
+    all with the same number of digits after the point. In a list or struct it is a text.
     """
+    if isinstance(value, dict):
+        return {name: _as_json("", each) for name, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [_as_json("", each) for each in value]
     if isinstance(value, datetime | date | time):
         return value.isoformat()
     if isinstance(value, UUID):

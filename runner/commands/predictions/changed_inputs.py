@@ -22,30 +22,33 @@ def warn_of_changed_features(
     They are scored all the same, as the API does: a version that was retired goes on answering.
     """
     version = trained_version(settings, manifest, name, number)
-    if version is None or version.definitions is None:
+    if version is None or version.definitions is None or not version.features:
         return
     views = {taken.view for taken in version.features}
-    label = f"{name} version {number}"
+    shown = f"{name} version {number}"
     try:
         with console.step("compare features with those of training") as step:
             current = current_definitions(settings, views, step.update)
             changed = changed_features(current, [version], views)
             rebuilt = built_otherwise(settings, current, [version], views)
             names, others = _names(changed), _names(rebuilt)
-            step.update(f"{len({*names, *others})} changed" if names or others else "the same")
-    except RunnerError as err:  # dbt cannot compile
-        console.warn(f"features not compared with those {label} was trained on: {err.message}")
+            if not version.definitions.is_comparable(current):
+                step.update("not compared: trained on another kind of warehouse")
+            else:
+                step.update(f"{len({*names, *others})} changed" if names or others else "the same")
+    except RunnerError as err:
+        console.warn(f"features not compared with those {shown} was trained on: {err.message}")
         return
     if names:
         console.warn(
-            f"{label} was trained on another definition of {', '.join(names)} than the project "
-            "has now: once dbt has built it, predictions are wrong (`runner help "
+            f"{shown} was trained on another definition of {', '.join(names)} than the project "
+            "has: as soon as dbt builds the new one, its predictions are wrong (`runner help "
             "changing-a-feature`)"
         )
     if others:
         marts = [manifest.marts[view] for view in sorted({each.view for each in rebuilt})]
         console.warn(
-            f"{label}: predictions are wrong if they use {', '.join(others)}: the table was built "
+            f"{shown}: predictions are wrong if they use {', '.join(others)}: the table was built "
             f"from other SQL than the project has now; run {rebuild(marts)}, then repeat"
         )
 

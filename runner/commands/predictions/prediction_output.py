@@ -72,25 +72,51 @@ class OutputFile:
     def open(self, settings: Settings, schema: pa.Schema, by: ScoredBy) -> Iterator[Write]:  # noqa: ARG002  (of `Output`)
         """See `Output`."""
         part = self.path.with_name(f".{self.path.name}.part")
-        kind = pq.ParquetWriter if self.path.suffix == ".parquet" else pyarrow.csv.CSVWriter
-        if kind is pyarrow.csv.CSVWriter:
-            _require_cells(schema)
+        is_text = self.path.suffix == ".csv"
+        kind = pyarrow.csv.CSVWriter if is_text else pq.ParquetWriter
+        stored = _text_schema(schema) if is_text else schema
         try:
-            with kind(part, schema) as writer:
-                yield writer.write_table
+            with kind(part, stored) as writer:
+                yield lambda rows: writer.write_table(rows.cast(stored) if is_text else rows)
             part.replace(self.path)
         finally:
             part.unlink(missing_ok=True)
 
 
-def _require_cells(schema: pa.Schema) -> None:
-    """Raise if values of a column are no text that a cell can have."""
-    for field in schema:
-        if pa.types.is_nested(field.type):
+def _text_schema(schema: pa.Schema) -> pa.Schema:
+    """Return the types in which pyarrow.csv writes the columns.
+
+    Raises
+    ------
+    RunnerError
+        If a column cannot be written as text.
+    """
+    for index, field in enumerate(schema):
+        kind = field.type.value_type if pa.types.is_dictionary(field.type) else field.type
+        if not any(fits(kind) for fits in _TEXT):
             raise RunnerError(
                 f"column {field.name} is {field.type}, which cannot be written into a .csv file",
                 hint=f"drop {field.name} from the source, or write a .parquet file",
             )
+        if pa.types.is_string_view(kind):
+            schema = schema.set(index, field.with_type(pa.string()))
+    return schema
+
+
+_TEXT: Sequence[Callable[[pa.DataType], bool]] = (
+    pa.types.is_null,
+    pa.types.is_boolean,
+    pa.types.is_integer,
+    pa.types.is_floating,
+    pa.types.is_decimal,
+    pa.types.is_string,
+    pa.types.is_large_string,
+    pa.types.is_string_view,
+    pa.types.is_date,
+    pa.types.is_time,
+    pa.types.is_timestamp,
+    pa.types.is_duration,
+)
 
 
 @dataclass(frozen=True)
