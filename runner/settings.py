@@ -32,7 +32,7 @@ NO_TELEMETRY = {
 
 # The environment of a dbt that we start. PostgreSQL's session is ours whatever the server or the
 # role says: in another zone dbt would compute other days. `wait_for_runner` reads the last one.
-DBT_SESSION = {
+DBT_ENVIRONMENT = {
     "PGTZ": "UTC",
     "PGDATESTYLE": "ISO, MDY",
     "PGCLIENTENCODING": "UTF8",

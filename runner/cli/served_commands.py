@@ -56,7 +56,7 @@ def monitor(
             "--since",
             metavar="TIME",
             help="When the window begins: 7d, or 2026-03-01 (UTC).",
-            show_default="when the champion was promoted",
+            show_default="the day on which the champion was promoted",
         ),
     ] = None,
     retrain: Annotated[

@@ -13,10 +13,10 @@ from runner.recipes.limits import MonitorLimits
 from runner.recipes.yaml_source import Problem
 
 _HINTS = {
-    "max_drift": "look at its source; if the change is real, train again",
-    "max_missing": "run `runner materialize`; `runner online get` shows an entity",
+    "max_drift": "look at its source, and train again if the change is real",
+    "max_missing": "run `runner materialize`, and look at an entity with `runner online get`",
     "max_age": "run `runner materialize`, and dbt before it",
-    "min_scores": "train again; `runner rollback` restores the previous champion",
+    "min_scores": "train again, or restore the previous champion with `runner rollback`",
     "max_skew": "`runner audit` compares the online store as it is now",
 }
 
@@ -45,12 +45,14 @@ def broken_by_columns(limits: MonitorLimits, figures: Sequence[ColumnFigure]) ->
                 )
 
 
-def unchecked_drift(limits: MonitorLimits, figures: Sequence[ColumnFigure]) -> list[str]:
-    """Return the columns that `max_drift` is not checked for: nothing of them is tested."""
+def unchecked_drift(
+    limits: MonitorLimits, figures: Sequence[ColumnFigure], columns: Iterable[str]
+) -> list[str]:
+    """Return which of the columns `max_drift` is not checked for: nothing of them is tested."""
     if limits.max_drift is None:
         return []
     tested = {each.column for each in figures if each.p_value is not None}
-    return [name for name in dict.fromkeys(f.column for f in figures) if name not in tested]
+    return [name for name in columns if name not in tested]
 
 
 def unchecked_ages(

@@ -88,7 +88,10 @@ def live_quality(
         labelled = outcomes.count()
         for version, is_shadow in answered:
             is_champion = (version, is_shadow) == (window.version, False)
-            rows = outcomes.rows(version, is_shadow, columns if is_champion else ())
+            if is_shadow:
+                rows = outcomes.shadow_rows(version)
+            else:
+                rows = outcomes.rows(version, columns if is_champion else ())
             scores += _scores(judge, version, rows, is_shadow=is_shadow, by_day=is_champion)
             if is_champion:
                 slices += live_slices(judge, outcomes, columns, rows)

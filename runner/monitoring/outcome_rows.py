@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cached_property
 from typing import NamedTuple
 
 import numpy as np
@@ -144,18 +145,20 @@ class OutcomeRows:
         )
         return [_slice_count(column, row) for row in found]
 
-    def rows(
-        self, version: str, is_shadow: bool, slices: Sequence[SliceColumn] = ()
-    ) -> LabelledRows:
-        """Return the labelled rows of a version, at most `MOST_ROWS`.
-
-        A shadow's have the labels of the rows that clients were given for the same requests.
-        """
-        served = "shadow" if is_shadow else "outcome"
-        joins = self._shadow_join() if is_shadow else ""
-        where = self._where("outcome.event_timestamp", version, f"{served}.")
-        found = self._drawn([served], slices, joins, where)
+    def rows(self, version: str, slices: Sequence[SliceColumn] = ()) -> LabelledRows:
+        """Return the labelled rows of a version, at most `MOST_ROWS`."""
+        where = self._where("outcome.event_timestamp", version, "outcome.")
+        found = self._drawn(["outcome"], slices, "", where)
         return self._labelled(found, 0, 1, len(slices))
+
+    def shadow_rows(self, version: str) -> LabelledRows:
+        """Return a shadow's rows, at most `MOST_ROWS`.
+
+        Their labels are those of the rows that clients were given for the same requests.
+        """
+        where = self._where("outcome.event_timestamp", version, "shadow.")
+        found = self._drawn(["shadow"], [], self._shadow_join(), where)
+        return self._labelled(found, 0, 1)
 
     def pairs(self, shadow: str) -> tuple[LabelledRows, LabelledRows]:
         """Return the champion's labelled rows, at most `MOST_ROWS`, and a shadow's of the same."""
@@ -254,7 +257,7 @@ class OutcomeRows:
             f"{of}model_name = {sql.literal(self._window.model)} "
             f"and {of}model_version = {sql.literal(version)} and {self._within(instant)}"
         )
-        if version != self._window.version or not run_id:
+        if version != self._window.version or not self._has_other_runs:
             return where
         if of != "outcome.":  # the log
             return f"{where} and {of}run_id = {sql.literal(run_id)}"
@@ -263,6 +266,19 @@ class OutcomeRows:
             "where answer.server_id = outcome.server_id "
             "and answer.server_row = outcome.server_row "
             f"and answer.run_id = {sql.literal(run_id)} and {self._within('answer.served_at')})"
+        )
+
+    @cached_property
+    def _has_other_runs(self) -> bool:
+        """Whether the log has rows of another model under the champion's number: it rarely has."""
+        sql, window = self._reader.sql, self._window
+        return bool(window.run_id) and bool(
+            self._reader.rows(
+                f"select 1 from {sql.table} where model_name = {sql.literal(window.model)} "
+                f"and model_version = {sql.literal(window.version)} "
+                f"and run_id <> {sql.literal(window.run_id)} "
+                f"and {self._within('served_at')} limit 1"
+            )
         )
 
     def _within(self, instant: str) -> str:

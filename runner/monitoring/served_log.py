@@ -106,7 +106,7 @@ class ServedLog:
         found = self._reader.rows(
             f"{self._served('features, statuses, prediction, probabilities')}\n"
             "select day, cell, sum(weight)\nfrom (\n"
-            f"{self._sql.repeated('served', 'day, weight', numbers, 'cell')}\n"
+            f"{self._sql.one_row_per_value('served', 'day, weight', numbers, 'cell')}\n"
             ") as cells\ngroup by 1, 2"
         )
         result: dict[tuple[str, str], ColumnDay] = {}

@@ -8,11 +8,11 @@ finds the other's half-made tables. So a build holds
 - on PostgreSQL, a lock in the database, by the schemas' prefix: it keeps off builds from other
   folders and machines.
 
-A bare `dbt build` holds neither: dbt closes each connection after use. On PostgreSQL it waits for a
-runner that builds already, before it looks at the tables (the macro `wait_for_runner`). A runner
-that comes later waits if it finds a session of a dbt of the same tables, by the name that
-profiles.yml gives it. Between two dbt models there is none, so the two may still meet:
-`dbt_messages.TWO_WRITERS` recognizes the errors that this causes, and `wait_for_other_dbt` waits.
+A bare `dbt build` holds neither: dbt closes each connection after use. On PostgreSQL a bare dbt
+that starts during a build waits (macro `wait_for_runner`). A runner that starts later looks for
+sessions with the application_name of profiles.yml, and waits for them. Between two dbt models dbt
+has no session, so the two may still meet: `dbt_messages.TWO_WRITERS` recognizes the errors that
+this causes, and `wait_for_other_dbt` waits.
 """
 
 from __future__ import annotations
@@ -36,14 +36,19 @@ _POLL_SECONDS = 0.5
 _LONGEST_SECONDS = 600
 _QUIET_LOOKS = 4  # between two dbt models a dbt has no session
 _LONGEST_NAME = 63  # bytes of an `application_name`
-# The session of a dbt process that waits for work is idle. One that waits for us holds nothing.
+_FRESH_SECONDS = 5  # for so long an idle session is between two statements
+# A session that has been idle for longer, in a transaction or not, may be stuck. One that waits for
+# us holds nothing.
 _AT_WORK = """
 select exists (
     select from pg_stat_activity
     where datname = current_database()
     and (application_name = %(name)s or %(any)s and application_name like 'dbt%%')
     and wait_event is distinct from 'advisory'
-    and (state <> 'idle' or state_change > clock_timestamp() - interval '5 seconds')
+    and (
+        state = 'active'
+        or state_change > clock_timestamp() - make_interval(secs => %(fresh)s)
+    )
 )
 """
 
@@ -70,7 +75,7 @@ def folder_lock(settings: Settings) -> Iterator[int]:
         try:
             fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            _note_wait(f"in {settings.root}")
+            _note_wait("another runner", f"in {settings.root}")
             fcntl.flock(folder, fcntl.LOCK_EX)
         yield folder
     finally:
@@ -84,7 +89,7 @@ def _database_lock(settings: Settings) -> Iterator[None]:
     prefix = settings.env.get("DBT_SCHEMA_PREFIX", "")
     digest = hashlib.sha256(f"dbt build {prefix}".encode()).digest()
     key = (int.from_bytes(digest[:8], signed=True),)
-    # A bare dbt that waits says this name.
+    # A waiting dbt prints this name.
     name = f"runner {os.getpid()} on {socket.gethostname()}"[:_LONGEST_NAME]
     connection = psycopg.connect(**settings.postgres.conninfo, application_name=name)  # type: ignore[arg-type]
     try:
@@ -92,10 +97,12 @@ def _database_lock(settings: Settings) -> Iterator[None]:
         for timeout in ("lock", "statement", "idle_in_transaction_session"):
             connection.execute(f"set local {timeout}_timeout = 0")
         row = connection.execute("select pg_try_advisory_xact_lock(%s)", key).fetchone()
+        looks = 1
         if row != (True,):
-            _note_wait(f"from another folder in database {settings.postgres.database}")
+            _note_wait("another runner or dbt", f"in database {settings.postgres.database}")
             connection.execute("select pg_advisory_xact_lock(%s)", key)
-        _wait_for_earlier_dbt(settings, f"dbt_of_runner_{prefix}"[:_LONGEST_NAME])
+            looks = _QUIET_LOOKS  # a bare dbt that held the lock is about to make its tables
+        _wait_for_earlier_dbt(settings, f"dbt_of_runner_{prefix}"[:_LONGEST_NAME], looks)
         yield
     finally:
         connection.close()
@@ -115,15 +122,20 @@ def wait_for_other_dbt(settings: Settings) -> None:
         _wait_until_quiet(connection, {"name": "dbt", "any": True})
 
 
-def _wait_for_earlier_dbt(settings: Settings, name: str) -> None:
-    """Wait for a dbt that builds the same tables and was there before us."""
+def _wait_for_earlier_dbt(settings: Settings, name: str, looks: int) -> None:
+    """Look so often for a dbt of the same tables that was there before us; wait for it."""
     own: Mapping[str, str | bool] = {"name": name, "any": False}
     with _looking(settings) as connection:
-        if _is_at_work(connection, own):
-            console.note(
-                "a dbt builds the same tables: waiting until it has ended, at most 10 minutes"
-            )
-            _wait_until_quiet(connection, own)
+        for look in range(looks):
+            if look:
+                time.sleep(_POLL_SECONDS)
+            if _is_at_work(connection, own):
+                console.note(
+                    "a dbt of the same tables is at work: waiting until it has ended, "
+                    "at most 10 minutes"
+                )
+                _wait_until_quiet(connection, own)
+                return
 
 
 def _looking(settings: Settings) -> psycopg.Connection:
@@ -141,8 +153,9 @@ def _wait_until_quiet(connection: psycopg.Connection, which: Mapping[str, str | 
 
 
 def _is_at_work(connection: psycopg.Connection, which: Mapping[str, str | bool]) -> bool:
-    return connection.execute(_AT_WORK, which).fetchone() == (True,)
+    given = {**which, "fresh": _FRESH_SECONDS}
+    return connection.execute(_AT_WORK, given).fetchone() == (True,)
 
 
-def _note_wait(where: str) -> None:
-    console.note(f"another runner builds dbt models {where}: waiting until it has ended")
+def _note_wait(who: str, where: str) -> None:
+    console.note(f"{who} builds dbt models {where}: waiting until it has ended")

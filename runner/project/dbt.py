@@ -27,7 +27,7 @@ from runner.project.dbt_process import DbtProgram, follow
 from runner.project.dbt_process import Progress as Progress
 from runner.project.dbt_results import DbtResult, OtherDbtError, dbt_failure, dbt_results
 from runner.project.manifest import Manifest, load_manifest
-from runner.settings import DBT_SESSION, Settings
+from runner.settings import DBT_ENVIRONMENT, Settings
 
 if TYPE_CHECKING:
     from _typeshed import SupportsRead, SupportsWrite
@@ -84,8 +84,7 @@ def run_alone(
 ) -> list[DbtResult]:
     """Run dbt as `run`, while no other runner builds; `then` as `build`.
 
-    A bare dbt takes no lock: if the two break each other's tables, wait until it has ended, and run
-    once more.
+    If a bare dbt breaks the build all the same, wait until it has ended, and build once more.
     """
     with build_lock(settings) as lock:
         once = partial(run, settings, arguments, progress, inherited=(lock,), program=program)
@@ -140,7 +139,7 @@ def run(
         events = program(options, progress, inherited)
     else:
         command = [str(find_program("dbt")), *options]
-        env = {**settings.env, **DBT_SESSION}
+        env = {**settings.env, **DBT_ENVIRONMENT}
         events = follow(command, settings.root, env, progress, inherited)
     if events.exit_code:
         generated = _GENERATED.search("\n".join(events.errors))

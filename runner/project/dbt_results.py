@@ -36,7 +36,7 @@ class DbtResult(TypedDict):
 
 
 class OtherDbtError(RunnerError):
-    """A dbt that took no lock builds the same tables."""
+    """Another dbt builds the same tables."""
 
 
 class FailedNodesError(RunnerError):

@@ -18,7 +18,7 @@ from pathlib import Path
 from runner.project import dies_with_parent
 from runner.project.dbt_process import DbtEvents, Progress, note_event, parsed
 from runner.project.dbt_worker import ENDED
-from runner.settings import DBT_SESSION, Settings
+from runner.settings import DBT_ENVIRONMENT, Settings
 
 _MOST_COMMANDS = 200  # dbt was not made to live for ever
 _WORKER = Path(__file__).with_name("dbt_worker.py")
@@ -82,7 +82,7 @@ class WarmDbt:
             self._process = subprocess.Popen(
                 [*launcher, sys.executable, "-P", str(_WORKER), str(theirs.fileno())],
                 cwd=self._settings.root,
-                env={**self._settings.env, **DBT_SESSION},
+                env={**self._settings.env, **DBT_ENVIRONMENT},
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.STDOUT,

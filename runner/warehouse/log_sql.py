@@ -77,7 +77,7 @@ class LogSql(Protocol):
     def hash(self, texts: Sequence[str]) -> str:
         """Return a value that orders rows at random, but always in the same order."""
 
-    def repeated(self, source: str, kept: str, values: Sequence[str], name: str) -> str:
+    def one_row_per_value(self, source: str, kept: str, values: Sequence[str], name: str) -> str:
         """Return a query that repeats each row of `source`, once for each of `values`.
 
         Parameters
@@ -158,12 +158,12 @@ class PostgresLogSql:
         """See `LogSql`."""
         return f"md5({' || '.join(texts)})"
 
-    def repeated(self, source: str, kept: str, values: Sequence[str], name: str) -> str:
+    def one_row_per_value(self, source: str, kept: str, values: Sequence[str], name: str) -> str:
         """See `LogSql`."""
         # A lateral `values` takes four times as long: it prepares its expressions for each row.
-        # `offset` keeps the planner from merging the queries, after which it would expect a group
-        # per instant, not per day, and would not group in parallel. With `offset 0`, which is cast,
-        # it would not either.
+        # `offset` keeps the planner from merging the queries. Merged, it expects one group per
+        # instant and does not group in parallel. A plain `offset 0` has a cast, and prevents
+        # parallel grouping too.
         return (
             f"select {kept}, unnest(each_value) as {name}\nfrom (\n"
             f"select {kept}, array[\n    {_listed(values)}\n] as each_value\n"
@@ -230,7 +230,7 @@ class BigQueryLogSql:
         """See `LogSql`."""
         return f"to_hex(md5(concat({', '.join(texts)})))"
 
-    def repeated(self, source: str, kept: str, values: Sequence[str], name: str) -> str:
+    def one_row_per_value(self, source: str, kept: str, values: Sequence[str], name: str) -> str:
         """See `LogSql`."""
         return (
             f"select {kept}, {name}\nfrom (\n"

@@ -34,7 +34,7 @@ class PushedFrameStore:
     """The part of Feast's offline store that writes."""
 
     @classmethod
-    def opened(cls, config: RepoConfig) -> Opened:
+    def raw_table_opener(cls, config: RepoConfig) -> Opened:
         """Return what opens a raw table in the warehouse of `config`."""
         raise NotImplementedError
 
@@ -47,7 +47,7 @@ class PushedFrameStore:
         progress: Callable[[int], object] | None,  # noqa: ARG003 - Feast gives none
     ) -> None:
         """Write rows to the raw table of pushed rows; see `push_frame`."""
-        push_frame(feature_view, table, cls.opened(config))
+        push_frame(feature_view, table, cls.raw_table_opener(config))
 
 
 def push_frame(feature_view: FeatureView, frame: pa.Table, opened: Opened) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -12,6 +13,7 @@ import pytest
 from feast.data_source import PushMode
 from google.cloud import bigquery
 
+from runner.errors import RunnerError
 from runner.feature_store.feast_objects import feast_objects
 from runner.feature_store.store import open_store
 from runner.project.manifest import load_manifest
@@ -92,4 +94,57 @@ def test_a_write_waits_for_that_of_another_process(
         assert not writing.done()
     assert writing.result() == 1
     assert store.append([row]) == 0
-    assert "writing_pushed" not in {table.table_id for table in client.list_tables(dataset)}
+    assert locks(client, dataset) == []
+
+
+def locks(client: bigquery.Client, dataset: str) -> list[str]:
+    names = (table.table_id for table in client.list_tables(dataset))
+    return [name for name in names if name.startswith("runner-lock-")]
+
+
+def test_a_writer_leaves_the_lock_of_another_that_came_when_its_own_had_expired(
+    client: bigquery.Client, dataset: str
+) -> None:
+    with ExitStack() as other:
+        with writing_alone(client, dataset, "slow"):
+            client.delete_table(f"{dataset}.runner-lock-slow")  # as BigQuery does after 5 minutes
+            other.enter_context(writing_alone(client, dataset, "slow"))
+        assert locks(client, dataset) == ["runner-lock-slow"]
+    assert locks(client, dataset) == []
+
+
+def test_a_lock_whose_first_answer_was_lost_is_our_own(
+    client: bigquery.Client, dataset: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    create = client.create_table
+
+    def twice(table: bigquery.Table) -> None:
+        create(table)
+        create(table)
+
+    monkeypatch.setattr(client, "create_table", twice)
+    with writing_alone(client, dataset, "retried"):
+        assert locks(client, dataset) == ["runner-lock-retried"]
+    assert locks(client, dataset) == []
+
+
+def test_a_writer_gives_up_and_names_the_command(
+    client: bigquery.Client, dataset: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("runner.warehouse.bigquery.client._LONGEST_WAIT_SECONDS", 0)
+    with writing_alone(client, dataset, "busy"):
+        with (
+            pytest.raises(RunnerError, match="busy: other processes") as raised,
+            writing_alone(client, dataset, "busy"),
+        ):
+            pass
+        assert f"bq rm -t {client.project}:{dataset}.runner-lock-busy" in raised.value.hint
+        assert locks(client, dataset) == ["runner-lock-busy"]
+
+
+def test_a_raw_table_is_not_named_as_a_lock(client: bigquery.Client, dataset: str) -> None:
+    with (
+        pytest.raises(RunnerError, match="begins with 'runner-lock-'"),
+        writing_alone(client, dataset, "runner-lock-posts"),
+    ):
+        pass

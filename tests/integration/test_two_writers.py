@@ -58,6 +58,7 @@ def test_a_build_waits_for_another_that_writes_the_same_tables(project, tmp_path
     if other == "another prefix":
         env = {**settings.env, "DBT_SCHEMA_PREFIX": "mine_"}
         settings = dataclasses.replace(settings, root=tmp_path, env=env)
+    who = "another runner" if other == "the same folder" else "another runner or dbt"
     held = threading.Event()
 
     def hold():
@@ -75,7 +76,7 @@ def test_a_build_waits_for_another_that_writes_the_same_tables(project, tmp_path
             def waits():
                 nonlocal said
                 said += capsys.readouterr().err
-                return "another runner builds dbt models" in said
+                return f"{who} builds dbt models" in said
 
             wait_until(waits)
             assert not held.is_set()
@@ -202,10 +203,60 @@ def test_a_build_waits_for_a_bare_dbt_that_was_there_first(project, capsys):
             build.result()
         assert bare.returncode == 0, said
         told = capsys.readouterr().err
-        assert "a dbt builds the same tables: waiting" in told
+        assert "a dbt of the same tables is at work: waiting" in told
         assert "another dbt" not in told
     finally:
         path.write_text(text)
+
+
+@pytest.mark.parametrize(("fresh", "waits"), [(0, False), (60, True)])
+def test_a_session_that_is_long_idle_in_a_transaction_delays_no_build(
+    project, capsys, monkeypatch, fresh, waits
+):
+    monkeypatch.setattr("runner.project.build_lock._FRESH_SECONDS", fresh)
+    monkeypatch.setattr("runner.project.build_lock._LONGEST_SECONDS", 0)
+    address = project.settings.postgres.conninfo | {"application_name": "dbt_of_runner_"}
+    with psycopg.connect(**address) as stuck:
+        stuck.execute("select 1")
+        with build_lock(project.settings):
+            told = capsys.readouterr().err
+    assert ("a dbt of the same tables is at work" in told) == waits
+
+
+SHARED_LOCK = """
+select pg_advisory_xact_lock_shared(
+    ('x' || left(encode(sha256('dbt build '), 'hex'), 16))::bit(64)::bigint
+)
+"""
+
+
+def test_a_dbt_that_held_the_lock_is_waited_for_though_it_has_no_session_yet(
+    project, capsys, monkeypatch
+):
+    address = project.settings.postgres.conninfo
+    sessions = []
+
+    def begin(_):
+        if not sessions:
+            sessions.append(psycopg.connect(**address, application_name="dbt_of_runner_"))
+
+    def hold():
+        with build_lock(project.settings):
+            pass
+
+    clock = SimpleNamespace(monotonic=time.monotonic, sleep=begin)
+    monkeypatch.setattr("runner.project.build_lock.time", clock)
+    monkeypatch.setattr("runner.project.build_lock._LONGEST_SECONDS", 0)
+    with ThreadPoolExecutor() as pool, psycopg.connect(**address) as bare:
+        bare.execute(SHARED_LOCK)
+        build, query = pool.submit(hold), "select count(*) from pg_locks where not granted"
+        wait_until(lambda: project.query(query)[0][0] or build.done())
+        bare.rollback()
+        build.result()
+    told = capsys.readouterr().err
+    sessions.pop().close()
+    assert "another runner or dbt builds dbt models in database" in told
+    assert "a dbt of the same tables is at work" in told
 
 
 def test_a_dbt_that_has_no_session_between_two_models_is_waited_for(project, monkeypatch):

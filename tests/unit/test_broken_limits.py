@@ -41,9 +41,11 @@ def test_missing_values_break_their_limit_on_a_day_and_not_in_the_window():
 def test_a_column_of_which_no_day_is_tested_is_not_checked_for_drift():
     """Few customers: however far the column has drifted, its limit is never broken."""
     days = [figure("", p_value=None), figure("2026-03-01", p_value=None)]
-    assert unchecked_drift(MonitorLimits(max_drift=0.1), days) == ["activity:value"]
-    assert unchecked_drift(MonitorLimits(max_drift=0.1), [*days, figure("2026-03-02")]) == []
-    assert unchecked_drift(MonitorLimits(), days) == []
+    tested, limits = figure("2026-03-02"), MonitorLimits(max_drift=0.1)
+    columns = ["activity:value", "prediction"]  # of which no answer has one
+    assert unchecked_drift(limits, days, columns) == columns
+    assert unchecked_drift(limits, [*days, tested], columns) == ["prediction"]
+    assert unchecked_drift(MonitorLimits(), days, columns) == []
 
 
 def test_a_view_of_which_no_row_was_read_is_not_checked_for_its_age():
@@ -58,6 +60,6 @@ def test_each_broken_limit_has_its_hint_once():
     two = [figure("2026-03-01", missing=0.5), figure("2026-03-02", missing=0.5)]
     other = [ColumnFigure("activity:other", "2026-03-01", 100, 0.5, 0.001, 0.5, ())]
     assert hints(broken_by_columns(limits, two + other)) == (
-        "max_drift: look at its source; if the change is real, train again; max_missing: run "
-        "`runner materialize`; `runner online get` shows an entity"
+        "max_drift: look at its source, and train again if the change is real; max_missing: run "
+        "`runner materialize`, and look at an entity with `runner online get`"
     )

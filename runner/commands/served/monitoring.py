@@ -151,7 +151,11 @@ def _warn_of_unchecked(limits: MonitorLimits, found: Monitoring) -> None:
     scores = unchecked_scores(limits, found.quality.scores, found.window.version)
     for limit, names, why in (
         ("min_scores", list(scores), found.quality.reason),
-        ("max_drift", unchecked_drift(limits, found.figures), "too few entities to test it"),
+        (
+            "max_drift",
+            unchecked_drift(limits, found.figures, [each.shown_as for each in found.columns]),
+            "too few entities or values to test it",
+        ),
         ("max_age", unchecked_ages(limits, found.ages, _views(found.columns)), "no row was read"),
     ):
         if names:
@@ -187,7 +191,12 @@ def _instant(since: str, now: datetime) -> datetime:
         else:
             instant = datetime.fromisoformat(since)
         return _midnight(instant)
-    except (ValueError, OverflowError) as err:
+    except OverflowError as err:
+        raise RunnerError(
+            f"--since {since!r} is before the year 1",
+            hint="write 7d, 2026-03-01 or 2026-03-01T12:00:00+01:00",
+        ) from err
+    except ValueError as err:
         raise RunnerError(
             f"--since {since!r} is neither a duration nor a time",
             hint="write 7d, 2026-03-01 or 2026-03-01T12:00:00+01:00",

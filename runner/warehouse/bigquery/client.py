@@ -9,7 +9,7 @@ from datetime import UTC, datetime, timedelta
 from typing import IO
 from uuid import uuid4
 
-from google.api_core.exceptions import Conflict, GoogleAPIError
+from google.api_core.exceptions import Conflict, GoogleAPIError, NotFound
 from google.auth.exceptions import GoogleAuthError
 from google.cloud import bigquery
 
@@ -20,6 +20,9 @@ from runner.sql import quote_bigquery
 
 _LIFETIME = timedelta(hours=1)
 _LONGEST_WRITE = timedelta(minutes=5)
+_LONGEST_WAIT_SECONDS = 600
+_LOCK_PREFIX = "runner-lock-"  # BigQuery takes a dash in the name of a table
+_OWNER = "owner"
 _POLL_SECONDS = 1.0
 _DOCTOR = "run `runner doctor --target cloud`"
 
@@ -67,29 +70,63 @@ def writing_alone(client: bigquery.Client, dataset: str, name: str) -> Iterator[
     """Be the only process that writes the table `name` in this way; others wait.
 
     BigQuery has no locks, but makes a table once: here an empty one, which lasts as long as the
-    block, or 5 minutes if its process was killed.
+    block, at most 5 minutes, and whose label names its owner. A block that takes longer is no
+    longer alone.
+
+    Raises
+    ------
+    RunnerError
+        If others write for 10 minutes, or the name is that of such a lock.
     """
-    lock = bigquery.Table(f"{client.project}.{dataset}.writing_{name}")
-    told = False
-    while not _create(client, lock):
-        if not told:
-            console.note(f"another process writes {dataset}.{name}: waiting until it has ended")
-            told = True
-        time.sleep(_POLL_SECONDS)
+    if name.startswith(_LOCK_PREFIX):
+        raise RunnerError(
+            f"{dataset}.{name}: a raw table whose name begins with {_LOCK_PREFIX!r}, as our locks",
+            hint="give the dbt source another name or `identifier`",
+        )
+    lock = bigquery.Table(f"{client.project}.{dataset}.{_LOCK_PREFIX}{name}")
+    lock.labels = {_OWNER: uuid4().hex}
+    _enter(client, lock, f"{dataset}.{name}")
     try:
         yield
     finally:
-        client.delete_table(lock, not_found_ok=True)
+        if _is_ours(client, lock):
+            client.delete_table(lock, not_found_ok=True)
+
+
+def _enter(client: bigquery.Client, lock: bigquery.Table, written: str) -> None:
+    until, noted = time.monotonic() + _LONGEST_WAIT_SECONDS, False
+    while not _create(client, lock):
+        if time.monotonic() >= until:
+            raise RunnerError(
+                f"BigQuery, {written}: other processes have been writing it for 10 minutes",
+                hint="run the same command again when they have ended; if there are none, "
+                f"run `bq rm -t {lock.project}:{lock.dataset_id}.{lock.table_id}` first",
+            )
+        if not noted:
+            console.note(f"another process writes {written}: waiting until it has ended")
+            noted = True
+        time.sleep(_POLL_SECONDS)
 
 
 def _create(client: bigquery.Client, lock: bigquery.Table) -> bool:
-    """Make the table; return False if it is there."""
+    """Make the table; return False if another's is there.
+
+    Ours is there if the answer to a first request was lost and the client sent it again.
+    """
     lock.expires = datetime.now(tz=UTC) + _LONGEST_WRITE
     try:
         client.create_table(lock)
     except Conflict:
-        return False
+        return _is_ours(client, lock)
     return True
+
+
+def _is_ours(client: bigquery.Client, lock: bigquery.Table) -> bool:
+    try:
+        found = client.get_table(lock)
+    except NotFound:
+        return False
+    return bool(found.labels.get(_OWNER) == lock.labels[_OWNER])
 
 
 @contextmanager

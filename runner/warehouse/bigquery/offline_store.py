@@ -76,7 +76,7 @@ class PointInTimeBigQueryOfflineStore(PushedFrameStore, PointInTimeStore, BigQue
     """Point-in-time retrieval inside BigQuery; see the module's documentation."""
 
     @classmethod
-    def opened(cls, config: RepoConfig) -> Opened:
+    def raw_table_opener(cls, config: RepoConfig) -> Opened:
         """Return what opens a raw table in the project."""
         store = config.offline_store
         return partial(open_bigquery_collected, store.project_id, store.location)

@@ -116,7 +116,7 @@ class PointInTimePostgreSQLOfflineStore(PushedFrameStore, PointInTimeStore, Post
     """Point-in-time retrieval inside PostgreSQL; see the module's documentation."""
 
     @classmethod
-    def opened(cls, config: RepoConfig) -> Opened:
+    def raw_table_opener(cls, config: RepoConfig) -> Opened:
         """Return what opens a raw table in the database."""
         return partial(open_postgres_collected, conninfo(config.offline_store))
 
