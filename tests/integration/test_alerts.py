@@ -185,6 +185,9 @@ def record(watched: Watched) -> Iterator[tuple[str, list[Scrape]]]:
     await_(lambda: not watched.is_changed())
     with another_password(store):
         yield "Redis lets nobody in", watched.minutes()
+        start = len(watched.server.lines)
+    for client in ("online store", "serving log", "event log"):
+        watched.server.wait_for(f"{client} connected", start)
     watched.fill()
     start = len(watched.server.lines)
     keys = [*manifest()["entity_keys"], {"name": "shop_id", "dtype": "int64", "description": ""}]
