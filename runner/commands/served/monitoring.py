@@ -185,20 +185,15 @@ def _require_rows(window: Window, versions: Sequence[VersionDay]) -> None:
 
 def _instant(since: str, now: datetime) -> datetime:
     """Return when the day begins, in UTC, that `since` is on."""
+    is_duration = re.fullmatch(PATTERN, since) is not None
     try:
-        if re.fullmatch(PATTERN, since):
-            instant = now - parse_duration(since)
-        else:
-            instant = datetime.fromisoformat(since)
+        instant = now - parse_duration(since) if is_duration else datetime.fromisoformat(since)
         return _midnight(instant)
-    except OverflowError as err:
+    except (ValueError, OverflowError) as err:
+        is_early = is_duration or isinstance(err, OverflowError)
+        fault = "begins too early" if is_early else "is neither a duration nor a time"
         raise RunnerError(
-            f"--since {since!r} is before the year 1",
-            hint="write 7d, 2026-03-01 or 2026-03-01T12:00:00+01:00",
-        ) from err
-    except ValueError as err:
-        raise RunnerError(
-            f"--since {since!r} is neither a duration nor a time",
+            f"--since {since!r} {fault}",
             hint="write 7d, 2026-03-01 or 2026-03-01T12:00:00+01:00",
         ) from err
 
