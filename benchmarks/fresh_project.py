@@ -15,7 +15,7 @@ import psutil
 from contract.redis_address import RedisAddress
 from runner.servers import postgres_server, redis_server
 from runner.settings import PostgresAddress, Settings, load_settings
-from tests.conftest import copy_folder, free_port
+from tests.conftest import copy_folder, free_port, postgres_env
 from tests.serving_bundles import ENTITY_KEYS, manifest, redis_field, write_linear_bundle
 
 RECIPE = "recipes/session.yaml"
@@ -104,11 +104,7 @@ def session_project() -> Iterator[SessionProject]:
                 "Redis": redis_server.running(folder / "redis"),
             }
             os.environ |= {
-                "PGHOST": postgres.host,
-                "PGPORT": str(postgres.port),
-                "PGUSER": postgres.user,
-                "PGPASSWORD": postgres.password,
-                "PGDATABASE": postgres.database,
+                **postgres_env(postgres),
                 "REDIS_URL": redis.url,
             }
             servers = {name: process for name, process in found.items() if process}

@@ -40,6 +40,7 @@ from contract.redis_address import RedisAddress
 from runner.project.manifest import FeatureMart, MartColumn
 from runner.servers import postgres_server, redis_server
 from runner.settings import PostgresAddress, Settings
+from tests.conftest import postgres_env
 
 PROJECT = "bench"
 DAYS = 30
@@ -243,11 +244,7 @@ def _take(
         if flush:
             client.flushall()
         env = {
-            "PGHOST": database.host,
-            "PGPORT": str(database.port),
-            "PGUSER": database.user,
-            "PGPASSWORD": database.password,
-            "PGDATABASE": database.database,
+            **postgres_env(database),
             "REDIS_URL": redis_url,
             "MLFLOW_TRACKING_URI": "sqlite:///mlflow.db",
         }

@@ -63,6 +63,17 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
+def postgres_env(database: PostgresAddress) -> dict[str, str]:
+    """Return libpq's variables for a database."""
+    return {
+        "PGHOST": database.host,
+        "PGPORT": str(database.port),
+        "PGUSER": database.user,
+        "PGPASSWORD": database.password,
+        "PGDATABASE": database.database,
+    }
+
+
 @pytest.fixture(scope="session", autouse=True, name="clean_environment")
 def _clean_environment(request: pytest.FixtureRequest) -> dict[str, str]:
     """The environment without the developer's own connections, unless those are to be checked."""

@@ -27,6 +27,7 @@ from runner.online.materialize import materialize
 from runner.online.view_report import ViewReport
 from runner.project.manifest import FeatureMart, Manifest, MartColumn, load_manifest
 from runner.settings import PostgresAddress, Settings
+from tests.conftest import postgres_env
 from tests.instants import at
 
 PROJECT = "shop"
@@ -69,11 +70,7 @@ class OnlineProject:
             yaml or f"project: {PROJECT}\nonline_store: {{key_ttl_seconds: 86400}}\n"
         )
         env = {
-            "PGHOST": database.host,
-            "PGPORT": str(database.port),
-            "PGUSER": database.user,
-            "PGPASSWORD": database.password,
-            "PGDATABASE": database.database,
+            **postgres_env(database),
             "REDIS_URL": redis_url,
             "MLFLOW_TRACKING_URI": "sqlite:///mlruns/mlflow.db",
         }

@@ -45,7 +45,7 @@ from runner.warehouse.collected_table import CollectedRow
 from runner.warehouse.postgres.collected import open_postgres_collected
 from tests import warm
 from tests.collected_rows import collected_row
-from tests.conftest import copy_folder
+from tests.conftest import copy_folder, postgres_env
 from tests.emulators.bigquery import Emulator
 from tests.online_project import stored_hashes
 from tests.page_views import insert, page_views
@@ -174,11 +174,7 @@ def project(
     (root / "profiles.yml").write_text(yaml.safe_dump(profile))
     client.create_dataset("raw_events", exists_ok=True)
     address = {
-        "PGHOST": module_database.host,
-        "PGPORT": str(module_database.port),
-        "PGUSER": module_database.user,
-        "PGPASSWORD": module_database.password,
-        "PGDATABASE": module_database.database,
+        **postgres_env(module_database),
         "BIGQUERY_LOCATION": "US",
         "FEAST_REGISTRY": str(root / "registry.db"),
         "MLFLOW_TRACKING_URI": f"sqlite:///{root / 'mlflow.db'}",

@@ -24,7 +24,7 @@ from contract.bundle import Bundle, read_bundle
 from contract.redis_address import RedisAddress
 from runner.settings import PostgresAddress, Settings, load_settings
 from tests import warm
-from tests.conftest import copy_folder, free_port
+from tests.conftest import copy_folder, free_port, postgres_env
 from tests.http_process import wait_for_http
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -157,11 +157,7 @@ def environment(postgres: PostgresAddress, redis: RedisAddress) -> dict[str, str
         if name in {"PATH", "HOME", "LANG", "TMPDIR"} or name.startswith("COVERAGE")
     }
     env |= {
-        "PGHOST": postgres.host,
-        "PGPORT": str(postgres.port),
-        "PGUSER": postgres.user,
-        "PGPASSWORD": postgres.password,
-        "PGDATABASE": postgres.database,
+        **postgres_env(postgres),
         "REDIS_URL": f"{redis.url.rpartition('/')[0]}/{next(_databases)}",
         "MLFLOW_TRACKING_URI": "sqlite:///mlruns/mlflow.db",
         "PYTHONPATH": str(REPOSITORY),

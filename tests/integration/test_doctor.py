@@ -24,7 +24,7 @@ from runner.commands.project.doctor import Finding, _secrets, diagnose
 from runner.errors import RunnerError
 from runner.project import dbt
 from runner.settings import PostgresAddress, Settings, read_settings
-from tests.conftest import free_port
+from tests.conftest import free_port, postgres_env
 from tests.pooler import pooler
 from tests.serving_bundles import (
     OnlineStore,
@@ -79,11 +79,7 @@ def look(
 
 def _address(address: PostgresAddress) -> dict[str, str]:
     return {
-        "PGHOST": address.host,
-        "PGPORT": str(address.port),
-        "PGUSER": address.user,
-        "PGPASSWORD": address.password,
-        "PGDATABASE": address.database,
+        **postgres_env(address),
     }
 
 

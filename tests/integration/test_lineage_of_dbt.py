@@ -12,6 +12,7 @@ from runner.lineage.lineage_graph import LineageColumn
 from runner.project import dbt
 from runner.project.compiled import up_to_date_models
 from runner.settings import read_settings
+from tests.conftest import postgres_env
 from tests.small_project import write_project
 
 pytestmark = [pytest.mark.servers, pytest.mark.timeout(300)]
@@ -65,11 +66,7 @@ def settings(module_database, redis_server, tmp_path_factory):
         connection.execute("create schema raw_data")
         connection.execute("create table raw_data.old (x int)")
     address = {
-        "PGHOST": module_database.host,
-        "PGPORT": str(module_database.port),
-        "PGUSER": module_database.user,
-        "PGPASSWORD": module_database.password,
-        "PGDATABASE": module_database.database,
+        **postgres_env(module_database),
         "REDIS_URL": redis_server.url,
         "MLFLOW_TRACKING_URI": f"sqlite:///{root / 'mlflow.db'}",
     }

@@ -11,6 +11,7 @@ import pytest
 from examples.movielens.load import PROJECT, load
 from runner.errors import RunnerError
 from runner.settings import find_root
+from tests.conftest import postgres_env
 
 MOVIES = 'movieId,title,genres\n1,Toy Story (1995),Comedy\n2,"Amélie, or so (2001)",Drama\n'
 LOAD = "examples.movielens.load"
@@ -30,11 +31,7 @@ def data(tmp_path):
 def variables(database, monkeypatch):
     """The variables that name the test's database, set."""
     env = {
-        "PGHOST": database.host,
-        "PGPORT": str(database.port),
-        "PGUSER": database.user,
-        "PGPASSWORD": database.password,
-        "PGDATABASE": database.database,
+        **postgres_env(database),
     }
     for name, value in env.items():
         monkeypatch.setenv(name, value)

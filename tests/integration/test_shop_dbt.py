@@ -24,7 +24,7 @@ from runner.project.manifest import load_manifest
 from runner.warehouse.postgres.collected import open_postgres_collected
 from tests import warm
 from tests.collected_rows import collected_row
-from tests.conftest import copy_folder
+from tests.conftest import copy_folder, postgres_env
 from tests.page_views import insert, page_views
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -98,11 +98,7 @@ def project(module_database, tmp_path_factory):
         shutil.copy(REPOSITORY / name, root / name, follow_symlinks=False)
     env = {
         **os.environ,
-        "PGHOST": module_database.host,
-        "PGPORT": str(module_database.port),
-        "PGUSER": module_database.user,
-        "PGPASSWORD": module_database.password,
-        "PGDATABASE": module_database.database,
+        **postgres_env(module_database),
     }
     with psycopg.connect(**module_database.conninfo, autocommit=True) as connection:
         tables = raw_tables(simulate(80, 60, 7), END)

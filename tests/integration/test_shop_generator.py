@@ -13,7 +13,7 @@ from examples.shop.load import Parameters, is_loaded, write
 from examples.shop.simulation import simulate
 from examples.shop.tables import DDL, raw_tables
 from tests import warm
-from tests.conftest import free_port
+from tests.conftest import free_port, postgres_env
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 OPTIONS = ["--users", "60", "--days", "40", "--seed", "7", "--end", "2025-06-30"]
@@ -23,11 +23,7 @@ PARAMETERS = Parameters(60, 40, 7, datetime(2025, 6, 30, tzinfo=UTC))
 def start(database, *options):
     env = {
         **os.environ,
-        "PGHOST": database.host,
-        "PGPORT": str(database.port),
-        "PGUSER": database.user,
-        "PGPASSWORD": database.password,
-        "PGDATABASE": database.database,
+        **postgres_env(database),
     }
     return subprocess.Popen(
         [warm.program("python"), "-m", "examples.shop", *options],

@@ -34,6 +34,7 @@ from runner.records import registry, tracking
 from runner.records.git_checkout import git_commit
 from runner.records.recorded_run import read_run
 from runner.settings import Settings
+from tests.conftest import postgres_env
 from tests.mlflow_database import put_mlflow_database
 from tests.modelling import FEATURES, MART, REGRESSOR, SPINE, make_recipe, rows
 from tests.trainings import changed, project, train
@@ -620,11 +621,7 @@ def test_a_version_that_cannot_be_served_is_not_promoted(training, versions):
 def test_two_versions_side_by_side(training, versions, champion, database, redis_url, capsys):
     settings = training.prepared.settings
     known = {
-        "PGHOST": database.host,
-        "PGPORT": str(database.port),
-        "PGUSER": database.user,
-        "PGPASSWORD": database.password,
-        "PGDATABASE": database.database,
+        **postgres_env(database),
         "REDIS_URL": redis_url,
     }
     settings = dataclasses.replace(settings, env={**settings.env, **known})
