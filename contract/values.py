@@ -216,7 +216,7 @@ def _decoder_of_each(dtypes: Sequence[str]) -> RunDecoder:
 def decode_doubles(stored: Sequence[bytes]) -> Sequence[float] | None:
     """Return float64 values, all at once.
 
-    None where they must be looked at one by one: one is null, or nothing that a model could take.
+    None if they must be decoded one by one: one is null, or no model could take it.
     """
     count = len(stored)
     packed = b"".join(stored)

@@ -1,4 +1,4 @@
-"""The answers of rows that were read and scored, and of rows that cannot be."""
+"""Answers for rows that were scored, and errors for rows that cannot be."""
 
 from __future__ import annotations
 

@@ -270,7 +270,7 @@ class OutcomeRows:
 
     @cached_property
     def _has_other_runs(self) -> bool:
-        """Whether the log has rows of another model under the champion's number: it rarely has."""
+        """Whether the log has rows of another model under the champion's number, which is rare."""
         sql, window = self._reader.sql, self._window
         return bool(window.run_id) and bool(
             self._reader.rows(

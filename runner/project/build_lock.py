@@ -66,7 +66,7 @@ def build_lock(settings: Settings) -> Iterator[int]:
 
 @contextmanager
 def folder_lock(settings: Settings) -> Iterator[int]:
-    """Do the same in this folder alone: for a dbt that writes into `target/` and no table.
+    """Hold this folder alone, for a dbt that writes `target/` but no table; yield its file.
 
     Not within `build_lock`: it would wait for itself.
     """
@@ -123,7 +123,7 @@ def wait_for_other_dbt(settings: Settings) -> None:
 
 
 def _wait_for_earlier_dbt(settings: Settings, name: str, looks: int) -> None:
-    """Look so often for a dbt of the same tables that was there before us; wait for it."""
+    """Look `looks` times for a dbt that builds the same tables already; wait until it has ended."""
     own: Mapping[str, str | bool] = {"name": name, "any": False}
     with _looking(settings) as connection:
         for look in range(looks):

@@ -16,7 +16,7 @@ MANY = 8
 
 
 class ManyRows:
-    """Reads many rows, a feature of all of them at a time: in less than half of the time.
+    """Reads many rows, a feature of all of them at a time: in less than half the time.
 
     It handles only rows in which nothing is missing or expired, as in most; `ViewLayout.see`
     handles the others.

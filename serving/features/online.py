@@ -52,7 +52,7 @@ class OnlineFormat:
         self._many = ManyRows(self._groups, wanted)
 
     def lookup(self) -> Lookup:
-        """Return what collects the entity rows of a batch."""
+        """Return an empty lookup for the entity rows of a batch."""
         return Lookup(self._groups)
 
     def rows(

@@ -151,7 +151,7 @@ def _as_json(dtype: str, value: object) -> object:
 
 
 def _refuse_twice(path: Path, names: Sequence[str]) -> None:
-    """Raise if two columns have one name: a row would have only one of them."""
+    """Raise if two columns have the same name: a row would keep only one of them."""
     for name in names:
         if names.count(name) > 1:
             raise RunnerError(f"{path}: has two columns {name!r}", hint="rename or drop one")

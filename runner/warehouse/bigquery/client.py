@@ -80,7 +80,7 @@ def writing_alone(client: bigquery.Client, dataset: str, name: str) -> Iterator[
     """
     if name.startswith(_LOCK_PREFIX):
         raise RunnerError(
-            f"{dataset}.{name}: a raw table whose name begins with {_LOCK_PREFIX!r}, as our locks",
+            f"{dataset}.{name}: the name of a raw table begins with {_LOCK_PREFIX!r}, as locks do",
             hint="give the dbt source another name or `identifier`",
         )
     lock = bigquery.Table(f"{client.project}.{dataset}.{_LOCK_PREFIX}{name}")
