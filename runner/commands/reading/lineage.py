@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -18,6 +17,7 @@ from runner.project.dbt_process import Progress
 from runner.project.freshness import fingerprint
 from runner.project.introspection import asks_warehouse
 from runner.project.manifest import Manifest, load_manifest
+from runner.project.manifest_file import read_manifest
 from runner.recipes.computed_columns import computed_columns
 from runner.recipes.feature_reference import FeatureReference
 from runner.recipes.recipe import Recipe, all_recipes, load_recipe
@@ -160,7 +160,7 @@ def compiled_lineage(settings: Settings, progress: Progress) -> tuple[Lineage, M
     dbt.run(settings, ["compile", "--full-refresh"], progress)
     from runner.lineage.column_lineage import column_lineage  # sqlglot takes a while to import
 
-    content = json.loads(settings.manifest_path.read_bytes())
+    content = read_manifest(settings.manifest_path)
     lineage = column_lineage(content)
     if not asks_warehouse(content, full_refresh=True):
         kept.write(lineage)
