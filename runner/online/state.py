@@ -26,6 +26,7 @@ from contract.view_state import (
 )
 from runner.errors import RunnerError
 from runner.online.connection import OnlineConnection
+from runner.online.full_redis import write_though_full
 from runner.online.our_values import OurValues, WrittenTimes
 from runner.online.scripts import RELEASE, RENEW
 from runner.online.watermark import Watermark, key_dtypes, parse_watermark
@@ -202,6 +203,7 @@ class Lease:
     def __init__(
         self, connection: OnlineConnection, project: str, view: str, work: str = "materialize"
     ) -> None:
+        self._connection = connection
         self._client = connection.client
         self._view = view
         self._work = work
@@ -261,7 +263,9 @@ class Lease:
         return bool(kept)
 
     def _try(self) -> bool:
-        taken = self._client.set(self.key, self.token, nx=True, px=int(_LEASE_SECONDS * 1000))
+        lasts = int(_LEASE_SECONDS * 1000)
+        given = (self.key, self.token, "NX", "PX", lasts)
+        taken = write_though_full(self._connection, "SET", *given)
         self._renewed = time.monotonic()
         return bool(taken)
 

@@ -210,11 +210,16 @@ def test_a_full_redis_refuses_events_and_keeps_all_that_it_acknowledged(
             if answer.status_code != 200:
                 break
             accepted.append(number)
+        redis.config_set("maxmemory", 1)  # not even the smallest write has room
+        refused = client.post("/events/clicks", json={"events": [click(1)]})
+        collected(project)
+        assert redis.xlen(STREAM) == 0
     finally:
         redis.config_set("maxmemory", 0)
+    assert refused.status_code == 503
     assert (answer.status_code, answer.headers["retry-after"]) == (503, "1")
     assert answer.json()["error"]["code"] == "events_not_recorded"
-    assert counted(client, before)["not_recorded"] == 1
+    assert counted(client, before)["not_recorded"] == 2
     post(client, click(number))
     collected(project)
     assert clicks(project.sql, "user_id") == [(1,), *((n,) for n in accepted), (number,)]
