@@ -6,12 +6,14 @@ import subprocess
 import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
+from datetime import UTC, datetime
 
 import psycopg
 import pytest
 import redis
 
 from contract.log_format import FIELD, LogEntry, stream_key
+from runner.commands.online.refresh_report import show_round
 from runner.commands.online.refresh_round import Refresher
 from runner.commands.project.checks.refresh_lag import refresh_at_hand
 from runner.errors import RunnerError
@@ -177,6 +179,30 @@ def test_a_round_builds_views_again_that_were_built_before_their_table_was_there
     insert(project, 10, 0.625)
     assert refresher.round().built == ("reading",)
     assert amount(project, 10) == 0.625
+
+
+def test_a_view_that_follows_new_rows_shows_when_all_were_compared_and_which_index_it_lacks(
+    project, refresher, capsys
+):
+    path = (project.root / MART).with_suffix(".yml")
+    text = path.read_text()
+    path.write_text(text.replace("{entities: {user: user_id}}", FOLLOWED))
+    for _ in range(2):
+        assert refresher.round().compared is None
+    assert capsys.readouterr().err.count("reading: ") == 1  # its advice
+    project.query("create index on feature_mart.reading (event_timestamp)")
+    refresher.round()
+    done = refresher.round()
+    show_round(done)
+    assert "; all compared " in capsys.readouterr().out
+    assert done.compared < datetime.now(UTC)
+    assert ", all compared " in refresh_at_hand(project.settings)
+    path.write_text(text)
+    assert refresher.round().compared is None
+    assert "compared" not in refresh_at_hand(project.settings)
+
+
+FOLLOWED = "{entities: {user: user_id}, compare_every: 12h}"
 
 
 def test_a_round_waits_for_that_of_another(project, refresher, capsys):

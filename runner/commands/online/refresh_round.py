@@ -20,6 +20,7 @@ from runner.online.connection import connect
 from runner.online.online_config import load_online_config
 from runner.online.refresh_state import BuiltFrom, RefreshState
 from runner.online.state import Lease, holding
+from runner.online.view_report import ViewReport
 from runner.project import dbt, freshness
 from runner.project.dbt_results import FailedNodesError
 from runner.project.manifest import FeatureMart, Manifest
@@ -51,6 +52,7 @@ class Refresher:
         self._settings = settings
         self._recipes = recipes
         self._dbt = WarmDbt(settings)
+        self._advised: set[str] = set()
 
     def round(self) -> Round:
         """Run one round; waits while another process runs one.
@@ -74,7 +76,7 @@ class Refresher:
                     with suppress(RedisError):
                         state.note_failed(str(err).partition("\n")[0])
                     raise
-                state.note_done(done.newest)
+                state.note_done(done.newest, done.compared)
         return done
 
     def close(self) -> None:
@@ -98,13 +100,17 @@ class Refresher:
         if failed:
             state.note_built(_names(marts), None)  # a table may be gone: the next round builds it
         errors += failed
+        self._advise(reports)
         if errors:
             raise RoundError(errors, reports)
-        written = sum(report.written for report in reports)
-        removed = sum(report.removed for report in reports)
-        newest = max((report.newest for report in reports if report.newest), default=None)
-        seconds = time.perf_counter() - started
-        return Round(rows, tuple(built), written, removed, newest, seconds)
+        return Round.of(rows, built, reports, time.perf_counter() - started)
+
+    def _advise(self, reports: Sequence[ViewReport]) -> None:
+        """Warn once of each view whose rounds cost more than they need to."""
+        for report in reports:
+            if report.advice and report.advice not in self._advised:
+                self._advised.add(report.advice)
+                console.warn(f"{report.view}: {report.advice}")
 
     def _collect(self) -> tuple[int, list[RunnerError]]:
         """Return how many rows were moved, and why others wait, which does not stop the round."""

@@ -24,6 +24,9 @@ class Round:
         Values in Redis, over all views.
     newest
         The newest event time of the features; None: there is none.
+    compared
+        When the view that was compared the longest ago was compared with its mart; None: this
+        round compared all.
     """
 
     collected: int
@@ -31,7 +34,24 @@ class Round:
     written: int
     removed: int
     newest: datetime | None
+    compared: datetime | None
     seconds: float
+
+    @classmethod
+    def of(
+        cls, collected: int, built: Sequence[str], reports: Sequence[ViewReport], seconds: float
+    ) -> Round:
+        """Return what a round did in which every step succeeded."""
+        followed = [r.compared for r in reports if r.compared and r.compared != r.as_of]
+        return cls(
+            collected=collected,
+            built=tuple(built),
+            written=sum(report.written for report in reports),
+            removed=sum(report.removed for report in reports),
+            newest=max((report.newest for report in reports if report.newest), default=None),
+            compared=min(followed, default=None),
+            seconds=seconds,
+        )
 
 
 class RoundError(CombinedError):
