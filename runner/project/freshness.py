@@ -55,6 +55,16 @@ def is_current(settings: Settings) -> bool:
     )
 
 
+def is_newer_than_manifest(settings: Settings) -> bool:
+    """Return whether YAML of the project was written after dbt's manifest; cheaper to ask."""
+    try:
+        read = settings.manifest_path.stat().st_mtime
+        files = [path for path in _files_below(_folders(settings.root) or ()) if _is_yaml(path)]
+        return any(path.stat().st_mtime > read for path in files if not is_generated(path))
+    except OSError:  # there is no manifest, or a file is gone since
+        return False
+
+
 def remember(settings: Settings, project: str | None, invocation_id: str) -> None:
     """Record that dbt's manifest is of the project with this fingerprint, if that is certain.
 
@@ -173,7 +183,7 @@ def _folders(root: Path) -> list[Path] | None:
 def _root_files(settings: Settings) -> list[Path]:
     """Return dbt's own files, and the profile wherever dbt may find it."""
     root = settings.root
-    found = {path for path in root.iterdir() if path.suffix in {".yml", ".yaml"}}
+    found = {path for path in root.iterdir() if _is_yaml(path)}
     found.add(root / ".dbtignore")
     with suppress(RuntimeError):  # an account without a home
         found.add(Path.home() / ".dbt" / "profiles.yml")
@@ -187,6 +197,10 @@ def _files_below(folders: Iterable[Path]) -> Iterator[Path]:
         for folder, below, files in os.walk(top, followlinks=True):
             below.sort()
             yield from (Path(folder, name) for name in sorted(files) if name != ".gitignore")
+
+
+def _is_yaml(path: Path) -> bool:
+    return path.suffix in {".yml", ".yaml"}
 
 
 def _content(path: Path) -> bytes:
