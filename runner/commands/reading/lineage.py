@@ -20,9 +20,10 @@ from runner.project.introspection import asks_warehouse
 from runner.project.manifest import Manifest, load_manifest
 from runner.recipes.computed_columns import computed_columns
 from runner.recipes.feature_reference import FeatureReference
-from runner.recipes.recipe import Recipe, all_recipes, load_recipe
+from runner.recipes.recipe import Recipe, load_recipe
+from runner.recipes.recipe_files import all_recipes
+from runner.recipes.reference_rules import with_view_names
 from runner.recipes.references import check_references
-from runner.recipes.rules import with_view_names
 from runner.records.run_facts import RunReader
 from runner.records.run_reader import open_reader, read_json
 from runner.servers.local_servers import require_servers
