@@ -16,7 +16,7 @@ import yaml
 from mlflow import MlflowClient
 from sklearn.metrics import log_loss
 
-from contract.bundle import read_bundle
+from contract.bundle_reader import read_bundle
 from contract.scoring import Predictions, load_model
 from contract.serving_errors import BundleError
 from runner.commands.models import promotion
