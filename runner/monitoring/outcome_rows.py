@@ -1,4 +1,4 @@
-"""The rows of an outcome model: each served row whose label is due, with its label."""
+"""Read an outcome model: each served row whose label is due, with its label."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from functools import cached_property
 from typing import NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 
 from contract.bundle import Label
+from runner.monitoring.labelled_rows import LabelledRows
 from runner.monitoring.served_log import ANSWERED, Window
 from runner.project.manifest import Spine
 from runner.warehouse.log_sql import Cell, LogReader
@@ -22,7 +22,6 @@ MOST_VALUES = 20
 """The values of a slice that most rows have; the rows of all others are one part."""
 NULL, OTHERS = "(null)", "(others)"
 _SHARED = 3  # day, entity and label, whichever version answered
-Texts = npt.NDArray[np.str_]
 
 
 class SliceColumn(NamedTuple):
@@ -61,30 +60,6 @@ class SliceCount(NamedTuple):
     labelled: int
     due: int | None
     rows: int | None
-
-
-class LabelledRows(NamedTuple):
-    """Labelled rows, column by column.
-
-    Attributes
-    ----------
-    slices
-        Shape (n_rows, n_slices): the values of the slices that were asked for.
-    """
-
-    days: Texts
-    entities: Texts
-    labels: Texts
-    predictions: Texts
-    probabilities: npt.NDArray[np.float64]
-    slices: Texts
-
-    def of(self, rows: npt.NDArray[np.bool_]) -> LabelledRows:
-        """Return some of the rows."""
-        texts = (part[rows] for part in (self.days, self.entities, self.labels, self.predictions))
-        days, entities, labels, predictions = texts
-        numbers, slices = self.probabilities[rows], self.slices[rows]
-        return LabelledRows(days, entities, labels, predictions, numbers, slices)
 
 
 class OutcomeRows:
