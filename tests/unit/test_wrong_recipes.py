@@ -12,7 +12,6 @@ WORD = "expected a name of letters, digits and _"
 EXAMPLE = "write a whole number and s, m, h or d, such as 7d"
 SPACE = "search_space: {max_depth: {int: [2, 9]}}"
 
-
 WRONG = [
     # Keys
     ({1: None}, "1:1: registered_model_name: missing"),
