@@ -152,7 +152,7 @@ class Label:
         None for a regression.
     decision_threshold
         The least probability of the second of two classes at which it is the prediction; None:
-        the most probable class is.
+        the prediction is the most probable class.
     """
 
     name: Name

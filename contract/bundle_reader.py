@@ -13,9 +13,9 @@ from contract.bundle import MANIFEST, Bundle, BundleFeature, read_whole
 from contract.computed import computed_problems
 from contract.serving_errors import BundleError
 
-# 2 has a decision threshold, which a reader of 1 would pass over and answer another class.
-# 3 has request inputs, roles, computed columns or on_missing_entity, which a reader of 2 would
-# pass over.
+# 2 has a decision threshold: a reader of 1 would ignore it and answer another class.
+# 3 has request inputs, roles, computed columns or on_missing_entity: a reader of 2 would ignore
+# them.
 FORMAT_VERSIONS = (1, 2, 3)
 _RAW = TypeAdapter(dict[str, Any])
 _READER = TypeAdapter(Bundle)

@@ -19,7 +19,7 @@ _SHADOW_SECONDS = 60
 MOST_ROWS = 100_000
 """If more rows have a label, this many are drawn at random and scored."""
 MOST_VALUES = 20
-"""The values of a slice that most rows have; the rows of all others are one part."""
+"""So many values of a slice are counted one by one, all others together."""
 NULL, OTHERS = "(null)", "(others)"
 _SHARED = 3  # day, entity and label, whichever version answered
 
@@ -129,7 +129,7 @@ class OutcomeRows:
     def shadow_rows(self, version: str) -> LabelledRows:
         """Return a shadow's rows, at most `MOST_ROWS`.
 
-        Their labels are those of the rows that clients were given for the same requests.
+        Their labels are those of the answers that clients got for the same requests.
         """
         where = self._where("outcome.event_timestamp", version, "shadow.")
         found = self._drawn(["shadow"], [], self._shadow_join(), where)
@@ -223,9 +223,9 @@ class OutcomeRows:
         return f"join {self._reader.sql.table} as shadow\n    on {' and '.join(same)}\n"
 
     def _where(self, instant: str, version: str, of: str = "") -> str:
-        """Return the condition for rows of a version; of the champion's number, its run's alone.
+        """Return the condition for rows of a version; of the champion's, only rows of its run.
 
-        A registry that was made again has other models under the same numbers.
+        A registry that was created again has other models under the same version numbers.
         """
         sql, run_id = self._reader.sql, self._window.run_id
         where = (

@@ -59,17 +59,17 @@ class ViewState:
         return max(filter(None, known), default=None)
 
     def ours(self, pushed_until: float | None) -> OurValues:
-        """Return which stored values newer than the mart's can only have come from the mart.
+        """Return which stored values, newer than the mart's, can only have come from the mart.
 
-        After a comparison that met no value of another process, whatever is stored up to its
-        instant came from the mart; if the mart's newest is older now, that row was deleted there.
-        So was one that has been written since by a run that followed new rows.
+        The rows of those values were deleted there. If the last comparison met no value of another
+        process, all that is stored up to its instant came from the mart; so did all that runs have
+        written since while they followed new rows.
 
         Parameters
         ----------
         pushed_until
-            Up to which event time, in Unix seconds, the mart has had what was pushed, whatever the
-            last comparison met; None: the view takes no pushes.
+            The event time, in Unix seconds, up to which the mart has had what was pushed, whatever
+            the last comparison met; None: the view takes no pushes.
         """
         last = self.watermark
         if last is not None and pushed_until:
@@ -151,7 +151,7 @@ class ViewState:
         Parameters
         ----------
         life
-            Seconds that every key of the view is sure to live from now on; None: as was known.
+            Seconds for which every key of the view lives at least; None: unchanged.
         """
         with self._client.pipeline(transaction=True) as pipe:
             pipe.hdel(self._key, "started")
@@ -168,7 +168,7 @@ class ViewState:
 
 
 def known_views(connection: OnlineConnection, project: str) -> list[str]:
-    """Return the views of which the online store has anything, as far as runs have noted it."""
+    """Return the views that the online store has anything of, as runs have noted."""
     prefix = state_key(project, "").encode()
     keys = {key for found in connection.scan(prefix, 1_000) for key in found}
     names = {key.removeprefix(prefix).decode() for key in keys}

@@ -26,7 +26,7 @@ _NOT_TUNED: Mapping[str, str] = {
 
 
 def class_path_problems(class_path: str, task: str | None) -> list[Problem]:
-    """Return what is wrong if the estimator is not on the list or not for the task."""
+    """Return what is wrong with an estimator that is not on the list, or not for the task."""
     fitting = names_of(ESTIMATORS, task)
     if class_path in fitting:
         return []
@@ -38,7 +38,7 @@ def class_path_problems(class_path: str, task: str | None) -> list[Problem]:
 
 
 def missing_problems(class_path: str, impute: str, encode: str) -> list[Problem]:
-    """Return what is wrong if preprocessing leaves missing values to an estimator of the list."""
+    """Return what is wrong if the estimator cannot take the missing values that it is left with."""
     estimator = ESTIMATORS[class_path]
     key, instead = ("numeric.impute: none", "impute: median")
     if impute != "none":

@@ -28,7 +28,7 @@ class Calibration(Part):
 
 
 class DecisionThreshold(Part):
-    """From which probability on the second of two classes is predicted."""
+    """The least probability of the second of two classes at which it is predicted."""
 
     model_config = ConfigDict(
         json_schema_extra={

@@ -1,6 +1,6 @@
 """The recipe: one YAML file per ML model, checked as a whole before anything runs.
 
-It says what to predict from what, and nothing of where: no address, no environment.
+It says what to predict and from what. It names no address and no environment.
 `docs/recipe.md` describes every key.
 """
 
@@ -65,7 +65,7 @@ from runner.recipes.yaml_source import KeyPath, YamlSource, load_yaml
 
 
 def _part(value: object) -> object:
-    # A key left empty would else mean the same as no key at all.
+    # Without this, an empty key would mean the same as no key.
     if value is None:
         raise ValueError("expected `key: value` lines, got nothing")
     return value
@@ -77,8 +77,8 @@ class Split(Part):
     test: PositiveDuration
     """How long the test period is: the newest rows of the spine."""
     embargo: Duration
-    """How long before the test period rows are not used, so that no training label is decided
-    inside it. At least the label's window."""
+    """The length of the gap before the test period. Its rows are not used, so that no training
+    label is decided inside the test period. At least the label's window."""
 
 
 class Estimator(Part):
@@ -108,7 +108,7 @@ class Recipe(Part):
     description: Annotated[str, Field(max_length=2000)] = ""
     """What the model is for, in a sentence or two."""
     task: Task
-    """Whether a class is predicted or a number."""
+    """What is predicted: a class or a number."""
     spine: Identifier
     """The dbt model of entity keys, `event_timestamp` and labels (docs/features.md)."""
     label: Identifier
@@ -145,8 +145,8 @@ class Recipe(Part):
     """How probabilities are made to mean what they say (docs/evaluation.md#calibration). Only for a
     classification."""
     decision_threshold: Annotated[DecisionThreshold | None, BeforeValidator(_part)] = None
-    """From which probability on the second of two classes is predicted
-    (docs/evaluation.md#decision-threshold). Without it, the more probable class is."""
+    """The least probability of the second of two classes at which it is predicted
+    (docs/evaluation.md#decision-threshold). Without it, the more probable class is predicted."""
     scoring: Annotated[
         tuple[Annotated[str, Field(json_schema_extra={"enum": list(SCORERS)})], ...],
         Field(strict=False, json_schema_extra={"minItems": 1}),
@@ -159,14 +159,14 @@ class Recipe(Part):
     """The least score on the test rows, by scorer. A model below one is registered, but does not
     become the `champion` (docs/gates.md)."""
     min_shadow_days: Annotated[int, Field(ge=1)] | None = None
-    """On how many days a model must answer as a shadow before it may replace a champion
+    """The number of days on which a model must answer as a shadow before it may replace a champion
     (docs/gates.md#days-as-a-shadow)."""
 
     slices: Annotated[
         tuple[Annotated[str, Field(json_schema_extra={"pattern": SLICE})], ...], Field(strict=False)
     ] = ()
-    """Columns of the spine, or `view:feature` of the features, by whose values the test rows are
-    scored apart (docs/evaluation.md#slices): text, flags or whole numbers."""
+    """Columns of the spine, or features as `view:feature`: text, flags or whole numbers. The test
+    rows of each value are scored separately (docs/evaluation.md#slices)."""
 
     feature_overrides: Annotated[
         tuple[Annotated[str, Field(json_schema_extra={"pattern": REFERENCE})], ...],

@@ -18,7 +18,7 @@ SLICE = f"^[A-Za-z_][A-Za-z0-9_]*({_PROJECTION}:[A-Za-z_][A-Za-z0-9_]*)?$"
 
 
 def reference_problems(features: Sequence[str], *, may_be_empty: bool = False) -> list[Problem]:
-    """Return the features that are no Feast references, or are listed twice or with `view:*`."""
+    """Return the features that are not Feast references, or are listed twice or with `view:*`."""
     hint = "list each feature once, as `view:feature`, or all of a view as `view:*`"
     if not features and not may_be_empty:
         return [NO_ENTRY]
@@ -59,7 +59,7 @@ def covers(references: Collection[str], reference: str) -> bool:
 
 
 def slice_problems(slices: Sequence[str], features: Sequence[str] | None) -> list[Problem]:
-    """Return the slices that are no columns, are listed twice, or are no features of the recipe."""
+    """Return the slices that are not columns, are listed twice, or are not among the features."""
     hint = "list each slice once: a column of the spine, or `view:feature` of the features"
     problems = []
     for i, name in enumerate(slices):
@@ -76,7 +76,7 @@ def slice_problems(slices: Sequence[str], features: Sequence[str] | None) -> lis
 
 
 def override_problems(overrides: Sequence[str], features: Sequence[str] | None) -> list[Problem]:
-    """Return the overrides that are no references, are listed twice, or are no features."""
+    """Return the overrides that are not references, are listed twice, or not among the features."""
     if not overrides:
         return []
     problems = reference_problems(overrides)

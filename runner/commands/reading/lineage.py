@@ -71,7 +71,7 @@ class LineageAnswer:
         for start in self.starts:
             gaps |= self.lineage.gaps(start)
             if not self.is_recipe:
-                gaps |= self.lineage.untold_readers(start.relation)
+                gaps |= self.lineage.unresolved_readers(start.relation)
         return gaps | self.broken
 
 
@@ -118,8 +118,8 @@ def ask(settings: Settings, what: str) -> LineageAnswer:
 def compiled_lineage(settings: Settings, progress: Progress) -> tuple[Lineage, Manifest]:
     """Return every column's lineage, and the marts; dbt compiles only what may have changed.
 
-    As for a full refresh: an increment's SQL may read rows that an earlier one computed, and they
-    came by the full SQL.
+    It compiles as for a full refresh: an increment's SQL may read rows that were computed by the
+    full SQL.
     """
     kept = KeptLineage(settings, fingerprint(settings))
     if known := kept.read():

@@ -66,8 +66,8 @@ def require_affordable(planned: Plan, max_cost: float | None) -> None:
     Raises
     ------
     RunnerError
-        Naming the step and its bytes. With `max_cost` also if a step could not be estimated:
-        nobody can say then what all of them cost.
+        Naming the step and its bytes. With `max_cost` also if a step could not be estimated: then
+        nobody can say what all of them cost.
     """
     for step in planned.steps:
         needed = max((bill.bytes_billed for bill in step.bills), default=0)

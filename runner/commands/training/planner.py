@@ -122,7 +122,7 @@ class Planner:
         )
 
     def _sweep(self, mart: FeatureMart) -> PlanStep:
-        """Return the search for stored entities that are gone, as many as the mart has rows."""
+        """Return the search for stored entities that are gone, for as many as the mart has rows."""
         from runner.warehouse.bigquery.mart import BigQueryMart, planned_look_up
 
         step = self._step(
