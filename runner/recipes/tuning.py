@@ -14,9 +14,13 @@ from pydantic import (
     model_validator,
 )
 
+from runner.recipes.estimator_rules import (
+    DISTRIBUTION_KEYS,
+    distribution_problems,
+    search_space_problems,
+)
 from runner.recipes.part import Part, PositiveDuration
 from runner.recipes.problems import refuse
-from runner.recipes.rules import DISTRIBUTION_KEYS, distribution_problems, search_space_problems
 
 _BOUNDS = {"minItems": 2, "maxItems": 2}
 

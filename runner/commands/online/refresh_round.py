@@ -18,9 +18,9 @@ from runner.commands.online.online_values import materialize
 from runner.commands.served.collection import collect
 from runner.errors import CombinedError, RunnerError
 from runner.online.connection import connect
+from runner.online.lease import Lease, holding
 from runner.online.online_config import load_online_config
 from runner.online.refresh_state import BuiltFrom, RefreshState
-from runner.online.state import Lease, holding
 from runner.project import dbt, freshness
 from runner.project.dbt_results import FailedNodesError
 from runner.project.manifest import FeatureMart, Manifest
