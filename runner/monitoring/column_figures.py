@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
+from contract.view_layout import EXPIRED, MISSING
 from runner.monitoring.drift import (
     FALSE_ALARM_RATE,
     Counts,
@@ -16,7 +17,7 @@ from runner.monitoring.drift import (
     p_value,
 )
 from runner.monitoring.monitored import PREDICTION, Monitored
-from runner.monitoring.served_log import WINDOW, ServedLog
+from runner.monitoring.served_log import WINDOW, ColumnDay, ServedLog
 
 
 @dataclass(frozen=True)
@@ -35,8 +36,8 @@ class ColumnFigure:
         The Jensen-Shannon distance from the training rows, 0 to 1.
     p_value
         Corrected for all columns and days of the window; None: too few entities to say.
-    missing
-        The share of rows for which a feature was missing or expired; None: no feature.
+    statuses
+        Status other than `present` → the share of rows of a feature that had it; None: no feature.
     shares
         The share of rows in each bin.
     """
@@ -46,13 +47,25 @@ class ColumnFigure:
     rows: float
     drift: float
     p_value: float | None
-    missing: float | None
+    statuses: Mapping[str, float] | None
     shares: tuple[float, ...]
 
     @property
     def has_drifted(self) -> bool:
         """Whether the drift is more than chance."""
         return self.p_value is not None and self.p_value < FALSE_ALARM_RATE
+
+    @property
+    def missing(self) -> float | None:
+        """The share of rows for which a feature was missing or expired; None: no feature."""
+        if self.statuses is None:
+            return None
+        return self.statuses.get(MISSING, 0.0) + self.statuses.get(EXPIRED, 0.0)
+
+    @property
+    def shown_statuses(self) -> str:
+        """The statuses other than `present` and their shares; empty: there are none."""
+        return ", ".join(f"{share:.1%} {name}" for name, share in (self.statuses or {}).items())
 
     @property
     def record(self) -> dict[str, object]:
@@ -65,6 +78,7 @@ class ColumnFigure:
             "p_value": self.p_value,
             "drifted": self.has_drifted,
             "missing": self.missing,
+            "statuses": None if self.statuses is None else dict(self.statuses),
         }
 
 
@@ -88,11 +102,16 @@ def column_figures(log: ServedLog, columns: Sequence[Monitored]) -> list[ColumnF
             float(of.counts.sum()),
             distance(column.reference, of),
             p,
-            found.absent / float(of.counts.sum()) if column.is_feature else None,
+            _shares(found) if column.is_feature else None,
             tuple(of.shares.tolist()),
         )
         for (column, day, found, of), p in zip(each, p_values, strict=True)
     ]
+
+
+def _shares(found: ColumnDay) -> dict[str, float]:
+    rows = float(found.counts.sum())
+    return {status: weight / rows for status, weight in sorted(found.statuses.items())}
 
 
 def _served(column: Monitored, counts: Counts, effective: float) -> Sample | None:

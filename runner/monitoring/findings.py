@@ -92,6 +92,7 @@ class Monitoring:
                     for each in quality.slices
                 ],
                 "slices_not_known": dict(quality.unsliced),
+                "reliability": [vars(each) for each in quality.reliability],
             },
             "skew": [each.record for each in self.skew],
         }
@@ -110,6 +111,9 @@ class Monitoring:
                 )
                 if of.missing is not None:
                     yield FigureRow(day, "missing", of.column, of.missing, answered_rows=rows)
+                for status, share in (of.statuses or {}).items():
+                    name = f"{of.column} {status}"
+                    yield FigureRow(day, "status", name, share, answered_rows=rows)
         for (view, at), age in self.ages.items():
             yield FigureRow(date.fromisoformat(at), "age", view, age)
         yield from self._scores()

@@ -16,6 +16,7 @@ from runner.modelling.bootstrap import Interval
 from runner.monitoring.live_scores import Judge, LiveScore
 from runner.monitoring.live_slices import LiveSlice, live_slices, slice_columns
 from runner.monitoring.outcome_rows import LabelledRows, OutcomeRows
+from runner.monitoring.reliability import ReliabilityBin, reliability
 from runner.monitoring.served_log import WINDOW, Window
 from runner.project.manifest import Manifest, Spine
 from runner.warehouse.log_sql import LogReader
@@ -45,6 +46,8 @@ class LiveQuality:
         Slice → why it is not known.
     reason
         Why none of this is known; empty: it is known.
+    reliability
+        How often the champion's probabilities of the positive class came true, in the window.
     """
 
     labelled: int = 0
@@ -54,6 +57,7 @@ class LiveQuality:
     slices: tuple[LiveSlice, ...] = ()
     unsliced: Mapping[str, str] = field(default_factory=dict)
     reason: str = ""
+    reliability: tuple[ReliabilityBin, ...] = ()
 
 
 def live_quality(
@@ -84,6 +88,7 @@ def live_quality(
     columns, unsliced = slice_columns(recipe, bundle, outcome)
     scores: list[LiveScore] = []
     slices: list[LiveSlice] = []
+    came_true: tuple[ReliabilityBin, ...] = ()
     try:
         labelled = outcomes.count()
         for version, is_shadow in answered:
@@ -95,6 +100,7 @@ def live_quality(
             scores += _scores(judge, version, rows, is_shadow=is_shadow, by_day=is_champion)
             if is_champion:
                 slices += live_slices(judge, outcomes, columns, rows)
+                came_true = reliability(judge, rows)
     except RunnerError as err:  # dbt has not built it
         return LiveQuality(reason=err.message)
     due, not_due = outcomes.due()
@@ -105,7 +111,15 @@ def live_quality(
         )
         return LiveQuality(0, not_due, due, reason=reason)
     without = max(0, due - labelled)
-    return LiveQuality(labelled, not_due, without, tuple(scores), tuple(slices), unsliced)
+    return LiveQuality(
+        labelled,
+        not_due,
+        without,
+        tuple(scores),
+        tuple(slices),
+        unsliced,
+        reliability=came_true,
+    )
 
 
 def find_outcome(manifest: Manifest, recipe: Recipe) -> Spine | None:

@@ -24,6 +24,7 @@ from runner.monitoring.drift import Sample, distance
 from runner.monitoring.findings import Monitoring
 from runner.monitoring.live_quality import LiveQuality, live_quality
 from runner.monitoring.monitored import monitored_columns
+from runner.monitoring.monitoring_page import monitoring_page
 from runner.monitoring.outcome_rows import OutcomeRows, SliceColumn
 from runner.monitoring.pictures import pictures
 from runner.monitoring.served_log import ServedLog, Window
@@ -93,7 +94,10 @@ def test_a_row_of_a_sampled_log_counts_for_those_it_represents(
     assert rows.rows == 44
     figures = {each.column: each for each in figured if each.day}
     assert figures["activity:orders_7d"].missing == pytest.approx(160 / 164)
+    assert figures["activity:orders_7d"].statuses == pytest.approx({"missing": 160 / 164})
     assert figures["activity:value"].missing == 0
+    assert figures["activity:value"].statuses == pytest.approx({"null": 160 / 164})
+    assert figures["activity:value"].shown_statuses == "97.6% null"
     assert figures["activity:value"].p_value is None  # of 44 users nothing is tested
 
 
@@ -128,6 +132,23 @@ def test_live_scores_are_those_of_the_labels_and_fall_on_the_right_day(
     scores = [interval.value for day, interval in sorted(by_day.items()) if day and interval]
     assert min(scores[:BREAK]) > 0.85 > max(scores[BREAK:WORSE])
     assert min(scores[BREAK:WORSE]) > 0.75 > 0.25 > max(scores[WORSE:])
+
+
+def test_reliability_is_how_often_a_probability_came_true(month: Month, found: Monitoring) -> None:
+    known = month.sql.execute(
+        "select y, (probabilities ->> '1')::float from outcome.outcome_y order by 2"
+    ).fetchall()
+    bins = found.quality.reliability
+    assert sum(each.rows for each in bins) == len(known)
+    start = 0
+    for each in bins:
+        labels, shares = zip(*known[start : start + each.rows], strict=True)
+        assert (each.predicted, each.observed) == pytest.approx((np.mean(shares), np.mean(labels)))
+        assert each.low < each.observed < each.high
+        start += each.rows
+    assert [each["rows"] for each in found.record["quality"]["reliability"]] == [  # type: ignore[index,call-overload]
+        each.rows for each in bins
+    ]
 
 
 def test_slices_are_scored_on_their_own_rows(month: Month, found: Monitoring) -> None:
@@ -480,10 +501,32 @@ def test_figures_are_in_the_warehouse_once_and_a_report_is_in_mlflow(
     assert len(client.get_metric_history(run_id, "drift.activity_value")) == DAYS
     files = {each.path for each in client.list_artifacts(run_id)}
     drawn = {"distributions.svg", "drift.svg", "missing.svg", "live_roc_auc.svg"}
+    drawn |= {"reliability.svg"}
     assert files == drawn | {"monitoring.json", "report.html"}
     report = Path(client.download_artifacts(run_id, "report.html")).read_text()
     assert report.count("<svg") == len(drawn)
     assert "<td>activity:is_member</td><td>false</td>" in report
+
+
+def test_every_status_is_in_the_report_and_in_the_warehouse(
+    found: Monitoring, capsys: pytest.CaptureFixture[str]
+) -> None:
+    figures = [
+        dataclasses.replace(each, statuses={"null": 0.25, "overridden": 0.001})
+        if each.column == "activity:value"
+        else each
+        for each in found.figures
+    ]
+    changed = dataclasses.replace(found, figures=figures)
+    show_monitoring(changed, as_json=False)
+    assert "25.0% null, 0.1% overridden" in capsys.readouterr().out
+    assert "25.0% null, 0.1% overridden" in monitoring_page(changed, [])
+    rows = [row for row in changed.rows() if row.kind == "status"]
+    assert {(row.name, row.value) for row in rows} == {
+        ("activity:value null", 0.25),
+        ("activity:value overridden", 0.001),
+    }
+    assert len({row.day for row in rows}) == DAYS
 
 
 def test_pictures_show_names_as_they_are_and_whole_days(found: Monitoring) -> None:

@@ -13,7 +13,7 @@ from runner.recipes.limits import MonitorLimits
 
 
 def figure(day, drift=0.5, p_value=0.001, missing=0.0):
-    return ColumnFigure("activity:value", day, 100, drift, p_value, missing, ())
+    return ColumnFigure("activity:value", day, 100, drift, p_value, {"missing": missing}, ())
 
 
 def broken(limits, *figures):
@@ -58,7 +58,7 @@ def test_a_view_of_which_no_row_was_read_is_not_checked_for_its_age():
 def test_each_broken_limit_has_its_hint_once():
     limits = MonitorLimits(max_drift=0.1, max_missing=0.1)
     two = [figure("2026-03-01", missing=0.5), figure("2026-03-02", missing=0.5)]
-    other = [ColumnFigure("activity:other", "2026-03-01", 100, 0.5, 0.001, 0.5, ())]
+    other = [ColumnFigure("activity:other", "2026-03-01", 100, 0.5, 0.001, {"expired": 0.5}, ())]
     assert hints(broken_by_columns(limits, two + other)) == (
         "max_drift: look at its source, and train again if the change is real; max_missing: run "
         "`runner materialize`, and look at an entity with `runner online get`"

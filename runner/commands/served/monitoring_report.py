@@ -8,6 +8,7 @@ from runner.monitoring.findings import Monitoring
 from runner.monitoring.score_cells import SCORE_HEAD, SLICE_HEAD, score_cells, slice_lines
 
 _COLUMNS = ["column", "drift", "p", "missing", "farthest day", "drift then", "drifted days"]
+_STATUSES = ["column", "values that are not present"]
 
 
 def show_monitoring(found: Monitoring, *, as_json: bool) -> None:
@@ -37,6 +38,9 @@ def _show_columns(found: Monitoring) -> None:
         for name, each in whole.items()
     ]
     console.result_table("", _COLUMNS, lines)
+    statuses = [[name, each.shown_statuses] for name, each in whole.items() if each.shown_statuses]
+    if statuses:
+        console.result_table("", _STATUSES, statuses)
 
 
 def _show_quality(found: Monitoring) -> None:
