@@ -38,8 +38,8 @@ class ColumnFigure:
         Corrected for all columns and days of the window; None: too few entities to say.
     statuses
         Status other than `present` → the share of rows of a feature that had it; None: no feature.
-    shares
-        The share of rows in each bin.
+    shares, expected
+        The share of rows in each bin, and that of the training rows that they are compared with.
     """
 
     column: str
@@ -49,6 +49,7 @@ class ColumnFigure:
     p_value: float | None
     statuses: Mapping[str, float] | None
     shares: tuple[float, ...]
+    expected: tuple[float, ...] = ()
 
     @property
     def has_drifted(self) -> bool:
@@ -88,25 +89,41 @@ def column_figures(log: ServedLog, columns: Sequence[Monitored]) -> list[ColumnF
     sizes = {keys: log.effective_sizes(keys) for keys in {each.keys for each in columns}}
     days = sorted({day for _, day in seen} - {WINDOW})
     each = [
-        (column, day, found, served)
+        (column, day, found, served, _expected(column, day, seen))
         for day in (WINDOW, *days)
         for column in columns
         if (found := seen.get((column.name, day))) is not None
         and (served := _served(column, found.counts, sizes[column.keys][day])) is not None
     ]
-    p_values = adjusted([p_value(column.reference, of) for column, _, _, of in each])
+    p_values = adjusted([p_value(trained, served) for *_, served, trained in each])
     return [
         ColumnFigure(
             column.shown_as,
             day,
             float(of.counts.sum()),
-            distance(column.reference, of),
+            distance(trained, of),
             p,
             _shares(found) if column.is_feature else None,
             tuple(of.shares.tolist()),
+            tuple(trained.shares.tolist()),
         )
-        for (column, day, found, of), p in zip(each, p_values, strict=True)
+        for (column, day, found, of, trained), p in zip(each, p_values, strict=True)
     ]
+
+
+def _expected(column: Monitored, day: str, seen: Mapping[tuple[str, str], ColumnDay]) -> Sample:
+    """Return the training rows that a day, or the window, is compared with."""
+    if column.seasons is None:
+        return column.reference
+    if day != WINDOW:
+        return column.seasons.on(day)
+    return column.seasons.over(
+        {
+            when: float(found.counts.sum())
+            for (name, when), found in seen.items()
+            if name == column.name and when != WINDOW
+        }
+    )
 
 
 def _shares(found: ColumnDay) -> dict[str, float]:

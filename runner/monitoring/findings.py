@@ -64,6 +64,12 @@ class Monitoring:
         return self.test_scores.get(live.scorer) if is_champion else None
 
     @property
+    def compared_with(self) -> str:
+        """The training rows that each day is compared with."""
+        by = self.recipe.monitor and self.recipe.monitor.compare_by
+        return f"the training rows of the same {by}" if by else "all training rows"
+
+    @property
     def record(self) -> dict[str, object]:
         """Everything in JSON's types."""
         window, quality = self.window, self.quality
@@ -74,6 +80,7 @@ class Monitoring:
             "since": window.since.isoformat(),
             "until": window.until.isoformat(),
             "versions": [vars(each) for each in self.versions],
+            "compared_with": self.compared_with,
             "columns": [each.record for each in self.figures],
             "ages": [
                 {"view": view, "day": day, "mean_seconds": age}

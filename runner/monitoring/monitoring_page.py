@@ -46,7 +46,8 @@ def _drift(found: Monitoring) -> Markup:
         for f in whole
     ]
     head = ["column", "drift", "p", "missing", "values that are not present"]
-    return section("Drift", table(head, rows, (1, 2, 3)))
+    note = tag("p", f"Each day is compared with {found.compared_with}.")
+    return section("Drift", note, table(head, rows, (1, 2, 3)))
 
 
 def _quality(found: Monitoring) -> Markup:

@@ -67,7 +67,7 @@ def _distributions(shown: Sequence[ColumnFigure], columns: dict[str, Monitored])
     for i, each in enumerate(shown, 1):
         axes, column = figure.add_subplot(rows, 3, i), columns[each.column]
         places = range(len(each.shares))
-        axes.bar([p - 0.2 for p in places], column.reference.shares, 0.4, color=_THEN)
+        axes.bar([p - 0.2 for p in places], each.expected, 0.4, color=_THEN)
         axes.bar([p + 0.2 for p in places], each.shares, 0.4, color=_NOW)
         axes.set_xticks(list(places), column.bins.labels, rotation=90, fontsize=5)
         axes.set_title(f"{each.column}: {each.drift:.3f}", fontsize=8)

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pytest
 from sklearn.metrics import roc_auc_score
 
@@ -99,6 +100,46 @@ def test_a_row_of_a_sampled_log_counts_for_those_it_represents(
     assert figures["activity:value"].statuses == pytest.approx({"null": 160 / 164})
     assert figures["activity:value"].shown_statuses == "97.6% null"
     assert figures["activity:value"].p_value is None  # of 44 users nothing is tested
+
+
+def test_a_weekly_season_is_no_drift_for_days_compared_by_weekday(month: Month) -> None:
+    def made(first: int, days: int, gone: int = -1) -> list[pa.Table]:
+        """Return a table per day; the value follows the weekday, on all days but one."""
+        tables = []
+        for number in range(first, first + days):
+            table = feature_table(100, seed=300 + number)
+            height = 0 if number == gone else 1_000.0 * (START + timedelta(days=number)).weekday()
+            place = table.column_names.index(VALUE)
+            tables.append(table.set_column(place, VALUE, pc.add(table[VALUE], height)))
+        return tables
+
+    trained = pa.concat_tables(made(-140, 70))
+    times = [START + timedelta(days=i // 100 - 140) for i in range(trained.num_rows)]
+    trained = trained.append_column("user_id", pa.array(range(trained.num_rows)))
+    trained = trained.append_column("event_timestamp", pa.array(times, pa.timestamp("us", "UTC")))
+    bundle = month.model.bundle
+    taken = [*bundle.row_dtypes, "event_timestamp"]
+    predictions = month.model.score({name: trained[name] for name in taken})
+    drifted, first = {}, START - timedelta(days=70)
+    for gone in (-1, -65):
+        run_id = f"season{gone}"
+        for day, table in enumerate(made(-70, 14, gone)):
+            rows = month.rows(table, first + timedelta(days=day), run_id=run_id)
+            write(month.settings, rows)
+        window = Window("m", "1", run_id, first, first + timedelta(days=14))
+        for by in (None, "weekday"):
+            columns = monitored_columns(bundle, trained, trained, predictions, by)
+            with open_served_log(month.settings, PREDICTIONS) as reader:
+                figures = column_figures(ServedLog(reader, window), columns)
+            of = [each for each in figures if each.column == "activity:value"]
+            drifted[gone, by] = {each.day for each in of if each.has_drifted}
+            [whole] = [each for each in of if not each.day]
+            assert sum(whole.expected) == pytest.approx(1)
+            if (gone, by) == (-1, "weekday"):
+                assert whole.drift < 0.1 > max(each.drift for each in of) / 3
+    day = (START - timedelta(days=65)).date().isoformat()
+    assert len(drifted[-1, None]) == 14  # every day has drifted from the week
+    assert (drifted[-1, "weekday"], drifted[-65, "weekday"] - {""}) == (set(), {day})
 
 
 def test_what_is_shown(found: Monitoring, capsys: pytest.CaptureFixture[str]) -> None:
@@ -538,7 +579,7 @@ def test_pictures_show_names_as_they_are_and_whole_days(found: Monitoring) -> No
             found,
             columns=[odd if each is country else each for each in found.columns],
             figures=[
-                dataclasses.replace(each, shares=(0.25,) * 4)
+                dataclasses.replace(each, shares=(0.25,) * 4, expected=(0.25,) * 4)
                 if each.column == "activity:country"
                 else each
                 for each in found.figures

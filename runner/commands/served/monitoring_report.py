@@ -26,6 +26,8 @@ def show_monitoring(found: Monitoring, *, as_json: bool) -> None:
         totals[each.version] = totals.get(each.version, 0) + each.rows
     for version, rows in totals.items():
         console.result(f"version {version}: {rows:,} rows")
+    if found.recipe.monitor and found.recipe.monitor.compare_by:
+        console.result(f"drift: each day is compared with {found.compared_with}")
     _show_columns(found)
     _show_quality(found)
     _show_skew(found)
