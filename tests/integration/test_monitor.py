@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -13,8 +14,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
 from sklearn.metrics import roc_auc_score
+from typer.testing import CliRunner
 
 from contract.bundle import Bundle, BundleFeature
+from runner import console
+from runner.cli import app
 from runner.collecting.served_rows import PREDICTIONS
 from runner.commands.served.monitoring import keep, monitor, require_within_limits
 from runner.commands.served.monitoring_report import show_monitoring
@@ -450,6 +454,54 @@ def test_broken_limits_are_one_error_that_names_column_value_and_limit(
     assert "max_missing" not in message
     assert "max_age: run `runner materialize`, and dbt before it; " in caught.value.hint
     assert "runner check" not in caught.value.hint  # the recipe is right
+
+
+@pytest.mark.parametrize(
+    ("limit", "told"),
+    [
+        ("max_drift: 0.6", r"activity:value has drifted by [01]\.\d+ .*, the limit is 0\.6"),
+        ("min_scores: {roc_auc: 0.9}", r"live roc_auc is 0\.\d+ .*, the limit is 0\.9"),
+        ("max_missing: 0.2", r"activity:value is missing or expired in 25\.0% .*, the limit is 20"),
+        ("max_age: 1h", r"the rows of activity were 2h old on .*; the limit is 1h"),
+        ("max_skew: 0.5", r"activity:value differs from .* in \d+\.\d% of .*, the limit is 50"),
+    ],
+)
+def test_each_limit_that_is_broken_alone_is_one_error_line(
+    found: Monitoring, capsys: pytest.CaptureFixture[str], limit: str, told: str
+) -> None:
+    figures = [
+        dataclasses.replace(each, statuses={"missing": 0.2, "expired": 0.05})
+        if each.column == "activity:value"
+        else each
+        for each in found.figures
+    ]
+    path = found.recipe.source.path.with_name("one.yaml")
+    path.write_text(f"{found.recipe.source.path.read_text()}monitor: {{{limit}}}\n")
+    with pytest.raises(RunnerError) as caught:
+        require_within_limits(dataclasses.replace(found, recipe=load_recipe(path), figures=figures))
+    console.failure(caught.value)
+    [error, hint] = capsys.readouterr().err.splitlines()
+    assert re.match("error: .*one.yaml:", error)
+    assert re.search(told, error)
+    assert set(re.findall(r"monitor\.(\w+)", error)) == {limit.partition(":")[0]}
+    assert hint.startswith("hint: ")
+
+
+def test_a_broken_limit_ends_the_command_with_1_after_the_figures(
+    month: Month, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = month.path.with_name("ended.yaml")
+    path.write_text(f"{month.path.read_text()}monitor: {{max_age: 1h, compare_by: weekday}}\n")
+    monkeypatch.setattr("runner.cli.served_commands.load_settings", lambda _: month.settings)
+    asked = ["monitor", str(path), "--since", START.isoformat(), "--json"]
+    done = CliRunner().invoke(app, asked)
+    assert done.exit_code == 1
+    figures = json.loads(done.stdout)
+    assert figures["compared_with"] == "the training rows of the same weekday"
+    assert {each["view"] for each in figures["ages"]} == {"activity"}
+    errors = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
+    assert len(errors) == 1
+    assert "the rows of activity were 2h old" in errors[0]
 
 
 def test_a_limit_of_which_nothing_is_known_is_warned_of(
