@@ -18,7 +18,7 @@ from runner.monitoring.live_slices import LiveSlice, live_slices, slice_columns
 from runner.monitoring.outcome_rows import LabelledRows, OutcomeRows
 from runner.monitoring.reliability import ReliabilityBin, reliability
 from runner.monitoring.served_log import WINDOW, Window
-from runner.project.manifest import Manifest, Spine
+from runner.project.manifest import Manifest
 from runner.warehouse.log_sql import LogReader
 
 if TYPE_CHECKING:
@@ -80,7 +80,7 @@ def live_quality(
     predicted = bundle.label.name
     if predicted != recipe.label:
         return LiveQuality(reason=f"the champion predicts {predicted}, the recipe {recipe.label}")
-    outcome = find_outcome(manifest, recipe)
+    outcome = manifest.outcome_of(recipe.spine, recipe.label)
     if outcome is None:
         return LiveQuality(reason=f"dbt has no outcome model for {recipe.spine}.{recipe.label}")
     outcomes = OutcomeRows(reader, window, outcome, bundle.label)
@@ -120,15 +120,6 @@ def live_quality(
         unsliced,
         reliability=came_true,
     )
-
-
-def find_outcome(manifest: Manifest, recipe: Recipe) -> Spine | None:
-    """Return the outcome model of the recipe's label; None if dbt has none."""
-    for spine in manifest.spines.values():
-        found = spine.outcome
-        if found is not None and (found.spine, found.label) == (recipe.spine, recipe.label):
-            return spine
-    return None
 
 
 def _scores(

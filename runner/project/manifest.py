@@ -95,6 +95,14 @@ class Manifest:
     left_out: tuple[str, ...] = ()
     pushed: Mapping[str, EventTable | None] = field(default_factory=dict)
 
+    def outcome_of(self, spine: str, label: str) -> Spine | None:
+        """Return the outcome model of a spine's label; None if dbt has none."""
+        for each in self.spines.values():
+            found = each.outcome
+            if found is not None and (found.spine, found.label) == (spine, label):
+                return each
+        return None
+
 
 def load_manifest(path: Path) -> Manifest:
     """Return the feature marts and spines in dbt's manifest at `path`, `target/manifest.json`.
