@@ -19,10 +19,12 @@ from runner.monitoring.outcome_rows import LabelledRows, OutcomeRows
 from runner.monitoring.reliability import ReliabilityBin, reliability
 from runner.monitoring.served_log import WINDOW, Window
 from runner.project.manifest import Manifest
-from runner.warehouse.log_sql import LogReader
+from runner.warehouse.log_sql import LogReader, NoTableError
 
 if TYPE_CHECKING:
     from runner.recipes.recipe import Recipe
+
+_BUILD = "run `dbt build --select stg_serving__predictions+`"
 
 
 @dataclass(frozen=True)
@@ -101,14 +103,13 @@ def live_quality(
             if is_champion:
                 slices += live_slices(judge, outcomes, columns, rows)
                 came_true = reliability(judge, rows)
-    except RunnerError as err:  # dbt has not built it
+    except NoTableError:
+        return LiveQuality(reason=f"dbt has not built {outcome.name}: {_BUILD}")
+    except RunnerError as err:  # the table lacks a column
         return LiveQuality(reason=err.message)
     due, not_due = outcomes.due()
     if due and outcomes.is_empty():
-        reason = (
-            f"{outcome.name} has no rows though {due:,} are due: run `dbt build --select "
-            "stg_serving__predictions+`"
-        )
+        reason = f"{outcome.name} has no rows though {due:,} are due: {_BUILD}"
         return LiveQuality(0, not_due, due, reason=reason)
     without = max(0, due - labelled)
     return LiveQuality(

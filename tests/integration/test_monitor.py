@@ -384,18 +384,21 @@ def test_the_rarest_values_of_a_slice_are_one_part_and_an_outcome_models_column_
     assert {(each.due, each.rows) for each in labels} == {(None, None)}
 
 
-def test_an_outcome_model_without_rows_is_named_with_how_to_build_it(month: Month) -> None:
+def test_an_outcome_model_without_table_or_rows_is_named_with_how_to_build_it(month: Month) -> None:
     with month.sql.transaction():
         month.sql.execute("alter table outcome.outcome_y rename to kept")
-        month.sql.execute("create table outcome.outcome_y (like outcome.kept)")
     try:
+        absent = monitor(month.settings, month.path, START.isoformat()).quality
+        month.sql.execute("create table outcome.outcome_y (like outcome.kept)")
         quality = monitor(month.settings, month.path, START.isoformat()).quality
     finally:
         with month.sql.transaction():
-            month.sql.execute("drop table outcome.outcome_y")
+            month.sql.execute("drop table if exists outcome.outcome_y")
             month.sql.execute("alter table outcome.kept rename to outcome_y")
+    built = "run `dbt build --select stg_serving__predictions+`"
+    assert absent.reason == f"dbt has not built outcome_y: {built}"
     assert quality.reason.startswith("outcome_y has no rows though 3,6")
-    assert quality.reason.endswith("run `dbt build --select stg_serving__predictions+`")
+    assert quality.reason.endswith(built)
 
 
 def test_skew_is_counted_with_its_cause(month: Month) -> None:

@@ -3,6 +3,7 @@
 import pytest
 
 from runner.monitoring.broken_limits import (
+    broken_by_ages,
     broken_by_columns,
     hints,
     unchecked_ages,
@@ -53,6 +54,21 @@ def test_a_view_of_which_no_row_was_read_is_not_checked_for_its_age():
     limits = MonitorLimits(max_age="1h")
     assert unchecked_ages(limits, ages, ["activity", "profile"]) == ["profile"]
     assert unchecked_ages(MonitorLimits(), ages, ["profile"]) == []
+
+
+@pytest.mark.parametrize(
+    ("age", "limit", "told"),
+    [
+        (31_735_800, "26h", "were 367.4d old"),
+        (26 * 3600 + 1, "26h", "were 26.1h old"),
+        (7200, "1h", "were 2h old"),
+        (150, "1m", "were 2.5m old"),
+        (1.2, "1s", "were 2s old"),
+    ],
+)
+def test_an_age_is_shown_in_the_unit_that_reads_best_and_is_above_its_limit(age, limit, told):
+    [problem] = broken_by_ages(MonitorLimits(max_age=limit), {("activity", "2026-03-01"): age})
+    assert told in problem.message
 
 
 def test_each_broken_limit_has_its_hint_once():

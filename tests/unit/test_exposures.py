@@ -71,7 +71,7 @@ def test_a_recipe_whose_label_has_an_outcome_model_is_monitored(project):
     assert set(found) == {"recipe_rf", "endpoint_rf", "monitoring_rf"}
     assert found["monitoring_rf"]["type"] == "analysis"
     assert found["monitoring_rf"]["config"]["meta"]["reads"] == ["outcome_y"]
-    assert "`monitoring.figures`" in found["monitoring_rf"]["description"]
+    assert "schema `monitoring`" in found["monitoring_rf"]["description"]
 
 
 def test_the_docs_manifest_connects_exposures_with_the_dbt_models_that_are_there():

@@ -158,7 +158,8 @@ def _monitoring(recipe: Recipe, outcome: Spine) -> dict[str, object]:
         "label": f"runner monitor: {recipe.registered_model_name}",
         "type": "analysis",
         "description": "Drift, live quality and skew of the champion's answers, by "
-        f"`runner monitor {file}`: in the table `monitoring.figures`, and as a report in MLflow.",
+        f"`runner monitor {file}`: the table `figures` in the schema `monitoring`, and a report in "
+        "MLflow.",
         "owner": _owner(outcome.owner),
         "config": {"meta": {"recipe": file, "reads": [outcome.name]}},
     }
