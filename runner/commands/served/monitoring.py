@@ -74,7 +74,7 @@ def monitor(settings: Settings, path: Path, since: str | None = None) -> Monitor
     window = Window(name, version, champion.run.run_id, start or _midnight(champion.since), now)
     with console.step(f"{name} version {version}: training rows"):
         model, _ = load_version(settings, f"models:/{name}/{version}")
-        by = recipe.monitor and recipe.monitor.compare_by
+        by = recipe.monitor.compare_by if recipe.monitor else None
         columns = _columns(model, champion, training_rows(runs, champion), by)
     with open_served_log(settings, PREDICTIONS) as opened:
         log = ServedLog(opened, window)
