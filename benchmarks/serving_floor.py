@@ -70,8 +70,7 @@ def redis_cpu_seconds(port: int) -> float:
 
 def _commands(online: OnlineFormat, users: Sequence[int]) -> list[bytes]:
     lookup = online.lookup()
-    for user in users:
-        lookup.add(online.keys.encode({"user_id": user}))
+    lookup.add(online.keys.encode([{"user_id": user} for user in users]))
     return lookup.commands()
 
 

@@ -20,7 +20,7 @@ from contract.bundle import Bundle
 from contract.columns import Column, float_column, text_values
 from contract.computation import computation_of
 from contract.serving_errors import BundleError, FeatureRangeError
-from contract.values import CAP_IT, FLOAT32_MAX, beyond_float32
+from contract.values import CAP_IT, FLOAT32_MAX, Numbers, beyond_float32
 
 if TYPE_CHECKING:
     import onnxruntime
@@ -87,8 +87,11 @@ class Model(Protocol):
         library's own.
         """
 
-    def score_rows(self, rows: Sequence[Row]) -> Predictions:
-        """Return the predictions for rows of values in the order of `bundle.column_dtypes`."""
+    def score_rows(self, rows: Sequence[Row] | Numbers) -> Predictions:
+        """Return the predictions for rows of values in the order of `bundle.column_dtypes`.
+
+        An array, of shape (n_rows, n_columns), if every column is a float64 and none is missing.
+        """
 
 
 def load_model(bundle: Bundle) -> Model:
@@ -184,8 +187,13 @@ class Tensors:
             for tensor in self._inputs
         }
 
-    def from_rows(self, rows: Sequence[Row]) -> dict[str, Tensor]:
+    def from_rows(self, rows: Sequence[Row] | Numbers) -> dict[str, Tensor]:
         """Return the tensors by name, of rows in the order of `bundle.column_dtypes`."""
+        if isinstance(rows, np.ndarray):
+            return {
+                tensor.name: rows[:, positions].astype(np.float32)
+                for tensor, positions in zip(self._inputs, self._positions, strict=True)
+            }
         tensors = {}
         for tensor, positions, whole in zip(
             self._inputs, self._positions, self._whole, strict=True
@@ -216,9 +224,11 @@ class OnnxModel:
             return _no_predictions(self.bundle)
         return self._run(tensors)
 
-    def score_rows(self, rows: Sequence[Row]) -> Predictions:
+    def score_rows(self, rows: Sequence[Row] | Numbers) -> Predictions:
         """See `Model.score_rows`."""
-        return self._run(self._tensors.from_rows(rows)) if rows else _no_predictions(self.bundle)
+        return (
+            self._run(self._tensors.from_rows(rows)) if len(rows) else _no_predictions(self.bundle)
+        )
 
     def _run(self, tensors: dict[str, Tensor]) -> Predictions:
         outputs = self._session.run(None, tensors)
@@ -289,9 +299,9 @@ class SkopsModel:
         classes = np.array(self.bundle.label.classes)
         return _decided(self.bundle, np.asarray(labels).astype(classes.dtype), probabilities)
 
-    def score_rows(self, rows: Sequence[Row]) -> Predictions:
+    def score_rows(self, rows: Sequence[Row] | Numbers) -> Predictions:
         """See `Model.score_rows`."""
-        if not rows:
+        if not len(rows):
             return _no_predictions(self.bundle)
         columns = zip(*rows, strict=True)
         return self._score(dict(zip(self._row, columns, strict=True)))

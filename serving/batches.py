@@ -18,6 +18,7 @@ from typing import Any
 from contract.scoring import Predictions
 from contract.serving_errors import ServingError
 from contract.serving_settings import Limits
+from contract.values import Numbers
 from serving.admission import Admission, Asked, Client, too_late
 from serving.answers import ReadRow, finish, write_answers
 from serving.champion_watch import ChampionWatch
@@ -173,11 +174,11 @@ class Batches:
             loaded = self._champion.current
             last = max(asked.deadline for asked in batch)
             async with asyncio.timeout(last - time.monotonic()):
-                now, rows = await self._reader.read(loaded, batch)
+                now, rows, numbers = await self._reader.read(loaded, batch)
                 explained = batch[0].request.include_explanations
                 long = len(rows) >= _LONG_ROWS and _inline(loaded, len(rows)) and not explained
                 async with self._turn if long else nullcontext():
-                    await self._predict(loaded, rows)
+                    await self._predict(loaded, rows, numbers)
                     if explained:
                         self.admission.scored(batch[0])
                         self._resume()
@@ -198,10 +199,13 @@ class Batches:
                 self.admission.leave(asked)
             self._resume()
 
-    async def _predict(self, loaded: Loaded, rows: list[ReadRow]) -> None:
+    async def _predict(
+        self, loaded: Loaded, rows: list[ReadRow], numbers: Numbers | None = None
+    ) -> None:
         """Score the rows; what the model cannot take fails only the request that it is in."""
+        handed = [values for _, _, _, _, values, _ in rows] if numbers is None else numbers
         try:
-            predictions = await _score(loaded, [values for _, _, _, _, values, _ in rows])
+            predictions = await _score(loaded, handed)
         except Exception as err:
             apart = [list(own) for _, own in itertools.groupby(rows, key=lambda row: id(row[0]))]
             if len(apart) > 1:
@@ -215,7 +219,7 @@ class Batches:
             write_answers(self._metrics, loaded, rows, predictions)
 
 
-async def _score(loaded: Loaded, rows: list[Sequence[Any]]) -> Predictions:
+async def _score(loaded: Loaded, rows: list[Sequence[Any]] | Numbers) -> Predictions:
     if _inline(loaded, len(rows)):
         return loaded.model.score_rows(rows)
     return await asyncio.to_thread(loaded.model.score_rows, rows)

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import itertools
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from operator import getitem
-from typing import Any
+from typing import Any, NamedTuple
 
 from contract.serving_errors import InvalidOnlineValueError
-from contract.values import FeatureValue
+from contract.values import FeatureValue, Numbers
 from serving.admission import Asked
 from serving.answers import ReadRow, refuse_row
 from serving.features.lookup import Lookup
@@ -25,9 +25,30 @@ from serving.http_errors import (
 from serving.loaded import Loaded
 from serving.metrics import Metrics
 
-_WantedRow = tuple[Asked, int, list[int], dict[int, Any] | None, Sequence[FeatureValue]]
+_GivenRow = tuple[Asked, int, Any]
+"""One row of a request: its position there, and what was sent for it."""
+_Sent = tuple[Mapping[int, FeatureValue], Sequence[FeatureValue]]
+"""A row's feature overrides and its request inputs."""
+_PLAIN: _Sent = ({}, ())
+_WantedRow = tuple[Asked, int, tuple[int, ...], Mapping[int, FeatureValue], Sequence[FeatureValue]]
 """One row of a request: its position there, which replies are its own, what overrides them, and
 its request inputs."""
+
+
+class RowsToScore(NamedTuple):
+    """Rows that were read together.
+
+    Attributes
+    ----------
+    read_at
+        When, in Unix seconds.
+    numbers
+        What the model is handed of all of them, as an array; None: the rows have it.
+    """
+
+    read_at: float
+    rows: list[ReadRow]
+    numbers: Numbers | None
 
 
 class RowReader:
@@ -37,34 +58,59 @@ class RowReader:
         self._online = online
         self._metrics = metrics
 
-    async def read(self, loaded: Loaded, batch: list[Asked]) -> tuple[float, list[ReadRow]]:
-        """Return when the features were read, in Unix seconds, and the rows to score.
-
-        A row that cannot be read is answered with its error.
-        """
+    async def read(self, loaded: Loaded, batch: list[Asked]) -> RowsToScore:
+        """Return the rows to score; one that cannot be read is answered with its error."""
         lookup, wanted = self._look_up(loaded, batch)
         replies = await self._ask(lookup.commands())
         now = time.time()
-        return now, self._decode(loaded, wanted, lookup.by_group(replies), now)
+        return self._decode(loaded, wanted, lookup.by_group(replies), now)
 
     def _look_up(self, loaded: Loaded, batch: list[Asked]) -> tuple[Lookup, list[_WantedRow]]:
         """Return what to read, and the rows that can be understood; the others are refused."""
-        lookup, wanted = loaded.online.lookup(), []
-        encode, inputs_of = loaded.online.keys.encode, loaded.request.read
-        has_inputs = bool(loaded.request)
-        for asked in batch:
-            given = asked.request.feature_overrides or itertools.repeat(None)
-            rows_given = zip(asked.request.entity_rows, given, strict=False)
-            for position, (entity_row, values) in enumerate(rows_given):
-                try:
-                    keys = encode(entity_row)
-                    overrides = None if values is None else loaded.overrides.read(values)
-                    inputs = inputs_of(entity_row) if has_inputs else ()
-                except (InvalidEntityRowError, InvalidFeatureOverrideError) as err:
-                    refuse_row(self._metrics, asked, position, err)
-                else:
-                    wanted.append((asked, position, lookup.add(keys), overrides, inputs))
-        return lookup, wanted
+        given = [
+            (asked, position, entity_row)
+            for asked in batch
+            for position, entity_row in enumerate(asked.request.entity_rows)
+        ]
+        encode, lookup = loaded.online.keys.encode, loaded.online.lookup()
+        try:
+            encoded = encode([entity_row for _, _, entity_row in given])
+        except InvalidEntityRowError:
+            given = [row for row in given if self._has_keys(loaded, row)]
+            encoded = encode([entity_row for _, _, entity_row in given])
+        is_plain = not loaded.request and not any(one.request.feature_overrides for one in batch)
+        sent = itertools.repeat(_PLAIN) if is_plain else [self._sent(loaded, row) for row in given]
+        rows = [
+            (row, keys, own)
+            for row, keys, own in zip(given, encoded, sent, strict=False)
+            if own is not None
+        ]
+        places = lookup.add([keys for _, keys, _ in rows])
+        return lookup, [
+            (asked, position, own_places, *own)
+            for ((asked, position, _), _, own), own_places in zip(rows, places, strict=True)
+        ]
+
+    def _has_keys(self, loaded: Loaded, row: _GivenRow) -> bool:
+        """Return whether a row's keys can be read; it is refused if not."""
+        asked, position, entity_row = row
+        try:
+            loaded.online.keys.encode([entity_row])
+        except InvalidEntityRowError as err:
+            refuse_row(self._metrics, asked, position, err)
+            return False
+        return True
+
+    def _sent(self, loaded: Loaded, row: _GivenRow) -> _Sent | None:
+        """Return a row's feature overrides and request inputs; None: it is refused."""
+        asked, position, entity_row = row
+        overrides = asked.request.feature_overrides
+        try:
+            read = loaded.overrides.read(overrides[position]) if overrides else {}
+            return read, loaded.request.read(entity_row)
+        except (InvalidEntityRowError, InvalidFeatureOverrideError) as err:
+            refuse_row(self._metrics, asked, position, err)
+            return None
 
     async def _ask(self, commands: Sequence[bytes]) -> list[Any]:
         if not commands:
@@ -79,12 +125,14 @@ class RowReader:
 
     def _decode(
         self, loaded: Loaded, wanted: list[_WantedRow], replies: GroupReplies, now: float
-    ) -> list[ReadRow]:
+    ) -> RowsToScore:
         """Return the features of every row whose values can be read; the others are refused."""
         compute = loaded.computation.row if loaded.computation else None
         asked_at = datetime.fromtimestamp(now, UTC)
         wanted = _still_wanted(wanted, replies)
-        found = loaded.online.rows(replies, [places for _, _, places, _, _ in wanted], now)
+        found, numbers = loaded.online.rows(replies, [one[2] for one in wanted], now)
+        if compute or loaded.request:
+            numbers = None
         rows = []
         for (asked, position, _, overrides, inputs), row in zip(wanted, found, strict=True):
             if asked.future.done():  # one of its rows has failed it as a whole
@@ -92,7 +140,9 @@ class RowReader:
             if isinstance(row, InvalidOnlineValueError):
                 refuse_row(self._metrics, asked, position, row)
                 continue
-            used = overridden(row, overrides) if overrides else row
+            used = row
+            if overrides:
+                used, numbers = overridden(row, overrides), None
             missing = () if used.is_complete else loaded.missing.of(used.values)
             if missing and loaded.missing.action(missing) == "error":
                 self._metrics.recent.note(used)
@@ -103,7 +153,7 @@ class RowReader:
             if compute:
                 values = compute(values, asked_at)
             rows.append((asked, position, row, used, values, missing))
-        return rows
+        return RowsToScore(now, rows, numbers if len(rows) == len(found) else None)
 
 
 def _still_wanted(wanted: list[_WantedRow], replies: GroupReplies) -> list[_WantedRow]:

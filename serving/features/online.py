@@ -7,6 +7,7 @@ from operator import itemgetter
 
 from contract.bundle import Bundle, BundleFeature
 from contract.serving_errors import InvalidOnlineValueError
+from contract.values import Numbers
 from contract.view_layout import CHANGED, PRESENT
 from serving.features.entity_keys import EntityKeys
 from serving.features.lookup import Lookup
@@ -57,8 +58,11 @@ class OnlineFormat:
 
     def rows(
         self, replies: GroupReplies, places: Sequence[Sequence[int]], now: float
-    ) -> list[OnlineRow | InvalidOnlineValueError]:
+    ) -> tuple[list[OnlineRow | InvalidOnlineValueError], Numbers | None]:
         """Return the features of each entity row, or why they cannot be read.
+
+        Beside them the values of all rows as an array of shape (n_rows, n_features), where there
+        are many, and each is a float64 that is present: to make it of the rows takes longer.
 
         Parameters
         ----------
@@ -69,9 +73,9 @@ class OnlineFormat:
         now
             Unix time in seconds that ages are measured at.
         """
-        read = self._many.read(replies, places, now) if len(places) >= MANY else {}
+        read, numbers = self._many.read(replies, places, now) if len(places) >= MANY else ({}, None)
         if len(read) == len(places) and not self.changed:
-            return list(read.values())
+            return list(read.values()), numbers
         cache: dict[tuple[int, int], OnlineRow] = {}
         rows: list[OnlineRow | InvalidOnlineValueError] = []
         for at, own in enumerate(places):
@@ -81,7 +85,7 @@ class OnlineFormat:
                 rows.append(err)
             else:
                 rows.append(_marked(row, self.changed) if self.changed else row)
-        return rows
+        return rows, numbers
 
     def _row(
         self,

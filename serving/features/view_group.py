@@ -53,11 +53,12 @@ class ViewGroup:
         self._start = b"*%d\r\n$5\r\nHMGET\r\n$" % (len(fields) + 2)
         self._end = b"\r\n" + b"".join(b"$%d\r\n%b\r\n" % (len(name), name) for name in fields)
 
-    def key(self, encoded: Sequence[bytes]) -> bytes:
-        """Return the Redis key of the hash, of an entity row's encoded keys."""
+    def keys(self, encoded: Sequence[Sequence[bytes]]) -> list[bytes]:
+        """Return the Redis key of each row's hash, of the rows' encoded keys."""
         if self._keys is not None:
-            encoded = [encoded[at] for at in self._keys]
-        return b"".join((self._head, *encoded, self._project))
+            encoded = [[row[at] for at in self._keys] for row in encoded]
+        head, project = self._head, self._project
+        return [b"".join((head, *row, project)) for row in encoded]
 
     def command(self, key: bytes) -> bytes:
         """Return the packed command that reads the views."""

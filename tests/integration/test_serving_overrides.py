@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from contract.redis_address import RedisAddress
-from tests.serving_bundles import OnlineStore, overridable, write_linear_bundle
+from tests.serving_bundles import REQUEST, OnlineStore, overridable, write_linear_bundle
 from tests.serving_process import predict, serving
 
 pytestmark = pytest.mark.servers
@@ -195,3 +195,22 @@ def test_metrics_count_overrides_apart_from_what_was_read(
         'serving_feature_age_seconds_count{view="user_activity"} 1.0',
     ]:
         assert line in text, line
+
+
+def test_many_rows_of_numbers_are_scored_each_with_its_own_values(
+    tmp_path: Path, redis_server: RedisAddress, store: OnlineStore
+) -> None:
+    features = [feature for feature in overridable(VIEWS) if feature["name"] == VIEWS]
+    changes: dict[str, Any] = {"format_version": 3, "request": REQUEST[:1]}
+    write_linear_bundle(tmp_path / "1", task="regression", features=features)
+    write_linear_bundle(tmp_path / "2", task="regression", features=features, **changes)
+    with serving(tmp_path / "1", redis_server.url) as server, server.client() as client:
+        plain = _answers(client, [KNOWN] * 10, None)
+        mixed = _answers(client, [*[KNOWN] * 9, UNKNOWN], [None, {VIEWS: 8}, *[None] * 8])
+    stored = plain[0]["prediction"]
+    assert [answer["prediction"] for answer in plain] == [stored] * 10
+    assert [answer["prediction"] for answer in mixed] == [stored, 8.0, *[stored] * 7, 0.0]
+    rows = [KNOWN | {"basket_usd": worth} for worth in range(10)]
+    with serving(tmp_path / "2", redis_server.url) as server, server.client() as client:
+        given = _answers(client, rows, None)
+    assert [answer["prediction"] for answer in given] == [stored + worth for worth in range(10)]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -254,12 +255,12 @@ def _read(bundle: Bundle, *replies: list[bytes | None]) -> OnlineRow:
 
 def _commands(online: OnlineFormat, entity_row: Any) -> list[bytes]:
     lookup = online.lookup()
-    lookup.add(online.keys.encode(entity_row))
+    lookup.add(online.keys.encode([entity_row]))
     return lookup.commands()
 
 
 def _one(online: OnlineFormat, *replies: list[bytes | None]) -> OnlineRow:
-    (row,) = online.rows([[reply] for reply in replies], [[0] * len(replies)], NOW)
+    (row,), _ = online.rows([[reply] for reply in replies], [[0] * len(replies)], NOW)
     if isinstance(row, InvalidOnlineValueError):
         raise row
     return row
@@ -408,9 +409,54 @@ def test_rows_read_together_are_those_read_one_by_one(
     commands = list(map(_parsed, _commands(online, {"user_id": 1, "category_id": "a"})))
     replies = [[[row[field] for field in words[2:]] for row in stored] for words in commands]
     places = [[at] * len(commands) for at in (*range(len(stored)), 0)]  # one shares its replies
-    together = online.rows(replies, places, NOW)
-    one_by_one = [online.rows(replies, [own], NOW)[0] for own in places]
+    together, _ = online.rows(replies, places, NOW)
+    one_by_one = [online.rows(replies, [own], NOW)[0][0] for own in places]
     assert list(map(_seen, together)) == list(map(_seen, one_by_one))
+
+
+_NUMBER_ROWS = st.lists(
+    st.lists(VALUES["float64"], min_size=5, max_size=5), min_size=8, max_size=12
+)
+_FAULTS = st.none() | st.tuples(
+    st.integers(0, 7),
+    st.integers(0, 7),
+    st.one_of(STORED_DOUBLES, st.just(value_proto("float64", 1.5) + b"\x29"), _TIMES),
+)
+
+
+@example([[1.5] * 5] * 8, (3, 1, timestamp_proto(NOW - 1e6)), range(5))
+@given(_NUMBER_ROWS, _FAULTS, st.permutations(range(5)))
+def test_numbers_read_together_are_those_read_one_by_one(
+    bundle: Bundle,
+    values: list[list[float]],
+    fault: tuple[int, int, bytes | None] | None,
+    order: Sequence[int],
+) -> None:
+    doubles = [dataclasses.replace(bundle.features[at], dtype="float64") for at in order]
+    online = OnlineFormat(dataclasses.replace(bundle, features=tuple(doubles)))
+    by_both, by_user = map(_parsed, _commands(online, {"user_id": 1, "category_id": "a"}))
+    fields = [*by_both[2:], *by_user[2:]]
+    stored = []
+    for row in values:
+        left = iter(row)
+        is_time = [field.startswith(b"_ts:") for field in fields]
+        time = timestamp_proto(NOW - 60)
+        stored.append([time if one else value_proto("float64", next(left)) for one in is_time])
+    if fault is not None:
+        row_at, field_at, stored[row_at][field_at] = fault
+    replies = [
+        [row[: len(by_both) - 2] for row in stored],
+        [row[len(by_both) - 2 :] for row in stored],
+    ]
+    places = [[at, at] for at in range(len(stored))]
+    together, numbers = online.rows(replies, places, NOW)
+    one_by_one = [online.rows(replies, [own], NOW)[0][0] for own in places]
+    assert list(map(_seen, together)) == list(map(_seen, one_by_one))
+    if fault is None:
+        assert numbers is not None
+    if numbers is not None:
+        seen = [list(row.values) for row in together if isinstance(row, OnlineRow)]
+        assert repr(numbers.tolist()) == repr(seen)
 
 
 def test_complete_rows_are_read_together(bundle: Bundle) -> None:
@@ -423,7 +469,7 @@ def test_complete_rows_are_read_together(bundle: Bundle) -> None:
         is_active=value_proto("bool", True),
     )
     affinity = [timestamp_proto(NOW), value_proto("float64", 0.25)]
-    rows = online._many.read([[complete], [affinity]], [[0, 0]] * 8, NOW)
+    rows, _ = online._many.read([[complete], [affinity]], [[0, 0]] * 8, NOW)
     assert [list(row.values) for row in rows.values()] == [[30, "NL", 4, True, 0.25]] * 8
 
 

@@ -98,6 +98,19 @@ def test_rows_and_columns_are_scored_alike(model: Model, rows: list[tuple[Any, .
     assert by_row.probabilities.tolist() == by_column.probabilities.tolist()
 
 
+@given(st.lists(st.lists(st.floats(-100, 100), min_size=2, max_size=2), max_size=8))
+def test_an_array_and_its_rows_are_scored_alike(
+    tmp_path_factory: pytest.TempPathFactory, rows: list[list[float]]
+) -> None:
+    kept = [feature | {"dtype": "float64"} for feature in manifest()["features"][2:4]]
+    model = _model(tmp_path_factory.mktemp("numbers"), features=kept)
+    by_row, by_array = model.score_rows(rows), model.score_rows(np.array(rows).reshape(-1, 2))
+    assert by_row.labels.tolist() == by_array.labels.tolist()
+    assert by_row.probabilities is not None
+    assert by_array.probabilities is not None
+    assert by_row.probabilities.tolist() == by_array.probabilities.tolist()
+
+
 @given(st.lists(st.none() | INT64, min_size=1))
 def test_an_integer_column_is_rounded_alike_in_every_library(values: list[int | None]) -> None:
     expected = np.array(
