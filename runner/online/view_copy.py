@@ -123,7 +123,7 @@ class ViewCopy:
         """Bring the view to `as_of`; `full`: whatever the watermark says."""
         started = time.perf_counter()
         last = self._state.watermark
-        reason = "" if full or last is None else self._doubt(last)
+        reason = "" if full or last is None else self._doubt(last, as_of)
         since = None if full or reason else last
         follows = since is not None and self._may_follow(since, as_of)
         was_dirty = self._state.is_dirty
@@ -206,9 +206,11 @@ class ViewCopy:
         known = [found, followed.next_visible if followed else None]
         return min(filter(None, known), default=None)
 
-    def _doubt(self, last: Watermark) -> str:
+    def _doubt(self, last: Watermark, as_of: datetime) -> str:
         """Return why what changed since `last` cannot be known; empty where it can."""
         now = self._snapshot
+        if as_of < last.as_of:
+            return "the warehouse's clock was set back"
         if not now.identity:
             return "the warehouse keeps no versions of its rows"
         if not last.identity:

@@ -119,10 +119,17 @@ def kept(settings: Settings, name: str) -> dict[str, Any]:
 
 
 def keep(settings: Settings, name: str, content: Mapping[str, object]) -> None:
-    """Keep `content` beside dbt's artifacts, where `dbt clean` removes it; all or nothing."""
-    text = json.dumps({"code": code_digest(), "content": content})
-    with suppress(OSError):  # a read-only or full disk: the next command works it out again
-        write_whole(_path(settings, name), text)
+    """Keep `content` beside dbt's artifacts, where `dbt clean` removes it; all or nothing.
+
+    On a full disk nothing is kept, not even what was there: it is out of date, and a build that it
+    does not know of must not be left out. The next command works it out again.
+    """
+    path = _path(settings, name)
+    try:
+        write_whole(path, json.dumps({"code": code_digest(), "content": content}))
+    except OSError:
+        with suppress(OSError):  # a read-only disk, on which no dbt could build either
+            path.unlink()
 
 
 @cache

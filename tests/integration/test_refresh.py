@@ -127,7 +127,8 @@ def test_a_mart_that_fails_or_whose_test_does_keeps_no_other_from_being_copied(p
         assert sorted(both.round().built) == ["beside", "reading"]
         for user, mistake in ((20, broken), (21, failing_test)):
             insert(project, user, 0.125)
-            with mistake(project), pytest.raises(RunnerError, match="reading"):
+            copied = r"reading.*; copied beside: 1 written, 0 removed$"
+            with mistake(project), pytest.raises(RunnerError, match=copied):
                 both.round()
             assert [amount(project, user, mart) for mart in ("beside", "reading")] == [0.125, None]
             assert ", failed " in refresh_at_hand(project.settings)

@@ -1,5 +1,6 @@
 """dbt is not asked again about a project that did not change, and always about one that did."""
 
+import errno
 import json
 import shutil
 from pathlib import Path
@@ -185,3 +186,13 @@ def test_a_project_that_cannot_be_written_is_read_every_time(settings, monkeypat
     monkeypatch.setattr(Path, "write_text", refuse)
     freshness.remember(settings, freshness.fingerprint(settings), "mine")
     assert not freshness.is_current(settings)
+
+
+def test_what_a_full_disk_keeps_out_of_date_is_forgotten(settings, monkeypatch):
+    def refuse(*_args, **_kwargs):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    freshness.keep(settings, "builds", {"spine": "finished"})
+    monkeypatch.setattr(Path, "write_text", refuse)
+    freshness.keep(settings, "builds", {"spine": "begun"})
+    assert freshness.kept(settings, "builds") == {}

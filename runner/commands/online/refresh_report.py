@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 
 from runner import console
-from runner.commands.online.refresh_round import Round
+from runner.commands.online.round_outcome import Round
 from runner.online.refresh_state import ago
 
 

@@ -5,8 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
-from datetime import datetime
 from pathlib import Path
 
 from redis.exceptions import RedisError
@@ -15,8 +13,9 @@ from runner import console
 from runner.commands.builds.feature_guard import require_unchanged
 from runner.commands.builds.other_sql import is_built_otherwise
 from runner.commands.online.online_values import materialize
+from runner.commands.online.round_outcome import Round, RoundError
 from runner.commands.served.collection import collect
-from runner.errors import CombinedError, RunnerError
+from runner.errors import RunnerError
 from runner.online.connection import connect
 from runner.online.lease import Lease, holding
 from runner.online.online_config import load_online_config
@@ -37,30 +36,6 @@ from runner.records.served_versions import served_versions
 from runner.servers.local_servers import require_servers
 from runner.settings import Settings
 from runner.warehouse.open_marks import table_marks
-
-
-@dataclass(frozen=True)
-class Round:
-    """What a round did.
-
-    Attributes
-    ----------
-    collected
-        Rows moved from Redis to raw tables.
-    built
-        The dbt models that were built.
-    written, removed
-        Values in Redis, over all views.
-    newest
-        The newest event time of the features; None: there is none.
-    """
-
-    collected: int
-    built: tuple[str, ...]
-    written: int
-    removed: int
-    newest: datetime | None
-    seconds: float
 
 
 class Refresher:
@@ -118,13 +93,13 @@ class Refresher:
             errors.append(err)
             copied = _whole_marts(self._settings, marts, err.failed)
             if not copied:
-                raise CombinedError(errors, hint=errors[0].hint) from err
+                raise RoundError(errors, []) from err
         reports, failed = materialize(self._settings, [mart.name for mart in copied], full=False)
         if failed:
             state.note_built(_names(marts), None)  # a table may be gone: the next round builds it
         errors += failed
         if errors:
-            raise CombinedError(errors, hint=errors[0].hint)
+            raise RoundError(errors, reports)
         written = sum(report.written for report in reports)
         removed = sum(report.removed for report in reports)
         newest = max((report.newest for report in reports if report.newest), default=None)

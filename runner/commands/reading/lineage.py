@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -22,6 +21,7 @@ from runner.project.dbt_process import Progress
 from runner.project.freshness import fingerprint
 from runner.project.introspection import asks_warehouse
 from runner.project.manifest import Manifest, load_manifest
+from runner.project.manifest_file import read_manifest
 from runner.recipes.recipe import load_recipe
 from runner.recipes.reference_rules import with_view_names
 from runner.recipes.references import check_references
@@ -134,7 +134,7 @@ def compiled_lineage(settings: Settings, progress: Progress) -> tuple[Lineage, M
     dbt.run(settings, ["compile", "--full-refresh"], progress)
     from runner.lineage.column_lineage import column_lineage  # sqlglot takes a while to import
 
-    content = json.loads(settings.manifest_path.read_bytes())
+    content = read_manifest(settings.manifest_path)
     lineage = column_lineage(content)
     if not asks_warehouse(content, full_refresh=True):
         kept.write(lineage)
