@@ -101,6 +101,7 @@ def recipes(draw):
         "monitor": {
             "max_drift": draw(st.floats(0, 1)),
             "min_scores": {scoring[0]: draw(st.floats(-1e6, 0))},
+            "compare_by": draw(st.sampled_from(["weekday", "month"])),
         },
     }
     return {
@@ -150,6 +151,7 @@ WHOLE = [
     "  max_missing: 0.05",
     "  max_age: 26h",
     "  max_skew: 0.01",
+    "  compare_by: weekday",
 ]
 LINE = st.integers(0, len(WHOLE) - 1)
 VALUE = st.sampled_from(

@@ -44,6 +44,8 @@ class LineageAnswer:
         Those that use what was asked for, or something computed from it.
     broken
         Recipe or model version that cannot be read, or does not fit dbt's models → why.
+    outcome
+        The outcome model of a recipe's label: the served rows with their labels; empty: none.
     """
 
     what: str
@@ -52,6 +54,7 @@ class LineageAnswer:
     recipes: tuple[User, ...]
     versions: tuple[User, ...]
     broken: dict[str, str]
+    outcome: str = ""
 
     @property
     def is_recipe(self) -> bool:
@@ -89,9 +92,11 @@ def ask(settings: Settings, what: str) -> LineageAnswer:
         trained, unread = version_users(settings)
         lineage, manifest = compiled_lineage(settings, step.update)
         broken: dict[str, str] = {}
+        outcome = None
         if _is_recipe(what):
             recipe = load_recipe(Path(what))
             check_references(recipe, manifest)
+            outcome = manifest.outcome_of(recipe.spine, recipe.label)
             computed = computed_parents(recipe, manifest)
             user = recipe_user(recipe, manifest).named_as_in(lineage)
             roles = dict.fromkeys(computed, "computed")
@@ -112,6 +117,7 @@ def ask(settings: Settings, what: str) -> LineageAnswer:
         tuple(user for user in recipes if user.uses(below)),
         tuple(v for v in versions if (v.model in models if _is_recipe(what) else v.uses(below))),
         broken | unread,
+        outcome.name if outcome else "",
     )
 
 
