@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from functools import partial
 from typing import Any
 
@@ -54,37 +54,20 @@ def create_app(
 ) -> RequestGuard:
     """Return the app; its lifespan connects to the online store and watches the registry."""
     access_log = AccessLog()
-    definitions = DefinitionWatch(champion, online_store, metrics)
-
-    @asynccontextmanager
-    async def lifespan(_app: FastAPI) -> AsyncIterator[State]:
-        await online_store.start()
-        if log is not None:
-            log.start()
-        champion.start()
-        await definitions.start()
-        if shadow is not None:
-            await shadow.start()
-        yield State(
-            champion=champion,
-            shadow=shadow,
-            online_store=online_store,
-            metrics=metrics,
-            lifecycle=lifecycle,
-            ready_needs_features=ready_needs_features,
-        )
-        if shadow is not None:
-            await shadow.stop()
-        await definitions.stop()
-        await champion.stop()
-        if log is not None:
-            await log.stop()
-        if events is not None:
-            await events.stop()
-        await online_store.stop()
-        access_log.flush()
-
-    app = FastAPI(title="Prediction API", lifespan=lifespan, docs_url=None, redoc_url=None)
+    state = State(
+        champion=champion,
+        shadow=shadow,
+        online_store=online_store,
+        metrics=metrics,
+        lifecycle=lifecycle,
+        ready_needs_features=ready_needs_features,
+    )
+    app = FastAPI(
+        title="Prediction API",
+        lifespan=_lifespan(state, log, events, access_log),
+        docs_url=None,
+        redoc_url=None,
+    )
     record = _record(log, shadow) if log is not None else None
     predict = PredictEndpoint(champion, online_store, metrics, limits, record)
     app.router.routes.append(Route("/predict", predict, methods=["POST"]))
@@ -118,6 +101,37 @@ def create_app(
         connections=Connections(limits, metrics),
         endpoints={("POST", "/predict"): predict},
     )
+
+
+def _lifespan(
+    state: State, log: ServingLog | None, events: EventLog | None, access_log: AccessLog
+) -> Callable[[FastAPI], AbstractAsyncContextManager[State]]:
+    """Return what starts the parts of the app, yields what its endpoints share, and stops them."""
+    champion, online_store, shadow = state["champion"], state["online_store"], state["shadow"]
+    definitions = DefinitionWatch(champion, online_store, state["metrics"])
+
+    @asynccontextmanager
+    async def lifespan(_app: FastAPI) -> AsyncIterator[State]:
+        await online_store.start()
+        if log is not None:
+            log.start()
+        champion.start()
+        await definitions.start()
+        if shadow is not None:
+            await shadow.start()
+        yield state
+        if shadow is not None:
+            await shadow.stop()
+        await definitions.stop()
+        await champion.stop()
+        if log is not None:
+            await log.stop()
+        if events is not None:
+            await events.stop()
+        await online_store.stop()
+        access_log.flush()
+
+    return lifespan
 
 
 def _record(log: ServingLog, shadow: Shadow | None) -> Record:

@@ -113,7 +113,7 @@ def _range_problems(kind: str, given: Mapping[str, Any]) -> Iterator[Problem]:
     if low >= high:
         yield Problem((kind,), f"the low end {low} is not below the high end {high}", hint)
     elif math.isinf(high - low):
-        yield Problem((kind,), f"{low} to {high} is wider than numbers go", hint)
+        yield Problem((kind,), f"{low} to {high} is wider than a float can hold", hint)
     elif kind == "int" and (high - low) % step:
         last = high - (high - low) % step
         problem = f"{high} is not reached from {low} in steps of {step}"

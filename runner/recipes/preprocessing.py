@@ -31,8 +31,8 @@ class Categorical(Part):
     `ordinal`: one number per category, for an estimator that takes missing values; boosters take it
     as a category, not as a number (docs/recipe.md#categories)."""
     min_frequency: Annotated[int, Field(ge=1)] = 20
-    """How many training rows make a category; a missing value is one, too. A rarer or unseen one
-    becomes all zeros, the label's mean, or a missing value."""
+    """The least number of training rows of a category; a missing value is a category too. A rarer
+    or unseen category becomes all zeros, the label's mean, or a missing value."""
 
 
 class Preprocessing(Part):

@@ -126,7 +126,8 @@ class Recipe(Part):
     `request`."""
     asked_at: Annotated[tuple[Literal["hour", "weekday"], ...], Field(strict=False)] = ()
     """Parts of a row's prediction time, as model inputs `asked_at_hour` (0 to 23) and
-    `asked_at_weekday` (Monday is 1). It is `event_timestamp` in a spine, and now in a request."""
+    `asked_at_weekday` (Monday is 1). That time is `event_timestamp` in a spine, and the time of the
+    request in serving."""
     time_zone: str = "UTC"
     """The time zone of `asked_at`, such as `Europe/Berlin`."""
     derived: dict[str, str] = {}  # noqa: RUF012 - likewise

@@ -99,4 +99,4 @@ def _no_threshold_scorer(name: str) -> str:
         return f"is not for classification{did_you_mean(name, THRESHOLD_SCORERS)}"
     if SCORERS[name].probabilities:
         return "looks at probabilities, which no threshold changes"
-    return "alone is best where all rows, or hardly any, are predicted to be of the second class"
+    return "alone is best when every row, or hardly any, is predicted as the second class"

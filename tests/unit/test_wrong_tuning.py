@@ -107,7 +107,7 @@ WRONG = [
             (
                 "max_depth: {float: [-1e308, 1e308]}",
                 50,
-                "max_depth.float: -1e+308 to 1e+308 is wider than numbers go",
+                "max_depth.float: -1e+308 to 1e+308 is wider than a float can hold",
             ),
             (
                 "max_depth: {float: [0.5, high]}",
@@ -255,8 +255,8 @@ WRONG = [
     (
         {17: "decision_threshold: {maximize: recall, period: 14d}"},
         (
-            "17:22: decision_threshold.maximize: 'recall' alone is best where all rows, or hardly "
-            "any, are predicted to be of the second class"
+            "17:22: decision_threshold.maximize: 'recall' alone is best when every row, or hardly "
+            "any, is predicted as the second class"
         ),
     ),
     (
