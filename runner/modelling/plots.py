@@ -27,12 +27,12 @@ from sklearn.pipeline import Pipeline
 
 from runner.modelling.bootstrap import Interval, Labels
 from runner.modelling.fitted_model import calibration_of, threshold_of, uncalibrated
+from runner.modelling.share_interval import wilson
 
 _IMPORTANCE_ROWS = 1_000
 _REPEATS = 3
 _BINS = 10
 _MOST_CLASSES_WITH_TEXT = 12
-_Z = 1.96  # standard deviations on either side that hold 95 % of a normal distribution
 _CURVES = (
     ("roc", RocCurveDisplay, "ROC curve", "roc_auc"),
     ("precision_recall", PrecisionRecallDisplay, "Precision and recall", "average_precision"),
@@ -178,17 +178,6 @@ def _calibration(
     curve.legend(loc="best")
     below.set(xlabel=f"probability of class {positive}", ylabel="test rows")
     return figure
-
-
-def wilson(share: _Floats, rows: npt.NDArray[np.intp]) -> _Floats:
-    """Return the 95 % interval of a share of so many rows, shape (2, n_shares).
-
-    Source: E. B. Wilson, Probable inference, the law of succession, and statistical inference
-    (1927). Unlike the normal approximation it does not leave 0 to 1.
-    """
-    middle = share + _Z**2 / (2 * rows)
-    half = _Z * np.sqrt(share * (1 - share) / rows + _Z**2 / (4 * rows**2))
-    return np.asarray(np.array([middle - half, middle + half]) / (1 + _Z**2 / rows))
 
 
 def _probabilities(y: Labels, shares: _Floats, positive: object, threshold: float | None) -> Figure:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from datetime import timedelta
+from math import ceil
 
 from runner.duration import format_duration
 from runner.monitoring.column_figures import ColumnFigure
@@ -74,12 +74,19 @@ def broken_by_ages(
     for view in sorted({view for view, _ in ages}):
         age, day = max((age, day) for (name, day), age in ages.items() if name == view)
         if age > limits.max_age.total_seconds():
-            shown = format_duration(timedelta(minutes=round(age / 60)))
             yield _problem(
                 "max_age",
-                f"the rows of {view} were {shown} old on {day}, on average; the limit is "
+                f"the rows of {view} were {_shown(age)} old on {day}, on average; the limit is "
                 f"{format_duration(limits.max_age)}",
             )
+
+
+def _shown(age: float) -> str:
+    """Return an age in seconds with one decimal, rounded up: it is above a limit."""
+    for unit, size in (("d", 86_400), ("h", 3_600), ("m", 60)):
+        if age >= 2 * size:
+            return f"{ceil(round(10 * age / size, 3)) / 10:g}{unit}"
+    return f"{ceil(age)}s"
 
 
 def broken_by_scores(

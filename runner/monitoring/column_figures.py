@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
+from contract.view_layout import EXPIRED, MISSING
 from runner.monitoring.drift import (
     FALSE_ALARM_RATE,
     Counts,
@@ -16,7 +17,7 @@ from runner.monitoring.drift import (
     p_value,
 )
 from runner.monitoring.monitored import PREDICTION, Monitored
-from runner.monitoring.served_log import WINDOW, ServedLog
+from runner.monitoring.served_log import WINDOW, ColumnDay, ServedLog
 
 
 @dataclass(frozen=True)
@@ -35,10 +36,10 @@ class ColumnFigure:
         The Jensen-Shannon distance from the training rows, 0 to 1.
     p_value
         Corrected for all columns and days of the window; None: too few entities to say.
-    missing
-        The share of rows for which a feature was missing or expired; None: no feature.
-    shares
-        The share of rows in each bin.
+    statuses
+        Status other than `present` → the share of rows of a feature that had it; None: no feature.
+    shares, expected
+        The share of rows in each bin, and that of the training rows that they are compared with.
     """
 
     column: str
@@ -46,13 +47,26 @@ class ColumnFigure:
     rows: float
     drift: float
     p_value: float | None
-    missing: float | None
+    statuses: Mapping[str, float] | None
     shares: tuple[float, ...]
+    expected: tuple[float, ...] = ()
 
     @property
     def has_drifted(self) -> bool:
         """Whether the drift is more than chance."""
         return self.p_value is not None and self.p_value < FALSE_ALARM_RATE
+
+    @property
+    def missing(self) -> float | None:
+        """The share of rows for which a feature was missing or expired; None: no feature."""
+        if self.statuses is None:
+            return None
+        return self.statuses.get(MISSING, 0.0) + self.statuses.get(EXPIRED, 0.0)
+
+    @property
+    def shown_statuses(self) -> str:
+        """The statuses other than `present` and their shares; empty: there are none."""
+        return ", ".join(f"{share:.1%} {name}" for name, share in (self.statuses or {}).items())
 
     @property
     def record(self) -> dict[str, object]:
@@ -65,6 +79,7 @@ class ColumnFigure:
             "p_value": self.p_value,
             "drifted": self.has_drifted,
             "missing": self.missing,
+            "statuses": None if self.statuses is None else dict(self.statuses),
         }
 
 
@@ -74,25 +89,46 @@ def column_figures(log: ServedLog, columns: Sequence[Monitored]) -> list[ColumnF
     sizes = {keys: log.effective_sizes(keys) for keys in {each.keys for each in columns}}
     days = sorted({day for _, day in seen} - {WINDOW})
     each = [
-        (column, day, found, served)
+        (column, day, found, served, _expected(column, day, seen))
         for day in (WINDOW, *days)
         for column in columns
         if (found := seen.get((column.name, day))) is not None
         and (served := _served(column, found.counts, sizes[column.keys][day])) is not None
     ]
-    p_values = adjusted([p_value(column.reference, of) for column, _, _, of in each])
+    p_values = adjusted([p_value(trained, served) for *_, served, trained in each])
     return [
         ColumnFigure(
             column.shown_as,
             day,
             float(of.counts.sum()),
-            distance(column.reference, of),
+            distance(trained, of),
             p,
-            found.absent / float(of.counts.sum()) if column.is_feature else None,
+            _shares(found) if column.is_feature else None,
             tuple(of.shares.tolist()),
+            tuple(trained.shares.tolist()),
         )
-        for (column, day, found, of), p in zip(each, p_values, strict=True)
+        for (column, day, found, of, trained), p in zip(each, p_values, strict=True)
     ]
+
+
+def _expected(column: Monitored, day: str, seen: Mapping[tuple[str, str], ColumnDay]) -> Sample:
+    """Return the training rows that a day, or the window, is compared with."""
+    if column.seasons is None:
+        return column.reference
+    if day != WINDOW:
+        return column.seasons.on(day)
+    return column.seasons.over(
+        {
+            when: float(found.counts.sum())
+            for (name, when), found in seen.items()
+            if name == column.name and when != WINDOW
+        }
+    )
+
+
+def _shares(found: ColumnDay) -> dict[str, float]:
+    rows = float(found.counts.sum())
+    return {status: weight / rows for status, weight in sorted(found.statuses.items())}
 
 
 def _served(column: Monitored, counts: Counts, effective: float) -> Sample | None:

@@ -64,6 +64,12 @@ class Monitoring:
         return self.test_scores.get(live.scorer) if is_champion else None
 
     @property
+    def compared_with(self) -> str:
+        """The training rows that each day is compared with."""
+        by = self.recipe.monitor and self.recipe.monitor.compare_by
+        return f"the training rows of the same {by}" if by else "all training rows"
+
+    @property
     def record(self) -> dict[str, object]:
         """Everything in JSON's types."""
         window, quality = self.window, self.quality
@@ -74,6 +80,7 @@ class Monitoring:
             "since": window.since.isoformat(),
             "until": window.until.isoformat(),
             "versions": [vars(each) for each in self.versions],
+            "compared_with": self.compared_with,
             "columns": [each.record for each in self.figures],
             "ages": [
                 {"view": view, "day": day, "mean_seconds": age}
@@ -92,6 +99,7 @@ class Monitoring:
                     for each in quality.slices
                 ],
                 "slices_not_known": dict(quality.unsliced),
+                "reliability": [vars(each) for each in quality.reliability],
             },
             "skew": [each.record for each in self.skew],
         }
@@ -110,6 +118,9 @@ class Monitoring:
                 )
                 if of.missing is not None:
                     yield FigureRow(day, "missing", of.column, of.missing, answered_rows=rows)
+                for status, share in (of.statuses or {}).items():
+                    name = f"{of.column} {status}"
+                    yield FigureRow(day, "status", name, share, answered_rows=rows)
         for (view, at), age in self.ages.items():
             yield FigureRow(date.fromisoformat(at), "age", view, age)
         yield from self._scores()

@@ -13,15 +13,19 @@ from typing import TYPE_CHECKING
 from contract.bundle import Bundle
 from runner.errors import RunnerError
 from runner.modelling.bootstrap import Interval
+from runner.monitoring.labelled_rows import LabelledRows
 from runner.monitoring.live_scores import Judge, LiveScore
 from runner.monitoring.live_slices import LiveSlice, live_slices, slice_columns
-from runner.monitoring.outcome_rows import LabelledRows, OutcomeRows
+from runner.monitoring.outcome_rows import OutcomeRows
+from runner.monitoring.reliability import ReliabilityBin, reliability
 from runner.monitoring.served_log import WINDOW, Window
-from runner.project.manifest import Manifest, Spine
-from runner.warehouse.log_sql import LogReader
+from runner.project.manifest import Manifest
+from runner.warehouse.log_sql import LogReader, NoTableError
 
 if TYPE_CHECKING:
     from runner.recipes.recipe import Recipe
+
+_BUILD = "run `dbt build --select stg_serving__predictions+`"
 
 
 @dataclass(frozen=True)
@@ -45,6 +49,8 @@ class LiveQuality:
         Slice → why it is not known.
     reason
         Why none of this is known; empty: it is known.
+    reliability
+        How often the champion's probabilities of the positive class came true, in the window.
     """
 
     labelled: int = 0
@@ -54,6 +60,7 @@ class LiveQuality:
     slices: tuple[LiveSlice, ...] = ()
     unsliced: Mapping[str, str] = field(default_factory=dict)
     reason: str = ""
+    reliability: tuple[ReliabilityBin, ...] = ()
 
 
 def live_quality(
@@ -76,7 +83,7 @@ def live_quality(
     predicted = bundle.label.name
     if predicted != recipe.label:
         return LiveQuality(reason=f"the champion predicts {predicted}, the recipe {recipe.label}")
-    outcome = find_outcome(manifest, recipe)
+    outcome = manifest.outcome_of(recipe.spine, recipe.label)
     if outcome is None:
         return LiveQuality(reason=f"dbt has no outcome model for {recipe.spine}.{recipe.label}")
     outcomes = OutcomeRows(reader, window, outcome, bundle.label)
@@ -84,6 +91,7 @@ def live_quality(
     columns, unsliced = slice_columns(recipe, bundle, outcome)
     scores: list[LiveScore] = []
     slices: list[LiveSlice] = []
+    came_true: tuple[ReliabilityBin, ...] = ()
     try:
         labelled = outcomes.count()
         for version, is_shadow in answered:
@@ -95,26 +103,25 @@ def live_quality(
             scores += _scores(judge, version, rows, is_shadow=is_shadow, by_day=is_champion)
             if is_champion:
                 slices += live_slices(judge, outcomes, columns, rows)
-    except RunnerError as err:  # dbt has not built it
+                came_true = reliability(judge, rows)
+    except NoTableError:
+        return LiveQuality(reason=f"dbt has not built {outcome.name}: {_BUILD}")
+    except RunnerError as err:  # the table lacks a column
         return LiveQuality(reason=err.message)
     due, not_due = outcomes.due()
     if due and outcomes.is_empty():
-        reason = (
-            f"{outcome.name} has no rows though {due:,} are due: run `dbt build --select "
-            "stg_serving__predictions+`"
-        )
+        reason = f"{outcome.name} has no rows though {due:,} are due: {_BUILD}"
         return LiveQuality(0, not_due, due, reason=reason)
     without = max(0, due - labelled)
-    return LiveQuality(labelled, not_due, without, tuple(scores), tuple(slices), unsliced)
-
-
-def find_outcome(manifest: Manifest, recipe: Recipe) -> Spine | None:
-    """Return the outcome model of the recipe's label; None if dbt has none."""
-    for spine in manifest.spines.values():
-        found = spine.outcome
-        if found is not None and (found.spine, found.label) == (recipe.spine, recipe.label):
-            return spine
-    return None
+    return LiveQuality(
+        labelled,
+        not_due,
+        without,
+        tuple(scores),
+        tuple(slices),
+        unsliced,
+        reliability=came_true,
+    )
 
 
 def _scores(

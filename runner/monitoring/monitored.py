@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pyarrow as pa
@@ -12,6 +12,9 @@ from contract.bundle import Bundle, BundleFeature, BundleRequestInput
 from contract.scoring import Predictions
 from runner.monitoring.bins import Bins, bins_of
 from runner.monitoring.drift import Sample, effective_size
+from runner.monitoring.seasons import Seasons, seasons_of
+from runner.project.manifest import EVENT_TIMESTAMP
+from runner.recipes.limits import Season
 
 PREDICTION = "prediction"
 
@@ -32,6 +35,8 @@ class Monitored:
         The entity keys that it belongs to: rows of one entity repeat its value.
     is_feature
         Whether it has a status.
+    seasons
+        The same by season, if days are compared with the training rows of theirs.
     """
 
     name: str
@@ -41,10 +46,15 @@ class Monitored:
     bins: Bins
     reference: Sample
     is_feature: bool = False
+    seasons: Seasons | None = None
 
 
 def monitored_columns(
-    bundle: Bundle, trained: pa.Table, tested: pa.Table, predictions: Predictions
+    bundle: Bundle,
+    trained: pa.Table,
+    tested: pa.Table,
+    predictions: Predictions,
+    by: Season | None = None,
 ) -> list[Monitored]:
     """Return the model's columns that can be compared with its training rows.
 
@@ -56,12 +66,20 @@ def monitored_columns(
         The rows that the model was fitted on, and its test rows.
     predictions
         Of the test rows: a model is overconfident on rows that it was fitted on.
+    by
+        The season whose training rows a day is compared with; None: all training rows.
     """
     kept = [one for one in bundle.row if one.dtype != "timestamp" and not one.pii]
-    return [*(_input(bundle, one, trained) for one in kept), _answer(bundle, tested, predictions)]
+    inputs = (_input(bundle, one, trained, by) for one in kept)
+    return [*inputs, _answer(bundle, tested, predictions, by)]
 
 
-def _input(bundle: Bundle, column: BundleFeature | BundleRequestInput, rows: pa.Table) -> Monitored:
+def _input(
+    bundle: Bundle,
+    column: BundleFeature | BundleRequestInput,
+    rows: pa.Table,
+    by: Season | None,
+) -> Monitored:
     is_feature = isinstance(column, BundleFeature)
     keys = column.keys if isinstance(column, BundleFeature) else _every_key(bundle)
     shown = column.name
@@ -71,10 +89,13 @@ def _input(bundle: Bundle, column: BundleFeature | BundleRequestInput, rows: pa.
     bins = bins_of(values, column.dtype)
     reference = _sample(bins, values, rows, keys)
     place = ("features", column.name)
-    return Monitored(column.name, shown, place, keys, bins, reference, is_feature)
+    found = Monitored(column.name, shown, place, keys, bins, reference, is_feature)
+    return found if by is None else _seasonal(found, by, values, rows)
 
 
-def _answer(bundle: Bundle, rows: pa.Table, predictions: Predictions) -> Monitored:
+def _answer(
+    bundle: Bundle, rows: pa.Table, predictions: Predictions, by: Season | None
+) -> Monitored:
     classes, place = bundle.label.classes, (PREDICTION, "")
     values, dtype = pa.chunked_array([pa.array(predictions.labels)]), "float64"
     if classes and len(classes) == 2:
@@ -87,7 +108,17 @@ def _answer(bundle: Bundle, rows: pa.Table, predictions: Predictions) -> Monitor
         dtype = "string"
     bins, keys = bins_of(values, dtype), _every_key(bundle)
     reference = _sample(bins, values, rows, keys)
-    return Monitored(PREDICTION, PREDICTION, place, keys, bins, reference)
+    found = Monitored(PREDICTION, PREDICTION, place, keys, bins, reference)
+    return found if by is None else _seasonal(found, by, values, rows)
+
+
+def _seasonal(of: Monitored, by: Season, values: pa.ChunkedArray, rows: pa.Table) -> Monitored:
+    """Return the column with its training rows by season."""
+    numbers, samples = seasons_of(by, rows[EVENT_TIMESTAMP]), {}
+    for number in np.unique(numbers).tolist():
+        mask = pa.array(numbers == number)
+        samples[number] = _sample(of.bins, values.filter(mask), rows.filter(mask), of.keys)
+    return replace(of, seasons=Seasons(by, samples, of.reference))
 
 
 def _every_key(bundle: Bundle) -> tuple[str, ...]:

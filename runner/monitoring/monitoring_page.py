@@ -36,10 +36,18 @@ def monitoring_page(found: Monitoring, pictures: Iterable[tuple[str, str, str]])
 def _drift(found: Monitoring) -> Markup:
     whole = sorted((f for f in found.figures if not f.day), key=lambda each: -each.drift)
     rows = [
-        [f.column, f"{f.drift:.3f}", _number(f.p_value, ".2g"), _number(f.missing, ".1%")]
+        [
+            f.column,
+            f"{f.drift:.3f}",
+            _number(f.p_value, ".2g"),
+            _number(f.missing, ".1%"),
+            f.shown_statuses,
+        ]
         for f in whole
     ]
-    return section("Drift", table(["column", "drift", "p", "missing"], rows, (1, 2, 3)))
+    head = ["column", "drift", "p", "missing", "values that are not present"]
+    note = tag("p", f"Each day is compared with {found.compared_with}.")
+    return section("Drift", note, table(head, rows, (1, 2, 3)))
 
 
 def _quality(found: Monitoring) -> Markup:

@@ -13,6 +13,7 @@ from matplotlib.figure import Figure
 from runner.monitoring.column_figures import ColumnFigure
 from runner.monitoring.findings import Monitoring
 from runner.monitoring.monitored import Monitored
+from runner.monitoring.reliability import ReliabilityBin
 
 _MOST = 12  # columns in a picture: those that have drifted most
 _THEN, _NOW = "#9aa5b1", "#d1495b"
@@ -52,6 +53,12 @@ def _pictures(found: Monitoring) -> Iterator[tuple[str, str, str]]:
             f"Live {scorer} by day, with its 95% CI",
             _score(found, scorer),
         )
+    if found.quality.reliability:
+        yield (
+            "reliability",
+            "Reliability in the window: how often a probability came true, with its 95% CI",
+            _reliability(found.quality.reliability),
+        )
 
 
 def _distributions(shown: Sequence[ColumnFigure], columns: dict[str, Monitored]) -> str:
@@ -60,7 +67,7 @@ def _distributions(shown: Sequence[ColumnFigure], columns: dict[str, Monitored])
     for i, each in enumerate(shown, 1):
         axes, column = figure.add_subplot(rows, 3, i), columns[each.column]
         places = range(len(each.shares))
-        axes.bar([p - 0.2 for p in places], column.reference.shares, 0.4, color=_THEN)
+        axes.bar([p - 0.2 for p in places], each.expected, 0.4, color=_THEN)
         axes.bar([p + 0.2 for p in places], each.shares, 0.4, color=_NOW)
         axes.set_xticks(list(places), column.bins.labels, rotation=90, fontsize=5)
         axes.set_title(f"{each.column}: {each.drift:.3f}", fontsize=8)
@@ -90,6 +97,22 @@ def _score(found: Monitoring, scorer: str) -> str:
         if scorer in found.test_scores:
             axes.axhline(found.test_scores[scorer], color="black", ls="--", label="test rows")
         axes.legend(fontsize=6)
+    return _svg(figure)
+
+
+def _reliability(bins: Sequence[ReliabilityBin]) -> str:
+    said, came = [each.predicted for each in bins], [each.observed for each in bins]
+    ends = [
+        [max(0.0, each.observed - each.low) for each in bins],
+        [max(0.0, each.high - each.observed) for each in bins],
+    ]
+    figure = Figure(figsize=(5, 4), layout="constrained")
+    axes = figure.add_subplot()
+    far = max(*said, *(each.high for each in bins))
+    axes.plot([0, far], [0, far], ":", color="gray", label="perfectly calibrated")
+    axes.errorbar(said, came, ends, fmt="o-", capsize=3, color=_NOW, label="live")
+    axes.set(xlabel="probability that was answered", ylabel="share that came true")
+    axes.legend(fontsize=6)
     return _svg(figure)
 
 

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from itertools import product
 
 import numpy as np
 
-from contract.view_layout import EXPIRED, MISSING
+from contract.log_format import STATUS_LETTERS
+from contract.view_layout import PRESENT
 from runner.monitoring.drift import Counts
 from runner.monitoring.monitored import Monitored
 from runner.warehouse.log_sql import Cell, LogReader
@@ -23,7 +24,7 @@ ANSWERED = "(answered_as = 'answer' or answered_as is null)"
 """What clients were given: not a shadow's rows."""
 WINDOW = ""
 """The day of figures for the complete window."""
-_ABSENT = (MISSING, EXPIRED)
+_OTHERS = tuple(status for status in STATUS_LETTERS if status != PRESENT)
 
 
 @dataclass(frozen=True)
@@ -54,12 +55,12 @@ class ColumnDay:
     ----------
     counts
         Rows by bin.
-    absent
-        Rows for which a feature was missing or expired.
+    statuses
+        Status other than `present` → rows of a feature that had it.
     """
 
     counts: Counts
-    absent: float = 0.0
+    statuses: dict[str, float] = field(default_factory=dict)
 
 
 class ServedLog:
@@ -98,11 +99,12 @@ class ServedLog:
         """Return what each column holds, by (its name, day); `WINDOW` is the sum of all days."""
         if not columns:
             return {}
-        cells: list[tuple[Monitored, int, bool]] = []
+        cells: list[tuple[Monitored, int, str]] = []
         numbers = []
         for column in columns:
             numbers.append(f"{len(cells)} + {self._cell(column)}")
-            cells += product([column], range(len(column.bins.labels)), [False, True])
+            statuses = (PRESENT, *_OTHERS) if column.is_feature else (PRESENT,)
+            cells += product([column], range(len(column.bins.labels)), statuses)
         found = self._reader.rows(
             f"{self._served('features, statuses, prediction, probabilities')}\n"
             "select day, cell, sum(weight)\nfrom (\n"
@@ -111,12 +113,13 @@ class ServedLog:
         )
         result: dict[tuple[str, str], ColumnDay] = {}
         for day, cell, weight in found:
-            column, place, is_absent = cells[int(_number(cell))]
+            column, place, status = cells[int(_number(cell))]
             for when in (str(day), WINDOW):
                 empty = ColumnDay(np.zeros(len(column.bins.labels)))
                 seen = result.setdefault((column.name, when), empty)
                 seen.counts[place] += _number(weight)
-                seen.absent += _number(weight) * is_absent
+                if status != PRESENT:
+                    seen.statuses[status] = seen.statuses.get(status, 0.0) + _number(weight)
         return result
 
     def effective_sizes(self, keys: Sequence[str]) -> dict[str, float]:
@@ -174,15 +177,15 @@ class ServedLog:
         return [[str(cell) for cell in row] for row in found]
 
     def _cell(self, column: Monitored) -> str:
-        """Return SQL for twice the bin of a value, and one more where a feature was absent."""
+        """Return SQL for the bin of a value and, of a feature, its status, as one number."""
         place, member = column.place
         text = self._sql.json_text(place, member) if member else place
-        cell = f"2 * {column.bins.sql(self._sql, text)}"
+        number = column.bins.sql(self._sql, text)
         if not column.is_feature:
-            return cell
+            return number
         status = self._sql.json_text("statuses", column.name)
-        absent = ", ".join(map(self._sql.literal, _ABSENT))
-        return f"{cell} + case when {status} in ({absent}) then 1 else 0 end"
+        cases = (f"when {self._sql.literal(name)} then {i}" for i, name in enumerate(_OTHERS, 1))
+        return f"{1 + len(_OTHERS)} * {number} + case {status} {' '.join(cases)} else 0 end"
 
     @property
     def _in_window(self) -> str:

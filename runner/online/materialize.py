@@ -24,8 +24,9 @@ from datetime import datetime, timedelta
 from contract.view_state import FeatureDigests
 from runner.errors import RunnerError
 from runner.online.connection import OnlineConnection, connect
+from runner.online.lease import Lease, holding
 from runner.online.online_config import OnlineConfig, load_online_config
-from runner.online.state import Lease, ViewState, holding
+from runner.online.state import ViewState
 from runner.online.view_copy import Progress, ViewCopy
 from runner.online.view_report import FULL, SUPERSEDED, MaterializeError, ViewReport
 from runner.project.manifest import FeatureMart

@@ -15,8 +15,9 @@ from contract.view_state import FeatureDigests
 from runner.errors import RunnerError
 from runner.online.collected_pushes import built_pushes, collected_until
 from runner.online.connection import OnlineConnection
+from runner.online.lease import Lease
 from runner.online.online_config import OnlineConfig
-from runner.online.state import Lease, ViewState
+from runner.online.state import ViewState
 from runner.online.sweep import remove_fields, sweep
 from runner.online.view_report import FULL, INCREMENTAL, ViewReport
 from runner.online.watermark import NOT_LOOKED, Watermark, definition_digest, key_dtypes

@@ -95,6 +95,17 @@ class Manifest:
     left_out: tuple[str, ...] = ()
     pushed: Mapping[str, EventTable | None] = field(default_factory=dict)
 
+    def outcome_of(self, spine: str, label: str) -> Spine | None:
+        """Return the outcome model of a spine's label; None if dbt has none.
+
+        An outcome model that is itself the spine is its own: it has every served row of the label.
+        """
+        for each in self.spines.values():
+            found = each.outcome
+            if found is not None and found.label == label and spine in {each.name, found.spine}:
+                return each
+        return None
+
 
 def load_manifest(path: Path) -> Manifest:
     """Return the feature marts and spines in dbt's manifest at `path`, `target/manifest.json`.

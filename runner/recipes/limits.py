@@ -1,8 +1,8 @@
-"""The recipe's part `monitor`: what `runner monitor` accepts."""
+"""The recipe's part `monitor`: what `runner monitor` accepts, and what it compares with."""
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field, SerializerFunctionWrapHandler, model_serializer
 
@@ -10,6 +10,7 @@ from runner.recipes.estimators import SCORERS
 from runner.recipes.part import Part, PositiveDuration
 
 Share = Annotated[float, Field(ge=0, le=1)]
+Season = Literal["weekday", "month"]
 
 
 class MonitorLimits(Part):
@@ -29,6 +30,10 @@ class MonitorLimits(Part):
     max_skew: Share | None = None
     """The largest share of a feature's compared values that may differ from the point-in-time
     join."""
+
+    compare_by: Season | None = None
+    """Compares each day with the training rows of the same weekday, or of the same month, in UTC.
+    Without it, with all training rows."""
 
     @model_serializer(mode="wrap")
     def _dump(self, handler: SerializerFunctionWrapHandler) -> dict[str, object]:

@@ -29,10 +29,10 @@ class FigureRow(NamedTuple):
     Attributes
     ----------
     kind
-        `drift`, `missing`, `age` (in seconds), `score`, `slice_score` or `rows`.
+        `drift`, `missing`, `status`, `age` (in seconds), `score`, `slice_score` or `rows`.
     name
-        The column, the feature view or the scorer that it is of; of a slice, the scorer, a space
-        and `slice=value`.
+        The column, the feature view or the scorer that it is of; of a status, the column, a space
+        and the status; of a slice, the scorer, a space and `slice=value`.
     low, high
         Its 95 % interval, of a score.
     """

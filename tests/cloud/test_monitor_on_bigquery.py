@@ -14,7 +14,8 @@ import pyarrow as pa
 import pytest
 from google.cloud import bigquery
 
-from contract.bundle import Bundle, Label, read_bundle
+from contract.bundle import Bundle, Label
+from contract.bundle_reader import read_bundle
 from runner.collecting.served_rows import PREDICTIONS
 from runner.monitoring.bins import bins_of
 from runner.monitoring.column_figures import column_figures
@@ -86,7 +87,7 @@ def test_both_warehouses_count_the_same(targets: list[Settings]) -> None:
     for day in range(2):
         table = odd(feature_table(60, seed=day))
         when = START + timedelta(days=day)
-        statuses = {"activity__value": "missing"} if day else {}
+        statuses = {"activity__value": "missing", "activity__country": "overridden"} if day else {}
         shares = [i / 60 for i in range(60)]
         rows += answered(
             table, when, probabilities=shares, statuses=statuses, log_share=0.5 + day / 2
@@ -102,11 +103,17 @@ def test_both_warehouses_count_the_same(targets: list[Settings]) -> None:
     local, cloud = found
     assert [each.rows for each in cloud[0]] == [60, 60]
     assert len(cloud[3]) == 3 * 5
+    assert {
+        each.column: each.statuses
+        for each in cloud[3]
+        if each.day == "2026-03-02" and each.column.endswith("country")
+    } == {"activity__country": {"overridden": 1.0}}
     assert cloud[0] == local[0]
     assert cloud[1] == {key: pytest.approx(age) for key, age in local[1].items()}
     assert [row[0] for row in cloud[2]] == [row[0] for row in local[2]]
     for mine, theirs in zip(cloud[3], local[3], strict=True):
         assert (mine.column, mine.day, mine.missing) == (theirs.column, theirs.day, theirs.missing)
+        assert mine.statuses == theirs.statuses
         assert (mine.drift, mine.p_value) == pytest.approx((theirs.drift, theirs.p_value))
     assert np.allclose(np.concatenate(cloud[4]), np.concatenate(local[4]))
 
@@ -206,6 +213,7 @@ def test_both_warehouses_score_the_same(
         ("2 (shadow)", 60),
     }
     assert all(score.interval for score in found[1].scores)
+    assert sum(each.rows for each in found[1].reliability) == 60
     slices = [(each.name, each.value, each.labelled, each.without) for each in found[1].slices]
     assert slices[:3] == [
         ("activity:country", "de", 30, 10),

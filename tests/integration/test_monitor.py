@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pytest
 from sklearn.metrics import roc_auc_score
+from typer.testing import CliRunner
 
 from contract.bundle import Bundle, BundleFeature
+from runner import console
+from runner.cli import app
 from runner.collecting.served_rows import PREDICTIONS
 from runner.commands.served.monitoring import keep, monitor, require_within_limits
 from runner.commands.served.monitoring_report import show_monitoring
@@ -24,6 +29,7 @@ from runner.monitoring.drift import Sample, distance
 from runner.monitoring.findings import Monitoring
 from runner.monitoring.live_quality import LiveQuality, live_quality
 from runner.monitoring.monitored import monitored_columns
+from runner.monitoring.monitoring_page import monitoring_page
 from runner.monitoring.outcome_rows import OutcomeRows, SliceColumn
 from runner.monitoring.pictures import pictures
 from runner.monitoring.served_log import ServedLog, Window
@@ -93,8 +99,51 @@ def test_a_row_of_a_sampled_log_counts_for_those_it_represents(
     assert rows.rows == 44
     figures = {each.column: each for each in figured if each.day}
     assert figures["activity:orders_7d"].missing == pytest.approx(160 / 164)
+    assert figures["activity:orders_7d"].statuses == pytest.approx({"missing": 160 / 164})
     assert figures["activity:value"].missing == 0
+    assert figures["activity:value"].statuses == pytest.approx({"null": 160 / 164})
+    assert figures["activity:value"].shown_statuses == "97.6% null"
     assert figures["activity:value"].p_value is None  # of 44 users nothing is tested
+
+
+def test_a_weekly_season_is_no_drift_for_days_compared_by_weekday(month: Month) -> None:
+    def made(first: int, days: int, gone: int = -1) -> list[pa.Table]:
+        """Return a table per day; the value follows the weekday, on all days but one."""
+        tables = []
+        for number in range(first, first + days):
+            table = feature_table(100, seed=300 + number)
+            height = 0 if number == gone else 1_000.0 * (START + timedelta(days=number)).weekday()
+            place = table.column_names.index(VALUE)
+            tables.append(table.set_column(place, VALUE, pc.add(table[VALUE], height)))
+        return tables
+
+    trained = pa.concat_tables(made(-140, 70))
+    times = [START + timedelta(days=i // 100 - 140) for i in range(trained.num_rows)]
+    trained = trained.append_column("user_id", pa.array(range(trained.num_rows)))
+    trained = trained.append_column("event_timestamp", pa.array(times, pa.timestamp("us", "UTC")))
+    bundle = month.model.bundle
+    taken = [*bundle.row_dtypes, "event_timestamp"]
+    predictions = month.model.score({name: trained[name] for name in taken})
+    drifted, first = {}, START - timedelta(days=70)
+    for gone in (-1, -65):
+        run_id = f"season{gone}"
+        for day, table in enumerate(made(-70, 14, gone)):
+            rows = month.rows(table, first + timedelta(days=day), run_id=run_id)
+            write(month.settings, rows)
+        window = Window("m", "1", run_id, first, first + timedelta(days=14))
+        for by in (None, "weekday"):
+            columns = monitored_columns(bundle, trained, trained, predictions, by)
+            with open_served_log(month.settings, PREDICTIONS) as reader:
+                figures = column_figures(ServedLog(reader, window), columns)
+            of = [each for each in figures if each.column == "activity:value"]
+            drifted[gone, by] = {each.day for each in of if each.has_drifted}
+            [whole] = [each for each in of if not each.day]
+            assert sum(whole.expected) == pytest.approx(1)
+            if (gone, by) == (-1, "weekday"):
+                assert whole.drift < 0.1 > max(each.drift for each in of) / 3
+    day = (START - timedelta(days=65)).date().isoformat()
+    assert len(drifted[-1, None]) == 14  # every day has drifted from the week
+    assert (drifted[-1, "weekday"], drifted[-65, "weekday"] - {""}) == (set(), {day})
 
 
 def test_what_is_shown(found: Monitoring, capsys: pytest.CaptureFixture[str]) -> None:
@@ -128,6 +177,23 @@ def test_live_scores_are_those_of_the_labels_and_fall_on_the_right_day(
     scores = [interval.value for day, interval in sorted(by_day.items()) if day and interval]
     assert min(scores[:BREAK]) > 0.85 > max(scores[BREAK:WORSE])
     assert min(scores[BREAK:WORSE]) > 0.75 > 0.25 > max(scores[WORSE:])
+
+
+def test_reliability_is_how_often_a_probability_came_true(month: Month, found: Monitoring) -> None:
+    known = month.sql.execute(
+        "select y, (probabilities ->> '1')::float from outcome.outcome_y order by 2"
+    ).fetchall()
+    bins = found.quality.reliability
+    assert sum(each.rows for each in bins) == len(known)
+    start = 0
+    for each in bins:
+        labels, shares = zip(*known[start : start + each.rows], strict=True)
+        assert (each.predicted, each.observed) == pytest.approx((np.mean(shares), np.mean(labels)))
+        assert each.low < each.observed < each.high
+        start += each.rows
+    assert [each["rows"] for each in found.record["quality"]["reliability"]] == [  # type: ignore[index,call-overload]
+        each.rows for each in bins
+    ]
 
 
 def test_slices_are_scored_on_their_own_rows(month: Month, found: Monitoring) -> None:
@@ -318,18 +384,21 @@ def test_the_rarest_values_of_a_slice_are_one_part_and_an_outcome_models_column_
     assert {(each.due, each.rows) for each in labels} == {(None, None)}
 
 
-def test_an_outcome_model_without_rows_is_named_with_how_to_build_it(month: Month) -> None:
+def test_an_outcome_model_without_table_or_rows_is_named_with_how_to_build_it(month: Month) -> None:
     with month.sql.transaction():
         month.sql.execute("alter table outcome.outcome_y rename to kept")
-        month.sql.execute("create table outcome.outcome_y (like outcome.kept)")
     try:
+        absent = monitor(month.settings, month.path, START.isoformat()).quality
+        month.sql.execute("create table outcome.outcome_y (like outcome.kept)")
         quality = monitor(month.settings, month.path, START.isoformat()).quality
     finally:
         with month.sql.transaction():
-            month.sql.execute("drop table outcome.outcome_y")
+            month.sql.execute("drop table if exists outcome.outcome_y")
             month.sql.execute("alter table outcome.kept rename to outcome_y")
+    built = "run `dbt build --select stg_serving__predictions+`"
+    assert absent.reason == f"dbt has not built outcome_y: {built}"
     assert quality.reason.startswith("outcome_y has no rows though 3,6")
-    assert quality.reason.endswith("run `dbt build --select stg_serving__predictions+`")
+    assert quality.reason.endswith(built)
 
 
 def test_skew_is_counted_with_its_cause(month: Month) -> None:
@@ -388,6 +457,54 @@ def test_broken_limits_are_one_error_that_names_column_value_and_limit(
     assert "max_missing" not in message
     assert "max_age: run `runner materialize`, and dbt before it; " in caught.value.hint
     assert "runner check" not in caught.value.hint  # the recipe is right
+
+
+@pytest.mark.parametrize(
+    ("limit", "told"),
+    [
+        ("max_drift: 0.6", r"activity:value has drifted by [01]\.\d+ .*, the limit is 0\.6"),
+        ("min_scores: {roc_auc: 0.9}", r"live roc_auc is 0\.\d+ .*, the limit is 0\.9"),
+        ("max_missing: 0.2", r"activity:value is missing or expired in 25\.0% .*, the limit is 20"),
+        ("max_age: 1h", r"the rows of activity were 2h old on .*; the limit is 1h"),
+        ("max_skew: 0.5", r"activity:value differs from .* in \d+\.\d% of .*, the limit is 50"),
+    ],
+)
+def test_each_limit_that_is_broken_alone_is_one_error_line(
+    found: Monitoring, capsys: pytest.CaptureFixture[str], limit: str, told: str
+) -> None:
+    figures = [
+        dataclasses.replace(each, statuses={"missing": 0.2, "expired": 0.05})
+        if each.column == "activity:value"
+        else each
+        for each in found.figures
+    ]
+    path = found.recipe.source.path.with_name("one.yaml")
+    path.write_text(f"{found.recipe.source.path.read_text()}monitor: {{{limit}}}\n")
+    with pytest.raises(RunnerError) as caught:
+        require_within_limits(dataclasses.replace(found, recipe=load_recipe(path), figures=figures))
+    console.failure(caught.value)
+    [error, hint] = capsys.readouterr().err.splitlines()
+    assert re.match("error: .*one.yaml:", error)
+    assert re.search(told, error)
+    assert set(re.findall(r"monitor\.(\w+)", error)) == {limit.partition(":")[0]}
+    assert hint.startswith("hint: ")
+
+
+def test_a_broken_limit_ends_the_command_with_1_after_the_figures(
+    month: Month, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = month.path.with_name("ended.yaml")
+    path.write_text(f"{month.path.read_text()}monitor: {{max_age: 1h, compare_by: weekday}}\n")
+    monkeypatch.setattr("runner.cli.served_commands.load_settings", lambda _: month.settings)
+    asked = ["monitor", str(path), "--since", START.isoformat(), "--json"]
+    done = CliRunner().invoke(app, asked)
+    assert done.exit_code == 1
+    figures = json.loads(done.stdout)
+    assert figures["compared_with"] == "the training rows of the same weekday"
+    assert {each["view"] for each in figures["ages"]} == {"activity"}
+    errors = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
+    assert len(errors) == 1
+    assert "the rows of activity were 2h old" in errors[0]
 
 
 def test_a_limit_of_which_nothing_is_known_is_warned_of(
@@ -480,10 +597,32 @@ def test_figures_are_in_the_warehouse_once_and_a_report_is_in_mlflow(
     assert len(client.get_metric_history(run_id, "drift.activity_value")) == DAYS
     files = {each.path for each in client.list_artifacts(run_id)}
     drawn = {"distributions.svg", "drift.svg", "missing.svg", "live_roc_auc.svg"}
+    drawn |= {"reliability.svg"}
     assert files == drawn | {"monitoring.json", "report.html"}
     report = Path(client.download_artifacts(run_id, "report.html")).read_text()
     assert report.count("<svg") == len(drawn)
     assert "<td>activity:is_member</td><td>false</td>" in report
+
+
+def test_every_status_is_in_the_report_and_in_the_warehouse(
+    found: Monitoring, capsys: pytest.CaptureFixture[str]
+) -> None:
+    figures = [
+        dataclasses.replace(each, statuses={"null": 0.25, "overridden": 0.001})
+        if each.column == "activity:value"
+        else each
+        for each in found.figures
+    ]
+    changed = dataclasses.replace(found, figures=figures)
+    show_monitoring(changed, as_json=False)
+    assert "25.0% null, 0.1% overridden" in capsys.readouterr().out
+    assert "25.0% null, 0.1% overridden" in monitoring_page(changed, [])
+    rows = [row for row in changed.rows() if row.kind == "status"]
+    assert {(row.name, row.value) for row in rows} == {
+        ("activity:value null", 0.25),
+        ("activity:value overridden", 0.001),
+    }
+    assert len({row.day for row in rows}) == DAYS
 
 
 def test_pictures_show_names_as_they_are_and_whole_days(found: Monitoring) -> None:
@@ -495,7 +634,7 @@ def test_pictures_show_names_as_they_are_and_whole_days(found: Monitoring) -> No
             found,
             columns=[odd if each is country else each for each in found.columns],
             figures=[
-                dataclasses.replace(each, shares=(0.25,) * 4)
+                dataclasses.replace(each, shares=(0.25,) * 4, expected=(0.25,) * 4)
                 if each.column == "activity:country"
                 else each
                 for each in found.figures

@@ -18,10 +18,10 @@ from runner.commands.online.refresh_round import Refresher
 from runner.commands.project.checks.refresh_lag import refresh_at_hand
 from runner.errors import RunnerError
 from runner.online.connection import connect
+from runner.online.lease import Lease, holding
 from runner.online.online_config import load_online_config
 from runner.online.reader import get_online
 from runner.online.refresh_state import BuiltFrom, RefreshState
-from runner.online.state import Lease, holding
 from runner.project import warm_dbt
 from runner.project.manifest import load_manifest
 from runner.warehouse.postgres.table_marks import postgres_marks

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import time
 from pathlib import Path
 from typing import Any
 
@@ -10,12 +11,16 @@ import pytest
 import redis
 from mlflow import MlflowClient
 
-from contract.log_format import FIELD, LogEntry, stream_key
+from contract.log_format import FIELD, LogEntry, LogSchema, schemas_key, stream_key
 from tests.serving_bundles import (
     PROJECT,
     OnlineStore,
+    entity_key,
     manifest,
+    redis_field,
     register,
+    timestamp_proto,
+    value_proto,
     write_linear_bundle,
 )
 from tests.serving_load import load
@@ -87,6 +92,43 @@ def test_both_answers_are_logged_and_the_client_sees_the_champions(
     assert rows[True] == [
         ("abc", at, pytest.approx(share, abs=1e-6)) for at, share in enumerate(expected)
     ]
+
+
+def test_a_shadow_reads_its_own_version_of_a_view(
+    store: OnlineStore, redis_url: str, folders: tuple[str, str], tmp_path: Path
+) -> None:
+    old, new = "user_activity", "user_activity_v2"
+    features = []
+    for each in manifest()["features"]:
+        if each["view"] == old:
+            each |= {"name": f"{new}__{each['feature']}", "view": new}
+            each["redis_field"] = redis_field(new, each["feature"]).hex()
+        features.append(each)
+    for user in range(3):
+        fields = {
+            redis_field(new, "orders_7d"): value_proto("int64", 100 + user),
+            redis_field(new, "is_active"): value_proto("bool", True),
+            f"_ts:{new}".encode(): timestamp_proto(time.time() - 60),
+        }
+        store.client.hset(entity_key({"user_id": user}), mapping=fields)
+    write_linear_bundle(tmp_path / "other", features=features)
+    with serving(folders[0], redis_url, SERVING_SHADOW=str(tmp_path / "other")) as server:
+        server.wait_for("serving log connected")
+        server.wait_for("shadow model loaded")
+        with server.client() as client:
+            assert predict(client, *ROWS).status_code == 200
+        await_(lambda: len(logged(store)[True]) == len(logged(store)[False]) == 3)
+    seen = {}
+    for _, entry_fields in store.client.xrange(stream_key(PROJECT)):
+        entry = LogEntry.parse(entry_fields[FIELD])
+        assert entry is not None
+        [(_, _, rows)] = entry.answers
+        schema = LogSchema.parse(store.client.hget(schemas_key(PROJECT), entry.bundle))
+        view = new if entry.is_shadow else old
+        assert view in schema.views
+        place = schema.features.index(f"{view}__orders_7d")
+        seen[entry.is_shadow] = [row[2][place] for row in rows]
+    assert seen == {False: [0, 1, 2], True: [100, 101, 102]}
 
 
 def test_a_shadow_that_cannot_answer_is_counted_and_harms_nobody(

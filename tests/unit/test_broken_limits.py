@@ -3,6 +3,7 @@
 import pytest
 
 from runner.monitoring.broken_limits import (
+    broken_by_ages,
     broken_by_columns,
     hints,
     unchecked_ages,
@@ -13,7 +14,7 @@ from runner.recipes.limits import MonitorLimits
 
 
 def figure(day, drift=0.5, p_value=0.001, missing=0.0):
-    return ColumnFigure("activity:value", day, 100, drift, p_value, missing, ())
+    return ColumnFigure("activity:value", day, 100, drift, p_value, {"missing": missing}, ())
 
 
 def broken(limits, *figures):
@@ -55,10 +56,25 @@ def test_a_view_of_which_no_row_was_read_is_not_checked_for_its_age():
     assert unchecked_ages(MonitorLimits(), ages, ["profile"]) == []
 
 
+@pytest.mark.parametrize(
+    ("age", "limit", "told"),
+    [
+        (31_735_800, "26h", "were 367.4d old"),
+        (26 * 3600 + 1, "26h", "were 26.1h old"),
+        (7200, "1h", "were 2h old"),
+        (150, "1m", "were 2.5m old"),
+        (1.2, "1s", "were 2s old"),
+    ],
+)
+def test_an_age_is_shown_in_the_unit_that_reads_best_and_is_above_its_limit(age, limit, told):
+    [problem] = broken_by_ages(MonitorLimits(max_age=limit), {("activity", "2026-03-01"): age})
+    assert told in problem.message
+
+
 def test_each_broken_limit_has_its_hint_once():
     limits = MonitorLimits(max_drift=0.1, max_missing=0.1)
     two = [figure("2026-03-01", missing=0.5), figure("2026-03-02", missing=0.5)]
-    other = [ColumnFigure("activity:other", "2026-03-01", 100, 0.5, 0.001, 0.5, ())]
+    other = [ColumnFigure("activity:other", "2026-03-01", 100, 0.5, 0.001, {"expired": 0.5}, ())]
     assert hints(broken_by_columns(limits, two + other)) == (
         "max_drift: look at its source, and train again if the change is real; max_missing: run "
         "`runner materialize`, and look at an entity with `runner online get`"

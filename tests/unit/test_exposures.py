@@ -1,6 +1,7 @@
 """Exposures are generated from recipes, and never stand in dbt's way."""
 
 import os
+from dataclasses import replace
 
 import pytest
 import yaml
@@ -12,6 +13,7 @@ from runner.errors import RunnerError
 from runner.lineage.lineage_graph import Lineage, LineageColumn
 from runner.settings import Settings
 from tests.modelling import make_recipe
+from tests.served_month import write_manifest
 
 
 @pytest.fixture
@@ -60,6 +62,16 @@ def test_a_recipe_that_is_gone_or_wrong_has_none(project):
     assert set(written(project)) == {"recipe_rf", "endpoint_rf"}
     (project.root / "recipes" / "rf.yaml").unlink()
     assert written(project) == {}
+
+
+def test_a_recipe_whose_label_has_an_outcome_model_is_monitored(project):
+    address = {"PGHOST": "h", "PGPORT": "1", "PGUSER": "u", "PGPASSWORD": "p", "PGDATABASE": "d"}
+    write_manifest(replace(project, env=project.env | address))
+    found = written(project)
+    assert set(found) == {"recipe_rf", "endpoint_rf", "monitoring_rf"}
+    assert found["monitoring_rf"]["type"] == "analysis"
+    assert found["monitoring_rf"]["config"]["meta"]["reads"] == ["outcome_y"]
+    assert "schema `monitoring`" in found["monitoring_rf"]["description"]
 
 
 def test_the_docs_manifest_connects_exposures_with_the_dbt_models_that_are_there():

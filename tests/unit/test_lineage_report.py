@@ -1,9 +1,13 @@
 """What `runner lineage` prints of what is not known: neither a constant nor nothing."""
 
+import re
+from dataclasses import replace
+
 import pytest
 
-from runner.commands.reading.lineage import LineageAnswer, User, find_column
-from runner.commands.reading.lineage_report import as_json_types, as_text
+from runner.commands.reading.column_users import User
+from runner.commands.reading.lineage import LineageAnswer, find_column
+from runner.commands.reading.lineage_report import as_json_types, as_mermaid, as_text
 from runner.lineage.column_lineage import column_lineage
 from runner.lineage.lineage_graph import LineageColumn
 from tests.unit.test_column_lineage import node
@@ -91,3 +95,20 @@ def test_names_in_capitals_are_those_that_the_warehouse_does_not_tell_apart():
     assert found.raw_columns(key) == ["raw_data.orders.k"]
     assert find_column(found, "mart:orderAmount") == feature
     assert recipe.uses(found.downstream(find_column(found, "raw_data.orders.Amount")))
+
+
+def test_a_recipe_shows_what_becomes_of_its_answers():
+    taken = answer(LineageColumn("mart", "a"), recipe=True)
+    version = User("x/2", "x", ("champion",), {LineageColumn("mart", "a"): "feature"})
+    known = replace(taken, versions=(version,), outcome="mart")
+    served = "mart                the served rows with their labels"
+    figures = "monitoring.figures  drift, live quality and skew by day, by runner monitor"
+    assert as_text(known).endswith(f"after the answer\n  {served}\n  {figures}")
+    assert list(as_json_types(known)["after_the_answer"]) == ["mart", "monitoring.figures"]
+    names = re.findall(r'(n\d+)\["(.*)"\]', as_mermaid(known))
+    ids = {name: number for number, name in names}
+    edges = re.findall(r"(n\d+) --> (n\d+)", as_mermaid(known))
+    assert (ids["x version 2 (champion)"], ids["mart"]) in edges
+    assert (ids["mart"], ids["monitoring.figures"]) in edges
+    assert "after the answer" not in as_text(taken)
+    assert as_json_types(taken)["after_the_answer"] == {}

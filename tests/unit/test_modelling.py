@@ -16,7 +16,8 @@ from runner.errors import RunnerError
 from runner.modelling.bootstrap import Interval
 from runner.modelling.evaluation import Judged, evaluate
 from runner.modelling.pipeline import build_pipeline
-from runner.modelling.plots import draw_plots, wilson
+from runner.modelling.plots import draw_plots
+from runner.modelling.share_interval import wilson
 from runner.packaging import served_proof
 from runner.packaging.served_model import served_model
 from tests.modelling import CLASSIFIER, FEATURES, MART, REGRESSOR, make_recipe, rows

@@ -98,6 +98,9 @@ def test_an_outcome_model_is_a_spine_that_knows_whose_label_it_has(load):
     assert outcome.labels == {"is_bought": timedelta(days=10)}
     assert "probabilities" not in outcome.columns  # JSON: nothing to train on
     assert manifest.spines["spine_bought"].outcome is None
+    for spine in ("spine_bought", "outcome_bought"):  # a recipe may train on what was really asked
+        assert manifest.outcome_of(spine, "is_bought") is outcome
+    assert manifest.outcome_of("spine_bought", "is_sold") is None
 
 
 def meta(key, value):

@@ -21,9 +21,10 @@ from contract.serving_errors import ServingError
 from runner import console
 from runner.errors import RunnerError
 from runner.project.freshness import GENERATED, GENERATED_MARK
-from runner.project.manifest import load_manifest
+from runner.project.manifest import Manifest, Spine, load_manifest
 from runner.project.manifest_file import ManifestNode, NodeDependencies, view_name
-from runner.recipes.recipe import Recipe, all_recipes, load_recipe
+from runner.recipes.recipe import Recipe, load_recipe
+from runner.recipes.recipe_files import all_recipes
 from runner.records.run_facts import CHAMPION, with_alias
 from runner.records.run_reader import open_reader
 from runner.settings import Settings
@@ -68,7 +69,7 @@ def write_exposures(settings: Settings) -> None:
     """Write the exposures of every recipe that can be read; nothing if they are as they were."""
     path = _model_path(settings.root) / GENERATED / "exposures.yml"
     recipes = _recipes(settings.root)
-    owners = _owners(settings)
+    manifest = _manifest(settings)
     try:
         champions = _champions(settings, recipes)
     except (RunnerError, ServingError) as err:
@@ -78,7 +79,11 @@ def write_exposures(settings: Settings) -> None:
     exposures: dict[str, dict[str, object]] = {}
     for recipe in recipes:
         champion = champions.get(recipe.registered_model_name, {})
-        for exposure in _exposures(recipe, owners.get(recipe.spine, ""), champion):
+        spine = manifest.spines.get(recipe.spine) if manifest else None
+        found = _exposures(recipe, spine.owner if spine else "", champion)
+        if manifest and (outcome := manifest.outcome_of(recipe.spine, recipe.label)):
+            found.append(_monitoring(recipe, outcome))
+        for exposure in found:
             exposures.setdefault(str(exposure["name"]), exposure)
     try:
         _write(path, list(exposures.values()))
@@ -116,14 +121,14 @@ def _exposures(
     recipe: Recipe, owner: str, champion: Mapping[str, object]
 ) -> list[dict[str, object]]:
     """Return the exposures of the ML model and of its endpoint."""
-    name = re.sub(r"\W", "_", recipe.name)
+    name = _identifier(recipe)
     file, marts = f"recipes/{recipe.path.name}", recipe.feature_marts
     named = re.search(rf"\b{re.escape(recipe.label)}\b", recipe.description)
     predicts = "" if named else f"Predicts {recipe.label}."
     scores = _scores(recipe, champion)
     run = str(champion.get("mlflow_run", ""))
     common = {
-        "owner": {"name": owner or "unknown", **({"email": owner} if "@" in owner else {})},
+        "owner": _owner(owner),
         **({"url": run} if run.startswith("http") else {}),
     }
     return [
@@ -144,6 +149,29 @@ def _exposures(
             "config": {"meta": {"recipe": file, "reads": marts, **champion}},
         },
     ]
+
+
+def _monitoring(recipe: Recipe, outcome: Spine) -> dict[str, object]:
+    """Return the exposure of what `runner monitor` makes of the served rows and their labels."""
+    file = f"recipes/{recipe.path.name}"
+    return {
+        "name": f"monitoring_{_identifier(recipe)}",
+        "label": f"runner monitor: {recipe.registered_model_name}",
+        "type": "analysis",
+        "description": "Drift, live quality and skew of the champion's answers, by "
+        f"`runner monitor {file}`: the table `figures` in the schema `monitoring`, and a report in "
+        "MLflow.",
+        "owner": _owner(outcome.owner),
+        "config": {"meta": {"recipe": file, "reads": [outcome.name]}},
+    }
+
+
+def _identifier(recipe: Recipe) -> str:
+    return re.sub(r"\W", "_", recipe.name)
+
+
+def _owner(owner: str) -> dict[str, str]:
+    return {"name": owner or "unknown", **({"email": owner} if "@" in owner else {})}
 
 
 def _scores(recipe: Recipe, champion: Mapping[str, object]) -> str:
@@ -183,12 +211,11 @@ def _champions(settings: Settings, recipes: list[Recipe]) -> dict[str, dict[str,
     return found
 
 
-def _owners(settings: Settings) -> dict[str, str]:
-    """Return spine → owner, as far as dbt has read the project."""
+def _manifest(settings: Settings) -> Manifest | None:
+    """Return the marts and spines, as far as dbt has read the project."""
     with suppress(RunnerError):
-        manifest = load_manifest(settings.manifest_path)
-        return {name: spine.owner for name, spine in manifest.spines.items()}
-    return {}
+        return load_manifest(settings.manifest_path)
+    return None
 
 
 def _model_path(root: Path) -> Path:

@@ -66,13 +66,12 @@ def _compared(
     settings: Settings, reader: LogReader, shadow: ShadowVersion, champion: str
 ) -> LiveComparison:
     from runner.monitoring.live_comparison import compare_with_shadow
-    from runner.monitoring.live_quality import find_outcome
     from runner.monitoring.live_scores import Judge
     from runner.monitoring.outcome_rows import OutcomeRows
     from runner.monitoring.served_log import Window
 
     recipe = shadow.recipe
-    outcome = find_outcome(load_manifest(settings.manifest_path), recipe)
+    outcome = load_manifest(settings.manifest_path).outcome_of(recipe.spine, recipe.label)
     if outcome is None:
         raise RunnerError(
             f"dbt has no outcome model for {recipe.spine}.{recipe.label}",

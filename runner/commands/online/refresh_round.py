@@ -17,9 +17,9 @@ from runner.commands.online.round_outcome import Round, RoundError
 from runner.commands.served.collection import collect
 from runner.errors import RunnerError
 from runner.online.connection import connect
+from runner.online.lease import Lease, holding
 from runner.online.online_config import load_online_config
 from runner.online.refresh_state import BuiltFrom, RefreshState
-from runner.online.state import Lease, holding
 from runner.online.view_report import ViewReport
 from runner.project import dbt, freshness
 from runner.project.dbt_results import FailedNodesError

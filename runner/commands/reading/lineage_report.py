@@ -6,7 +6,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from runner import console
-from runner.commands.reading.lineage import LineageAnswer, User
+from runner.commands.reading.column_users import User
+from runner.commands.reading.lineage import LineageAnswer
 from runner.lineage.lineage_graph import Lineage, LineageColumn
 
 _TITLES = {
@@ -16,6 +17,7 @@ _TITLES = {
     "label": "label",
 }
 """What `runner lineage` shows of a recipe, by role."""
+_FIGURES = "monitoring.figures"
 
 
 def show_lineage(answer: LineageAnswer, form: str, *, as_json: bool) -> None:
@@ -52,6 +54,7 @@ def as_json_types(answer: LineageAnswer) -> dict[str, Any]:
         "readers": _readers(answer),
         "recipes": [_user(user, answer) for user in answer.recipes],
         "model_versions": [_user(user, answer) for user in answer.versions],
+        "after_the_answer": _after(answer),
         "unresolved": answer.unresolved,
     }
 
@@ -72,6 +75,10 @@ def as_mermaid(answer: LineageAnswer) -> str:
         origins = [user.name for user in answer.recipes if user.model == version.model]
         names = origins or [str(column) for column in version.uses(columns)]
         lines += [f"    {ids[name]} --> {ids[_shown(version)]}" for name in names]
+    if answer.outcome:
+        shown = [ids[_shown(version)] for version in answer.versions]
+        lines += [f"    {each} --> {ids[answer.outcome]}" for each in shown]
+        lines.append(f"    {ids[answer.outcome]} --> {ids[_FIGURES]}")
     return "\n".join(lines)
 
 
@@ -79,6 +86,7 @@ def _mermaid_names(answer: LineageAnswer, columns: Iterable[LineageColumn]) -> I
     yield from map(str, columns)
     yield from (user.name for user in answer.recipes)
     yield from map(_shown, answer.versions)
+    yield from _after(answer)
 
 
 def _column_sections(answer: LineageAnswer) -> dict[str, list[str]]:
@@ -110,7 +118,23 @@ def _recipe_sections(answer: LineageAnswer) -> dict[str, list[str]]:
             for column in columns
         ]
     sections["model versions"] = [_shown(user) for user in answer.versions] or ["none"]
+    after = _after(answer)
+    width = max(map(len, after), default=0)
+    if after:
+        sections["after the answer"] = [f"{name:{width}}  {what}" for name, what in after.items()]
     return sections
+
+
+def _after(answer: LineageAnswer) -> dict[str, str]:
+    """Return what is made of a recipe's answers: relation → what it is."""
+    if not answer.outcome:
+        return {}
+    tables = ", ".join(answer.lineage.raw_tables(answer.outcome))
+    served = "the served rows with their labels"
+    return {
+        answer.outcome: f"{served}, from {tables}" if tables else served,
+        _FIGURES: "drift, live quality and skew by day, by runner monitor",
+    }
 
 
 def _origins(lineage: Lineage, column: LineageColumn) -> list[str]:

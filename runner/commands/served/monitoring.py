@@ -37,7 +37,7 @@ from runner.monitoring.served_log import ServedLog, VersionDay, Window
 from runner.monitoring.traffic_skew import traffic_skew
 from runner.packaging.served_version import load_version
 from runner.project.manifest import EVENT_TIMESTAMP, load_manifest
-from runner.recipes.limits import MonitorLimits
+from runner.recipes.limits import MonitorLimits, Season
 from runner.recipes.recipe import load_recipe
 from runner.recipes.references import check_references
 from runner.records.champion import ServedChampion, find_champion, slice_scores, training_rows
@@ -74,7 +74,8 @@ def monitor(settings: Settings, path: Path, since: str | None = None) -> Monitor
     window = Window(name, version, champion.run.run_id, start or _midnight(champion.since), now)
     with console.step(f"{name} version {version}: training rows"):
         model, _ = load_version(settings, f"models:/{name}/{version}")
-        columns = _columns(model, champion, training_rows(runs, champion))
+        by = recipe.monitor.compare_by if recipe.monitor else None
+        columns = _columns(model, champion, training_rows(runs, champion), by)
     with open_served_log(settings, PREDICTIONS) as opened:
         log = ServedLog(opened, window)
         with console.step("drift") as step:
@@ -163,11 +164,13 @@ def _warn_of_unchecked(limits: MonitorLimits, found: Monitoring) -> None:
             console.warn(f"{limit} is not checked for {', '.join(names)}{because}")
 
 
-def _columns(model: Model, champion: ServedChampion, rows: pa.Table) -> list[Monitored]:
+def _columns(
+    model: Model, champion: ServedChampion, rows: pa.Table, by: Season | None
+) -> list[Monitored]:
     trained, tested = champion.parts(rows)
     taken = [*model.bundle.row_dtypes, EVENT_TIMESTAMP]
     predictions = model.score({name: tested[name] for name in taken})
-    return monitored_columns(model.bundle, trained, tested, predictions)
+    return monitored_columns(model.bundle, trained, tested, predictions, by)
 
 
 def _views(columns: Sequence[Monitored]) -> list[str]:

@@ -8,6 +8,7 @@ from runner.monitoring.findings import Monitoring
 from runner.monitoring.score_cells import SCORE_HEAD, SLICE_HEAD, score_cells, slice_lines
 
 _COLUMNS = ["column", "drift", "p", "missing", "farthest day", "drift then", "drifted days"]
+_STATUSES = ["column", "values that are not present"]
 
 
 def show_monitoring(found: Monitoring, *, as_json: bool) -> None:
@@ -25,6 +26,8 @@ def show_monitoring(found: Monitoring, *, as_json: bool) -> None:
         totals[each.version] = totals.get(each.version, 0) + each.rows
     for version, rows in totals.items():
         console.result(f"version {version}: {rows:,} rows")
+    if found.recipe.monitor and found.recipe.monitor.compare_by:
+        console.result(f"drift: each day is compared with {found.compared_with}")
     _show_columns(found)
     _show_quality(found)
     _show_skew(found)
@@ -37,6 +40,9 @@ def _show_columns(found: Monitoring) -> None:
         for name, each in whole.items()
     ]
     console.result_table("", _COLUMNS, lines)
+    statuses = [[name, each.shown_statuses] for name, each in whole.items() if each.shown_statuses]
+    if statuses:
+        console.result_table("", _STATUSES, statuses)
 
 
 def _show_quality(found: Monitoring) -> None:

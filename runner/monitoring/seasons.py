@@ -1,0 +1,80 @@
+"""Training rows of the same weekday or month, for values that follow the calendar."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import date
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from runner.monitoring.drift import MIN_ENTITIES, Sample
+from runner.recipes.limits import Season
+
+_UTC = pa.timestamp("us", "UTC")
+
+
+def season_of(by: Season, day: date) -> int:
+    """Return the weekday from 1, Monday, or the month from 1."""
+    return day.isoweekday() if by == "weekday" else day.month
+
+
+def seasons_of(by: Season, times: pa.ChunkedArray) -> npt.NDArray[np.int64]:
+    """Return the season of each instant, in UTC, shape (n_rows,)."""
+    known = pc.cast(times, _UTC)
+    found = pc.month(known) if by == "month" else pc.day_of_week(known, count_from_zero=False)
+    return np.asarray(found.to_numpy(), np.int64)
+
+
+@dataclass(frozen=True)
+class Seasons:
+    """How the training rows of a column are distributed, by season.
+
+    Attributes
+    ----------
+    samples
+        Season → its rows.
+    whole
+        All rows.
+    """
+
+    by: Season
+    samples: Mapping[int, Sample]
+    whole: Sample
+
+    def on(self, day: str) -> Sample:
+        """Return the rows that a day is compared with.
+
+        All rows if those of its season have too few entities; then nothing is tested.
+        """
+        found = self.samples.get(season_of(self.by, date.fromisoformat(day)))
+        if found is None or found.effective < MIN_ENTITIES:
+            return Sample(self.whole.counts, 0)
+        return found
+
+    def over(self, rows: Mapping[str, float]) -> Sample:
+        """Return the rows that a window is compared with: each season by its part of the window.
+
+        Parameters
+        ----------
+        rows
+            Day → how many rows were answered on it.
+        """
+        parts: dict[int, float] = defaultdict(float)
+        mixed = np.zeros_like(self.whole.counts)
+        sizes = {}
+        for day, count in rows.items():
+            season, sample = season_of(self.by, date.fromisoformat(day)), self.on(day)
+            part = count / sum(rows.values())
+            parts[season] += part
+            sizes[season] = sample.effective
+            mixed = mixed + part * sample.shares
+        if not all(sizes.values()):
+            return Sample(mixed, 0)
+        # Entities of several seasons are no more evidence than all rows are.
+        independent = 1 / sum(part**2 / sizes[season] for season, part in parts.items())
+        return Sample(mixed, min(self.whole.effective, independent))

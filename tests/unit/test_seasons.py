@@ -1,0 +1,42 @@
+"""The training rows of the same weekday or month."""
+
+from datetime import UTC, datetime, timedelta, timezone
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from runner.monitoring.drift import MIN_ENTITIES, Sample
+from runner.monitoring.seasons import Seasons, season_of, seasons_of
+
+WHOLE = Sample(np.array([50.0, 250.0]), 300)
+MONDAYS, SUNDAYS = Sample(np.array([50.0, 50.0]), 100), Sample(np.array([0.0, 200.0]), 200)
+FEW = Sample(np.array([1.0, 3.0]), MIN_ENTITIES - 1)
+
+
+@pytest.mark.parametrize("by", ["weekday", "month"])
+def test_a_training_row_has_the_season_of_its_day_in_utc(by):
+    instants = [datetime(2025, 12, 1, tzinfo=UTC) + timedelta(hours=7 * i) for i in range(1_500)]
+    elsewhere = [instant.astimezone(timezone(timedelta(hours=9))) for instant in instants]
+    expected = [season_of(by, instant.date()) for instant in instants]
+    for zone, times in (("UTC", instants), ("Asia/Tokyo", elsewhere)):
+        column = pa.chunked_array([pa.array(times, pa.timestamp("us", zone))])
+        assert list(seasons_of(by, column)) == expected
+    assert set(expected) == set(range(1, 8 if by == "weekday" else 13))
+
+
+def test_a_day_without_enough_training_rows_of_its_season_is_not_tested():
+    seasons = Seasons("weekday", {1: MONDAYS, 2: FEW}, WHOLE)
+    assert seasons.on("2026-03-02") is MONDAYS
+    for tuesday_or_wednesday in ("2026-03-03", "2026-03-04"):
+        found = seasons.on(tuesday_or_wednesday)
+        assert (found.effective, list(found.shares)) == (0, list(WHOLE.shares))
+
+
+def test_a_window_is_compared_with_each_season_by_its_part_of_the_rows():
+    seasons = Seasons("weekday", {1: MONDAYS, 7: SUNDAYS}, WHOLE)
+    found = seasons.over({"2026-03-01": 30.0, "2026-03-02": 50.0, "2026-03-08": 20.0})
+    assert list(found.shares) == pytest.approx([0.25, 0.75])
+    assert found.effective == pytest.approx(1 / (0.25 / 100 + 0.25 / 200))
+    assert seasons.over({"2026-03-02": 1.0}).effective == 100
+    assert seasons.over({"2026-03-02": 99.0, "2026-03-03": 1.0}).effective == 0
