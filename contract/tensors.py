@@ -33,9 +33,9 @@ def float_tensor(columns: Sequence[Column]) -> Tensor:
 
 def text_tensor(columns: Sequence[Column]) -> Tensor:
     """Return an object tensor of str of shape (n_rows, n_columns); missing values are ""."""
-    texts = [texts(column) for column in columns]
-    tensor = np.empty((len(texts[0]), len(texts)), dtype=object)
-    for position, column in enumerate(texts):
+    by_column = [texts(column) for column in columns]
+    tensor = np.empty((len(by_column[0]), len(by_column)), dtype=object)
+    for position, column in enumerate(by_column):
         tensor[:, position] = column
     return tensor
 
