@@ -29,7 +29,8 @@ import psutil
 import psycopg
 import pyarrow as pa
 
-from contract.bundle import Label, read_bundle
+from contract.bundle import Label
+from contract.bundle_reader import read_bundle
 from runner.collecting.served_rows import PREDICTIONS
 from runner.monitoring.bins import bins_of
 from runner.monitoring.column_figures import column_figures

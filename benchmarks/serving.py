@@ -5,51 +5,39 @@
 20 numeric features in two views, a RandomForest of 100 trees, 1,000 users in one Redis-protocol
 server. "CPU ms" is the server's CPU time per request, which other work on the machine disturbs
 least. Every server runs alone, with one worker; the load comes from another process. Prints the
-tables of docs/benchmarks.md, and what a large request costs beside the least that it can cost.
+tables of docs/benchmarks.md: what the serving log adds, and what a large request costs beside the
+least that it can cost.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import platform
-import signal
 import socket
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
-from urllib.error import URLError
-from urllib.request import urlopen
-
-import psutil
 
 from benchmarks.serving_data import COLUMNS, USERS, VIEWS, prepare
 from benchmarks.serving_floor import Floor, redis_cpu_seconds
+from benchmarks.serving_log import compare_log
+from benchmarks.serving_servers import (
+    Contender,
+    bodies,
+    cpu_seconds,
+    load,
+    redis_server,
+    running,
+    users,
+)
 
 CONNECTIONS = (1, 16, 100)
 ROWS = (1, 100)
 _FLOOR_TURNS = 10
-
-
-@dataclass(frozen=True)
-class Contender:
-    """A server, where it says it is ready, and where it is asked what."""
-
-    name: str
-    command: list[str]
-    ready: str
-    path: str
-    body: str = "rows"
-    env: dict[str, str] = field(default_factory=dict)
 
 
 def contenders(folder: Path) -> dict[str, Contender]:
@@ -61,13 +49,6 @@ def contenders(folder: Path) -> dict[str, Contender]:
     app = "benchmarks.serving_rivals"
     return {
         "ours": Contender("ours", [*python, "serving"], "/ready", "/predict"),
-        "f": Contender(
-            "ours, without the serving log",
-            [*python, "serving"],
-            "/ready",
-            "/predict",
-            env={"SERVING_LOG_SHARE": "0"},
-        ),
         "a": Contender(
             "(a) FastAPI + Feast SDK + scikit-learn",
             [*rival, "{port}", f"{app}:feast_sklearn"],
@@ -104,121 +85,6 @@ def contenders(folder: Path) -> dict[str, Contender]:
     }
 
 
-def bodies(kind: str, rows: int) -> bytes:
-    """Return requests for `rows` different users each, one a line; none for a GET."""
-    if kind == "none":
-        return b""
-    starts = range(0, USERS, 10)
-    return b"\n".join(body(kind, users(rows, start)) for start in starts)
-
-
-def users(rows: int, start: int) -> list[int]:
-    """Return as many different users."""
-    return [(start + i * 37) % USERS for i in range(rows)]
-
-
-def body(kind: str, asked: list[int]) -> bytes:
-    """Return a request for these users."""
-    if kind == "feast":
-        content: dict[str, Any] = {
-            "feature_service": "bench",
-            "entities": {"user_id": asked},
-            "full_feature_names": True,
-        }
-    elif kind == "mlflow":
-        values = [[(user + i) % 7 / 7 for i in range(len(COLUMNS))] for user in asked]
-        content = {"dataframe_split": {"columns": COLUMNS, "data": values}}
-    else:
-        content = {"entity_rows": [{"user_id": user} for user in asked]}
-    return json.dumps(content).encode()
-
-
-@contextmanager
-def redis_server(folder: Path) -> Iterator[int]:
-    """Run a throw-away Redis-protocol server; the value is its port."""
-    from runner.servers.redis_server import embedded_binary
-
-    port = free_port()
-    command = [str(embedded_binary()), "--port", str(port), "--save", "", "--dir", str(folder)]
-    with subprocess.Popen(command, stdout=subprocess.DEVNULL) as process:
-        try:
-            await_port(port)
-            yield port
-        finally:
-            process.terminate()
-
-
-@contextmanager
-def running(
-    contender: Contender, env: dict[str, str]
-) -> Iterator[tuple[str, float, psutil.Process]]:
-    """Start one server; the value is its URL, seconds from start to ready, and its process."""
-    port = free_port()
-    command = [part.format(port=port) for part in contender.command]
-    url = f"http://127.0.0.1:{port}"
-    started = time.perf_counter()
-    with tempfile.TemporaryFile() as log:
-        process = subprocess.Popen(
-            command,
-            env={**os.environ, **env, "SERVING_PORT": str(port)},
-            stdout=log,
-            stderr=log,
-            start_new_session=True,
-        )
-        try:
-            await_ready(url + contender.ready, process, log)
-            yield url, time.perf_counter() - started, psutil.Process(process.pid)
-        finally:
-            stop(process)
-
-
-def stop(process: subprocess.Popen[bytes]) -> None:
-    """End a server with all its workers."""
-    for kind in (signal.SIGTERM, signal.SIGKILL):
-        with suppress(ProcessLookupError):
-            os.killpg(process.pid, kind)
-        with suppress(subprocess.TimeoutExpired):
-            process.wait(10)
-
-
-def await_ready(url: str, process: subprocess.Popen[bytes], log: Any) -> None:
-    """Return when `url` answers."""
-    while process.poll() is None:
-        try:
-            with urlopen(url, timeout=5):
-                return
-        except (URLError, OSError):
-            time.sleep(0.01)
-    log.seek(0)
-    raise SystemExit(f"{process.args} ended:\n{log.read().decode()}")
-
-
-def await_port(port: int) -> None:
-    """Return when somebody listens."""
-    while True:
-        try:
-            socket.create_connection(("127.0.0.1", port)).close()
-        except OSError:
-            time.sleep(0.01)
-        else:
-            return
-
-
-def free_port() -> int:
-    """Return a port that nobody listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
-def load(url: str, content: bytes, connections: int, seconds: float) -> dict[str, float]:
-    """Return what the load generator saw, in a process of its own."""
-    command = [sys.executable, "-m", "benchmarks.serving_load", url, str(connections), str(seconds)]
-    done = subprocess.run(command, input=content, capture_output=True, check=True)
-    result: dict[str, float] = json.loads(done.stdout)
-    return result
-
-
 def ping_p50_ms(port: int, count: int = 5_000) -> float:
     """Return the median round trip of a Redis PING on a plain socket."""
     latencies = []
@@ -230,12 +96,6 @@ def ping_p50_ms(port: int, count: int = 5_000) -> float:
             sock.recv(64)
             latencies.append(time.perf_counter() - started)
     return sorted(latencies)[count // 2] * 1000
-
-
-def cpu_seconds(process: psutil.Process) -> float:
-    """Return the CPU time that a server and its workers have used."""
-    family = [process, *process.children(recursive=True)]
-    return sum(sum(member.cpu_times()[:2]) for member in family)
 
 
 def measure(contender: Contender, env: dict[str, str], seconds: float) -> None:
@@ -296,7 +156,7 @@ def main() -> None:
     """Run what the command line asks for."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--seconds", type=float, default=4.0, help="per cell of the table")
-    parser.add_argument("--only", default="ours,f,a,b,c,d,e", help="letters of the contenders")
+    parser.add_argument("--only", default="ours,a,b,c,d,e", help="letters of the contenders")
     args = parser.parse_args()
     packages = ("fastapi", "uvicorn", "feast", "mlflow", "scikit-learn", "onnxruntime")
     print(
@@ -326,6 +186,7 @@ def main() -> None:
             for letter in args.only.split(","):
                 measure(known[letter], env, args.seconds)
             if "ours" in args.only:
+                compare_log(env)
                 print(f"\n{beside_floor(known['ours'], folder, env, port)}")
 
 

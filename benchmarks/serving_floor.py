@@ -18,7 +18,8 @@ import numpy as np
 import onnxruntime
 import redis
 
-from contract.bundle import Bundle, read_bundle
+from contract.bundle import Bundle
+from contract.bundle_reader import read_bundle
 from serving.features.online import OnlineFormat
 
 _TRIES = 300

@@ -20,7 +20,7 @@ from contract.bundle import Bundle
 from contract.columns import Column, float_column, text_values
 from contract.computation import computation_of
 from contract.serving_errors import BundleError, FeatureRangeError
-from contract.values import CAP_IT, FLOAT32_MAX, Numbers, beyond_float32
+from contract.values import CAP_IT, FLOAT32_MAX, beyond_float32
 
 if TYPE_CHECKING:
     import onnxruntime
@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
 Tensor = npt.NDArray[Any]
 Row = Sequence[Any]
+Numbers = npt.NDArray[np.float64]
+"""Rows of float64, none missing: shape (n_rows, n_columns)."""
 
 _DISTANCES = (
     *("Euclidean", "Manhattan", "Chebyshev", "Minkowski"),

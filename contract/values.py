@@ -14,9 +14,6 @@ from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from itertools import groupby
 
-import numpy as np
-import numpy.typing as npt
-
 FeatureValue = int | float | str | datetime | None
 """An exact value as Python has it; bool is an int."""
 UNREADABLE = (ValueError, IndexError, struct.error)
@@ -129,7 +126,7 @@ def _require_nan(value: float) -> None:
 
 
 def _decode_double(data: bytes) -> float | None:
-    if data and data[0] == _DOUBLE_TAG:
+    if data and data[0] == DOUBLE_TAG:
         (value,) = _double(data, 1)
         if _LEAST <= value <= FLOAT32_MAX:
             return value  # type: ignore[no-any-return] # typeshed knows no formats
@@ -184,9 +181,8 @@ DECODERS: dict[str, Callable[[bytes], FeatureValue]] = {
 }
 """By feature dtype: bytes of a `ValueProto` to the exact Python value, or None for NULL."""
 
-Numbers = npt.NDArray[np.float64]
-_DOUBLE_TAG = 0x29
-_DOUBLE_CELL = np.dtype([("tag", "u1"), ("value", "<f8")])
+DOUBLE_TAG = 0x29
+"""A float64 is this byte, then its own eight in little-endian order."""
 
 StoredValues = Sequence[bytes | None]
 """None where nothing is stored."""
@@ -227,24 +223,10 @@ def decode_doubles(stored: Sequence[bytes]) -> Sequence[float] | None:
     """
     count = len(stored)
     packed = b"".join(stored)
-    if (
-        max(map(len, stored)) == 9
-        and len(packed) == 9 * packed[::9].count(_DOUBLE_TAG) == 9 * count
-    ):
+    if max(map(len, stored)) == 9 and len(packed) == 9 * packed[::9].count(DOUBLE_TAG) == 9 * count:
         values: Sequence[float] = struct.unpack("<" + "xd" * count, packed)
         if math.hypot(*values) <= FLOAT32_MAX:  # so is each of them, and none is NaN
             return values
-    return None
-
-
-def decode_double_array(stored: Sequence[bytes]) -> Numbers | None:
-    """Return what `decode_doubles` does, as an array: faster where there are many."""
-    if set(map(len, stored)) != {_DOUBLE_CELL.itemsize}:
-        return None
-    cells = np.frombuffer(b"".join(stored), _DOUBLE_CELL)
-    values: Numbers = cells["value"].astype(np.float64)
-    if (cells["tag"] == _DOUBLE_TAG).all() and np.abs(values).max() <= FLOAT32_MAX:  # nor NaN
-        return values
     return None
 
 

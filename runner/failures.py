@@ -88,6 +88,12 @@ def _postgres(error: BaseException) -> RunnerError | None:
 
 
 def _redis(error: BaseException) -> RunnerError | None:
+    if _is(error, "redis.exceptions", "OutOfMemoryError"):
+        return RunnerError(
+            f"Redis is full: {error}",
+            hint="run `runner collect`, which moves logs and events to the warehouse, or raise "
+            "maxmemory; then run the same command again",
+        )
     if _is(error, "redis.exceptions", "RedisError"):
         return RunnerError(
             f"Redis: {error}",

@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from contract.bundle import Bundle, read_bundle
+from contract.bundle import Bundle
+from contract.bundle_reader import read_bundle
 from contract.computation import Computation, computation_of
 from contract.explainer import Explainer, load_explainer
 from contract.missing_views import MissingViews

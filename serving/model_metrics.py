@@ -49,13 +49,12 @@ class ModelMetrics:
     def count(self, rows: Sequence[CountedRow]) -> None:
         """Count rows that were read together."""
         self.rows += len(rows)
-        for read, used, _, _ in rows:
-            if not read.is_complete:
-                self._count_absent(read)
-            if used is not read:
-                self._count_overrides(used)
         if not rows:
             return
+        self._count_absent([row[0] for row in rows])
+        for read, used, _, _ in rows:
+            if used is not read:
+                self._count_overrides(used)
         self._count_ages([row[0] for row in rows])
         answers = [(label, shares) for _, _, label, shares in rows if label is not None]
         if not self.probabilities:
@@ -75,10 +74,13 @@ class ModelMetrics:
                 if time is not None:
                     histogram.observe(read_at - time, rows)
 
-    def _count_absent(self, read: OnlineRow) -> None:
-        for position, status in enumerate(read.statuses):
-            if status is not PRESENT:
-                self.absent[position][status] += 1
+    def _count_absent(self, reads: Sequence[OnlineRow]) -> None:
+        """Count what is absent; rows that lack something often lack the same."""
+        incomplete = Counter([tuple(read.statuses) for read in reads if not read.is_complete])
+        for statuses, rows in incomplete.items():
+            for absent, status in zip(self.absent, statuses, strict=True):
+                if status is not PRESENT:
+                    absent[status] += rows
 
     def _count_overrides(self, used: OnlineRow) -> None:
         for feature, status in zip(self.features, used.statuses, strict=True):

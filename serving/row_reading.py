@@ -9,8 +9,9 @@ from datetime import UTC, datetime
 from operator import getitem
 from typing import Any, NamedTuple
 
+from contract.scoring import Numbers
 from contract.serving_errors import InvalidOnlineValueError
-from contract.values import FeatureValue, Numbers
+from contract.values import FeatureValue
 from serving.admission import Asked
 from serving.answers import ReadRow, refuse_row
 from serving.features.lookup import Lookup

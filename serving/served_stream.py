@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 from collections.abc import Iterable, Sequence
+from functools import lru_cache
 
 import hiredis
 
@@ -111,9 +112,7 @@ class ServedStream:
         given = asked.request.entity_rows
         logged: list[LoggedRow] = []
         for position, used, values, label, shares in scored:
-            statuses = None
-            if not used.is_complete:
-                statuses = "".join([STATUS_LETTERS[status] for status in used.statuses])
+            statuses = None if used.is_complete else _letters(tuple(used.statuses))
             entity_row = given[position]
             keys = [entity_row[name] for name in self._keys]
             if len(values) > self._columns:
@@ -132,6 +131,11 @@ class ServedStream:
         for at in self._left_out:
             values[at] = None
         return (position, keys, values, *others)
+
+
+@lru_cache(maxsize=1024)  # rows that lack something often lack the same
+def _letters(statuses: tuple[str, ...]) -> str:
+    return "".join([STATUS_LETTERS[status] for status in statuses])
 
 
 def _pack(*parts: bytes | str) -> bytes:

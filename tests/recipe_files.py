@@ -1,6 +1,11 @@
-"""A recipe to break: `recipe_text` returns it with some lines changed."""
+"""A recipe to break: `recipe_text` returns it with some lines changed, `load` reads it."""
 
 from __future__ import annotations
+
+import pytest
+
+from runner.errors import RunnerError
+from runner.recipes.recipe import load_recipe
 
 # Line 1 is the first below; the tests' messages count on it.
 LINES = """\
@@ -27,3 +32,16 @@ def recipe_text(changes: dict[int, str | None] | None = None) -> str:
     """Return the recipe with the lines of these numbers replaced, or deleted where None."""
     lines = dict(enumerate(LINES, start=1)) | (changes or {})
     return "".join(f"{line}\n" for line in lines.values() if line is not None)
+
+
+def load(folder, text):
+    path = folder / "rf.yaml"
+    path.write_text(text, encoding="utf-8")
+    return load_recipe(path)
+
+
+def refusal(folder, text):
+    with pytest.raises(RunnerError) as refused:
+        load(folder, text)
+    assert refused.value.hint
+    return refused.value.message.replace(f"{folder}/", "")

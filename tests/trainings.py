@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 
 import pyarrow as pa
 
-from contract.bundle import read_bundle
+from contract.bundle_reader import read_bundle
 from contract.explained import BundleExplanation
 from runner.lineage.feature_definitions import Definitions, FeatureDefinitions
 from runner.lineage.lineage_graph import Lineage, LineageColumn

@@ -9,6 +9,7 @@ from datetime import datetime
 from contract.event_format import EventTable, event_stream_key, event_tables_key
 from runner.online.collected_pushes import forget_collected, note_collected
 from runner.online.connection import OnlineConnection
+from runner.online.full_redis import write_though_full
 from runner.online.online_config import OnlineConfig
 
 
@@ -39,14 +40,17 @@ class EventTables:
         names = {table.name for table in tables}
         for table in tables:
             stored = with_key_ttl(table, self._config)
-            self._client.hset(self._key, table.name, stored.dump())
+            self._write(stored)
             self.note_collected(table, None)
         for table in self.stored():
             if table.name not in names and table.is_open:
-                self._client.hset(self._key, table.name, replace(table, is_open=False).dump())
+                self._write(replace(table, is_open=False))
                 if table.view is not None:
                     project = self._config.project
                     forget_collected(self._connection, project, table.view.name)
+
+    def _write(self, table: EventTable) -> None:
+        write_though_full(self._connection, "HSET", self._key, table.name, table.dump())
 
     def note_collected(self, table: EventTable, began: datetime | None) -> None:
         """Note when the last finished collection of pushed rows began; None: no collection yet."""

@@ -20,6 +20,7 @@ from contract.log_format import (
 from contract.view_layout import PRESENT
 from runner.collecting.log_stream import Entry
 from runner.online.connection import OnlineConnection
+from runner.online.full_redis import write_though_full
 from runner.warehouse.collected_table import CollectedColumn, CollectedRow, CollectedTable
 
 PREDICTIONS = CollectedTable(
@@ -72,6 +73,7 @@ class ServedRows:
     """
 
     def __init__(self, connection: OnlineConnection, project: str) -> None:
+        self._connection = connection
         self._client = connection.client
         self._schemas_key = schemas_key(project)
         self._stream_key = stream_key(project)
@@ -97,7 +99,8 @@ class ServedRows:
     def committed(self) -> None:
         """Remember which rows to expect next; those that were read are in the table."""
         for server, number in self._following.items():
-            self._client.set(self._next_key(server), number, ex=_KNOWN_SECONDS)
+            key, keep = self._next_key(server), ("EX", _KNOWN_SECONDS)
+            write_though_full(self._connection, "SET", key, number, *keep)
 
     def _expected(self, server: str) -> int:
         if server not in self._following:

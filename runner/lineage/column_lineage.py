@@ -6,7 +6,6 @@ of a column is in `Lineage.unresolved`, with the reason.
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import replace
@@ -16,7 +15,7 @@ from typing import Any, cast
 from runner.lineage.lineage_graph import ROWS, Lineage, LineageColumn
 from runner.lineage.query_columns import Origin, Query
 from runner.lineage.query_scopes import EPHEMERAL, Unresolved
-from runner.project.manifest_file import ManifestNode, view_name
+from runner.project.manifest_file import ManifestNode, read_manifest, view_name
 
 _DIALECTS = {"postgres": "postgres", "bigquery": "bigquery"}
 _RAW = ("source", "seed")
@@ -44,7 +43,7 @@ def column_lineage(manifest: Mapping[str, Any]) -> Lineage:
 
 def load_column_lineage(manifest_path: Path) -> Lineage:
     """Return the lineage of every column in dbt's manifest in this file; see `column_lineage`."""
-    return column_lineage(json.loads(manifest_path.read_bytes()))
+    return column_lineage(read_manifest(manifest_path))
 
 
 class _ManifestReader:

@@ -94,7 +94,7 @@ class Lineage:
         """Return the raw columns that `column` comes from, such as `raw_data.orders.amount`."""
         return sorted(str(found) for found in self.upstream(column) if found.relation in self.raw)
 
-    def untold_readers(self, relation: str) -> dict[str, str]:
+    def unresolved_readers(self, relation: str) -> dict[str, str]:
         """Return what could not be resolved in the dbt models that read the table: column → reason.
 
         Where nothing of a dbt model could be resolved, only its rows are named.

@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING
 from contract.bundle import Bundle
 from runner.errors import RunnerError
 from runner.modelling.bootstrap import Interval
+from runner.monitoring.labelled_rows import LabelledRows
 from runner.monitoring.live_scores import Judge, LiveScore
 from runner.monitoring.live_slices import LiveSlice, live_slices, slice_columns
-from runner.monitoring.outcome_rows import LabelledRows, OutcomeRows
+from runner.monitoring.outcome_rows import OutcomeRows
 from runner.monitoring.reliability import ReliabilityBin, reliability
 from runner.monitoring.served_log import WINDOW, Window
 from runner.project.manifest import Manifest

@@ -13,7 +13,7 @@ from contract.bundle import Label
 from contract.scoring import Predictions
 from runner.modelling.bootstrap import Interval, Labels, RowNumbers, predicted
 from runner.modelling.slices import scores_with_reasons
-from runner.monitoring.outcome_rows import LabelledRows, Texts
+from runner.monitoring.labelled_rows import LabelledRows, Texts
 
 if TYPE_CHECKING:
     from runner.recipes.recipe import Recipe

@@ -10,10 +10,10 @@ import numpy as np
 
 from contract.bundle import Bundle
 from runner.modelling.bootstrap import Interval
+from runner.monitoring.labelled_rows import LabelledRows
 from runner.monitoring.live_scores import Judge
 from runner.monitoring.outcome_rows import (
     OTHERS,
-    LabelledRows,
     OutcomeRows,
     SliceColumn,
     SliceCount,

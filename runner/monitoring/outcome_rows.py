@@ -1,4 +1,4 @@
-"""The rows of an outcome model: each served row whose label is due, with its label."""
+"""Read an outcome model: each served row whose label is due, with its label."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from functools import cached_property
 from typing import NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 
 from contract.bundle import Label
+from runner.monitoring.labelled_rows import LabelledRows
 from runner.monitoring.served_log import ANSWERED, Window
 from runner.project.manifest import Spine
 from runner.warehouse.log_sql import Cell, LogReader
@@ -19,10 +19,9 @@ _SHADOW_SECONDS = 60
 MOST_ROWS = 100_000
 """If more rows have a label, this many are drawn at random and scored."""
 MOST_VALUES = 20
-"""The values of a slice that most rows have; the rows of all others are one part."""
+"""So many values of a slice are counted one by one, all others together."""
 NULL, OTHERS = "(null)", "(others)"
 _SHARED = 3  # day, entity and label, whichever version answered
-Texts = npt.NDArray[np.str_]
 
 
 class SliceColumn(NamedTuple):
@@ -61,30 +60,6 @@ class SliceCount(NamedTuple):
     labelled: int
     due: int | None
     rows: int | None
-
-
-class LabelledRows(NamedTuple):
-    """Labelled rows, column by column.
-
-    Attributes
-    ----------
-    slices
-        Shape (n_rows, n_slices): the values of the slices that were asked for.
-    """
-
-    days: Texts
-    entities: Texts
-    labels: Texts
-    predictions: Texts
-    probabilities: npt.NDArray[np.float64]
-    slices: Texts
-
-    def of(self, rows: npt.NDArray[np.bool_]) -> LabelledRows:
-        """Return some of the rows."""
-        texts = (part[rows] for part in (self.days, self.entities, self.labels, self.predictions))
-        days, entities, labels, predictions = texts
-        numbers, slices = self.probabilities[rows], self.slices[rows]
-        return LabelledRows(days, entities, labels, predictions, numbers, slices)
 
 
 class OutcomeRows:
@@ -154,7 +129,7 @@ class OutcomeRows:
     def shadow_rows(self, version: str) -> LabelledRows:
         """Return a shadow's rows, at most `MOST_ROWS`.
 
-        Their labels are those of the rows that clients were given for the same requests.
+        Their labels are those of the answers that clients got for the same requests.
         """
         where = self._where("outcome.event_timestamp", version, "shadow.")
         found = self._drawn(["shadow"], [], self._shadow_join(), where)
@@ -248,9 +223,9 @@ class OutcomeRows:
         return f"join {self._reader.sql.table} as shadow\n    on {' and '.join(same)}\n"
 
     def _where(self, instant: str, version: str, of: str = "") -> str:
-        """Return the condition for rows of a version; of the champion's number, its run's alone.
+        """Return the condition for rows of a version; of the champion's, only rows of its run.
 
-        A registry that was made again has other models under the same numbers.
+        A registry that was created again has other models under the same version numbers.
         """
         sql, run_id = self._reader.sql, self._window.run_id
         where = (

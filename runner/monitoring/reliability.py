@@ -8,8 +8,8 @@ import numpy as np
 
 from runner.modelling.share_interval import wilson
 from runner.monitoring.drift import effective_size
+from runner.monitoring.labelled_rows import LabelledRows
 from runner.monitoring.live_scores import Judge, row_entities
-from runner.monitoring.outcome_rows import LabelledRows
 
 _BINS = 10
 

@@ -12,6 +12,7 @@ from datetime import datetime, timedelta
 
 from contract.event_format import EventTable, event_tables_key
 from runner.online.connection import OnlineConnection
+from runner.online.full_redis import write_though_full
 from runner.online.watermark import BuiltPushes, Watermark
 from runner.project.manifest import FeatureMart
 from runner.warehouse.mart_snapshot import MartSnapshot
@@ -27,9 +28,9 @@ def note_collected(
     The event time of a row is by the clock of the server that took it.
     """
     if began is None:
-        connection.client.setnx(_key(project, view), 0.0)
+        write_though_full(connection, "SETNX", _key(project, view), 0.0)
     else:
-        connection.client.set(_key(project, view), _minute_before(began))
+        write_though_full(connection, "SET", _key(project, view), _minute_before(began))
 
 
 def forget_collected(connection: OnlineConnection, project: str, view: str) -> None:

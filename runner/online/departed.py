@@ -6,8 +6,9 @@ from collections.abc import Callable, Collection, Iterable
 
 from contract.feast_format import field_hash, time_field
 from runner.online.connection import connect
+from runner.online.lease import Lease, holding
 from runner.online.online_config import load_online_config
-from runner.online.state import Lease, ViewState, holding, known_views
+from runner.online.state import ViewState, known_views
 from runner.online.sweep import remove_fields
 from runner.project.manifest import Manifest
 from runner.settings import Settings

@@ -23,10 +23,10 @@ import pyarrow as pa
 from contract.feast_format import time_field
 from contract.online_write import CREATED, KEPT, LOST, WRITE
 from runner.online.connection import OnlineConnection, Pipeline, pack
+from runner.online.lease import Lease
 from runner.online.our_values import OurValues
 from runner.online.redis_encoding import bulk, encode_times, stored_time, unframed
 from runner.online.scripts import KEEP_ALIVE, LOOK
-from runner.online.state import Lease
 
 # A transaction of 128 rows keeps the server from its readers for 1 to 2 ms.
 _ROWS = 128

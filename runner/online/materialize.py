@@ -19,13 +19,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from contract.view_state import FeatureDigests
 from runner.errors import RunnerError
 from runner.online.connection import OnlineConnection, connect
+from runner.online.lease import Lease, holding
 from runner.online.online_config import OnlineConfig, load_online_config
-from runner.online.state import Lease, ViewState, holding
+from runner.online.state import ViewState
 from runner.online.view_copy import Progress, ViewCopy
 from runner.online.view_report import FULL, SUPERSEDED, MaterializeError, ViewReport
 from runner.project.manifest import FeatureMart
@@ -33,6 +34,8 @@ from runner.settings import Settings
 from runner.warehouse.mart_snapshot import MissingTableError
 from runner.warehouse.open_mart import find_duplicates, open_mart
 
+_CLOCK_WANDERS = timedelta(minutes=1)
+"""By how much a clock that is set back, or another server's, may differ: a run waits for it."""
 NO_DIGESTS: Mapping[str, FeatureDigests] = {}
 
 
@@ -126,7 +129,7 @@ class _MaterializeRun:
             as_of = _instant(self.as_of, snapshot.now)
             state = ViewState(self.connection, self.config.project, mart.name)
             newest = state.newest_instant()
-            if newest is not None and as_of < newest:
+            if newest is not None and as_of < newest and not self._is_set_back(as_of, newest):
                 return ViewReport(mart.name, SUPERSEDED, newest)
             copy = ViewCopy(
                 self.connection, self.config, lease, snapshot, state, self.digests.get(mart.name)
@@ -142,6 +145,13 @@ class _MaterializeRun:
                 if found.rows:
                     note(f"{found.problem(mart)}; the greatest values are copied")
             return report
+
+    def _is_set_back(self, now: datetime, newest: datetime) -> bool:
+        """Return whether the warehouse's clock was far ahead when the store was filled.
+
+        Then this instant is the later one, and to wait for `newest` would leave the store as it is.
+        """
+        return self.as_of is None and newest - now > _CLOCK_WANDERS
 
 
 def _check_zone(wanted: datetime | None) -> None:

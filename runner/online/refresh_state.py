@@ -14,7 +14,7 @@ from typing import Any
 from contract.refresh_times import DONE, FAILED, refresh_key
 from runner.online.connection import OnlineConnection
 
-_NEWEST = "newest"
+_NEWEST, _COMPARED = "newest", "compared"
 
 
 @dataclass(frozen=True)
@@ -52,11 +52,15 @@ class RefreshTimes:
         The last one that did not, and why; None: the last one succeeded.
     newest
         The newest event time of the features it refreshed.
+    compared
+        When the view that was compared the longest ago was compared with its mart; None: the last
+        round compared all.
     """
 
     done: datetime | None
     failed: tuple[datetime, str] | None
     newest: datetime | None
+    compared: datetime | None = None
 
     def lag(self) -> str:
         """Return how old the features are, and the last round; empty: there was none."""
@@ -64,6 +68,8 @@ class RefreshTimes:
         parts = []
         if self.newest:
             parts.append(f"features from {ago(now, self.newest)}")
+        if self.compared:
+            parts.append(f"all compared {ago(now, self.compared)}")
         if self.done:
             parts.append(f"last round {ago(now, self.done)}")
         if self.failed:
@@ -91,13 +97,15 @@ class RefreshState:
         else:
             self._client.hset(self._key, self._field(marts), json.dumps(asdict(built)))
 
-    def note_done(self, newest: datetime | None) -> None:
-        """Keep that a round succeeded, and the newest event time, if that is known."""
-        fields = {DONE: datetime.now(UTC).isoformat()}
-        self._client.hdel(self._key, FAILED)
-        self._client.hset(
-            self._key, mapping=fields | ({_NEWEST: newest.isoformat()} if newest else {})
-        )
+    def note_done(self, newest: datetime | None, compared: datetime | None) -> None:
+        """Keep that a round succeeded, and the newest event time, if that is known.
+
+        `compared` is that of `RefreshTimes`.
+        """
+        instants = {DONE: datetime.now(UTC), _NEWEST: newest, _COMPARED: compared}
+        known = {name: instant.isoformat() for name, instant in instants.items() if instant}
+        self._client.hdel(self._key, FAILED, *([] if compared else [_COMPARED]))
+        self._client.hset(self._key, mapping=known)
 
     def note_failed(self, why: str) -> None:
         """Keep that a round failed."""
@@ -111,6 +119,7 @@ class RefreshState:
             _instant(raw.get(DONE.encode())),
             (datetime.fromisoformat(failed[0]), failed[1]) if failed else None,
             _instant(raw.get(_NEWEST.encode())),
+            _instant(raw.get(_COMPARED.encode())),
         )
 
     @staticmethod

@@ -27,6 +27,14 @@ return times
 # KEYS: entity keys. ARGV: key ttl in seconds.
 KEEP_ALIVE = "for _, key in ipairs(KEYS) do redis.call('EXPIRE', key, ARGV[1]) end"
 
+# One small write even if Redis is full: it refuses a script whose first write may take memory, and
+# no later one. The first one here changes nothing. KEYS: the key. ARGV: command, other arguments.
+EVEN_IF_FULL = """
+local left = redis.call('PTTL', KEYS[1])
+if left < 0 then redis.call('PERSIST', KEYS[1]) else redis.call('PEXPIRE', KEYS[1], left) end
+return redis.call(ARGV[1], KEYS[1], unpack(ARGV, 2))
+"""
+
 # KEYS: lease. ARGV: token, milliseconds.
 RENEW = "return redis.call('GET', KEYS[1]) == ARGV[1] and redis.call('PEXPIRE', KEYS[1], ARGV[2])"
 RELEASE = "return redis.call('GET', KEYS[1]) == ARGV[1] and redis.call('DEL', KEYS[1])"

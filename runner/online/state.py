@@ -1,21 +1,12 @@
-"""What the online store knows about its own contents: a lease and a watermark per view.
+"""What the online store knows about its own contents: a watermark and definitions per view.
 
-Both lie in Redis beside the data, so that a flushed store starts from scratch again.
+It lies in Redis beside the data, so that a flushed store starts from scratch again.
 """
 
 from __future__ import annotations
 
 import json
-import os
-import socket
-import threading
-import time
-import uuid
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from datetime import UTC, datetime
-
-import redis
 
 from contract.view_state import (
     DIGESTS,
@@ -24,16 +15,10 @@ from contract.view_state import (
     state_key,
     stored_digests,
 )
-from runner.errors import RunnerError
 from runner.online.connection import OnlineConnection
 from runner.online.our_values import OurValues, WrittenTimes
-from runner.online.scripts import RELEASE, RENEW
 from runner.online.watermark import Watermark, key_dtypes, parse_watermark
 from runner.project.manifest import FeatureMart
-
-_LEASE_SECONDS = 15.0
-_RENEWAL_SECONDS = 3.0
-_POLL_SECONDS = 0.05
 
 
 class ViewState:
@@ -74,17 +59,17 @@ class ViewState:
         return max(filter(None, known), default=None)
 
     def ours(self, pushed_until: float | None) -> OurValues:
-        """Return which stored values newer than the mart's can only have come from the mart.
+        """Return which stored values, newer than the mart's, can only have come from the mart.
 
-        After a comparison that met no value of another process, whatever is stored up to its
-        instant came from the mart; if the mart's newest is older now, that row was deleted there.
-        So was one that has been written since by a run that followed new rows.
+        The rows of those values were deleted there. If the last comparison met no value of another
+        process, all that is stored up to its instant came from the mart; so did all that runs have
+        written since while they followed new rows.
 
         Parameters
         ----------
         pushed_until
-            Up to which event time, in Unix seconds, the mart has had what was pushed, whatever the
-            last comparison met; None: the view takes no pushes.
+            The event time, in Unix seconds, up to which the mart has had what was pushed, whatever
+            the last comparison met; None: the view takes no pushes.
         """
         last = self.watermark
         if last is not None and pushed_until:
@@ -166,7 +151,7 @@ class ViewState:
         Parameters
         ----------
         life
-            Seconds that every key of the view is sure to live from now on; None: as was known.
+            Seconds for which every key of the view lives at least; None: unchanged.
         """
         with self._client.pipeline(transaction=True) as pipe:
             pipe.hdel(self._key, "started")
@@ -183,122 +168,8 @@ class ViewState:
 
 
 def known_views(connection: OnlineConnection, project: str) -> list[str]:
-    """Return the views of which the online store has anything, as far as runs have noted it."""
+    """Return the views that the online store has anything of, as runs have noted."""
     prefix = state_key(project, "").encode()
     keys = {key for found in connection.scan(prefix, 1_000) for key in found}
     names = {key.removeprefix(prefix).decode() for key in keys}
     return sorted(name for name in names if ":" not in name)  # the leases of a project `lease`
-
-
-class Lease:
-    """The right to write one view, held by one process at a time and kept alive while it works.
-
-    Parameters
-    ----------
-    work
-        The command that does it.
-    """
-
-    def __init__(
-        self, connection: OnlineConnection, project: str, view: str, work: str = "materialize"
-    ) -> None:
-        self._client = connection.client
-        self._view = view
-        self._work = work
-        self.key = f"runner:{work}:lease:{project}:{view}".encode()
-        self.token = f"{host_name()}/{os.getpid()}/{uuid.uuid4()}".encode()
-        self._renewed = 0.0
-
-    def acquire(self, waiting: Callable[[str], None]) -> None:
-        """Take the lease; waits for its holder, but not for one that died on this machine."""
-        told = False
-        while not self._try():
-            holder = self._client.get(self.key)
-            if holder is not None and _is_dead(holder):
-                self._client.eval(RELEASE, 1, self.key, holder)
-            elif holder is not None:
-                if not told:
-                    waiting(f"{self._view}: waiting for the run of {_readable(holder)}")
-                    told = True
-                time.sleep(_POLL_SECONDS)
-
-    def renew(self) -> None:
-        """Keep the lease; cheap to call often.
-
-        Raises
-        ------
-        RunnerError
-            If another run has taken it.
-        """
-        if time.monotonic() - self._renewed > 2 * _RENEWAL_SECONDS and not self._extend():
-            raise self.lost()
-
-    def keep(self, ended: threading.Event) -> None:
-        """Renew until `ended`: a query of the warehouse may take longer than a lease lasts."""
-        while not ended.wait(_RENEWAL_SECONDS):
-            try:
-                if not self._extend():
-                    return
-            except redis.RedisError:  # whoever writes meets it too, and reports it
-                continue
-
-    def release(self) -> None:
-        """Give the lease back."""
-        self._client.eval(RELEASE, 1, self.key, self.token)
-
-    def lost(self) -> RunnerError:
-        """Return the error for a lease that another run has taken."""
-        return RunnerError(
-            f"`runner {self._work}` stopped at {self._view}: this process paused for longer than "
-            f"{_LEASE_SECONDS:.0f} s, and another run may have taken over",
-            hint=f"nothing to repair; run `runner {self._work}` again if that other run fails",
-        )
-
-    def _extend(self) -> bool:
-        kept = self._client.eval(RENEW, 1, self.key, self.token, int(_LEASE_SECONDS * 1000))
-        if kept:
-            self._renewed = time.monotonic()
-        return bool(kept)
-
-    def _try(self) -> bool:
-        taken = self._client.set(self.key, self.token, nx=True, px=int(_LEASE_SECONDS * 1000))
-        self._renewed = time.monotonic()
-        return bool(taken)
-
-
-@contextmanager
-def holding(lease: Lease, waiting: Callable[[str], None]) -> Iterator[Lease]:
-    """Hold `lease` for the block."""
-    lease.acquire(waiting)
-    ended = threading.Event()
-    keeper = threading.Thread(target=lease.keep, args=(ended,), daemon=True, name="lease")
-    keeper.start()
-    try:
-        yield lease
-    finally:
-        ended.set()
-        keeper.join()
-        lease.release()
-
-
-def _is_dead(holder: bytes) -> bool:
-    host, pid, _ = holder.decode().rsplit("/", 2)
-    if host != host_name():
-        return False
-    try:
-        os.kill(int(pid), 0)
-    except ProcessLookupError:
-        return True
-    except PermissionError:
-        return False
-    return False
-
-
-def _readable(holder: bytes) -> str:
-    host, pid, _ = holder.decode().rsplit("/", 2)
-    return f"process {pid} on {host}"
-
-
-def host_name() -> str:
-    """Return this machine's name."""
-    return socket.gethostname()

@@ -8,8 +8,9 @@ from typing import NamedTuple
 
 from contract.feast_format import field_hash
 from runner.online.connection import OnlineConnection, pack
+from runner.online.lease import Lease
 from runner.online.redis_encoding import KeyFormat, is_entity_key, stored_time
-from runner.online.state import Lease, ViewState, known_views
+from runner.online.state import ViewState, known_views
 from runner.online.writer import ViewWriter
 from runner.warehouse.mart_snapshot import MartSnapshot
 

@@ -15,8 +15,9 @@ from contract.view_state import FeatureDigests
 from runner.errors import RunnerError
 from runner.online.collected_pushes import built_pushes, collected_until
 from runner.online.connection import OnlineConnection
+from runner.online.lease import Lease
 from runner.online.online_config import OnlineConfig
-from runner.online.state import Lease, ViewState
+from runner.online.state import ViewState
 from runner.online.sweep import remove_fields, sweep
 from runner.online.view_report import FULL, INCREMENTAL, ViewReport
 from runner.online.watermark import NOT_LOOKED, Watermark, definition_digest, key_dtypes
@@ -122,7 +123,7 @@ class ViewCopy:
         """Bring the view to `as_of`; `full`: whatever the watermark says."""
         started = time.perf_counter()
         last = self._state.watermark
-        reason = "" if full or last is None else self._doubt(last)
+        reason = "" if full or last is None else self._doubt(last, as_of)
         since = None if full or reason else last
         follows = since is not None and self._may_follow(since, as_of)
         was_dirty = self._state.is_dirty
@@ -205,9 +206,11 @@ class ViewCopy:
         known = [found, followed.next_visible if followed else None]
         return min(filter(None, known), default=None)
 
-    def _doubt(self, last: Watermark) -> str:
+    def _doubt(self, last: Watermark, as_of: datetime) -> str:
         """Return why what changed since `last` cannot be known; empty where it can."""
         now = self._snapshot
+        if as_of < last.as_of:
+            return "the warehouse's clock was set back"
         if not now.identity:
             return "the warehouse keeps no versions of its rows"
         if not last.identity:

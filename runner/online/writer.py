@@ -12,6 +12,7 @@ from contract.feast_format import field_hash, time_field
 from contract.online_write import LOST
 from runner.online.connection import OnlineConnection, Pipeline, pack
 from runner.online.guards import ScriptGuard, Tally, TransactionGuard, WriteGuard
+from runner.online.lease import Lease
 from runner.online.our_values import OurValues
 from runner.online.redis_encoding import (
     KeyFormat,
@@ -21,7 +22,6 @@ from runner.online.redis_encoding import (
     join_rows,
 )
 from runner.online.scripts import REMOVE
-from runner.online.state import Lease
 from runner.online.watermark import key_dtypes
 from runner.project.manifest import FeatureMart
 from runner.warehouse.mart_snapshot import CHANGED, EVENT_TIME

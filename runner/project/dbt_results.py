@@ -58,7 +58,10 @@ def dbt_results(settings: Settings, invocation_id: str) -> list[DbtResult]:
     path = settings.root / "target" / "run_results.json"
     if not path.is_file():
         return []
-    content = json.loads(path.read_bytes())
+    try:
+        content = json.loads(path.read_bytes())
+    except ValueError:  # a part of it: another dbt is writing, or this one was killed meanwhile
+        return []
     if content["metadata"]["invocation_id"] != invocation_id:
         return []
     results: list[DbtResult] = content["results"]

@@ -55,6 +55,16 @@ def is_current(settings: Settings) -> bool:
     )
 
 
+def is_newer_than_manifest(settings: Settings) -> bool:
+    """Return whether YAML of the project was written after dbt's manifest; cheaper to ask."""
+    try:
+        read = settings.manifest_path.stat().st_mtime
+        files = [path for path in _files_below(_folders(settings.root) or ()) if _is_yaml(path)]
+        return any(path.stat().st_mtime > read for path in files if not is_generated(path))
+    except OSError:  # there is no manifest, or a file is gone since
+        return False
+
+
 def remember(settings: Settings, project: str | None, invocation_id: str) -> None:
     """Record that dbt's manifest is of the project with this fingerprint, if that is certain.
 
@@ -119,10 +129,17 @@ def kept(settings: Settings, name: str) -> dict[str, Any]:
 
 
 def keep(settings: Settings, name: str, content: Mapping[str, object]) -> None:
-    """Keep `content` beside dbt's artifacts, where `dbt clean` removes it; all or nothing."""
-    text = json.dumps({"code": code_digest(), "content": content})
-    with suppress(OSError):  # a read-only or full disk: the next command works it out again
-        write_whole(_path(settings, name), text)
+    """Keep `content` beside dbt's artifacts, where `dbt clean` removes it; all or nothing.
+
+    On a full disk nothing is kept, not even what was there: it is out of date, and a build that it
+    does not know of must not be left out. The next command works it out again.
+    """
+    path = _path(settings, name)
+    try:
+        write_whole(path, json.dumps({"code": code_digest(), "content": content}))
+    except OSError:
+        with suppress(OSError):  # a read-only disk, on which no dbt could build either
+            path.unlink()
 
 
 @cache
@@ -166,7 +183,7 @@ def _folders(root: Path) -> list[Path] | None:
 def _root_files(settings: Settings) -> list[Path]:
     """Return dbt's own files, and the profile wherever dbt may find it."""
     root = settings.root
-    found = {path for path in root.iterdir() if path.suffix in {".yml", ".yaml"}}
+    found = {path for path in root.iterdir() if _is_yaml(path)}
     found.add(root / ".dbtignore")
     with suppress(RuntimeError):  # an account without a home
         found.add(Path.home() / ".dbt" / "profiles.yml")
@@ -180,6 +197,10 @@ def _files_below(folders: Iterable[Path]) -> Iterator[Path]:
         for folder, below, files in os.walk(top, followlinks=True):
             below.sort()
             yield from (Path(folder, name) for name in sorted(files) if name != ".gitignore")
+
+
+def _is_yaml(path: Path) -> bool:
+    return path.suffix in {".yml", ".yaml"}
 
 
 def _content(path: Path) -> bytes:

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import NotRequired, TypedDict, cast
 
 from runner.errors import RunnerError
+
+_LONGEST_WRITE_SECONDS = 3.0
+_POLL_SECONDS = 0.05
 
 
 class ColumnMeta(TypedDict, total=False):
@@ -147,12 +151,22 @@ def read_manifest(path: Path) -> ManifestFile:
     Raises
     ------
     RunnerError
-        If dbt has not written it yet.
+        If dbt has not written it yet, or was killed while it did.
     """
     if not path.is_file():
         raise RunnerError(f"{path}: no such file", hint="run `dbt build` (or `dbt parse`) first")
-    content: ManifestFile = json.loads(path.read_bytes())
-    return content
+    until = time.monotonic() + _LONGEST_WRITE_SECONDS
+    while True:
+        try:
+            content: ManifestFile = json.loads(path.read_bytes())
+        except ValueError as err:  # a dbt that is at work has written a part of it
+            if time.monotonic() > until:
+                raise RunnerError(
+                    f"{path}: dbt ended before it had written the file", hint="run `dbt parse`"
+                ) from err
+            time.sleep(_POLL_SECONDS)
+        else:
+            return content
 
 
 def models_of(content: ManifestFile) -> Iterator[ManifestNode]:

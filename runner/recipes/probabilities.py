@@ -15,7 +15,7 @@ from pydantic import (
 from runner.recipes.estimators import THRESHOLD_SCORERS
 from runner.recipes.part import Part, PositiveDuration
 from runner.recipes.problems import refuse
-from runner.recipes.rules import threshold_problems
+from runner.recipes.score_rules import threshold_problems
 
 
 class Calibration(Part):
@@ -28,7 +28,7 @@ class Calibration(Part):
 
 
 class DecisionThreshold(Part):
-    """From which probability on the second of two classes is predicted."""
+    """The least probability of the second of two classes at which it is predicted."""
 
     model_config = ConfigDict(
         json_schema_extra={

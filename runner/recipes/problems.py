@@ -27,6 +27,7 @@ _EXPECTED = {
     "tuple_type": "a list",
 }
 _HINT = "`runner help recipe` describes every key"
+NO_ENTRY = Problem((), "expected at least one entry", _HINT)
 # Where YAML of another kind, or quotes, would have made of a value what was expected.
 _HINTS = {
     "bool_type": "write true or false, without quotes",

@@ -1,12 +1,11 @@
 """The recipe: one YAML file per ML model, checked as a whole before anything runs.
 
-It says what to predict from what, and nothing of where: no address, no environment.
+It says what to predict and from what. It names no address and no environment.
 `docs/recipe.md` describes every key.
 """
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -24,44 +23,49 @@ from pydantic import (
 
 from contract.missing_views import OnMissing
 from runner.errors import RunnerError
+from runner.recipes.estimator_rules import (
+    class_path_problems,
+    missing_problems,
+    tuned_argument_problems,
+)
 from runner.recipes.estimators import ESTIMATORS, SCORERS, Task
 from runner.recipes.feature_reference import FeatureReference
+from runner.recipes.input_rules import (
+    derived_name_problems,
+    repeated_problems,
+    request_problems,
+    time_zone_problems,
+)
 from runner.recipes.limits import MonitorLimits
 from runner.recipes.missing import MissingRules, OnMissingEntity
 from runner.recipes.part import Duration, Identifier, Name, Part, PositiveDuration
+from runner.recipes.preprocessing import Preprocessing
 from runner.recipes.probabilities import Calibration, DecisionThreshold
 from runner.recipes.problems import problems_of, refuse
-from runner.recipes.rules import (
+from runner.recipes.recipe_files import require_recipe_file
+from runner.recipes.reference_rules import (
     REFERENCE,
     SLICE,
-    class_path_problems,
-    classification_problems,
     covers,
-    derived_name_problems,
-    gate_problems,
-    min_score_problems,
     missing_entity_problems,
-    missing_problems,
     override_problems,
     reference_problems,
-    repeated_problems,
-    request_problems,
-    scoring_problems,
     slice_problems,
-    time_zone_problems,
-    tuned_argument_problems,
     view_name,
     with_view_names,
 )
+from runner.recipes.score_rules import (
+    classification_problems,
+    gate_problems,
+    min_score_problems,
+    scoring_problems,
+)
 from runner.recipes.tuning import Tuning
 from runner.recipes.yaml_source import KeyPath, YamlSource, load_yaml
-from runner.wording import did_you_mean
-
-_FILE_NAME = "[A-Za-z0-9][A-Za-z0-9_.-]*[.]ya?ml"
 
 
 def _part(value: object) -> object:
-    # A key left empty would else mean the same as no key at all.
+    # Without this, an empty key would mean the same as no key.
     if value is None:
         raise ValueError("expected `key: value` lines, got nothing")
     return value
@@ -73,43 +77,8 @@ class Split(Part):
     test: PositiveDuration
     """How long the test period is: the newest rows of the spine."""
     embargo: Duration
-    """How long before the test period rows are not used, so that no training label is decided
-    inside it. At least the label's window."""
-
-
-class Numeric(Part):
-    """What happens to numbers and flags."""
-
-    impute: Literal["median", "mean", "zero", "none"] = "median"
-    """What a missing value becomes: `median` or `mean` of the training rows, or 0. `none`: it stays
-    missing, for an estimator that takes missing values (docs/recipe.md#missing-values)."""
-    add_indicator: bool = False
-    """Whether to add a column for each number and flag that is missing in some training row: 1
-    where it is missing, else 0."""
-    scale: Literal["auto", "standard", "none"] = "auto"
-    """`standard`: to mean 0 and deviation 1. `auto`: `standard` if the estimator wants it, as
-    linear models, neighbours and networks do and trees do not."""
-
-
-class Categorical(Part):
-    """What happens to text."""
-
-    encode: Literal["onehot", "target", "ordinal"] = "onehot"
-    """`onehot`: one column per category. `target`: the label's mean in the category, cross-fitted.
-    `ordinal`: one number per category, for an estimator that takes missing values; boosters take it
-    as a category, not as a number (docs/recipe.md#categories)."""
-    min_frequency: Annotated[int, Field(ge=1)] = 20
-    """How many training rows make a category; a missing value is one, too. A rarer or unseen one
-    becomes all zeros, the label's mean, or a missing value."""
-
-
-class Preprocessing(Part):
-    """What happens to features before the estimator, by their type."""
-
-    numeric: Numeric = Numeric()
-    """Numbers and flags."""
-    categorical: Categorical = Categorical()
-    """Text."""
+    """The length of the gap before the test period. Its rows are not used, so that no training
+    label is decided inside the test period. At least the label's window."""
 
 
 class Estimator(Part):
@@ -139,7 +108,7 @@ class Recipe(Part):
     description: Annotated[str, Field(max_length=2000)] = ""
     """What the model is for, in a sentence or two."""
     task: Task
-    """Whether a class is predicted or a number."""
+    """What is predicted: a class or a number."""
     spine: Identifier
     """The dbt model of entity keys, `event_timestamp` and labels (docs/features.md)."""
     label: Identifier
@@ -157,7 +126,8 @@ class Recipe(Part):
     `request`."""
     asked_at: Annotated[tuple[Literal["hour", "weekday"], ...], Field(strict=False)] = ()
     """Parts of a row's prediction time, as model inputs `asked_at_hour` (0 to 23) and
-    `asked_at_weekday` (Monday is 1). It is `event_timestamp` in a spine, and now in a request."""
+    `asked_at_weekday` (Monday is 1). That time is `event_timestamp` in a spine, and the time of the
+    request in serving."""
     time_zone: str = "UTC"
     """The time zone of `asked_at`, such as `Europe/Berlin`."""
     derived: dict[str, str] = {}  # noqa: RUF012 - likewise
@@ -176,8 +146,8 @@ class Recipe(Part):
     """How probabilities are made to mean what they say (docs/evaluation.md#calibration). Only for a
     classification."""
     decision_threshold: Annotated[DecisionThreshold | None, BeforeValidator(_part)] = None
-    """From which probability on the second of two classes is predicted
-    (docs/evaluation.md#decision-threshold). Without it, the more probable class is."""
+    """The least probability of the second of two classes at which it is predicted
+    (docs/evaluation.md#decision-threshold). Without it, the more probable class is predicted."""
     scoring: Annotated[
         tuple[Annotated[str, Field(json_schema_extra={"enum": list(SCORERS)})], ...],
         Field(strict=False, json_schema_extra={"minItems": 1}),
@@ -190,14 +160,14 @@ class Recipe(Part):
     """The least score on the test rows, by scorer. A model below one is registered, but does not
     become the `champion` (docs/gates.md)."""
     min_shadow_days: Annotated[int, Field(ge=1)] | None = None
-    """On how many days a model must answer as a shadow before it may replace a champion
+    """The number of days on which a model must answer as a shadow before it may replace a champion
     (docs/gates.md#days-as-a-shadow)."""
 
     slices: Annotated[
         tuple[Annotated[str, Field(json_schema_extra={"pattern": SLICE})], ...], Field(strict=False)
     ] = ()
-    """Columns of the spine, or `view:feature` of the features, by whose values the test rows are
-    scored apart (docs/evaluation.md#slices): text, flags or whole numbers."""
+    """Columns of the spine, or features as `view:feature`: text, flags or whole numbers. The test
+    rows of each value are scored separately (docs/evaluation.md#slices)."""
 
     feature_overrides: Annotated[
         tuple[Annotated[str, Field(json_schema_extra={"pattern": REFERENCE})], ...],
@@ -284,6 +254,9 @@ class Recipe(Part):
         init_args = {**self.estimator.init_args, **arguments}
         estimator = self.estimator.model_copy(update={"init_args": init_args})
         return self.model_copy(update={"estimator": estimator})
+
+    # `info.data` lacks a value that is itself wrong. A rule gets None for it and does not judge by
+    # it: one mistake is reported once.
 
     @field_validator("request")
     @classmethod
@@ -397,52 +370,9 @@ def load_recipe(path: Path, *, shown_as: Path | None = None) -> Recipe:
     RunnerError
         One for all that is wrong, each as `file:line:column: key: what was expected`.
     """
-    if not path.is_file():
-        raise _no_file(path)
-    if re.fullmatch(_FILE_NAME, path.name) is None:
-        raise RunnerError(
-            f"{path}: not a recipe's file name",
-            hint="name a .yaml file of letters, digits, _, - and ., such as recipes/rf.yaml",
-        )
+    require_recipe_file(path)
     source = replace(load_yaml(path), path=shown_as or path)
     try:
         return Recipe.of(source, source.data)
     except ValidationError as err:
         raise source.errors(list(problems_of(err, Recipe))) from err
-
-
-def _no_file(path: Path) -> RunnerError:
-    """Return the error that names what may have been meant, by `rf` and `rf.yaml` too."""
-    folder = path if path.is_dir() else path.parent
-    if (folder / "recipes").is_dir():
-        folder /= "recipes"
-    there = {str(other): other.stem for other in sorted(folder.glob("*.y*ml"))}
-    same = [other for other, name in there.items() if name == path.stem]
-    meant = f" (did you mean {same[0]!r}?)" if same else did_you_mean(str(path), there)
-    return RunnerError(
-        f"{path}: a folder, not a recipe" if path.is_dir() else f"{path}: no such file{meant}",
-        hint=f"recipes there: {', '.join(there) or 'none'}; `runner new NAME` writes one",
-    )
-
-
-def all_recipes(root: Path) -> list[Path]:
-    """Return the recipes in the project's folder `recipes`, as a user would type their paths."""
-    folder, here = root / "recipes", Path.cwd()
-    return [
-        path.relative_to(here) if path.is_relative_to(here) else path
-        for path in sorted([*folder.glob("*.yaml"), *folder.glob("*.yml")])
-    ]
-
-
-def require_recipes(root: Path) -> list[Path]:
-    """Return the project's recipes; see `all_recipes`.
-
-    Raises
-    ------
-    RunnerError
-        If there is none.
-    """
-    paths = all_recipes(root)
-    if not paths:
-        raise RunnerError(f"{root / 'recipes'}: no recipe", hint="`runner help recipe` shows one")
-    return paths

@@ -14,9 +14,13 @@ from pydantic import (
     model_validator,
 )
 
+from runner.recipes.estimator_rules import (
+    DISTRIBUTION_KEYS,
+    distribution_problems,
+    search_space_problems,
+)
 from runner.recipes.part import Part, PositiveDuration
 from runner.recipes.problems import refuse
-from runner.recipes.rules import DISTRIBUTION_KEYS, distribution_problems, search_space_problems
 
 _BOUNDS = {"minItems": 2, "maxItems": 2}
 
@@ -75,14 +79,15 @@ class Tuning(Part):
     n_trials: Annotated[int, Field(ge=1, le=10_000)]
     """How many settings of the arguments are tried."""
     timeout: PositiveDuration | None = None
-    """When no further trial is begun and the best so far is taken; at least one is finished."""
+    """After this time no further trial begins, and the best so far is taken; one is always
+    finished."""
     folds: Annotated[int, Field(ge=1, le=20)] = 3
     """How many validation periods each trial is scored on. They follow each other inside the
-    training rows; rows before one, less the embargo, train for it."""
+    training rows. For each, the model is fitted on the rows before it, less the embargo."""
     seed: Annotated[int, Field(ge=0, le=2**32 - 1)] = 0
     """The sampler's seed: the same seed and rows give the same trials."""
     search_space: Annotated[dict[str, Distribution], Field(json_schema_extra={"minProperties": 1})]
-    """What is tried, by the estimator's argument; each value is checked by scikit-learn."""
+    """What is tried for each of the estimator's arguments; scikit-learn checks each value."""
 
     @field_validator("search_space")
     @classmethod

@@ -13,7 +13,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from contract.bundle import read_bundle
+from contract.bundle_reader import read_bundle
 from contract.explainer import load_explainer
 from contract.model_registry import BUNDLE_FOLDER
 from contract.scoring import load_model

@@ -6,12 +6,15 @@ from collections.abc import Iterable, Sequence
 from itertools import chain, repeat
 from operator import getitem
 
+import numpy as np
+
+from contract.scoring import Numbers
 from contract.values import (
     DECODERS,
+    DOUBLE_TAG,
+    FLOAT32_MAX,
     UNREADABLE,
     FeatureValue,
-    Numbers,
-    decode_double_array,
     decode_doubles,
     decode_timestamp,
 )
@@ -21,6 +24,7 @@ from serving.features.view_group import GroupReplies, ViewGroup
 
 MANY = 8
 """From this many rows on, decoding by feature is faster."""
+_STORED_DOUBLE = np.dtype([("tag", "u1"), ("value", "<f8")])
 
 
 class ManyRows:
@@ -85,7 +89,7 @@ class ManyRows:
             return None
         cells = list(chain.from_iterable([columns[column] for column, _ in self._features]))
         try:
-            values = decode_double_array(cells)
+            values = _double_array(cells)
         except TypeError:  # one is missing; to look for it first takes as long as the rest
             return None
         return None if values is None else values.reshape(len(self._features), -1).T
@@ -124,6 +128,17 @@ class ManyRows:
             for number, time in enumerate(own)
             if now - time > ttl
         }
+
+
+def _double_array(stored: Sequence[bytes]) -> Numbers | None:
+    """Return what `decode_doubles` does, as an array: faster where there are many."""
+    if set(map(len, stored)) != {_STORED_DOUBLE.itemsize}:
+        return None
+    cells = np.frombuffer(b"".join(stored), _STORED_DOUBLE)
+    values: Numbers = cells["value"].astype(np.float64)
+    if (cells["tag"] == DOUBLE_TAG).all() and np.abs(values).max() <= FLOAT32_MAX:  # nor NaN
+        return values
+    return None
 
 
 def _whole(replies: GroupReplies, places: Sequence[Sequence[int]]) -> Sequence[StoredView]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Sequence
+from functools import lru_cache
 
 from contract.view_layout import EXPIRED, MISSING
 from serving.features.online_row import OnlineRow
@@ -20,6 +21,11 @@ _ENOUGH = 10
 _STALE, _FRESH = 0.5, 0.45
 """Apart, so that a share between them is not one line after another."""
 _CURRENT_SECONDS = 60.0
+
+
+@lru_cache(maxsize=1024)  # rows that lack something often lack the same
+def _absent_share(statuses: tuple[str, ...]) -> float:
+    return (statuses.count(MISSING) + statuses.count(EXPIRED)) / len(statuses)
 
 
 class RecentRows:
@@ -49,9 +55,7 @@ class RecentRows:
         """Count one row, as the model sees it: what a request overrides is not absent."""
         share = 0.0
         if not row.is_complete:
-            statuses = list(row.statuses)
-            absent = statuses.count(MISSING) + statuses.count(EXPIRED)
-            share = absent / len(statuses)
+            share = _absent_share(tuple(row.statuses))
         self._last = time.monotonic()
         if not share and self._nothing_was_absent():
             return  # one more like all before it

@@ -11,7 +11,7 @@ import pytest
 from google.cloud import bigquery
 from mlflow import MlflowClient
 
-from contract.bundle import read_bundle
+from contract.bundle_reader import read_bundle
 from contract.redis_address import RedisAddress
 from contract.scoring import load_model
 from runner.commands.predictions.prediction import predict

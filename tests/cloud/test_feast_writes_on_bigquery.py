@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pandas as pd
@@ -110,6 +110,25 @@ def test_a_writer_leaves_the_lock_of_another_that_came_when_its_own_had_expired(
             client.delete_table(f"{dataset}.runner-lock-slow")  # as BigQuery does after 5 minutes
             other.enter_context(writing_alone(client, dataset, "slow"))
         assert locks(client, dataset) == ["runner-lock-slow"]
+    assert locks(client, dataset) == []
+
+
+def test_a_lock_is_renewed_as_long_as_its_writer_works(
+    client: bigquery.Client, dataset: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("runner.warehouse.bigquery.client._RENEWAL_SECONDS", 0.01)
+    update, renewed = client.update_table, list[datetime]()  # the emulator keeps no expiration
+
+    def noted(table: bigquery.Table, fields: list[str]) -> None:
+        assert fields == ["expires"]
+        update(table, fields)
+        renewed.append(table.expires)
+
+    monkeypatch.setattr(client, "update_table", noted)
+    with writing_alone(client, dataset, "long"):
+        while len(renewed) < 2:
+            time.sleep(0.01)
+    assert datetime.now(UTC) + timedelta(minutes=4) < renewed[0] < renewed[1]
     assert locks(client, dataset) == []
 
 

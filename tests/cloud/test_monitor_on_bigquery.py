@@ -14,7 +14,8 @@ import pyarrow as pa
 import pytest
 from google.cloud import bigquery
 
-from contract.bundle import Bundle, Label, read_bundle
+from contract.bundle import Bundle, Label
+from contract.bundle_reader import read_bundle
 from runner.collecting.served_rows import PREDICTIONS
 from runner.monitoring.bins import bins_of
 from runner.monitoring.column_figures import column_figures

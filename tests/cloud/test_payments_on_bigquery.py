@@ -12,7 +12,8 @@ import pytest
 from google.cloud import bigquery
 from mlflow import MlflowClient
 
-from contract.bundle import Bundle, read_bundle
+from contract.bundle import Bundle
+from contract.bundle_reader import read_bundle
 from contract.redis_address import RedisAddress
 from contract.scoring import load_model
 from runner.commands.predictions.prediction import predict

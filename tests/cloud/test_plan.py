@@ -17,7 +17,8 @@ from typer.testing import CliRunner
 from runner import cli
 from runner.bytes_billed import LIMIT, Billed
 from runner.commands.builds.built_sql import build_sql
-from runner.commands.training.plan import Plan, plan, require_affordable
+from runner.commands.training.plan import plan, require_affordable
+from runner.commands.training.plan_steps import Plan
 from runner.commands.training.training import train
 from runner.errors import RunnerError
 from runner.feature_store.store import open_store, point_in_time_table, recipe_features

@@ -20,7 +20,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from contract.bundle import Bundle, read_bundle
+from contract.bundle import Bundle
+from contract.bundle_reader import read_bundle
 from contract.redis_address import RedisAddress
 from runner.settings import PostgresAddress, Settings, load_settings
 from tests import warm

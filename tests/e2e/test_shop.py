@@ -18,7 +18,7 @@ import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 
-from contract.bundle import read_bundle
+from contract.bundle_reader import read_bundle
 from contract.model_registry import open_source
 from runner.commands.builds.built_sql import build_sql
 from runner.feature_store.store import open_store, point_in_time_table, recipe_features

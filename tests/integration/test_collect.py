@@ -182,6 +182,18 @@ def test_the_log_is_empty_once_it_is_in_the_table_and_goes_on_from_there(log: Lo
     assert log.table("server_row") == [(i,) for i in range(1, 6)]
 
 
+def test_the_log_of_a_full_redis_is_collected(log: Log) -> None:
+    log.add(1, rows=3)
+    log.client.config_set("maxmemory-policy", "noeviction")
+    log.client.config_set("maxmemory", 1)
+    try:
+        assert (log.collect().written, log.waiting) == (3, 0)
+    finally:
+        log.client.config_set("maxmemory", 0)
+    log.add(4)
+    assert log.collect().lost == 0
+
+
 def test_each_day_has_a_partition(log: Log) -> None:
     log.add(1, at=datetime(2026, 2, 28, 23, 59, 59, 999_000, tzinfo=UTC).timestamp())
     log.add(2, at=datetime(2026, 3, 1, tzinfo=UTC).timestamp())

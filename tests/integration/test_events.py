@@ -210,11 +210,16 @@ def test_a_full_redis_refuses_events_and_keeps_all_that_it_acknowledged(
             if answer.status_code != 200:
                 break
             accepted.append(number)
+        redis.config_set("maxmemory", 1)  # not even the smallest write has room
+        refused = client.post("/events/clicks", json={"events": [click(1)]})
+        collected(project)
+        assert redis.xlen(STREAM) == 0
     finally:
         redis.config_set("maxmemory", 0)
+    assert refused.status_code == 503
     assert (answer.status_code, answer.headers["retry-after"]) == (503, "1")
     assert answer.json()["error"]["code"] == "events_not_recorded"
-    assert counted(client, before)["not_recorded"] == 1
+    assert counted(client, before)["not_recorded"] == 2
     post(client, click(number))
     collected(project)
     assert clicks(project.sql, "user_id") == [(1,), *((n,) for n in accepted), (number,)]
@@ -412,6 +417,7 @@ def test_files_of_every_kind_are_ingested_once_and_bad_rows_are_listed(
     told = capsys.readouterr()
     assert told.out == "raw_data.clicks: 2 events written\n"
     assert "warning: row 5: user_id is missing or null" in told.err
+    assert "hint: correct these rows; without ids, the rows of a changed file are new" in told.err
     assert (ingest(project.settings, "clicks", str(lines)).known) == 2
     table = tmp_path / "a.csv"
     table.write_text(
@@ -430,6 +436,22 @@ def test_files_of_every_kind_are_ingested_once_and_bad_rows_are_listed(
         ("c3", 3, "1.50", "07"),
         ("c5", 5, None, None),
     ]
+
+
+def test_a_file_that_cannot_be_read_to_its_end_says_which_rows_are_written(
+    project: OnlineProject, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(PostgresCollected, "rows_at_once", 1_000)
+    text = '"""' + "x" * 1_000 + '"""'  # Arrow reads a megabyte at a time
+    rows = [f"c{number},{number},{text}" for number in range(3_000)]
+    rows[50] = "c50,x,wrong"
+    path = tmp_path / "a.csv"
+    path.write_text("\n".join(["click_id,user_id,tags", *rows, "c3000"]))
+    with pytest.raises(RunnerError, match="Expected 3 columns, got 1: c3000") as caught:
+        ingest(project.settings, "clicks", str(path))
+    assert "leave out those that are written" in caught.value.hint
+    [(written,)] = project.sql.execute("select count(*) from raw_data.clicks").fetchall()
+    assert f"; its first {written + 1:,} rows are done" in caught.value.message
 
 
 def test_a_producer_that_pauses_keeps_no_other_from_collecting(

@@ -6,6 +6,7 @@ Set RUNNER_EXAMPLES for a longer run of the random histories (default 15).
 from __future__ import annotations
 
 import dataclasses
+import json
 import os
 import signal
 import threading
@@ -283,6 +284,36 @@ def test_an_earlier_instant_never_undoes_a_later_one(
     report = project.materialize(-2, full=True)[0]
     assert (report.mode, report.as_of) == (SUPERSEDED, NOW)
     assert project.online() == project.expected(0)
+
+
+@pytest.mark.parametrize(("ahead", "follows"), [(3600, True), (3600, False), (30, False)])
+def test_a_clock_that_was_set_back_stops_no_view_until_its_former_time_comes(
+    project: OnlineProject, ahead: int, follows: bool
+) -> None:
+    every = timedelta(days=1) if follows else None
+    users = project.mart("v", {"id": "int64"}, {"x": "int64"}, compare_every=every)
+    now = datetime.now(UTC)
+    project.insert(users, [7, now - timedelta(hours=1), now - timedelta(hours=1), 1])
+    then = materialize(project.settings, [users])[0].as_of + timedelta(seconds=ahead)
+    ran_ahead(project, users, then)
+    project.insert(users, [8, now, now, 2])
+    report = materialize(project.settings, [users])[0]
+    if ahead < 60:  # the next run finds it
+        assert (report.mode, report.as_of) == (SUPERSEDED, then)
+        return
+    assert (report.mode, report.reason) == (FULL, "the warehouse's clock was set back")
+    assert project.online() == project.expected(24 * 365 * 100)
+    assert materialize(project.settings, [users])[0].mode == INCREMENTAL
+
+
+def ran_ahead(project: OnlineProject, mart: FeatureMart, then: datetime) -> None:
+    """Change the store to what a run of a time to come leaves, with a value of just before."""
+    stored = serialized(mart, {"event_timestamp": then - timedelta(seconds=1), "x": 3})
+    with project.redis() as client:
+        key = "runner:materialize:shop:v"
+        watermark = json.loads(client.hget(key, "watermark") or "")
+        client.hset(key, "watermark", json.dumps(watermark | {"as_of": then.isoformat()}))
+        client.hset(redis_key(mart, {"id": 7}), mapping=stored)  # type: ignore[arg-type]
 
 
 def test_a_rebuilt_table_is_written_in_full(project: OnlineProject, users: FeatureMart) -> None:

@@ -21,11 +21,11 @@ import redis
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from runner.errors import RunnerError
-from runner.online import state as online_state
+from runner.online import lease as online_lease
 from runner.online.connection import connect
+from runner.online.lease import Lease, holding
 from runner.online.materialize import materialize
 from runner.online.online_config import load_online_config
-from runner.online.state import Lease, holding
 from runner.online.view_report import SUPERSEDED
 from runner.project.manifest import FeatureMart
 from runner.settings import PostgresAddress
@@ -190,13 +190,13 @@ def test_a_lease_of_a_process_that_died_here_is_taken_over_at_once(
     gone = subprocess.Popen([sys.executable, "-c", ""])
     gone.wait()
     with project.redis() as client:
-        token = f"{online_state.host_name()}/{gone.pid}/x"
+        token = f"{online_lease.host_name()}/{gone.pid}/x"
         client.set("runner:materialize:lease:shop:v", token, px=600_000)
     project.materialize(0)
     assert project.online() == project.expected(0)
 
 
-@pytest.mark.parametrize("holder", ["elsewhere/1/x", f"{online_state.host_name()}/1/x"])
+@pytest.mark.parametrize("holder", ["elsewhere/1/x", f"{online_lease.host_name()}/1/x"])
 def test_a_lease_of_someone_who_may_live_is_waited_for(project: OnlineProject, holder: str) -> None:
     _fill(project, 10)
     with project.redis() as client:
@@ -234,8 +234,8 @@ def test_a_lease_is_renewed_while_it_is_ours_and_refused_when_it_is_not(
         connection.client.pexpire(lease.key, 100)
         lease.renew()
         assert connection.client.pttl(lease.key) <= 100, "not asked again so soon"
-        monkeypatch.setattr(online_state, "_LEASE_SECONDS", 0)
-        monkeypatch.setattr(online_state.time, "monotonic", lambda: 1e9)
+        monkeypatch.setattr(online_lease, "_LEASE_SECONDS", 0)
+        monkeypatch.setattr(online_lease.time, "monotonic", lambda: 1e9)
         connection.client.delete(lease.key)
         with pytest.raises(RunnerError, match="taken over"):
             lease.renew()
@@ -244,8 +244,8 @@ def test_a_lease_is_renewed_while_it_is_ours_and_refused_when_it_is_not(
 def test_a_lease_outlives_a_query_that_takes_longer_than_it_lasts(
     project: OnlineProject, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(online_state, "_LEASE_SECONDS", 0.5)
-    monkeypatch.setattr(online_state, "_RENEWAL_SECONDS", 0.05)
+    monkeypatch.setattr(online_lease, "_LEASE_SECONDS", 0.5)
+    monkeypatch.setattr(online_lease, "_RENEWAL_SECONDS", 0.05)
     with connect(project.settings, load_online_config(project.settings)) as connection:
         lease = Lease(connection, "shop", "v")
         with holding(lease, lambda _text: None):
@@ -350,6 +350,6 @@ class _ClusterProject(OnlineProject):
 
 
 def test_the_process_that_waits_can_tell_whether_the_holder_lives() -> None:
-    own = f"{online_state.host_name()}/{os.getpid()}/x".encode()
-    assert not online_state._is_dead(own)
-    assert not online_state._is_dead(b"elsewhere/1/x")
+    own = f"{online_lease.host_name()}/{os.getpid()}/x".encode()
+    assert not online_lease._is_dead(own)
+    assert not online_lease._is_dead(b"elsewhere/1/x")

@@ -6,20 +6,22 @@ import subprocess
 import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
+from datetime import UTC, datetime
 
 import psycopg
 import pytest
 import redis
 
 from contract.log_format import FIELD, LogEntry, stream_key
+from runner.commands.online.refresh_report import show_round
 from runner.commands.online.refresh_round import Refresher
 from runner.commands.project.checks.refresh_lag import refresh_at_hand
 from runner.errors import RunnerError
 from runner.online.connection import connect
+from runner.online.lease import Lease, holding
 from runner.online.online_config import load_online_config
 from runner.online.reader import get_online
 from runner.online.refresh_state import BuiltFrom, RefreshState
-from runner.online.state import Lease, holding
 from runner.project import warm_dbt
 from runner.project.manifest import load_manifest
 from runner.warehouse.postgres.table_marks import postgres_marks
@@ -127,7 +129,8 @@ def test_a_mart_that_fails_or_whose_test_does_keeps_no_other_from_being_copied(p
         assert sorted(both.round().built) == ["beside", "reading"]
         for user, mistake in ((20, broken), (21, failing_test)):
             insert(project, user, 0.125)
-            with mistake(project), pytest.raises(RunnerError, match="reading"):
+            copied = r"reading.*; copied beside: 1 written, 0 removed$"
+            with mistake(project), pytest.raises(RunnerError, match=copied):
                 both.round()
             assert [amount(project, user, mart) for mart in ("beside", "reading")] == [0.125, None]
             assert ", failed " in refresh_at_hand(project.settings)
@@ -176,6 +179,30 @@ def test_a_round_builds_views_again_that_were_built_before_their_table_was_there
     insert(project, 10, 0.625)
     assert refresher.round().built == ("reading",)
     assert amount(project, 10) == 0.625
+
+
+def test_a_view_that_follows_new_rows_shows_when_all_were_compared_and_which_index_it_lacks(
+    project, refresher, capsys
+):
+    path = (project.root / MART).with_suffix(".yml")
+    text = path.read_text()
+    path.write_text(text.replace("{entities: {user: user_id}}", FOLLOWED))
+    for _ in range(2):
+        assert refresher.round().compared is None
+    assert capsys.readouterr().err.count("reading: ") == 1  # its advice
+    project.query("create index on feature_mart.reading (event_timestamp)")
+    refresher.round()
+    done = refresher.round()
+    show_round(done)
+    assert "; all compared " in capsys.readouterr().out
+    assert done.compared < datetime.now(UTC)
+    assert ", all compared " in refresh_at_hand(project.settings)
+    path.write_text(text)
+    assert refresher.round().compared is None
+    assert "compared" not in refresh_at_hand(project.settings)
+
+
+FOLLOWED = "{entities: {user: user_id}, compare_every: 12h}"
 
 
 def test_a_round_waits_for_that_of_another(project, refresher, capsys):

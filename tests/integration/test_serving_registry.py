@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from contract.bundle import read_bundle
+from contract.bundle_reader import read_bundle
 from contract.model_registry import FolderSource, Source, local_folder, open_source
 from contract.serving_errors import BundleError, ConfigurationError, RegistryError
 from runner.errors import RunnerError

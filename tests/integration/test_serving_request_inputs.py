@@ -12,7 +12,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from contract.bundle import read_bundle
+from contract.bundle_reader import read_bundle
 from contract.redis_address import RedisAddress
 from contract.scoring import load_model
 from tests.serving_bundles import REQUEST, OnlineStore, write_linear_bundle

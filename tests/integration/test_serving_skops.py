@@ -15,7 +15,7 @@ from sklearn.linear_model import LinearRegression, LogisticRegression
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import FunctionTransformer, OneHotEncoder, StandardScaler
 
-from contract.bundle import read_bundle
+from contract.bundle_reader import read_bundle
 from contract.scoring import Model, load_model
 from contract.serving_errors import BundleError
 from runner.recipes.estimators import ESTIMATORS

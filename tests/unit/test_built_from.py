@@ -5,6 +5,7 @@ import json
 import pytest
 
 from runner.project.built_from import built_from
+from runner.project.dbt_results import dbt_results
 from runner.settings import Settings
 
 
@@ -46,6 +47,14 @@ def test_an_increment_that_nobody_knows_to_be_whole_hides_no_other_mart(settings
     marts = node("reading", "incremental", path), node("user", "table", None)
     write(settings, *marts, node("whole", "incremental", "filled.sql"))
     assert built_from(settings).keys() == {"user", "whole"}
+
+
+def test_results_that_a_killed_dbt_left_half_written_are_not_read(settings):
+    write(settings, node("user", "table", None))
+    assert len(dbt_results(settings, "mine")) == 1
+    path = settings.manifest_path.with_name("run_results.json")
+    path.write_text(path.read_text()[:-1])
+    assert dbt_results(settings, "mine") == []
 
 
 @pytest.mark.parametrize("name", ["run_results.json", "manifest.json"])

@@ -265,11 +265,11 @@ def test_readers_of_which_nothing_or_a_column_cannot_be_told_are_named():
         ),
         node("clear", "select id from shop.raw_data.orders", parents=["source.orders"]),
     )
-    assert found.untold_readers("raw_data.orders") == {
+    assert found.unresolved_readers("raw_data.orders") == {
         "part.j": "a whole row is taken",
         "py.*": "it is not SQL",
     }
-    assert found.untold_readers("part") == {}
+    assert found.unresolved_readers("part") == {}
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,7 @@ from runner.commands.cloud.deployment_sizes import (
     runs_per_month,
 )
 from runner.commands.cloud.monthly_bill import BillPart, MonthOfUse, monthly_bill
-from runner.commands.training.plan import Plan, PlanStep
+from runner.commands.training.plan_steps import Plan, PlanStep
 from runner.errors import RunnerError
 
 ROOT = Path(__file__).resolve().parents[2]

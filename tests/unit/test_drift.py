@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import chi2_contingency, entropy
 
-from contract.bundle import read_bundle
+from contract.bundle_reader import read_bundle
 from contract.scoring import Predictions
 from runner.monitoring.bins import CategoryBins, NumberBins, bins_of
 from runner.monitoring.drift import (

@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 from scipy.special import softmax
 
-from contract.bundle import read_bundle
+from contract.bundle_reader import read_bundle
 from contract.explainer import load_explainer
 from contract.scoring import load_model
 from contract.serving_errors import BundleError

@@ -6,7 +6,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from contract.bundle import read_bundle
+from contract.bundle_reader import read_bundle
 from contract.explainer import Explained, load_explainer
 from contract.scoring import load_model
 from runner.commands.predictions.explanation_output import ExplanationColumns, ExplanationText

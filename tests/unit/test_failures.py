@@ -26,6 +26,7 @@ from runner.failures import explain
         (psycopg.errors.UndefinedTable("spine_x"), "PostgreSQL: spine_x", "dbt build"),
         (psycopg.errors.InvalidSchemaName("none"), "PostgreSQL: none", "on-run-start"),
         (redis.ConnectionError("refused"), "Redis: refused", "runner up"),
+        (redis.OutOfMemoryError("not allowed"), "Redis is full: not allowed", "runner collect"),
         (MlflowException("no such thing"), "MLflow: no such thing", "runner ui"),
         (
             Forbidden("no right\nto read"),

@@ -1,6 +1,8 @@
 """dbt is not asked again about a project that did not change, and always about one that did."""
 
+import errno
 import json
+import os
 import shutil
 from pathlib import Path
 
@@ -185,3 +187,22 @@ def test_a_project_that_cannot_be_written_is_read_every_time(settings, monkeypat
     monkeypatch.setattr(Path, "write_text", refuse)
     freshness.remember(settings, freshness.fingerprint(settings), "mine")
     assert not freshness.is_current(settings)
+
+
+def test_yaml_that_is_newer_than_the_manifest_may_not_have_been_read(settings, parsed):
+    assert not freshness.is_newer_than_manifest(parsed)
+    later = settings.manifest_path.stat().st_mtime + 1
+    os.utime(settings.root / "sql/feature_mart/user.sql", (later, later))
+    assert not freshness.is_newer_than_manifest(parsed)
+    os.utime(settings.root / "sql/feature_mart/user.yml", (later, later))
+    assert freshness.is_newer_than_manifest(parsed)
+
+
+def test_what_a_full_disk_keeps_out_of_date_is_forgotten(settings, monkeypatch):
+    def refuse(*_args, **_kwargs):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    freshness.keep(settings, "builds", {"spine": "finished"})
+    monkeypatch.setattr(Path, "write_text", refuse)
+    freshness.keep(settings, "builds", {"spine": "begun"})
+    assert freshness.kept(settings, "builds") == {}

@@ -5,7 +5,8 @@ from dataclasses import replace
 
 import pytest
 
-from runner.commands.reading.lineage import LineageAnswer, User, find_column
+from runner.commands.reading.column_users import User
+from runner.commands.reading.lineage import LineageAnswer, find_column
 from runner.commands.reading.lineage_report import as_json_types, as_mermaid, as_text
 from runner.lineage.column_lineage import column_lineage
 from runner.lineage.lineage_graph import LineageColumn

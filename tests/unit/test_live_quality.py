@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 from sklearn.metrics import accuracy_score, r2_score, roc_auc_score
 
-from contract.bundle import Label, read_bundle
+from contract.bundle import Label
+from contract.bundle_reader import read_bundle
+from runner.monitoring.labelled_rows import LabelledRows
 from runner.monitoring.live_scores import Judge
 from runner.monitoring.live_slices import slice_columns
-from runner.monitoring.outcome_rows import LabelledRows
 from runner.project.manifest import MartColumn
 from tests.modelling import REGRESSOR, SPINE, make_recipe
 from tests.serving_bundles import write_linear_bundle

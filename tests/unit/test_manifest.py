@@ -2,6 +2,7 @@
 
 import copy
 import json
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 
 import pytest
@@ -62,15 +63,21 @@ def load(tmp_path):
     def load_nodes(*nodes, adapter="postgres", **macros):
         path = tmp_path / "target" / "manifest.json"
         path.parent.mkdir(exist_ok=True)
-        content = {
+        path.write_text(contents(*nodes, adapter=adapter, **macros))
+        return load_manifest(path)
+
+    return load_nodes
+
+
+def contents(*nodes, adapter="postgres", **macros):
+    """Return dbt's manifest as text."""
+    return json.dumps(
+        {
             "metadata": {"project_name": "shop", "adapter_type": adapter},
             "nodes": {n["name"]: n for n in nodes},
             "macros": {name: {"macro_sql": sql} for name, sql in macros.items()},
         }
-        path.write_text(json.dumps(content))
-        return load_manifest(path)
-
-    return load_nodes
+    )
 
 
 def changed(node, **changes):
@@ -228,6 +235,25 @@ def test_a_missing_manifest_names_the_command_that_writes_it(tmp_path):
     with pytest.raises(RunnerError) as refused:
         load_manifest(tmp_path / "manifest.json")
     assert "dbt build" in refused.value.hint
+
+
+def test_a_manifest_that_dbt_is_writing_is_read_when_it_is_whole(tmp_path):
+    path, content = tmp_path / "manifest.json", contents(MART)
+    path.write_text(content[:100])
+    with ThreadPoolExecutor(1) as pool:
+        reading = pool.submit(load_manifest, path)
+        with pytest.raises(TimeoutError):
+            reading.result(0.2)
+        path.write_text(content)
+        assert list(reading.result(20).marts) == ["user_activity"]
+
+
+def test_a_manifest_that_a_killed_dbt_left_half_written_names_the_command(tmp_path, monkeypatch):
+    monkeypatch.setattr("runner.project.manifest_file._LONGEST_WRITE_SECONDS", 0)
+    (tmp_path / "manifest.json").write_text('{"metadata": ')
+    with pytest.raises(RunnerError, match="ended before it had written") as refused:
+        load_manifest(tmp_path / "manifest.json")
+    assert "dbt parse" in refused.value.hint
 
 
 def test_a_model_without_yaml_names_its_sql_file(load):

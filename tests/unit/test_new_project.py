@@ -207,6 +207,14 @@ def test_what_every_project_has_is_that_of_the_shop(ours, theirs):
     assert lines(text) == lines(path.read_text())
 
 
+def test_two_builds_of_the_example_wait_for_each_other_as_those_of_a_new_project():
+    example, profile = REPOSITORY / "examples" / "movielens", "profiles/profiles.yml"
+    [name] = re.findall("application_name: .*", (SKELETON / profile).read_text())
+    assert name in (example / profile).read_text()
+    macro = "macros/wait_for_runner.sql"
+    assert (example / macro).read_text() == (SKELETON / macro).read_text()
+
+
 def instructions(text):
     """Return the instructions of a Dockerfile, continued lines joined."""
     return [line for line in text.replace("\\\n", "").splitlines() if line and line[0] != "#"]

@@ -7,7 +7,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from contract.bundle import BundleRequestInput, read_bundle
+from contract.bundle import BundleRequestInput
+from contract.bundle_reader import read_bundle
 from runner.commands.online.online_frame import _refuse_taken
 from runner.commands.predictions.prediction_file import read_entities
 from runner.commands.predictions.prediction_output import OutputFile, OutputTable

@@ -16,8 +16,8 @@ from runner.errors import RunnerError
 from runner.project.manifest import FeatureMart, Manifest, MartColumn, Spine
 from runner.recipes.recipe import load_recipe
 from runner.recipes.references import check_references
+from tests.drawn_recipes import spoiled
 from tests.recipe_files import recipe_text
-from tests.unit.test_recipe import spoiled
 
 
 def columns(**dtypes):

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from contract.bundle import read_bundle
+from contract.bundle_reader import read_bundle
 from contract.serving_errors import BundleError
 from tests.serving_bundles import manifest, write_bundle, write_linear_bundle
 

@@ -15,7 +15,8 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from contract.bundle import Bundle, BundleFeature, BundleKey, read_bundle
+from contract.bundle import Bundle, BundleFeature, BundleKey
+from contract.bundle_reader import read_bundle
 from contract.feast_format import time_field
 from contract.serving_errors import InvalidOnlineValueError
 from contract.values import (

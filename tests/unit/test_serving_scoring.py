@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from contract.bundle import read_bundle
+from contract.bundle_reader import read_bundle
 from contract.scoring import Model, class_labels, float_tensor, load_model, text_tensor
 from contract.serving_errors import BundleError, FeatureRangeError
 from tests.serving_bundles import FEATURES, manifest, write_bundle, write_linear_bundle

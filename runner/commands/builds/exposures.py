@@ -23,7 +23,8 @@ from runner.errors import RunnerError
 from runner.project.freshness import GENERATED, GENERATED_MARK
 from runner.project.manifest import Manifest, Spine, load_manifest
 from runner.project.manifest_file import ManifestNode, NodeDependencies, view_name
-from runner.recipes.recipe import Recipe, all_recipes, load_recipe
+from runner.recipes.recipe import Recipe, load_recipe
+from runner.recipes.recipe_files import all_recipes
 from runner.records.run_facts import CHAMPION, with_alias
 from runner.records.run_reader import open_reader
 from runner.settings import Settings

@@ -8,7 +8,8 @@ from contract.serving_errors import ServingError
 from runner.errors import RunnerError
 from runner.project.manifest import Manifest
 from runner.project.manifest_file import parents_of, read_manifest, view_name
-from runner.recipes.recipe import all_recipes, load_recipe
+from runner.recipes.recipe import load_recipe
+from runner.recipes.recipe_files import all_recipes
 from runner.records.served_versions import served_versions
 from runner.settings import Settings
 

@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from runner.bytes_billed import LEAST_BILLED
 from runner.commands.cloud.deployment_sizes import DeploymentSizes, read_sizes, runs_per_month
 from runner.commands.cloud.monthly_bill import BillPart, MonthOfUse, monthly_bill
-from runner.commands.training.plan import Kind, Plan, PlanStep, plan
+from runner.commands.training.plan import plan
+from runner.commands.training.plan_steps import Kind, Plan, PlanStep
 from runner.errors import RunnerError
 from runner.settings import Settings
 

@@ -7,6 +7,7 @@ import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import date, datetime, time
 from decimal import Decimal
+from itertools import islice
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 from uuid import UUID
@@ -23,6 +24,8 @@ from runner.errors import RunnerError
 
 _LINES = frozenset({".ndjson", ".jsonl"})
 _ROWS = 10_000
+ONLY_THE_REST = "without ids, the rows of a changed file are new: leave out those that are written"
+"""What to know before a file is corrected: the ids that it gives its rows are of its content."""
 
 
 class FileEvent(NamedTuple):
@@ -58,6 +61,28 @@ def right_rows(
             yield read(event.content, event.given_id)
         except BadEventError as err:
             rejected.append((event.row, str(err)))
+
+
+def next_events(events: Iterator[FileEvent], most: int, done: int) -> list[FileEvent]:
+    """Return the next events; none at the end.
+
+    Parameters
+    ----------
+    done
+        How many events of the file are written or rejected already.
+
+    Raises
+    ------
+    RunnerError
+        If the file cannot be read further.
+    """
+    try:
+        return list(islice(events, most))
+    except RunnerError as err:
+        if not done:
+            raise
+        message = f"{err.message}; its first {done:,} rows are done"
+        raise RunnerError(message, hint=f"{err.hint}; {ONLY_THE_REST}") from err
 
 
 def read_events(table: EventTable, source: str) -> Iterator[FileEvent]:

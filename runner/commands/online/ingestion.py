@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from itertools import islice
 
 from contract.event_format import EventTable, events_name
 from contract.event_values import EventReader
 from runner import console
 from runner.commands.online.event_argument import declared_table
-from runner.commands.online.event_file import FileEvent, read_events, right_rows
+from runner.commands.online.event_file import FileEvent, next_events, read_events, right_rows
 from runner.commands.served.event_collection import writing
 from runner.online.connection import connect
 from runner.online.online_config import load_online_config
@@ -38,6 +37,11 @@ class Ingested:
     known: int = 0
     rejected: list[tuple[int, str]] = field(default_factory=list)
 
+    @property
+    def rows(self) -> int:
+        """How many rows of the file have been read."""
+        return self.written + self.known + len(self.rejected)
+
 
 def ingest(settings: Settings, name: str, source: str) -> Ingested:
     """Write the events of a file into the raw table of a dbt source.
@@ -59,7 +63,7 @@ def ingest(settings: Settings, name: str, source: str) -> Ingested:
         console.bar("ingest", None) as bar,
     ):
         events = read_events(table, source)
-        while batch := list(islice(events, store.rows_at_once)):
+        while batch := next_events(events, store.rows_at_once, done.rows):
             with writing(connection, config):  # a batch may take its producer hours
                 _write(table, batch, store, done)
             bar.advance(len(batch))

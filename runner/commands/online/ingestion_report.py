@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict
 
 from runner import console
+from runner.commands.online.event_file import ONLY_THE_REST
 from runner.commands.online.ingestion import Ingested
 from runner.commands.online.pushing import Pushed
 
@@ -45,3 +46,5 @@ def _show_rejected(done: Pushed | Ingested) -> None:
         console.warn(f"row {row}: {reason}")
     if (more := len(done.rejected) - _SHOWN) > 0:
         console.warn(f"{more:,} more rows are wrong; --json lists all of them")
+    if done.rejected:
+        console.note(f"hint: correct these rows; {ONLY_THE_REST}")

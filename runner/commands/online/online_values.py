@@ -11,8 +11,8 @@ from runner.errors import RunnerError
 from runner.feature_store.selection import require_none_left_out, select_marts
 from runner.project.manifest import FeatureMart, Manifest, load_manifest
 from runner.recipes.recipe import load_recipe
+from runner.recipes.reference_rules import covers
 from runner.recipes.references import check_references
-from runner.recipes.rules import covers
 from runner.servers.local_servers import require_servers
 from runner.settings import Settings
 

@@ -5,14 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import partial
-from itertools import islice
 
 from contract.event_format import pushed_name
 from contract.push_rows import PushedRows
 from runner import console
 from runner.collecting.event_tables import with_key_ttl
 from runner.commands.online.event_argument import declared_table
-from runner.commands.online.event_file import read_events, right_rows
+from runner.commands.online.event_file import next_events, read_events, right_rows
 from runner.commands.served.event_collection import writing
 from runner.online.connection import connect
 from runner.online.online_config import load_online_config
@@ -45,6 +44,11 @@ class Pushed:
     older: int = 0
     rejected: list[tuple[int, str]] = field(default_factory=list)
 
+    @property
+    def rows(self) -> int:
+        """How many rows of the file have been read."""
+        return self.written + self.known + len(self.rejected)
+
 
 def push(settings: Settings, view: str, source: str) -> Pushed:
     """Write the rows of a file to the view's raw table, and then to the online store.
@@ -66,7 +70,7 @@ def push(settings: Settings, view: str, source: str) -> Pushed:
         console.bar("push", None) as bar,
     ):
         events = read_events(table, source)
-        while batch := list(islice(events, _ROWS)):
+        while batch := next_events(events, _ROWS, done.rows):
             with writing(connection, config):  # a batch may take its producer hours
                 now = datetime.now(UTC)
                 rows = list(right_rows(batch, partial(pushed.read_at, now), done.rejected))

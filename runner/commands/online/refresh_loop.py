@@ -11,7 +11,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from runner import console
-from runner.commands.online.refresh_round import Refresher, Round
+from runner.commands.online.refresh_round import Refresher
+from runner.commands.online.round_outcome import Round
 from runner.duration import option_duration
 from runner.failures import explain
 from runner.settings import Settings

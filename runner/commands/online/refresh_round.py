@@ -5,8 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
-from datetime import datetime
 from pathlib import Path
 
 from redis.exceptions import RedisError
@@ -15,12 +13,14 @@ from runner import console
 from runner.commands.builds.feature_guard import require_unchanged
 from runner.commands.builds.other_sql import is_built_otherwise
 from runner.commands.online.online_values import materialize
+from runner.commands.online.round_outcome import Round, RoundError
 from runner.commands.served.collection import collect
-from runner.errors import CombinedError, RunnerError
+from runner.errors import RunnerError
 from runner.online.connection import connect
+from runner.online.lease import Lease, holding
 from runner.online.online_config import load_online_config
 from runner.online.refresh_state import BuiltFrom, RefreshState
-from runner.online.state import Lease, holding
+from runner.online.view_report import ViewReport
 from runner.project import dbt, freshness
 from runner.project.dbt_results import FailedNodesError
 from runner.project.manifest import FeatureMart, Manifest
@@ -39,30 +39,6 @@ from runner.settings import Settings
 from runner.warehouse.open_marks import table_marks
 
 
-@dataclass(frozen=True)
-class Round:
-    """What a round did.
-
-    Attributes
-    ----------
-    collected
-        Rows moved from Redis to raw tables.
-    built
-        The dbt models that were built.
-    written, removed
-        Values in Redis, over all views.
-    newest
-        The newest event time of the features; None: there is none.
-    """
-
-    collected: int
-    built: tuple[str, ...]
-    written: int
-    removed: int
-    newest: datetime | None
-    seconds: float
-
-
 class Refresher:
     """Runs rounds for the marts of some recipes, with one dbt process.
 
@@ -76,6 +52,7 @@ class Refresher:
         self._settings = settings
         self._recipes = recipes
         self._dbt = WarmDbt(settings)
+        self._advised: set[str] = set()
 
     def round(self) -> Round:
         """Run one round; waits while another process runs one.
@@ -99,7 +76,7 @@ class Refresher:
                     with suppress(RedisError):
                         state.note_failed(str(err).partition("\n")[0])
                     raise
-                state.note_done(done.newest)
+                state.note_done(done.newest, done.compared)
         return done
 
     def close(self) -> None:
@@ -118,18 +95,22 @@ class Refresher:
             errors.append(err)
             copied = _whole_marts(self._settings, marts, err.failed)
             if not copied:
-                raise CombinedError(errors, hint=errors[0].hint) from err
+                raise RoundError(errors, []) from err
         reports, failed = materialize(self._settings, [mart.name for mart in copied], full=False)
         if failed:
             state.note_built(_names(marts), None)  # a table may be gone: the next round builds it
         errors += failed
+        self._advise(reports)
         if errors:
-            raise CombinedError(errors, hint=errors[0].hint)
-        written = sum(report.written for report in reports)
-        removed = sum(report.removed for report in reports)
-        newest = max((report.newest for report in reports if report.newest), default=None)
-        seconds = time.perf_counter() - started
-        return Round(rows, tuple(built), written, removed, newest, seconds)
+            raise RoundError(errors, reports)
+        return Round.of(rows, built, reports, time.perf_counter() - started)
+
+    def _advise(self, reports: Sequence[ViewReport]) -> None:
+        """Warn once of each view whose rounds cost more than they need to."""
+        for report in reports:
+            if report.advice and report.advice not in self._advised:
+                self._advised.add(report.advice)
+                console.warn(f"{report.view}: {report.advice}")
 
     def _collect(self) -> tuple[int, list[RunnerError]]:
         """Return how many rows were moved, and why others wait, which does not stop the round."""

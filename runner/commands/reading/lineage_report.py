@@ -6,7 +6,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from runner import console
-from runner.commands.reading.lineage import LineageAnswer, User
+from runner.commands.reading.column_users import User
+from runner.commands.reading.lineage import LineageAnswer
 from runner.lineage.lineage_graph import Lineage, LineageColumn
 
 _TITLES = {

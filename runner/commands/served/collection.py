@@ -16,6 +16,7 @@ from runner.duration import option_duration
 from runner.errors import RunnerError
 from runner.online.connection import connect
 from runner.online.online_config import load_online_config
+from runner.project import freshness
 from runner.servers.local_servers import require_servers
 from runner.settings import Settings
 from runner.warehouse.open_collected import RAW_SCHEMAS, open_collected
@@ -38,6 +39,8 @@ class Collected:
         Rows older than `--keep`.
     events
         What was done with the events of each table that takes some.
+    is_outdated
+        Whether dbt may not have read how a table is declared now.
     """
 
     table: str
@@ -47,6 +50,7 @@ class Collected:
     foreign: int
     deleted: int
     events: tuple[CollectedEvents, ...] = ()
+    is_outdated: bool = False
 
     @property
     def errors(self) -> list[RunnerError]:
@@ -82,6 +86,7 @@ def collect(settings: Settings, keep: str | None) -> Collected:
         reader.foreign,
         deleted,
         tuple(events),
+        freshness.is_newer_than_manifest(settings),
     )
 
 

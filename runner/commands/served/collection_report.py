@@ -25,6 +25,11 @@ def show_collected(done: Collected) -> None:
             console.warn(
                 f"{events.name}: {events.foreign:,} entries that another version wrote are dropped"
             )
+    if done.is_outdated:
+        console.note(
+            "the project's YAML is newer than dbt's manifest: if a table that takes events was "
+            "declared or changed, run `dbt parse`, then `runner collect`"
+        )
     if done.foreign:
         console.warn(
             f"{done.foreign:,} entries of the stream are no rows of this version's serving log; "

@@ -15,8 +15,8 @@ from runner.collecting.event_tables import EventTables
 from runner.collecting.log_stream import LogStream
 from runner.errors import RunnerError
 from runner.online.connection import OnlineConnection, connect
+from runner.online.lease import Lease, holding
 from runner.online.online_config import OnlineConfig, load_online_config
-from runner.online.state import Lease, holding
 from runner.project.event_sources import event_tables
 from runner.settings import Settings
 from runner.warehouse.open_collected import open_collected

@@ -17,7 +17,8 @@ from runner.project import dbt
 from runner.project.manifest import Manifest
 from runner.recipes.arguments import argument_problems
 from runner.recipes.problems import problems_of
-from runner.recipes.recipe import Recipe, load_recipe, require_recipes
+from runner.recipes.recipe import Recipe, load_recipe
+from runner.recipes.recipe_files import require_recipes
 from runner.recipes.references import manifest_problems
 from runner.recipes.yaml_source import Problem, load_yaml
 from runner.settings import Settings

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from runner import console
-from runner.commands.training.plan import Plan, PlanStep
+from runner.commands.training.plan_steps import Plan, PlanStep
 
 
 def show_plan(plan: Plan, *, as_json: bool) -> None:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from typing import IO
 from uuid import uuid4
@@ -19,7 +20,8 @@ from runner.settings import Settings
 from runner.sql import quote_bigquery
 
 _LIFETIME = timedelta(hours=1)
-_LONGEST_WRITE = timedelta(minutes=5)
+_LOCK_LASTS = timedelta(minutes=5)
+_RENEWAL_SECONDS = 60.0
 _LONGEST_WAIT_SECONDS = 600
 _LOCK_PREFIX = "runner-lock-"  # BigQuery takes a dash in the name of a table
 _OWNER = "owner"
@@ -70,8 +72,9 @@ def writing_alone(client: bigquery.Client, dataset: str, name: str) -> Iterator[
     """Be the only process that writes the table `name` in this way; others wait.
 
     BigQuery has no locks, but makes a table once: here an empty one, which lasts as long as the
-    block, at most 5 minutes, and whose label names its owner. A block that takes longer is no
-    longer alone.
+    block and whose label names its owner. It is renewed while the block works, and expires 5
+    minutes after its process was killed or paused: a block that is paused for longer is no longer
+    alone.
 
     Raises
     ------
@@ -86,11 +89,26 @@ def writing_alone(client: bigquery.Client, dataset: str, name: str) -> Iterator[
     lock = bigquery.Table(f"{client.project}.{dataset}.{_LOCK_PREFIX}{name}")
     lock.labels = {_OWNER: uuid4().hex}
     _enter(client, lock, f"{dataset}.{name}")
+    ended = threading.Event()
+    keeper = threading.Thread(target=_keep, args=(client, lock, ended), daemon=True, name="lock")
+    keeper.start()
     try:
         yield
     finally:
+        ended.set()
+        keeper.join()
         if _is_ours(client, lock):
             client.delete_table(lock, not_found_ok=True)
+
+
+def _keep(client: bigquery.Client, lock: bigquery.Table, ended: threading.Event) -> None:
+    """Renew the lock until `ended`: a load job may wait in BigQuery for longer than it lasts."""
+    while not ended.wait(_RENEWAL_SECONDS):
+        with suppress(GoogleAPIError, GoogleAuthError):  # whoever writes meets it too
+            if not _is_ours(client, lock):
+                return
+            lock.expires = datetime.now(tz=UTC) + _LOCK_LASTS
+            client.update_table(lock, ["expires"])
 
 
 def _enter(client: bigquery.Client, lock: bigquery.Table, written: str) -> None:
@@ -113,7 +131,7 @@ def _create(client: bigquery.Client, lock: bigquery.Table) -> bool:
 
     Ours is there if the answer to a first request was lost and the client sent it again.
     """
-    lock.expires = datetime.now(tz=UTC) + _LONGEST_WRITE
+    lock.expires = datetime.now(tz=UTC) + _LOCK_LASTS
     try:
         client.create_table(lock)
     except Conflict:

@@ -29,8 +29,10 @@ select string_agg(
         pg_stat_get_tuples_deleted(class.oid)
     ),
     ',' order by class.oid
-) || coalesce(
-    '/' || (select max(stats_reset) from pg_stat_database where datname = current_database()), ''
+) || concat(
+    '/', (select max(stats_reset) from pg_stat_database where datname = current_database()),
+    -- a crash sets every count to zero, and this
+    '/', (select max(stats_reset) from pg_stat_bgwriter)
 )
 from pg_class as class
 inner join tree on tree.oid = class.oid

@@ -6,7 +6,8 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
-from contract.bundle import Bundle, read_bundle
+from contract.bundle import Bundle
+from contract.bundle_reader import read_bundle
 from contract.model_registry import open_source
 from contract.serving_errors import RegistryError, ServingError
 from runner.errors import RunnerError
@@ -60,7 +61,8 @@ def look(settings: Settings) -> tuple[list[str], list[str]]:
 
 def _champions(settings: Settings) -> Iterator[tuple[str, Bundle]]:
     """Yield the champions of the project's recipes, and their bundles; MLflow is not imported."""
-    from runner.recipes.recipe import all_recipes, load_recipe
+    from runner.recipes.recipe import load_recipe
+    from runner.recipes.recipe_files import all_recipes
 
     uri = settings.mlflow_tracking_uri
     if uri.startswith("sqlite:///") and not Path(uri.removeprefix("sqlite:///")).is_file():

@@ -8,7 +8,8 @@ from pathlib import Path
 from contract.bundle import Bundle
 from runner.errors import RunnerError
 from runner.project.manifest import load_manifest
-from runner.recipes.recipe import all_recipes, load_recipe
+from runner.recipes.recipe import load_recipe
+from runner.recipes.recipe_files import all_recipes
 from runner.records.run_facts import CHAMPION, require_run, with_alias
 from runner.records.run_reader import open_reader
 from runner.servers import redis_login, redis_server
