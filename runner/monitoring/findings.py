@@ -14,7 +14,7 @@ from runner.monitoring.live_scores import LiveScore
 from runner.monitoring.monitored import Monitored
 from runner.monitoring.served_log import VersionDay, Window
 from runner.monitoring.traffic_skew import FeatureSkew
-from runner.warehouse.figures_table import FigureRow
+from runner.warehouse.figures_table import FigureKind, FigureRow
 
 if TYPE_CHECKING:
     from runner.recipes.recipe import Recipe
@@ -136,6 +136,6 @@ class Monitoring:
                     yield _score_row(day.day, "slice_score", name, interval, day.rows)
 
 
-def _score_row(day: str, kind: str, name: str, found: Interval, rows: int) -> FigureRow:
+def _score_row(day: str, kind: FigureKind, name: str, found: Interval, rows: int) -> FigureRow:
     interval = (found.value, found.low, found.high)
     return FigureRow(date.fromisoformat(day), kind, name, *interval, answered_rows=rows)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date
-from typing import NamedTuple, Protocol
+from typing import Literal, NamedTuple, Protocol
 
 SCHEMA, TABLE = "monitoring", "figures"
 COLUMNS = {
@@ -21,6 +21,7 @@ COLUMNS = {
     "answered_rows": "bigint",
 }
 """Column → type; `written_at` follows them."""
+FigureKind = Literal["rows", "drift", "missing", "status", "age", "score", "slice_score"]
 
 
 class FigureRow(NamedTuple):
@@ -29,7 +30,7 @@ class FigureRow(NamedTuple):
     Attributes
     ----------
     kind
-        `drift`, `missing`, `status`, `age` (in seconds), `score`, `slice_score` or `rows`.
+        What it measures; an age is in seconds.
     name
         The column, the feature view or the scorer that it is of; of a status, the column, a space
         and the status; of a slice, the scorer, a space and `slice=value`.
@@ -38,7 +39,7 @@ class FigureRow(NamedTuple):
     """
 
     day: date
-    kind: str
+    kind: FigureKind
     name: str
     value: float
     low: float | None = None

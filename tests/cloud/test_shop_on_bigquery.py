@@ -41,8 +41,11 @@ from runner.recipes.recipe import load_recipe
 from runner.records import registry
 from runner.settings import PostgresAddress, load_settings
 from runner.warehouse.bigquery.collected import BigQueryCollected
+from runner.warehouse.bigquery.figures import BigQueryFigures
 from runner.warehouse.collected_table import CollectedRow
+from runner.warehouse.figures_table import FiguredDays, FigureRow
 from runner.warehouse.postgres.collected import open_postgres_collected
+from runner.warehouse.postgres.figures import open_postgres_figures
 from tests import warm
 from tests.collected_rows import collected_row
 from tests.conftest import copy_folder, postgres_env
@@ -70,6 +73,12 @@ TABLES = {
     "spine_data.outcome_cross_sell": "server_row",
     "spine_data.outcome_user_spend": "server_row",
 }
+FIGURES = [
+    FigureRow(END.date(), "rows", "", 12.0, answered_rows=12),
+    FigureRow(END.date(), "drift", "prediction", 0.25, p_value=0.5, answered_rows=12),
+    FigureRow(END.date(), "age", "user_activity", 3600.5),
+    FigureRow(END.date(), "score", "r2", -0.5, -0.75, 0.1 + 0.2, answered_rows=7),
+]
 MARTS = [
     "user_activity",
     "user_category_affinity",
@@ -209,6 +218,10 @@ def built(project: Project) -> Built:
     conninfo = make_conninfo("", **project.postgres.conninfo)
     with open_postgres_collected(conninfo, "raw_data", PREDICTIONS) as local:
         local.append(_collected())
+    day = END.date()
+    figured = FiguredDays("category_purchase_rf", "1", day, day)
+    with open_postgres_figures(project.postgres) as figures:
+        figures.replace(figured, FIGURES)
     manifest = project.root / "target" / "manifest.json"
     project.build("local")
     manifests = {"local": load_manifest(manifest)}
@@ -218,6 +231,7 @@ def built(project: Project) -> Built:
     project.load(DAYS)
     built_once = {job.job_id for job in _query_jobs(project.client)}
     BigQueryCollected(project.client, "raw_events", PREDICTIONS).append(_collected())
+    BigQueryFigures(project.client).replace(figured, FIGURES)
     before |= {job.job_id for job in _query_jobs(project.client)} - built_once
     second = project.build("cloud")
     manifests["cloud"] = load_manifest(manifest)
@@ -268,6 +282,17 @@ def test_both_warehouses_hold_the_same_rows(built: Built, table: str) -> None:
     local = built.project.local_rows(table, TABLES[table])
     assert len(cloud) >= USERS
     assert_same_rows(cloud, local)
+
+
+def test_both_warehouses_show_the_same_figures(built: Built) -> None:
+    """The first build on the cloud target had no dataset `monitoring`."""
+    table, order = "staging.stg_monitoring__figures", "kind"
+    local = built.project.local_rows(table, order)
+    assert len(local) == len(FIGURES)
+    found = [built.project.rows(table, order), local]
+    for row in [row for rows in found for row in rows]:
+        assert row.pop("written_at").utcoffset() == timedelta(0)
+    assert found[0] == found[1]
 
 
 def test_every_job_of_dbt_says_so_and_for_which_node(built: Built) -> None:

@@ -8,6 +8,7 @@ import subprocess
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import get_args
 
 import psycopg
 import pytest
@@ -21,7 +22,9 @@ from examples.shop.tables import DDL, raw_tables
 from runner.collecting.served_rows import PREDICTIONS
 from runner.project.event_sources import event_tables
 from runner.project.manifest import load_manifest
+from runner.warehouse.figures_table import FiguredDays, FigureKind, FigureRow
 from runner.warehouse.postgres.collected import open_postgres_collected
+from runner.warehouse.postgres.figures import open_postgres_figures
 from tests import warm
 from tests.collected_rows import collected_row
 from tests.conftest import copy_folder, postgres_env
@@ -267,6 +270,58 @@ def test_an_outcome_keeps_what_was_answered(built, served):
     assert found == [("is_cross_sell_7d_model", "3", "1", probabilities, "s1", 0, 10.5)]
 
 
+FIGURES = "model.shop.stg_monitoring__figures"
+
+
+@pytest.fixture(scope="module")
+def figured(built, module_database):
+    """The project with a figure of each kind, and its tests of figures: name → SQL."""
+    day = END.date()
+    rows = [FigureRow(day, kind, "a", 1.0) for kind in get_args(FigureKind)]
+    rows.append(FigureRow(day, "drift", "b", 1 + 2**-52, p_value=1.0, answered_rows=3))
+    rows.append(FigureRow(day, "score", "r2", -7.5, low=-8.0, high=-7.0, answered_rows=3))
+    with open_postgres_figures(module_database) as store:
+        store.replace(FiguredDays("m", "1", day, day), rows)
+    built.dbt("build", "--target", "local", "--select", "stg_monitoring__figures")
+    assert built.query("select count(*) from staging.stg_monitoring__figures") == [(len(rows),)]
+    nodes = built.manifest["nodes"].values()
+    return {
+        node["name"]: node["compiled_code"]
+        for node in nodes
+        if node.get("attached_node") == FIGURES
+    }
+
+
+@pytest.mark.parametrize(
+    ("wrong", "test"),
+    [
+        ("", "unique_combination_"),
+        ("kind = 'drifts'", "accepted_values_"),
+        ("value = 1.01", "drifts_and_shares_"),
+        ("kind = 'missing', value = -0.1", "drifts_and_shares_"),
+        ("kind = 'status', value = 'nan'", "drifts_and_shares_"),
+        ("p_value = 1.01", "p_values_"),
+        ("low = 2, high = 1", "confidence_intervals_"),
+        *(
+            (f"{column} = null", f"not_null_stg_monitoring__figures_{column}")
+            for column in ("model_name", "model_version", "day", "kind", "name", "value")
+        ),
+    ],
+)
+def test_a_wrong_figure_fails_its_test_in_dbt(built, figured, wrong, test):
+    with built.connection.transaction(force_rollback=True):
+        built.connection.execute(
+            "create temporary table wrong as "
+            "select * from monitoring.figures where kind = 'drift' and name = 'a'"
+        )
+        if wrong:
+            built.connection.execute("update wrong set name = 'c'")
+            built.connection.execute(f"update wrong set {wrong}")
+        built.connection.execute("insert into monitoring.figures select * from wrong")
+        failed = [name for name, sql in figured.items() if built.query(sql)]
+    assert [name.startswith(test) for name in failed] == [True], failed
+
+
 def contents(project, mart):
     return project.query(f"select * from feature_mart.{mart} order by 1, 2, 3")
 
@@ -330,7 +385,7 @@ def test_the_cloud_target_parses_and_a_prefix_separates_developers(project):
         "ann_spine_data",
     }
     sources = project.manifest["sources"].values()
-    assert {source["schema"] for source in sources} == {"raw_events"}
+    assert {source["schema"] for source in sources} == {"raw_events", "monitoring"}
     types = {
         column["data_type"]
         for model in project.models

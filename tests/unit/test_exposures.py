@@ -1,5 +1,6 @@
 """Exposures are generated from recipes, and never stand in dbt's way."""
 
+import json
 import os
 from dataclasses import replace
 
@@ -13,7 +14,7 @@ from runner.errors import RunnerError
 from runner.lineage.lineage_graph import Lineage, LineageColumn
 from runner.settings import Settings
 from tests.modelling import make_recipe
-from tests.served_month import write_manifest
+from tests.served_month import dbt_model, write_manifest
 
 
 @pytest.fixture
@@ -72,6 +73,16 @@ def test_a_recipe_whose_label_has_an_outcome_model_is_monitored(project):
     assert found["monitoring_rf"]["type"] == "analysis"
     assert found["monitoring_rf"]["config"]["meta"]["reads"] == ["outcome_y"]
     assert "schema `monitoring`" in found["monitoring_rf"]["description"]
+
+
+def test_what_is_monitored_is_read_from_the_figures_if_dbt_has_them(project):
+    address = {"PGHOST": "h", "PGPORT": "1", "PGUSER": "u", "PGPASSWORD": "p", "PGDATABASE": "d"}
+    write_manifest(replace(project, env=project.env | address))
+    content = json.loads(project.manifest_path.read_bytes())
+    name = "stg_monitoring__figures"
+    content["nodes"][f"model.shop.{name}"] = dbt_model(name, "staging", "d", {}, {})
+    project.manifest_path.write_text(json.dumps(content))
+    assert written(project)["monitoring_rf"]["config"]["meta"]["reads"] == ["outcome_y", name]
 
 
 def test_the_docs_manifest_connects_exposures_with_the_dbt_models_that_are_there():

@@ -4,6 +4,7 @@ import json
 import re
 import socket
 from pathlib import Path
+from typing import get_args
 
 import pytest
 import yaml
@@ -17,6 +18,7 @@ from runner.errors import RunnerError
 from runner.recipes.recipe import load_recipe
 from runner.recipes.schema import recipe_schema
 from runner.settings import TARGETS, load_settings
+from runner.warehouse import figures_table
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 
@@ -92,9 +94,11 @@ def test_dbt_labels_its_jobs_on_bigquery_as_the_shop_does(project):
     assert comments[0] == comments[1]
 
 
-def test_it_reads_the_serving_log_as_the_shop_does():
+def test_it_reads_the_serving_log_and_figures_as_the_shop_does():
     theirs, ours = SKELETON, REPOSITORY / "dbt_project"
-    staging = ("__serving.yml", "stg_serving__predictions.sql", "stg_serving__predictions.yml")
+    staging = [path.name for path in (SKELETON / "models/staging").glob("*_serving*")]
+    staging += [path.name for path in (SKELETON / "models/staging").glob("*_monitoring*")]
+    assert len(staging) == 6
     for file in ("macros/serving_log.sql", *(f"models/staging/{name}" for name in staging)):
         assert (theirs / file).read_text() == (ours / file).read_text(), file
 
@@ -106,17 +110,35 @@ def test_it_reads_the_serving_log_as_the_shop_does():
         ("bigquery", {"timestamp": "timestamp", "json": "json"}),
     ],
 )
-def test_dbt_describes_the_table_that_collect_creates(target, types):
-    text = (SKELETON / "models/staging/__serving.yml").read_text()
+@pytest.mark.parametrize(
+    ("source", "written"),
+    [
+        (
+            "serving",
+            {column.name: column.type for column in PREDICTIONS.columns}
+            | {"collected_at": "timestamp"},
+        ),
+        ("monitoring", figures_table.COLUMNS | {"written_at": "timestamp"}),
+    ],
+)
+def test_dbt_describes_the_tables_that_commands_create(target, types, source, written):
+    text = (SKELETON / f"models/staging/__{source}.yml").read_text()
     [table] = yaml.safe_load(text)["sources"][0]["tables"]
     described = {column["name"]: column["data_type"] for column in table["columns"]}
     rendered = {
         name: Template(kind).render(target={"type": target}) for name, kind in described.items()
     }
-    written = {column.name: column.type for column in PREDICTIONS.columns}
-    written["collected_at"] = "timestamp"
     names = {"text": "string", **types}
     assert rendered == {name: names.get(kind, kind) for name, kind in written.items()}
+
+
+def test_dbt_knows_every_kind_of_figure():
+    text = (SKELETON / "models/staging/stg_monitoring__figures.yml").read_text()
+    [model] = yaml.safe_load(text)["models"]
+    [kind] = [column for column in model["columns"] if column["name"] == "kind"]
+    [accepted] = [test for test in kind["data_tests"] if "accepted_values" in test]
+    values = accepted["accepted_values"]["arguments"]["values"]
+    assert set(values) == set(get_args(figures_table.FigureKind))
 
 
 def test_editors_get_the_schema_of_recipes(project):
@@ -197,6 +219,7 @@ def test_a_name_that_dbt_or_postgresql_does_not_take_is_refused(tmp_path, name):
         ("macros/generate_schema_name.sql", "dbt_project/macros/generate_schema_name.sql"),
         ("macros/create_feast_registry.sql", "dbt_project/macros/create_feast_registry.sql"),
         ("macros/wait_for_runner.sql", "dbt_project/macros/wait_for_runner.sql"),
+        ("tests/generic/expression_is_true.sql",) * 2,
         ("tests/generic/unique_combination.sql",) * 2,
     ],
 )

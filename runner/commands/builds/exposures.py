@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import NotRequired, TypedDict
@@ -35,6 +35,7 @@ _HEADER = f"""\
 {GENERATED_MARK} from recipes/ and MLflow's registry (`runner train`, `promote`, `rollback` and
 # `docs` write it). Do not edit; deleting it does no harm. Not in git.
 """
+_FIGURES = "stg_monitoring__figures"
 
 
 class _ExposureMeta(TypedDict):
@@ -82,7 +83,8 @@ def write_exposures(settings: Settings) -> None:
         spine = manifest.spines.get(recipe.spine) if manifest else None
         found = _exposures(recipe, spine.owner if spine else "", champion)
         if manifest and (outcome := manifest.outcome_of(recipe.spine, recipe.label)):
-            found.append(_monitoring(recipe, outcome))
+            figures = f"model.{manifest.project_name}.{_FIGURES}" in manifest.digests
+            found.append(_monitoring(recipe, outcome, [_FIGURES] if figures else []))
         for exposure in found:
             exposures.setdefault(str(exposure["name"]), exposure)
     try:
@@ -151,8 +153,14 @@ def _exposures(
     ]
 
 
-def _monitoring(recipe: Recipe, outcome: Spine) -> dict[str, object]:
-    """Return the exposure of what `runner monitor` makes of the served rows and their labels."""
+def _monitoring(recipe: Recipe, outcome: Spine, figures: Sequence[str]) -> dict[str, object]:
+    """Return the exposure of what `runner monitor` makes of the served rows and their labels.
+
+    Parameters
+    ----------
+    figures
+        The dbt model of the figures that it has found, if the project has one.
+    """
     file = f"recipes/{recipe.path.name}"
     return {
         "name": f"monitoring_{_identifier(recipe)}",
@@ -162,7 +170,7 @@ def _monitoring(recipe: Recipe, outcome: Spine) -> dict[str, object]:
         f"`runner monitor {file}`: the table `figures` in the schema `monitoring`, and a report in "
         "MLflow.",
         "owner": _owner(outcome.owner),
-        "config": {"meta": {"recipe": file, "reads": [outcome.name]}},
+        "config": {"meta": {"recipe": file, "reads": [outcome.name, *figures]}},
     }
 
 
