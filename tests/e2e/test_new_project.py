@@ -261,6 +261,14 @@ def test_check_compares_the_outcome_model_with_its_spine(answered):
     assert done.returncode == 1
 
 
+def test_dbt_shows_and_tests_what_was_monitored(answered):
+    answered.runner("monitor", RECIPE)
+    done = answered.run("dbt", "build", "--target", "local", "--select", "stg_monitoring__figures")
+    assert done.returncode == 0, done.stdout
+    kinds = answered.query("select distinct kind from staging.stg_monitoring__figures")
+    assert {kind for (kind,) in kinds} >= {"rows", "drift", "missing", "age"}
+
+
 def test_monitor_trains_again_if_a_limit_is_broken(answered):
     monitored = "recipes/monitored.yaml"
     recipe = (answered.root / RECIPE).read_text()
@@ -274,11 +282,3 @@ def test_monitor_trains_again_if_a_limit_is_broken(answered):
     assert "warning: " in done.stderr
     versions, _ = answered.registered("reorder_demo_reorder")
     assert versions == ["1", "2"]
-
-
-def test_dbt_shows_and_tests_what_was_monitored(answered):
-    answered.runner("monitor", RECIPE)
-    done = answered.run("dbt", "build", "--target", "local", "--select", "stg_monitoring__figures")
-    assert done.returncode == 0, done.stdout
-    kinds = answered.query("select distinct kind from staging.stg_monitoring__figures")
-    assert {kind for (kind,) in kinds} >= {"rows", "drift", "missing", "age"}
