@@ -20,8 +20,11 @@ from contract.columns import Column
 from contract.computation import computation_of
 from contract.explained import BundleExplanation
 from contract.linear_contributions import LinearArrays, LinearContributions
-from contract.scoring import Model, SkopsModel, Tensors, open_session
+from contract.onnx_model import open_session
+from contract.scoring import Model
 from contract.serving_errors import BundleError
+from contract.skops_model import SkopsModel
+from contract.tensors import Tensors
 from contract.tree_contributions import TreeContributions
 from contract.tree_paths import TreeArrays
 

@@ -12,7 +12,7 @@ import numpy as np
 import orjson
 
 from contract.computed import COMPUTED
-from contract.scoring import Predictions
+from contract.predictions import Predictions
 from contract.serving_errors import PredictionError, ServingError
 from contract.values import FeatureValue
 from serving.admission import Asked, too_late

@@ -15,9 +15,10 @@ from collections.abc import Callable, Coroutine, Sequence
 from contextlib import nullcontext
 from typing import Any
 
-from contract.scoring import Numbers, Predictions
+from contract.predictions import Predictions
 from contract.serving_errors import ServingError
 from contract.serving_settings import Limits
+from contract.tensors import Numbers
 from serving.admission import Admission, Asked, Client, too_late
 from serving.answers import ReadRow, finish, write_answers
 from serving.champion_watch import ChampionWatch

@@ -9,8 +9,8 @@ from datetime import UTC, datetime
 from operator import getitem
 from typing import Any, NamedTuple
 
-from contract.scoring import Numbers
 from contract.serving_errors import InvalidOnlineValueError
+from contract.tensors import Numbers
 from contract.values import FeatureValue
 from serving.admission import Asked
 from serving.answers import ReadRow, refuse_row

@@ -26,7 +26,7 @@ from contract.log_format import (
     schemas_key,
     stream_key,
 )
-from contract.scoring import Predictions
+from contract.predictions import Predictions
 from contract.view_layout import MISSING, NULL, PRESENT
 from runner.console import result
 from runner.feature_store.as_of import open_as_of

@@ -15,7 +15,7 @@ import numpy.typing as npt
 from sklearn.base import BaseEstimator, ClassifierMixin, RegressorMixin
 from sklearn.metrics import get_scorer
 
-from contract.scoring import Predictions
+from contract.predictions import Predictions
 from runner.modelling.resampled_scores import Numbers, resampled_score
 
 RESAMPLES = 500

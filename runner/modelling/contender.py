@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
-from contract.scoring import Predictions
+from contract.predictions import Predictions
 from runner.feature_store.nullable_types import NULLABLE
 from runner.modelling.bootstrap import (
     RESAMPLES,

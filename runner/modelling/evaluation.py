@@ -13,7 +13,7 @@ import pandas as pd
 from sklearn.base import BaseEstimator
 from sklearn.metrics import check_scoring
 
-from contract.scoring import Predictions
+from contract.predictions import Predictions
 from runner.modelling.bootstrap import Labels, predicted
 
 if TYPE_CHECKING:

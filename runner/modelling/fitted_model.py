@@ -19,7 +19,7 @@ from sklearn.metrics import get_scorer
 from sklearn.model_selection import FixedThresholdClassifier
 from sklearn.pipeline import Pipeline
 
-from contract.scoring import Predictions, class_labels
+from contract.predictions import Predictions, class_labels
 from runner.modelling.bootstrap import predicted
 from runner.modelling.pipeline import fit_pipeline
 from runner.modelling.training_data import Rows, TrainingData

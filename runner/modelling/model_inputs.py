@@ -1,6 +1,6 @@
 """Rows of features as the ML model sees them.
 
-The rule itself is in `contract.scoring`, so training, batch and online cannot differ: numbers
+The rule itself is in `contract.tensors`, so training, batch and online cannot differ: numbers
 and flags become float32 with NaN for null, text stays text with "" for null. float32 is what the
 ONNX model computes in; fitting on the very same values makes both see equal inputs.
 """
@@ -20,7 +20,7 @@ import pyarrow.compute as pc
 from contract.computation import Computation
 from contract.computed import ComputedColumn
 from contract.expression_columns import Vector, is_null
-from contract.scoring import float_tensor, text_tensor
+from contract.tensors import float_tensor, text_tensor
 from contract.values import FLOAT32_MAX
 
 

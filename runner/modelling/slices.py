@@ -17,7 +17,7 @@ import pyarrow as pa
 from sklearn.base import BaseEstimator
 from sklearn.exceptions import UndefinedMetricWarning
 
-from contract.scoring import Predictions
+from contract.predictions import Predictions
 from runner import console
 from runner.modelling.bootstrap import Interval, RowNumbers, predicted, score_interval
 from runner.modelling.contender import Contender, entity_numbers

@@ -10,7 +10,7 @@ import numpy as np
 from sklearn.base import BaseEstimator
 
 from contract.bundle import Label
-from contract.scoring import Predictions
+from contract.predictions import Predictions
 from runner.modelling.bootstrap import Interval, Labels, RowNumbers, predicted
 from runner.modelling.slices import scores_with_reasons
 from runner.monitoring.labelled_rows import LabelledRows, Texts

@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 
 from contract.bundle import Bundle, BundleFeature, BundleRequestInput
-from contract.scoring import Predictions
+from contract.predictions import Predictions
 from runner.monitoring.bins import Bins, bins_of
 from runner.monitoring.drift import Sample, effective_size
 from runner.monitoring.seasons import Seasons, seasons_of

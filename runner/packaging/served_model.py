@@ -20,7 +20,8 @@ import skops.io
 from sklearn.base import is_classifier
 from sklearn.pipeline import Pipeline
 
-from contract.scoring import TRUSTED_TYPES, Predictions, class_labels
+from contract.predictions import Predictions, class_labels
+from contract.skops_model import TRUSTED_TYPES
 from runner.errors import RunnerError
 from runner.modelling.fitted_model import calibration_of, threshold_of, uncalibrated
 from runner.packaging.onnx_export import OnnxSession, export_onnx

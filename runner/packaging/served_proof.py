@@ -10,7 +10,7 @@ import numpy.typing as npt
 import pandas as pd
 from sklearn.pipeline import Pipeline
 
-from contract.scoring import Predictions
+from contract.predictions import Predictions
 from runner.modelling.fitted_model import uncalibrated
 
 Answer = Callable[[pd.DataFrame], Predictions]

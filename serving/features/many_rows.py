@@ -8,7 +8,7 @@ from operator import getitem
 
 import numpy as np
 
-from contract.scoring import Numbers
+from contract.tensors import Numbers
 from contract.values import (
     DECODERS,
     DOUBLE_TAG,

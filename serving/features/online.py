@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from operator import itemgetter
 
 from contract.bundle import Bundle, BundleFeature
-from contract.scoring import Numbers
 from contract.serving_errors import InvalidOnlineValueError
+from contract.tensors import Numbers
 from contract.view_layout import CHANGED, PRESENT
 from serving.features.entity_keys import EntityKeys
 from serving.features.lookup import Lookup

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import roc_auc_score
 
-from contract.scoring import Predictions
+from contract.predictions import Predictions
 from runner.modelling.bootstrap import (
     paired_interval,
     predicted,

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from scipy.stats import chi2_contingency, entropy
 
 from contract.bundle_reader import read_bundle
-from contract.scoring import Predictions
+from contract.predictions import Predictions
 from runner.monitoring.bins import CategoryBins, NumberBins, bins_of
 from runner.monitoring.drift import (
     FALSE_ALARM_RATE,

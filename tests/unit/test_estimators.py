@@ -19,7 +19,7 @@ from sklearn.metrics import get_scorer
 from sklearn.neighbors import KNeighborsClassifier, KNeighborsRegressor
 from sklearn.utils import get_tags
 
-from contract.scoring import TRUSTED_TYPES
+from contract.skops_model import TRUSTED_TYPES
 from runner.errors import RunnerError
 from runner.modelling.pipeline import fit_pipeline
 from runner.packaging.boosters import teach_boosters

@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 import skops.io
 
-from contract.scoring import TRUSTED_TYPES
+from contract.skops_model import TRUSTED_TYPES
 from runner.errors import RunnerError
 from runner.modelling.pipeline import build_pipeline, fit_pipeline
 from runner.packaging.served_model import served_model

@@ -10,7 +10,7 @@ from hypothesis.extra.numpy import arrays
 from sklearn.exceptions import UndefinedMetricWarning
 from sklearn.metrics import get_scorer
 
-from contract.scoring import Predictions
+from contract.predictions import Predictions
 from runner.modelling.bootstrap import predicted, row_counts
 from runner.modelling.resampled_scores import resampled_score
 from runner.recipes.estimators import SCORERS, names_of

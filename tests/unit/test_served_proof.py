@@ -13,7 +13,8 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder
 from xgboost import XGBRegressor
 
-from contract.scoring import Predictions, load_model
+from contract.predictions import Predictions
+from contract.scoring import load_model
 from runner.errors import RunnerError
 from runner.modelling.pipeline import build_pipeline
 from runner.packaging import served_model as served_models

@@ -15,8 +15,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from contract.bundle_reader import read_bundle
-from contract.scoring import Model, class_labels, float_tensor, load_model, text_tensor
+from contract.predictions import class_labels
+from contract.scoring import Model, load_model
 from contract.serving_errors import BundleError, FeatureRangeError
+from contract.tensors import float_tensor, text_tensor
 from tests.serving_bundles import FEATURES, manifest, write_bundle, write_linear_bundle
 
 NAMES = [f"{view}__{feature}" for view, feature, *_ in FEATURES]

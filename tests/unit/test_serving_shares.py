@@ -3,7 +3,7 @@
 import numpy as np
 import orjson
 
-from contract.scoring import Predictions
+from contract.predictions import Predictions
 from serving.answers import _shares
 
 

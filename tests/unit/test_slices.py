@@ -7,7 +7,7 @@ import pyarrow as pa
 import pytest
 from sklearn.metrics import roc_auc_score
 
-from contract.scoring import Predictions
+from contract.predictions import Predictions
 from runner.modelling.bootstrap import Interval
 from runner.modelling.contender import Contender
 from runner.modelling.slices import Slice, markdown, score_slices, summaries

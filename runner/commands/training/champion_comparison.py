@@ -19,7 +19,7 @@ from feast import FeatureStore
 from mlflow import MlflowClient
 
 from contract.bundle import DEFINITIONS, Bundle, BundleFeature
-from contract.scoring import Predictions
+from contract.predictions import Predictions
 from contract.serving_errors import ServingError
 from runner.errors import RunnerError
 from runner.feature_store.nullable_types import NULLABLE
@@ -44,7 +44,7 @@ from runner.records.run_facts import RETIRED
 if TYPE_CHECKING:
     from runner.settings import Settings
 
-_NUMBERS = {"int64", "int32", "float64", "float32", "bool"}  # contract.scoring: each is a float32
+_NUMBERS = {"int64", "int32", "float64", "float32", "bool"}  # contract.tensors: each is a float32
 
 
 def compare_with_champion(

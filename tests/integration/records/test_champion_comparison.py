@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from contract.scoring import Predictions
+from contract.predictions import Predictions
 from runner.commands.training.champion_comparison import compare_with_champion
 from runner.modelling.contender import NO_CHAMPION, Contender, score_intervals
 from runner.modelling.split import split_by_time
