@@ -44,7 +44,7 @@ class RowsToScore(NamedTuple):
     read_at
         When, in Unix seconds.
     numbers
-        What the model is handed of all of them, as an array; None: the rows have it.
+        All values that the model is handed, as one array; None: score what each row has.
     """
 
     read_at: float

@@ -65,7 +65,9 @@ class ColumnFigure:
     @property
     def shown_statuses(self) -> str:
         """The statuses other than `present` and their shares; empty: there are none."""
-        return ", ".join(f"{share:.1%} {name}" for name, share in (self.statuses or {}).items())
+        return ", ".join(
+            f"{_percent(share)} {name}" for name, share in (self.statuses or {}).items()
+        )
 
     @property
     def record(self) -> dict[str, object]:
@@ -124,6 +126,11 @@ def _expected(column: Monitored, day: str, served: Mapping[str, Sample]) -> Samp
         return column.seasons.on(day)
     rows = {when: float(of.counts.sum()) for when, of in served.items() if when != WINDOW}
     return column.seasons.over(rows)
+
+
+def _percent(share: float) -> str:
+    """Return a share above 0 as text, never as `0.0%`."""
+    return f"{share:.1%}" if share >= 0.0005 else "<0.1%"
 
 
 def _shares(found: ColumnDay) -> dict[str, float]:
