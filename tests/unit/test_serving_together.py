@@ -214,6 +214,11 @@ def _keys(**dtypes: str) -> list[dict[str, str]]:
     return [{"name": name, "dtype": dtype} for name, dtype in dtypes.items()]
 
 
+TWICE = {
+    "name": "twice",
+    "dtype": "float64",
+    "expression": ["add", ["column", "user__own"], ["column", "user__own"]],
+}
 SHAPES: dict[str, tuple[Any, dict[str, Any]]] = {
     "numbers": (NUMBERS, {"entity_keys": _keys(u="int64", k="string")}),
     "a view": (
@@ -224,6 +229,11 @@ SHAPES: dict[str, tuple[Any, dict[str, Any]]] = {
         NUMBERS,
         {"entity_keys": _keys(k="string", u="int64"), "request": REQUEST[:1]},
     ),
+    "numbers and what is computed of them": (
+        NUMBERS,
+        {"entity_keys": _keys(k="string", u="int64"), "computed": [TWICE]},
+    ),
+    "changed definitions": (NUMBERS, {"entity_keys": _keys(u="int64", k="string")}),
     "all types": (
         MIXED,
         {
@@ -240,9 +250,11 @@ SHAPES: dict[str, tuple[Any, dict[str, Any]]] = {
 @pytest.fixture(name="champions", scope="module")
 def _champions(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     folder = tmp_path_factory.mktemp("bundles")
-    return {
+    champions = {
         name: _bundle(folder / name, shape, **changes) for name, (shape, changes) in SHAPES.items()
     }
+    champions["changed definitions"].current.online.changed = frozenset([0, 1])
+    return champions
 
 
 def _rows(loaded: Loaded, faulty: bool) -> st.SearchStrategy[Any]:
