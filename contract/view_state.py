@@ -1,7 +1,8 @@
 """What a materialization leaves in Redis about itself, besides the features.
 
 A hash per feature view. Its field `watermark` is the JSON of the last complete run, with `as_of`,
-the instant that was materialized, and `newest`, the newest event time then. Its field `digests`
+the instant that was materialized, and `newest`, the newest event time then; `compared` is the last
+run that compared every entity, where this one only followed new rows. Its field `digests`
 says which definitions the values have: of each feature one digest or several, for the same SQL has
 another one by another version of sqlglot.
 """
@@ -11,6 +12,8 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from datetime import datetime
+from functools import reduce
+from operator import getitem
 
 WATERMARK = "watermark"
 DIGESTS = "digests"
@@ -29,16 +32,21 @@ def materialized_at(watermark: object) -> float | None:
     return _instant(watermark, "as_of")
 
 
+def compared_at(watermark: object) -> float | None:
+    """Return when every entity was compared with its mart, in Unix seconds; None: not known."""
+    return _instant(watermark, "compared", "as_of") or materialized_at(watermark)
+
+
 def newest_at(watermark: object) -> float | None:
     """Return the newest event time that a watermark knows, in Unix seconds; None: none."""
     return _instant(watermark, "newest")
 
 
-def _instant(watermark: object, name: str) -> float | None:
+def _instant(watermark: object, *path: str) -> float | None:
     if not isinstance(watermark, bytes):
         return None
     try:
-        return datetime.fromisoformat(json.loads(watermark)[name]).timestamp()
+        return datetime.fromisoformat(reduce(getitem, path, json.loads(watermark))).timestamp()
     except (ValueError, KeyError, TypeError):  # or an earlier version did not note it
         return None
 

@@ -133,6 +133,7 @@ def view_families(model: ModelMetrics, freshness: Freshness) -> Iterator[Metric]
     yield ttls
     for name, documentation, ages in (
         ("materialized_age", "Since the last complete materialization.", freshness.materialized),
+        ("compared_age", "Since every entity was compared with its mart.", freshness.compared),
         ("newest_age", "Since the newest event time that was materialized.", freshness.newest),
     ):
         family = GaugeMetricFamily(f"serving_view_{name}_seconds", documentation, labels=["view"])

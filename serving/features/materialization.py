@@ -9,7 +9,7 @@ import hiredis
 
 from contract.bundle import Bundle
 from contract.refresh_times import DONE, FAILED, done_at, refresh_key
-from contract.view_state import WATERMARK, materialized_at, newest_at, state_key
+from contract.view_state import WATERMARK, compared_at, materialized_at, newest_at, state_key
 from serving.features.online_client import OnlineStoreClient
 
 
@@ -32,6 +32,8 @@ class Freshness:
     ----------
     materialized
         By view, in each of its roles: since the last complete materialization.
+    compared
+        Likewise: since every entity was compared with its mart.
     newest
         Likewise: since the newest event time that it copied.
     refreshed
@@ -41,6 +43,7 @@ class Freshness:
     """
 
     materialized: Mapping[str, float] = field(default_factory=dict)
+    compared: Mapping[str, float] = field(default_factory=dict)
     newest: Mapping[str, float] = field(default_factory=dict)
     refreshed: float | None = None
     is_failing: bool = False
@@ -54,9 +57,14 @@ async def freshness(online_store: OnlineStoreClient, bundle: Bundle, now: float)
     [reply] = await online_store.read([hiredis.pack_command(command)])
     done, failed = reply if isinstance(reply, list) else (None, None)
     refreshed = done_at(done)
+    materialized, compared, newest = (
+        _ages(now, {name: instant_of(states[view]) for name, view in views.items()})
+        for instant_of in (materialized_at, compared_at, newest_at)
+    )
     return Freshness(
-        _ages(now, {name: materialized_at(states[view]) for name, view in views.items()}),
-        _ages(now, {name: newest_at(states[view]) for name, view in views.items()}),
+        materialized,
+        compared,
+        newest,
         None if refreshed is None else max(0.0, now - refreshed),
         failed is not None,
     )

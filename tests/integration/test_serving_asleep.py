@@ -100,7 +100,13 @@ def test_metrics_say_how_fresh_the_online_store_is(tmp_path: Path, redis_url: st
     store.client.hset(
         f"runner:materialize:{PROJECT}:user_activity",
         "watermark",
-        json.dumps({"as_of": at.isoformat(), "newest": (at - timedelta(hours=1)).isoformat()}),
+        json.dumps(
+            {
+                "as_of": at.isoformat(),
+                "compared": {"as_of": (at - timedelta(hours=2)).isoformat()},
+                "newest": (at - timedelta(hours=1)).isoformat(),
+            }
+        ),
     )
     rounds = {"done": (now - timedelta(hours=2)).isoformat(), "failed": "[]"}
     store.client.hset(f"runner:refresh:{PROJECT}", mapping=rounds)
@@ -116,6 +122,7 @@ def test_metrics_say_how_fresh_the_online_store_is(tmp_path: Path, redis_url: st
     }
     for name, hours in {
         'serving_view_materialized_age_seconds{view="user_activity"}': 7,
+        'serving_view_compared_age_seconds{view="user_activity"}': 9,
         'serving_view_newest_age_seconds{view="user_activity"}': 8,
         "serving_refresh_age_seconds": 2,
     }.items():
@@ -144,6 +151,7 @@ def test_metrics_say_of_each_role_how_fresh_its_view_is_and_that_no_refresh_ever
     with serving(tmp_path, redis_url) as server, server.client() as client:
         metrics = client.get("/metrics").text
     for role in ("giver", "taker"):
-        assert f'serving_view_materialized_age_seconds{{view="user_activity[{role}]"}}' in metrics
+        for age in ("materialized", "compared"):
+            assert f'serving_view_{age}_age_seconds{{view="user_activity[{role}]"}}' in metrics
     assert "serving_refresh_failing 1.0" in metrics
     assert "serving_refresh_age_seconds" not in metrics
