@@ -303,7 +303,7 @@ def _requests(loaded: Loaded) -> st.SearchStrategy[list[_Request]]:
 
 @pytest.mark.parametrize("shape", SHAPES)
 @settings(
-    max_examples=25,
+    max_examples=15,
     suppress_health_check=[HealthCheck.too_slow],
     phases=[Phase.explicit, Phase.generate],  # large examples shrink for minutes
 )
