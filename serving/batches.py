@@ -24,9 +24,7 @@ from serving.answers import ReadRow, finish, write_answers
 from serving.champion_watch import ChampionWatch
 from serving.explanation_line import ExplanationLine
 from serving.features.online_client import OnlineStoreClient
-from serving.http_errors import (
-    InvalidRequestError,
-)
+from serving.http_errors import InvalidRequestError
 from serving.loaded import Loaded
 from serving.metrics import Metrics
 from serving.request_body import read_request

@@ -44,7 +44,7 @@ class RowsToScore(NamedTuple):
     read_at
         When, in Unix seconds.
     numbers
-        What the model is handed of all of them, as an array; None: the rows have it.
+        All values that the model is handed, as one array; None: score what each row has.
     """
 
     read_at: float
@@ -76,8 +76,8 @@ class RowReader:
         encode, lookup = loaded.online.keys.encode, loaded.online.lookup()
         try:
             encoded = encode([entity_row for _, _, entity_row in given])
-        except InvalidEntityRowError:
-            given = [row for row in given if self._has_keys(loaded, row)]
+        except InvalidEntityRowError:  # a strict request is to name its first wrong row
+            given = [row for row in given if self._is_understood(loaded, row)]
             encoded = encode([entity_row for _, _, entity_row in given])
         is_plain = not loaded.request and not any(one.request.feature_overrides for one in batch)
         sent = itertools.repeat(_PLAIN) if is_plain else [self._sent(loaded, row) for row in given]
@@ -92,15 +92,15 @@ class RowReader:
             for ((asked, position, _), _, own), own_places in zip(rows, places, strict=True)
         ]
 
-    def _has_keys(self, loaded: Loaded, row: _GivenRow) -> bool:
-        """Return whether a row's keys can be read; it is refused if not."""
+    def _is_understood(self, loaded: Loaded, row: _GivenRow) -> bool:
+        """Return whether all that was sent for a row can be read; it is refused if not."""
         asked, position, entity_row = row
         try:
             loaded.online.keys.encode([entity_row])
         except InvalidEntityRowError as err:
             refuse_row(self._metrics, asked, position, err)
             return False
-        return True
+        return self._sent(loaded, row) is not None
 
     def _sent(self, loaded: Loaded, row: _GivenRow) -> _Sent | None:
         """Return a row's feature overrides and request inputs; None: it is refused."""

@@ -10,7 +10,6 @@ import numpy as np
 from contract.view_layout import EXPIRED, MISSING
 from runner.monitoring.drift import (
     FALSE_ALARM_RATE,
-    Counts,
     Sample,
     adjusted,
     distance,
@@ -66,7 +65,9 @@ class ColumnFigure:
     @property
     def shown_statuses(self) -> str:
         """The statuses other than `present` and their shares; empty: there are none."""
-        return ", ".join(f"{share:.1%} {name}" for name, share in (self.statuses or {}).items())
+        return ", ".join(
+            f"{_percent(share)} {name}" for name, share in (self.statuses or {}).items()
+        )
 
     @property
     def record(self) -> dict[str, object]:
@@ -87,15 +88,15 @@ def column_figures(log: ServedLog, columns: Sequence[Monitored]) -> list[ColumnF
     """Return the figures of every column: of the window first, then day by day."""
     seen = log.columns(columns)
     sizes = {keys: log.effective_sizes(keys) for keys in {each.keys for each in columns}}
-    days = sorted({day for _, day in seen} - {WINDOW})
+    days = (WINDOW, *sorted({day for _, day in seen} - {WINDOW}))
+    served = {column.name: _served(column, days, seen, sizes[column.keys]) for column in columns}
     each = [
-        (column, day, found, served, _expected(column, day, seen))
-        for day in (WINDOW, *days)
+        (column, day, of[day], _expected(column, day, of))
+        for day in days
         for column in columns
-        if (found := seen.get((column.name, day))) is not None
-        and (served := _served(column, found.counts, sizes[column.keys][day])) is not None
+        if day in (of := served[column.name])
     ]
-    p_values = adjusted([p_value(trained, served) for *_, served, trained in each])
+    p_values = adjusted([p_value(trained, of) for *_, of, trained in each])
     return [
         ColumnFigure(
             column.shown_as,
@@ -103,27 +104,33 @@ def column_figures(log: ServedLog, columns: Sequence[Monitored]) -> list[ColumnF
             float(of.counts.sum()),
             distance(trained, of),
             p,
-            _shares(found) if column.is_feature else None,
+            _shares(seen[column.name, day]) if column.is_feature else None,
             tuple(of.shares.tolist()),
             tuple(trained.shares.tolist()),
         )
-        for (column, day, found, of, trained), p in zip(each, p_values, strict=True)
+        for (column, day, of, trained), p in zip(each, p_values, strict=True)
     ]
 
 
-def _expected(column: Monitored, day: str, seen: Mapping[tuple[str, str], ColumnDay]) -> Sample:
-    """Return the training rows that a day, or the window, is compared with."""
+def _expected(column: Monitored, day: str, served: Mapping[str, Sample]) -> Sample:
+    """Return the training rows that a day, or the window, is compared with.
+
+    Parameters
+    ----------
+    served
+        The column's rows that are compared, by day.
+    """
     if column.seasons is None:
         return column.reference
     if day != WINDOW:
         return column.seasons.on(day)
-    return column.seasons.over(
-        {
-            when: float(found.counts.sum())
-            for (name, when), found in seen.items()
-            if name == column.name and when != WINDOW
-        }
-    )
+    rows = {when: float(of.counts.sum()) for when, of in served.items() if when != WINDOW}
+    return column.seasons.over(rows)
+
+
+def _percent(share: float) -> str:
+    """Return a share above 0 as text, never as `0.0%`."""
+    return f"{share:.1%}" if share >= 0.0005 else "<0.1%"
 
 
 def _shares(found: ColumnDay) -> dict[str, float]:
@@ -131,13 +138,24 @@ def _shares(found: ColumnDay) -> dict[str, float]:
     return {status: weight / rows for status, weight in sorted(found.statuses.items())}
 
 
-def _served(column: Monitored, counts: Counts, effective: float) -> Sample | None:
-    """Return the rows that are compared; None: there are none.
+def _served(
+    column: Monitored,
+    days: Sequence[str],
+    seen: Mapping[tuple[str, str], ColumnDay],
+    effective: Mapping[str, float],
+) -> dict[str, Sample]:
+    """Return the rows that are compared, by day; a day without any is left out.
 
     A null answer says that entities are missing, which the features' figures say too.
     """
-    if column.name != PREDICTION:
-        return Sample(counts, effective)
-    given = np.array([0.0, *counts[1:]])
-    share = float(given.sum() / counts.sum())
-    return Sample(given, effective * share) if share else None
+    found = {}
+    for day in days:
+        if (column.name, day) not in seen:
+            continue
+        counts, share = seen[column.name, day].counts, 1.0
+        if column.name == PREDICTION:
+            given = np.array([0.0, *counts[1:]])
+            counts, share = given, float(given.sum() / counts.sum())
+        if share:
+            found[day] = Sample(counts, effective[day] * share)
+    return found

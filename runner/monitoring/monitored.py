@@ -115,9 +115,10 @@ def _answer(
 def _seasonal(of: Monitored, by: Season, values: pa.ChunkedArray, rows: pa.Table) -> Monitored:
     """Return the column with its training rows by season."""
     numbers, samples = seasons_of(by, rows[EVENT_TIMESTAMP]), {}
+    entities = rows.select([*of.keys, EVENT_TIMESTAMP])  # to filter a table copies its columns
     for number in np.unique(numbers).tolist():
         mask = pa.array(numbers == number)
-        samples[number] = _sample(of.bins, values.filter(mask), rows.filter(mask), of.keys)
+        samples[number] = _sample(of.bins, values.filter(mask), entities.filter(mask), of.keys)
     return replace(of, seasons=Seasons(by, samples, of.reference))
 
 

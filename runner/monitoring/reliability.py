@@ -34,9 +34,9 @@ class ReliabilityBin:
 
 
 def reliability(judge: Judge, rows: LabelledRows) -> tuple[ReliabilityBin, ...]:
-    """Return ten parts of the rows, about equally large, by rising probability.
+    """Return at most ten parts of the rows, about equally large, by rising probability.
 
-    None of a regression or of more than two classes.
+    Empty for a regression, and for more than two classes.
     """
     classes = judge.label.classes
     found = judge.answers(rows)

@@ -66,13 +66,12 @@ class Seasons:
         """
         parts: dict[int, float] = defaultdict(float)
         mixed = np.zeros_like(self.whole.counts)
-        sizes = {}
+        sizes, total = {}, sum(rows.values())
         for day, count in rows.items():
             season, sample = season_of(self.by, date.fromisoformat(day)), self.on(day)
-            part = count / sum(rows.values())
-            parts[season] += part
+            parts[season] += count / total
             sizes[season] = sample.effective
-            mixed = mixed + part * sample.shares
+            mixed = mixed + count / total * sample.shares
         if not all(sizes.values()):
             return Sample(mixed, 0)
         # Entities of several seasons are no more evidence than all rows are.

@@ -61,8 +61,9 @@ class OnlineFormat:
     ) -> tuple[list[OnlineRow | InvalidOnlineValueError], Numbers | None]:
         """Return the features of each entity row, or why they cannot be read.
 
-        Beside them the values of all rows as an array of shape (n_rows, n_features), where there
-        are many, and each is a float64 that is present: to make it of the rows takes longer.
+        The second result has the values of all rows as one array, shape (n_rows, n_features): to
+        make it of the rows would take longer. None if there are few rows, or if any value is
+        missing or no float64.
 
         Parameters
         ----------

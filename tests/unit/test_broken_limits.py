@@ -79,3 +79,9 @@ def test_each_broken_limit_has_its_hint_once():
         "max_drift: look at its source, and train again if the change is real; max_missing: run "
         "`runner materialize`, and look at an entity with `runner online get`"
     )
+
+
+def test_a_rare_status_is_not_shown_as_none():
+    statuses = {"null": 0.25, "expired": 0.0005, "missing": 0.0001}
+    shown = ColumnFigure("activity:value", "", 10_000, 0, 1, statuses, ()).shown_statuses
+    assert shown == "25.0% null, 0.1% expired, <0.1% missing"

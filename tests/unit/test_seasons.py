@@ -6,8 +6,12 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+from runner.monitoring.bins import CategoryBins
+from runner.monitoring.column_figures import column_figures
 from runner.monitoring.drift import MIN_ENTITIES, Sample
+from runner.monitoring.monitored import PREDICTION, Monitored
 from runner.monitoring.seasons import Seasons, season_of, seasons_of
+from runner.monitoring.served_log import WINDOW, ColumnDay
 
 WHOLE = Sample(np.array([50.0, 250.0]), 300)
 MONDAYS, SUNDAYS = Sample(np.array([50.0, 50.0]), 100), Sample(np.array([0.0, 200.0]), 200)
@@ -40,3 +44,35 @@ def test_a_window_is_compared_with_each_season_by_its_part_of_the_rows():
     assert found.effective == pytest.approx(1 / (0.25 / 100 + 0.25 / 200))
     assert seasons.over({"2026-03-02": 1.0}).effective == 100
     assert seasons.over({"2026-03-02": 99.0, "2026-03-03": 1.0}).effective == 0
+
+
+class Log:
+    """A log of one column and its rows by bin on each day; each row is of another entity."""
+
+    def __init__(self, column, **days):
+        by_day = {day: np.array(counts, np.float64) for day, counts in days.items()}
+        self._days = {WINDOW: np.sum(list(by_day.values()), axis=0)} | by_day
+        self._column = column
+
+    def columns(self, _):
+        return {(self._column, day): ColumnDay(counts) for day, counts in self._days.items()}
+
+    def effective_sizes(self, _):
+        return {day: counts.sum() for day, counts in self._days.items()}
+
+
+def test_null_answers_of_a_day_do_not_count_as_its_part_of_the_window():
+    mondays, sundays = Sample(np.array([0, 500.0, 0]), 500), Sample(np.array([0, 0, 500.0]), 500)
+    seasons = Seasons("weekday", {1: mondays, 7: sundays}, Sample(np.array([0, 500.0, 500]), 1_000))
+    column = Monitored(
+        *(PREDICTION, PREDICTION, (PREDICTION, ""), ("k",)),
+        *(CategoryBins(("a", "b")), seasons.whole),
+        seasons=seasons,
+    )
+    answers = {"2026-03-01": [0, 0, 300], "2026-03-02": [900, 100, 0], "2026-03-03": [50, 0, 0]}
+    figures = column_figures(Log(PREDICTION, **answers), [column])
+    assert [(each.day, each.rows, each.drift, each.p_value) for each in figures] == [
+        (WINDOW, 400, 0, 1),
+        ("2026-03-01", 300, 0, 1),
+        ("2026-03-02", 100, 0, 1),
+    ]
