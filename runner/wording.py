@@ -1,4 +1,4 @@
-"""How errors name values, and (from `contract`) the names that were perhaps meant."""
+"""How messages count, how errors name values, and (from `contract`) names perhaps meant."""
 
 from __future__ import annotations
 
@@ -9,6 +9,11 @@ from contract.unknown_model import did_you_mean as did_you_mean
 
 _short = Repr()
 _short.maxstring = _short.maxother = _short.maxlong = 60
+
+
+def counted(number: int, thing: str, things: str = "") -> str:
+    """Return `1 row`, `1,200 rows`; `things` is the plural of what does not take an s."""
+    return f"{number:,} {thing if number == 1 else things or f'{thing}s'}"
 
 
 def show(value: Any) -> str:

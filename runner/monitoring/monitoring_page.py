@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator
 from runner.markup import Markup, page, section, table, tag
 from runner.monitoring.findings import Monitoring
 from runner.monitoring.score_cells import SCORE_HEAD, SLICE_HEAD, score_cells, slice_lines
+from runner.wording import counted
 
 
 def monitoring_page(found: Monitoring, pictures: Iterable[tuple[str, str, str]]) -> Markup:
@@ -55,8 +56,9 @@ def _quality(found: Monitoring) -> Markup:
     if quality.reason:
         return section("Live quality", tag("p", f"None: {quality.reason}."))
     labels = (
-        f"{quality.labelled:,} rows have a label, {quality.not_due:,} are not due yet, "
-        f"{quality.without:,} are due and have none."
+        f"{counted(quality.labelled, 'row has', 'rows have')} a label, "
+        f"{counted(quality.not_due, 'is', 'are')} not due yet, "
+        f"{counted(quality.without, 'is due and has', 'are due and have')} none."
     )
     rows = [
         [

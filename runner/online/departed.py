@@ -12,6 +12,7 @@ from runner.online.state import ViewState, known_views
 from runner.online.sweep import remove_fields
 from runner.project.manifest import Manifest
 from runner.settings import Settings
+from runner.wording import counted
 
 
 def departed_views(manifest: Manifest, views: Iterable[str]) -> list[str]:
@@ -50,6 +51,6 @@ def remove_departed_views(
                 fields = [time_field(view), *(field_hash(view, name) for name in state.features)]
                 removed = remove_fields(connection, lease, config.project, state, fields)
                 state.forget()
-            entities = "1 entity" if removed == 1 else f"{removed:,} entities"
+            entities = counted(removed, "entity", "entities")
             note(f"{view}: removed from {entities}; it is no longer online in dbt")
     return gone, [view for view in departed if view in needed]

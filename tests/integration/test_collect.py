@@ -242,7 +242,7 @@ def test_rows_that_were_trimmed_or_dropped_are_counted(
     assert (done.written, done.lost) == (1, 3)
     show_collected(done)
     told = capsys.readouterr()
-    assert told.out == "raw_data.predictions: 1 rows written\n"
+    assert told.out == "raw_data.predictions: 1 row written\n"
     assert "warning: 3 answered rows are lost" in told.err
 
 

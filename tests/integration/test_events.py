@@ -118,7 +118,7 @@ def test_good_events_are_in_the_table_and_bad_ones_come_back_by_position(
     }
     assert counted(client, before) == {"accepted": 2, "rejected": 2, "not_recorded": 0}
     told = events(project.settings)
-    assert told.startswith("clicks: 1 entries of 0.0 MiB wait for `runner collect`, the oldest for")
+    assert told.startswith("clicks: 1 entry of 0.0 MiB waits for `runner collect`, the oldest for")
     show_collected(collected(project))
     assert "raw_data.clicks: 2 events written\n" in capsys.readouterr().out
     (one, two) = clicks(project.sql, "*, received_at <= collected_at")

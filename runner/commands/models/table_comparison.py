@@ -15,6 +15,7 @@ import pyarrow.compute as pc
 from runner.errors import RunnerError
 from runner.feature_store.nullable_types import NULLABLE
 from runner.project.manifest import EVENT_TIMESTAMP
+from runner.wording import counted
 
 RowNumbers = npt.NDArray[np.intp]
 
@@ -56,9 +57,9 @@ class TableComparison:
         """What differs and what does not, a sentence each."""
         said = []
         if self.new:
-            said.append(f"the spine has {_count(self.new, 'more row')} now, {self._how_late()}")
+            said.append(f"the spine has {counted(self.new, 'more row')} now, {self._how_late()}")
         if self.gone:
-            said.append(f"{self.gone:,} of the {_count(self.rows, 'recorded row')} are gone")
+            said.append(f"{self.gone:,} of the {counted(self.rows, 'recorded row')} are gone")
         said += [f"column {name} is gone" for name in self.columns_gone]
         said += [f"column {name} is new" for name in self.columns_new]
         said += [f"column {name} is {b} now, it was {a}" for name, (a, b) in self.retyped.items()]
@@ -154,7 +155,3 @@ def _unequal(a: pa.ChunkedArray, b: pa.ChunkedArray) -> npt.NDArray[np.bool_]:
 def _later(new: pa.ChunkedArray, recorded: pa.ChunkedArray) -> int:
     last = pc.max(recorded)
     return 0 if not last.is_valid else int(pc.sum(pc.greater(new, last)).as_py() or 0)
-
-
-def _count(n: int, noun: str) -> str:
-    return f"{n:,} {noun}" if n == 1 else f"{n:,} {noun}s"

@@ -8,6 +8,7 @@ from runner import console
 from runner.commands.online.event_file import ONLY_THE_REST
 from runner.commands.online.ingestion import Ingested
 from runner.commands.online.pushing import Pushed
+from runner.wording import counted
 
 _SHOWN = 20
 
@@ -17,7 +18,7 @@ def show_pushed(done: Pushed, *, as_json: bool) -> None:
     if as_json:
         console.result_json(_named(done))
         return
-    console.result(f"{done.name}: {done.written:,} rows pushed{_known(done)}")
+    console.result(f"{done.name}: {counted(done.written, 'row')} pushed{_known(done)}")
     if done.older:
         console.note(f"{done.older:,} are older than the online store's values, which stay")
     _show_rejected(done)
@@ -28,7 +29,7 @@ def show_ingested(done: Ingested, *, as_json: bool) -> None:
     if as_json:
         console.result_json(_named(done))
         return
-    console.result(f"{done.name}: {done.written:,} events written{_known(done)}")
+    console.result(f"{done.name}: {counted(done.written, 'event')} written{_known(done)}")
     _show_rejected(done)
 
 

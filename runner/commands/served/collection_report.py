@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from runner import console
 from runner.commands.served.collection import Collected
+from runner.wording import counted
 
 
 def show_collected(done: Collected) -> None:
     """Print how many rows were written and deleted; warn of what is missing."""
     known = f", {done.known:,} were there already" if done.known else ""
-    console.result(f"{done.table}: {done.written:,} rows written{known}")
+    console.result(f"{done.table}: {counted(done.written, 'row')} written{known}")
     if done.deleted:
-        console.result(f"{done.table}: {done.deleted:,} rows of earlier days deleted")
+        console.result(f"{done.table}: {counted(done.deleted, 'row')} of earlier days deleted")
     if done.lost:
         console.warn(
             f"{done.lost:,} answered rows are lost: Redis did not confirm them, or had no room "
@@ -20,7 +21,7 @@ def show_collected(done: Collected) -> None:
     for events in done.events:
         repeated = f", {events.known:,} were there already" if events.known else ""
         if events.error is None:
-            console.result(f"{events.name}: {events.written:,} events written{repeated}")
+            console.result(f"{events.name}: {counted(events.written, 'event')} written{repeated}")
         if events.foreign:
             console.warn(
                 f"{events.name}: {events.foreign:,} entries that another version wrote are dropped"

@@ -6,6 +6,7 @@ from runner import console
 from runner.monitoring.column_figures import ColumnFigure
 from runner.monitoring.findings import Monitoring
 from runner.monitoring.score_cells import SCORE_HEAD, SLICE_HEAD, score_cells, slice_lines
+from runner.wording import counted
 
 _COLUMNS = ["column", "drift", "p", "missing", "farthest day", "drift then", "drifted days"]
 _STATUSES = ["column", "values that are not present"]
@@ -25,7 +26,7 @@ def show_monitoring(found: Monitoring, *, as_json: bool) -> None:
     for each in found.versions:
         totals[each.version] = totals.get(each.version, 0) + each.rows
     for version, rows in totals.items():
-        console.result(f"version {version}: {rows:,} rows")
+        console.result(f"version {version}: {counted(rows, 'row')}")
     if found.recipe.monitor and found.recipe.monitor.compare_by:
         console.result(f"drift: each day is compared with {found.compared_with}")
     _show_columns(found)
@@ -51,8 +52,9 @@ def _show_quality(found: Monitoring) -> None:
         console.result(f"no live quality: {quality.reason}")
         return
     console.result(
-        f"labels: {quality.labelled:,} rows have one, {quality.not_due:,} are not due yet, "
-        f"{quality.without:,} are due and have none"
+        f"labels: {counted(quality.labelled, 'row has', 'rows have')} one, "
+        f"{counted(quality.not_due, 'is', 'are')} not due yet, "
+        f"{counted(quality.without, 'is due and has', 'are due and have')} none"
     )
     lines = [
         [
@@ -73,7 +75,7 @@ def _show_skew(found: Monitoring) -> None:
     compared = max((each.compared for each in found.skew), default=0)
     differing = [each for each in found.skew if each.causes]
     console.result(
-        f"skew: {compared:,} rows compared with the point-in-time join, "
+        f"skew: {counted(compared, 'row')} compared with the point-in-time join, "
         f"{len(differing)} of {len(found.skew)} features differ"
     )
     if differing:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from contract.log_format import stream_key
 from runner.errors import RunnerError
 from runner.settings import Settings
+from runner.wording import counted
 
 if TYPE_CHECKING:
     from runner.collecting.log_stream import Backlog
@@ -67,8 +68,9 @@ def _told(waiting: Backlog) -> str:
     if waiting.oldest is None:
         return "nothing waits for `runner collect`"
     age = _age((datetime.now(UTC) - waiting.oldest).total_seconds())
-    size = f"{waiting.entries:,} entries of {waiting.size / 2**20:.1f} MiB"
-    return f"{size} wait for `runner collect`, the oldest for {age}"
+    entries = counted(waiting.entries, "entry", "entries")
+    wait = "waits" if waiting.entries == 1 else "wait"
+    return f"{entries} of {waiting.size / 2**20:.1f} MiB {wait} for `runner collect`, the oldest for {age}"
 
 
 def _age(seconds: float) -> str:

@@ -14,6 +14,7 @@ from runner.records.run_facts import CHAMPION, require_run, with_alias
 from runner.records.run_reader import open_reader
 from runner.servers import redis_login, redis_server
 from runner.settings import Settings
+from runner.wording import counted
 
 _LEAST_REDIS = 6
 
@@ -90,7 +91,7 @@ def mlflow(settings: Settings) -> str:
     uri = settings.mlflow_tracking_uri
     if _is_new(uri):
         return f"{uri}: not there yet; the first `runner train` makes it"
-    return f"{uri}: {len(open_reader(settings).models())} registered models"
+    return f"{uri}: {counted(len(open_reader(settings).models()), 'registered model')}"
 
 
 def champions(settings: Settings) -> str:
