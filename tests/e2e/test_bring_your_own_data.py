@@ -69,12 +69,19 @@ def test_the_pages_csv_file_becomes_a_table_before_the_sample_sql_is_deleted(reo
     (block,) = re.findall(r"If your table is a CSV file.*?```bash\n(.*?)```", PAGE, re.DOTALL)
     home = reorder.root.parent
     (home / "orders.csv").write_text(
-        "Member,Ordered At,ordered_at\nM1,24.12.2026 18:30,05.12.2025\n"
+        'Member,Ordered At,ordered_at,amount\nM1,24.12.2026 18:30,05.12.2025,"12,5"\n'
     )
     run(home, ["runner init ~/csv"], reorder.env)
     run(home / "csv", block.splitlines(), reorder.env)
-    read = """select "Member", to_timestamp("Ordered At", 'DD.MM.YYYY HH24:MI')::date::text, ordered_at"""
-    assert reorder.query(f"{read} from raw_data.orders") == [("M1", "2026-12-24", "05.12.2025")]
+    read = """
+        select
+            "Member",
+            to_timestamp("Ordered At", 'DD.MM.YYYY HH24:MI')::date::text,
+            ordered_at,
+            amount
+        from raw_data.orders
+    """
+    assert reorder.query(read) == [("M1", "2026-12-24", "05.12.2025", 125)]
 
 
 def test_the_pages_project_leaves_dbt_nothing_to_warn_of(reorder):

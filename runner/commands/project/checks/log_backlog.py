@@ -68,9 +68,9 @@ def _told(waiting: Backlog) -> str:
     if waiting.oldest is None:
         return "nothing waits for `runner collect`"
     age = _age((datetime.now(UTC) - waiting.oldest).total_seconds())
-    entries = counted(waiting.entries, "entry", "entries")
-    wait = "waits" if waiting.entries == 1 else "wait"
-    return f"{entries} of {waiting.size / 2**20:.1f} MiB {wait} for `runner collect`, the oldest for {age}"
+    size = f"of {waiting.size / 2**20:.1f} MiB"
+    entries = counted(waiting.entries, f"entry {size} waits", f"entries {size} wait")
+    return f"{entries} for `runner collect`, the oldest for {age}"
 
 
 def _age(seconds: float) -> str:
