@@ -179,7 +179,7 @@ def _empty(node: Node, path: KeyPath) -> Iterator[KeyPath]:
     elif isinstance(node, SequenceNode):
         for i, item in enumerate(node.value):
             yield from _empty(item, (*path, i))
-    elif node.value == "" and node.style is None:
+    elif isinstance(node, ScalarNode) and node.value == "" and node.style is None:
         yield path
 
 

@@ -521,11 +521,9 @@ def test_days_of_a_month_that_the_training_rows_lack_are_said_to_be_untested(
     limits = "monitor: {max_drift: 0.6, compare_by: month}\n"
     path.write_text(f"{found.recipe.source.path.read_text()}{limits}")
     known = sorted({each.day for each in found.figures if each.day})[:known_days]
-    lack = "no training rows of March"
+    lack, march = "no training rows of March", (Lack("March", has_rows=False),)
     figures = [
-        each
-        if each.day in known
-        else dataclasses.replace(each, p_value=None, lacks=(Lack("March", has_rows=False),))
+        each if each.day in known else dataclasses.replace(each, p_value=None, lacks=march)
         for each in found.figures
     ]
     monthly = dataclasses.replace(found, recipe=load_recipe(path), figures=figures)
