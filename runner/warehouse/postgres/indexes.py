@@ -86,7 +86,7 @@ class TableIndexes:
         )
 
     def all_changed(self, mart: FeatureMart) -> tuple[str, str] | None:
-        """Return which index changed rows are not told from others without, and what to add.
+        """Return which index changed rows are not known without, and what to add.
 
         None if it is there, or if the table's own unique index allows several rows of an entity
         with one event timestamp.
