@@ -11,7 +11,7 @@ import re
 import shlex
 import sqlite3
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -64,21 +64,25 @@ class ModelUri:
     alias: str
     version: str
 
-    def not_found(self, candidate: str, names: Sequence[str]) -> RegistryError:
-        """Return the error for a version that the registry does not have.
+    def not_found(self, versions: Iterable[str], aliases: Mapping[str, str]) -> RegistryError:
+        """Return the error for a version that a registered model does not have.
 
         Parameters
         ----------
-        candidate
-            The model's challenger, else its newest version; "" if it has none.
-        names
-            The registered models.
+        versions
+            The versions that it has.
+        aliases
+            Alias → version.
         """
-        if self.name not in names:
-            return not_registered(self.name, names)
         wanted = f"version with alias {self.alias!r}" if self.alias else f"version {self.version}"
-        hint = "run `runner train` with a recipe whose gate passes, or name another model"
-        if candidate and self.alias == "champion":
+        known = sorted(versions, key=int)
+        hint = "it has no version: run `runner train` with its recipe"
+        if known:
+            hint = f"versions: {', '.join(known)}"
+            named = ", ".join(f"{alias} ({of})" for alias, of in sorted(aliases.items()))
+            hint += f"; aliases: {named or 'none'}"
+        if known and self.alias == "champion":
+            candidate = aliases.get("challenger", known[-1])
             hint = (
                 f"`runner promote {shlex.quote(self.name)} {candidate}` makes version {candidate} "
                 "the champion, whatever its gate said; or train one that passes"
@@ -162,14 +166,9 @@ class SqliteSource:
     _BY_ALIAS = _VERSION + (
         "(select version from registered_model_aliases a where a.name = v.name and a.alias = ?)"
     )
-    _CANDIDATE = """
-        select v.version
-        from model_versions v
-        left join registered_model_aliases a
-            on a.name = v.name and a.version = v.version and a.alias = 'challenger'
-        where v.name = ? and v.current_stage <> 'Deleted_Internal'
-        order by a.alias is null, v.version desc"""
-
+    _VERSIONS = """
+        select version from model_versions where name = ? and current_stage <> 'Deleted_Internal'"""
+    _ALIASES = "select alias, version from registered_model_aliases where name = ?"
     _NAMES = "select name from registered_models order by name"
 
     def __init__(self, path: Path, uri: ModelUri) -> None:
@@ -183,16 +182,23 @@ class SqliteSource:
         try:
             with closing(sqlite3.connect(f"{self._path.as_uri()}?mode=ro", uri=True)) as database:
                 row = database.execute(query, wanted).fetchone()
-                candidate = row or database.execute(self._CANDIDATE, [self._uri.name]).fetchone()
-                names = [] if row else [name for (name,) in database.execute(self._NAMES)]
+                if row is None:
+                    raise self._missing(database)
         except sqlite3.Error as err:
             raise RegistryError(
                 f"{self._path}: MLflow's database cannot be read ({err})",
                 hint="check MLFLOW_TRACKING_URI, or train a model first",
             ) from err
-        if row is None:
-            raise self._uri.not_found(str(candidate[0]) if candidate else "", names)
         return _version(str(row[0]), str(row[1]), row[2], row[3])
+
+    def _missing(self, database: sqlite3.Connection) -> RegistryError:
+        name = self._uri.name
+        names = [known for (known,) in database.execute(self._NAMES)]
+        if name not in names:
+            return not_registered(name, names)
+        versions = [str(number) for (number,) in database.execute(self._VERSIONS, [name])]
+        aliases = {alias: str(of) for alias, of in database.execute(self._ALIASES, [name])}
+        return self._uri.not_found(versions, aliases)
 
     @contextmanager
     def bundle(self, version: ModelVersion) -> Iterator[Path]:
@@ -241,11 +247,15 @@ class HttpSource:
             return not_registered(
                 self._uri.name, sorted(m["name"] for m in known.get("registered_models", ()))
             )
-        model = found["registered_model"]
-        aliases = {one["alias"]: one["version"] for one in model.get("aliases", [])}
-        versions = [one["version"] for one in model.get("latest_versions", [])]
-        candidate = str(aliases.get("challenger") or max(versions, key=int, default=""))
-        return self._uri.not_found(candidate, [self._uri.name])
+        aliases = found["registered_model"].get("aliases", [])
+        # MLflow's filters know no escape, but both quotes.
+        mark = '"' if "'" in self._uri.name else "'"
+        wanted = f"name = {mark}{self._uri.name}{mark}"
+        known = self._server.get("model-versions/search", filter=wanted, max_results="1000") or {}
+        return self._uri.not_found(
+            [str(one["version"]) for one in known.get("model_versions", ())],
+            {one["alias"]: str(one["version"]) for one in aliases},
+        )
 
     @contextmanager
     def bundle(self, version: ModelVersion) -> Iterator[Path]:

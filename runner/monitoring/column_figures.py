@@ -16,7 +16,10 @@ from runner.monitoring.drift import (
     p_value,
 )
 from runner.monitoring.monitored import PREDICTION, Monitored
+from runner.monitoring.seasons import Lack, lacking
 from runner.monitoring.served_log import WINDOW, ColumnDay, ServedLog
+
+TOO_FEW = "too few entities"
 
 
 @dataclass(frozen=True)
@@ -39,6 +42,8 @@ class ColumnFigure:
         Status other than `present` → the share of rows of a feature that had it; None: no feature.
     shares, expected
         The share of rows in each bin, and that of the training rows that they are compared with.
+    lacks
+        The seasons that the training rows lack: it is compared with all of them and not tested.
     """
 
     column: str
@@ -49,6 +54,7 @@ class ColumnFigure:
     statuses: Mapping[str, float] | None
     shares: tuple[float, ...]
     expected: tuple[float, ...] = ()
+    lacks: tuple[Lack, ...] = ()
 
     @property
     def has_drifted(self) -> bool:
@@ -79,6 +85,7 @@ class ColumnFigure:
             "drift": self.drift,
             "p_value": self.p_value,
             "drifted": self.has_drifted,
+            "untested": None if self.p_value is not None else lacking(self.lacks) or TOO_FEW,
             "missing": self.missing,
             "statuses": None if self.statuses is None else dict(self.statuses),
         }
@@ -107,6 +114,7 @@ def column_figures(log: ServedLog, columns: Sequence[Monitored]) -> list[ColumnF
             _shares(seen[column.name, day]) if column.is_feature else None,
             tuple(of.shares.tolist()),
             tuple(trained.shares.tolist()),
+            _lacks(column, day, served[column.name]),
         )
         for (column, day, of, trained), p in zip(each, p_values, strict=True)
     ]
@@ -126,6 +134,14 @@ def _expected(column: Monitored, day: str, served: Mapping[str, Sample]) -> Samp
         return column.seasons.on(day)
     rows = {when: float(of.counts.sum()) for when, of in served.items() if when != WINDOW}
     return column.seasons.over(rows)
+
+
+def _lacks(column: Monitored, day: str, served: Mapping[str, Sample]) -> tuple[Lack, ...]:
+    """Return which seasons' training rows are lacking for a day, or for any day of the window."""
+    if column.seasons is None:
+        return ()
+    days = sorted(set(served) - {WINDOW}) if day == WINDOW else [day]
+    return tuple(dict.fromkeys(filter(None, map(column.seasons.lack, days))))
 
 
 def _percent(share: float) -> str:

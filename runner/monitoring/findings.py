@@ -8,10 +8,18 @@ from datetime import date
 from typing import TYPE_CHECKING
 
 from runner.modelling.bootstrap import Interval
+from runner.monitoring.broken_limits import (
+    BrokenLimit,
+    broken_by_ages,
+    broken_by_columns,
+    broken_by_scores,
+    broken_by_skew,
+)
 from runner.monitoring.column_figures import ColumnFigure
 from runner.monitoring.live_quality import LiveQuality
 from runner.monitoring.live_scores import LiveScore
 from runner.monitoring.monitored import Monitored
+from runner.monitoring.seasons import lacking
 from runner.monitoring.served_log import VersionDay, Window
 from runner.monitoring.traffic_skew import FeatureSkew
 from runner.warehouse.figures_table import FigureKind, FigureRow
@@ -64,9 +72,31 @@ class Monitoring:
         return self.test_scores.get(live.scorer) if is_champion else None
 
     @property
+    def broken_limits(self) -> list[BrokenLimit]:
+        """What breaks a limit of the recipe's `monitor`."""
+        limits = self.recipe.monitor
+        if limits is None:
+            return []
+        return [
+            *broken_by_columns(limits, self.figures),
+            *broken_by_ages(limits, self.ages),
+            *broken_by_scores(limits, self.quality.scores, self.window.version),
+            *broken_by_skew(limits, self.skew),
+        ]
+
+    @property
     def compared_with(self) -> str:
         """The training rows that each day is compared with."""
         by = self.recipe.monitor and self.recipe.monitor.compare_by
+        days = [each for each in self.figures if each.day]
+        lacks = lacking(lack for each in days for lack in each.lacks)
+        if by and lacks and all(each.lacks for each in days):
+            return f"all training rows, and not tested: {lacks}"
+        if by and lacks:
+            return (
+                f"the training rows of the same {by}; {lacks}: compared with all, and neither "
+                "these days nor the window are tested"
+            )
         return f"the training rows of the same {by}" if by else "all training rows"
 
     @property
@@ -102,6 +132,7 @@ class Monitoring:
                 "reliability": [vars(each) for each in quality.reliability],
             },
             "skew": [each.record for each in self.skew],
+            "broken_limits": [each.record for each in self.broken_limits],
         }
 
     def rows(self) -> Iterator[FigureRow]:

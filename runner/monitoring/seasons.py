@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import calendar
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import date
 
@@ -15,6 +16,7 @@ import pyarrow.compute as pc
 from runner.monitoring.drift import MIN_ENTITIES, Sample
 from runner.recipes.limits import Season
 
+_TOO_FEW = "too few entities in the training rows of"
 _UTC = pa.timestamp("us", "UTC")
 
 
@@ -28,6 +30,25 @@ def seasons_of(by: Season, times: pa.ChunkedArray) -> npt.NDArray[np.int64]:
     known = pc.cast(times, _UTC)
     found = pc.month(known) if by == "month" else pc.day_of_week(known, count_from_zero=False)
     return np.asarray(found.to_numpy(), np.int64)
+
+
+@dataclass(frozen=True)
+class Lack:
+    """A weekday or month whose training rows are too few to compare a day with, by its name."""
+
+    season: str
+    has_rows: bool
+
+
+def lacking(lacks: Iterable[Lack]) -> str:
+    """Return what is lacking, in words; empty if nothing is."""
+    has_rows: dict[str, bool] = {}
+    for each in lacks:
+        has_rows[each.season] = has_rows.get(each.season, False) or each.has_rows
+    none = ", ".join(season for season, has in has_rows.items() if not has)
+    few = ", ".join(season for season, has in has_rows.items() if has)
+    parts = (none and f"no training rows of {none}", few and f"{_TOO_FEW} {few}")
+    return " and ".join(filter(None, parts))
 
 
 @dataclass(frozen=True)
@@ -51,10 +72,19 @@ class Seasons:
 
         All rows if those of its season have too few entities; then nothing is tested.
         """
-        found = self.samples.get(season_of(self.by, date.fromisoformat(day)))
-        if found is None or found.effective < MIN_ENTITIES:
+        if self.lack(day):
             return Sample(self.whole.counts, 0)
-        return found
+        return self.samples[season_of(self.by, date.fromisoformat(day))]
+
+    def lack(self, day: str) -> Lack | None:
+        """Return the season of a day if its rows have too few entities, or there are none."""
+        number = season_of(self.by, date.fromisoformat(day))
+        names = calendar.day_name if self.by == "weekday" else calendar.month_name
+        name = names[number - 1] if self.by == "weekday" else names[number]
+        found = self.samples.get(number)
+        if found is not None and found.effective >= MIN_ENTITIES:
+            return None
+        return Lack(name, has_rows=found is not None)
 
     def over(self, rows: Mapping[str, float]) -> Sample:
         """Return the rows that a window is compared with: each season by its part of the window.

@@ -159,7 +159,7 @@ class ViewCopy:
             seconds=time.perf_counter() - started,
             compared=watermark.comparison.as_of,
             newest=self._newest,
-            advice=self._advice(),
+            advice=self._advice(compares=since is not None and not follows),
         )
 
     def _may_follow(self, last: Watermark, as_of: datetime) -> bool:
@@ -176,12 +176,15 @@ class ViewCopy:
             and self._state.outlives(self._ttl)
         )
 
-    def _advice(self) -> str:
-        """Return what keeps a view from following new rows, and what to do about it."""
-        if self._mart.compare_every is None or self._snapshot.hindrance is None:
-            return ""
-        what, cure = self._snapshot.hindrance
-        return f"{what}, so each run compares every entity; {cure}"
+    def _advice(self, *, compares: bool) -> str:
+        """Return why a run does more than what is new needs, and what to do about it."""
+        if self._mart.compare_every is not None and self._snapshot.hindrance is not None:
+            what, cure = self._snapshot.hindrance
+            return f"{what}, so each run compares every entity; {cure}"
+        if compares and self._snapshot.all_changed is not None:
+            what, cure = self._snapshot.all_changed
+            return f"{what}, so each incremental run writes every entity; {cure}"
+        return ""
 
     def _watermark(self, as_of: datetime, entities: int, followed: Watermark | None) -> Watermark:
         return Watermark(

@@ -61,7 +61,7 @@ from runner.recipes.score_rules import (
     scoring_problems,
 )
 from runner.recipes.tuning import Tuning
-from runner.recipes.yaml_source import KeyPath, YamlSource, load_yaml
+from runner.recipes.yaml_source import KeyPath, Problem, YamlSource, load_yaml
 
 
 def _part(value: object) -> object:
@@ -373,6 +373,31 @@ def load_recipe(path: Path, *, shown_as: Path | None = None) -> Recipe:
     require_recipe_file(path)
     source = replace(load_yaml(path), path=shown_as or path)
     try:
-        return Recipe.of(source, source.data)
+        recipe = Recipe.of(source, source.data)
     except ValidationError as err:
-        raise source.errors(list(problems_of(err, Recipe))) from err
+        raise source.errors(recipe_problems(source, err)) from err
+    if problems := _empty_values(source):
+        raise source.errors(problems)
+    return recipe
+
+
+def recipe_problems(source: YamlSource, invalid: ValidationError) -> list[Problem]:
+    """Return what is wrong with the recipe's keys, each mistake once."""
+    found = list(problems_of(invalid, Recipe))
+    empty = _empty_values(source)
+    return found + [
+        each for each in empty if not any(p.path[: len(each.path)] == each.path for p in found)
+    ]
+
+
+def _empty_values(source: YamlSource) -> list[Problem]:
+    """Return a problem for each key without a value: it would mean the same as no key.
+
+    An argument of the estimator is scikit-learn's to judge.
+    """
+    hint = "write a value, or delete the key; `runner help recipe` describes every key"
+    return [
+        Problem(path, "expected a value, got nothing", hint)
+        for path in source.empty
+        if path[:2] != ("estimator", "init_args")
+    ]

@@ -7,7 +7,7 @@ large are.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -21,6 +21,12 @@ from runner.recipes.yaml_nodes import TEXT, RefusalError, compose_mapping, scala
 from runner.wording import show
 
 MAX_BYTES = 64 * 1024
+
+_UNCLOSED = {
+    "while parsing a flow mapping": "bracket {",
+    "while parsing a flow sequence": "bracket [",
+    "while scanning a quoted scalar": "quote",
+}
 
 KeyPath = tuple[str | int, ...]
 """Keys and list indexes from the top of the file to a value."""
@@ -53,12 +59,15 @@ class YamlSource:
         Plain values: dict, list, str, int (64 bits), float (finite), bool and None.
     positions
         Where each value is: a list item itself, any other value by its key.
+    empty
+        The paths of the values that are not written, in the file's order; `null` is written.
     """
 
     path: Path
     text: str
     data: dict[str, object]
     positions: Mapping[KeyPath, Position]
+    empty: Sequence[KeyPath] = ()
 
     def error(self, path: KeyPath, message: str, hint: str) -> RunnerError:
         """Return the error that says `file:line:column: key: message`."""
@@ -118,7 +127,7 @@ def load_yaml(path: Path) -> YamlSource:
         raise _error(path, position, "a control character", "delete it") from err
     except (OverflowError, ValueError) as err:  # PyYAML on "\UFFFFFFFF" and on absurd numbers
         raise _error(path, Position(1, 1), f"not valid YAML: {err}", "correct it") from err
-    return YamlSource(path, text, data, positions)
+    return YamlSource(path, text, data, positions, tuple(_empty(root, ())))
 
 
 def _told(err: MarkedYAMLError) -> tuple[Position, str, str]:
@@ -140,6 +149,11 @@ def _told(err: MarkedYAMLError) -> tuple[Position, str, str]:
         mark = err.context_mark
         told = "not valid YAML: text that begins with * or & is not in quotes"
         hint = 'put it in quotes, such as "user_activity:*"'
+    elif err.context in _UNCLOSED and err.context_mark is not None:
+        hint = (
+            f"close the {_UNCLOSED[err.context]} that opens in line {err.context_mark.line + 1}; "
+            "text that holds one needs quotes"
+        )
     elif problem.startswith("expected <block end>"):
         told = "not valid YAML: it does not fit what comes before"
         hint = "indent keys alike, and close every quote and bracket"
@@ -155,6 +169,18 @@ def _plain(node: Node, path: KeyPath, positions: dict[KeyPath, Position]) -> obj
         return scalar(node)
     assert isinstance(node, MappingNode)  # noqa: S101  (there is no other kind)
     return _mapping(node, path, positions)
+
+
+def _empty(node: Node, path: KeyPath) -> Iterator[KeyPath]:
+    """Yield the path of every plain scalar below the node that is not written."""
+    if isinstance(node, MappingNode):
+        for key, value in node.value:
+            yield from _empty(value, (*path, _key(key)))
+    elif isinstance(node, SequenceNode):
+        for i, item in enumerate(node.value):
+            yield from _empty(item, (*path, i))
+    elif isinstance(node, ScalarNode) and node.value == "" and node.style is None:
+        yield path
 
 
 def _mapping(

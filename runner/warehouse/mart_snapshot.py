@@ -87,6 +87,9 @@ class MartSnapshot(Protocol):
         How many keys `existing` is best asked for at a time.
     hindrance
         Why `arrived_rows` cannot be asked for, and what to do about it; None: it can.
+    all_changed
+        Why CHANGED is always true in `newest_rows`, and what to do about it; None: it is not, or
+        nothing can be done.
     """
 
     mart: FeatureMart
@@ -95,6 +98,7 @@ class MartSnapshot(Protocol):
     horizon: int
     keys_at_once: int
     hindrance: tuple[str, str] | None
+    all_changed: tuple[str, str] | None
 
     def knows_changes_since(self, horizon: int) -> bool:
         """Return whether a snapshot with this earlier `horizon` can be compared with this one."""

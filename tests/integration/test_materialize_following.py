@@ -232,6 +232,29 @@ def test_an_index_that_is_missing_is_named_and_each_run_compares(project: Online
     assert project.online() == project.expected(-1)
 
 
+@pytest.mark.parametrize("created", [True, False])
+def test_a_unique_index_that_is_missing_is_named_where_every_entity_is_written(
+    project: OnlineProject, created: bool
+) -> None:
+    project.marts[0] = mart = dataclasses.replace(
+        _filled(project, created=created), compare_every=None
+    )
+    project.materialize(-2, full=True)
+    [report] = project.materialize(-1)
+    assert (report.mode, report.written) == (INCREMENTAL, _USERS)
+    assert report.advice == (
+        '"feature_mart"."v" has no unique index on (id, event_timestamp), so each incremental run '
+        f"writes every entity; {'if no two rows share these, ' if created else ''}add to the "
+        "config of its dbt model: indexes: [{columns: [id, event_timestamp], unique: true}]"
+    )
+    own = f"event_timestamp, {mart.known_at}" if created else "event_timestamp"
+    project.sql.execute(f"create unique index on feature_mart.v (id, {own})".encode())
+    for instant in (-0.5, -0.4):
+        [report] = project.materialize(instant)
+        assert report.advice == ""
+    assert report.written == (_USERS if created else 0)
+
+
 @pytest.mark.parametrize("before", ["compare_every was declared", "this version"])
 def test_a_watermark_of_before_is_compared_first(project: OnlineProject, before: str) -> None:
     mart = _filled(project)

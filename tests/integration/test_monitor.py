@@ -32,6 +32,7 @@ from runner.monitoring.monitored import monitored_columns
 from runner.monitoring.monitoring_page import monitoring_page
 from runner.monitoring.outcome_rows import OutcomeRows, SliceColumn
 from runner.monitoring.pictures import pictures
+from runner.monitoring.seasons import Lack
 from runner.monitoring.served_log import ServedLog, Window
 from runner.packaging.served_version import load_version
 from runner.project.manifest import load_manifest
@@ -500,11 +501,50 @@ def test_a_broken_limit_ends_the_command_with_1_after_the_figures(
     done = CliRunner().invoke(app, asked)
     assert done.exit_code == 1
     figures = json.loads(done.stdout)
-    assert figures["compared_with"] == "the training rows of the same weekday"
+    told = "all training rows, and not tested: "  # there are few of a weekday
+    assert figures["compared_with"].startswith(told)
     assert {each["view"] for each in figures["ages"]} == {"activity"}
     errors = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
     assert len(errors) == 1
     assert "the rows of activity were 2h old" in errors[0]
+    [broken] = figures["broken_limits"]
+    assert (broken["key"], broken["name"], broken["limit"]) == ("max_age", "activity", 3600)
+    assert broken["value"] == pytest.approx(7200)
+    assert broken["message"] in errors[0]
+
+
+@pytest.mark.parametrize("known_days", [0, 10])
+def test_days_of_a_month_that_the_training_rows_lack_are_said_to_be_untested(
+    found: Monitoring, capsys: pytest.CaptureFixture[str], known_days: int
+) -> None:
+    path = found.recipe.source.path.with_name("monthly.yaml")
+    limits = "monitor: {max_drift: 0.6, compare_by: month}\n"
+    path.write_text(f"{found.recipe.source.path.read_text()}{limits}")
+    known = sorted({each.day for each in found.figures if each.day})[:known_days]
+    lack, march = "no training rows of March", (Lack("March", has_rows=False),)
+    figures = [
+        each if each.day in known else dataclasses.replace(each, p_value=None, lacks=march)
+        for each in found.figures
+    ]
+    monthly = dataclasses.replace(found, recipe=load_recipe(path), figures=figures)
+    told = f"each day is compared with all training rows, and not tested: {lack}"
+    if known:
+        told = (
+            f"each day is compared with the training rows of the same month; {lack}: compared "
+            "with all, and neither these days nor the window are tested"
+        )
+    show_monitoring(monthly, as_json=False)
+    shown = capsys.readouterr().out
+    assert f"drift: {told}" in shown
+    assert "too few entities" not in shown
+    line = next(li for li in shown.splitlines() if li.startswith("activity:orders_7d"))
+    assert line.rstrip().endswith(f"0 of {known_days}" if known else lack)
+    assert told.removeprefix("each day ") in monitoring_page(monthly, [])
+    assert monthly.record["compared_with"] == told.removeprefix("each day is compared with ")
+    require_within_limits(monthly)
+    warned = capsys.readouterr().err
+    assert ("max_drift is not checked for activity:" in warned) != bool(known)
+    assert warned.rstrip().endswith(f": {lack}") != bool(known)
 
 
 def test_a_limit_of_which_nothing_is_known_is_warned_of(

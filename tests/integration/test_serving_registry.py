@@ -154,6 +154,19 @@ def test_without_a_champion_the_version_to_promote_is_named(
     assert challenger.value.hint.startswith(f"`runner promote 'no champion' {versions[1]}` makes ")
 
 
+@pytest.mark.parametrize("wanted", ["/9", "@prod"])
+def test_a_version_or_alias_that_is_not_there_lists_those_that_are(
+    registry: tuple[str, list[str]], folder: Path, wanted: str
+) -> None:
+    name = f"listed{len(wanted)}"
+    versions = [register(registry[0], folder, name) for _ in range(2)]
+    with pytest.raises(RegistryError) as refused:
+        open_source(f"models:/{name}{wanted}", registry[0], {}).resolve()
+    assert refused.value.hint == (
+        f"versions: {', '.join(versions)}; aliases: champion ({versions[-1]})"
+    )
+
+
 def test_a_version_without_a_bundle_is_refused(
     registry: tuple[str, list[str]], folder: Path
 ) -> None:

@@ -1,5 +1,7 @@
 """The limits of `monitor`: what breaks one, and what does not."""
 
+from dataclasses import replace
+
 import pytest
 
 from runner.monitoring.broken_limits import (
@@ -10,6 +12,7 @@ from runner.monitoring.broken_limits import (
     unchecked_drift,
 )
 from runner.monitoring.column_figures import ColumnFigure
+from runner.monitoring.seasons import Lack
 from runner.recipes.limits import MonitorLimits
 
 
@@ -43,10 +46,29 @@ def test_a_column_of_which_no_day_is_tested_is_not_checked_for_drift():
     """Few customers: however far the column has drifted, its limit is never broken."""
     days = [figure("", p_value=None), figure("2026-03-01", p_value=None)]
     tested, limits = figure("2026-03-02"), MonitorLimits(max_drift=0.1)
+    few = "too few entities or values to test it"
     columns = ["activity:value", "prediction"]  # of which no answer has one
-    assert unchecked_drift(limits, days, columns) == columns
-    assert unchecked_drift(limits, [*days, tested], columns) == ["prediction"]
-    assert unchecked_drift(MonitorLimits(), days, columns) == []
+    assert unchecked_drift(limits, days, columns) == {few: columns}
+    assert unchecked_drift(limits, [*days, tested], columns) == {few: ["prediction"]}
+    assert unchecked_drift(MonitorLimits(), days, columns) == {}
+    november = [replace(each, lacks=(Lack("November", has_rows=False),)) for each in days]
+    assert unchecked_drift(limits, november, columns) == {
+        "no training rows of November": columns[:1],
+        few: columns[1:],
+    }
+
+
+def test_a_broken_limit_is_a_record_of_its_column_day_value_and_limit():
+    limits = MonitorLimits(max_drift=0.3)
+    [found] = broken_by_columns(limits, [figure("2026-03-01"), figure("", drift=0.4)])
+    assert found.record == {
+        "key": "max_drift",
+        "name": "activity:value",
+        "day": "2026-03-01",
+        "value": 0.5,
+        "limit": 0.3,
+        "message": "activity:value has drifted by 0.500 on 2026-03-01, the limit is 0.3",
+    }
 
 
 def test_a_view_of_which_no_row_was_read_is_not_checked_for_its_age():

@@ -52,6 +52,24 @@ def test_a_key_of_another_type_in_a_csv_file_is_told(bundle, tmp_path):
     assert told(bundle, path) == f"{path}: user_id in row 3: expected int64, got 'two'"
 
 
+def test_a_csv_file_with_another_separator_is_told(bundle, tmp_path):
+    path = tmp_path / "keys.csv"
+    path.write_text("category_id;user_id\n7;1\n")
+    with pytest.raises(RunnerError) as refused:
+        read_entities(bundle, path)
+    assert refused.value.message == f"{path}: has one column, 'category_id;user_id'"
+    assert refused.value.hint == "separate columns by commas, not by ';'"
+
+
+@pytest.mark.parametrize(("row", "cells"), [("7,1,2", 3), ("7", 1)])
+def test_a_row_with_more_or_fewer_cells_is_told_by_its_line(bundle, tmp_path, row, cells):
+    path = tmp_path / "keys.csv"
+    path.write_text(f'category_id,user_id\n"a\nb",1\n\n{row}\n7,2\n')
+    with pytest.raises(RunnerError) as refused:
+        read_entities(bundle, path)
+    assert refused.value.message == f"{path}:5: expected 2 columns, got {cells}"
+
+
 def test_keys_have_the_types_of_the_model(bundle, tmp_path):
     path = tmp_path / "keys.csv"
     path.write_text("category_id,user_id,n\n007, 2 ,1.5\n")

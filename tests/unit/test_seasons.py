@@ -10,7 +10,7 @@ from runner.monitoring.bins import CategoryBins
 from runner.monitoring.column_figures import column_figures
 from runner.monitoring.drift import MIN_ENTITIES, Sample
 from runner.monitoring.monitored import PREDICTION, Monitored
-from runner.monitoring.seasons import Seasons, season_of, seasons_of
+from runner.monitoring.seasons import Lack, Seasons, lacking, season_of, seasons_of
 from runner.monitoring.served_log import WINDOW, ColumnDay
 
 WHOLE = Sample(np.array([50.0, 250.0]), 300)
@@ -61,14 +61,33 @@ class Log:
         return {day: counts.sum() for day, counts in self._days.items()}
 
 
-def test_null_answers_of_a_day_do_not_count_as_its_part_of_the_window():
-    mondays, sundays = Sample(np.array([0, 500.0, 0]), 500), Sample(np.array([0, 0, 500.0]), 500)
-    seasons = Seasons("weekday", {1: mondays, 7: sundays}, Sample(np.array([0, 500.0, 500]), 1_000))
-    column = Monitored(
+def _monitored(seasons):
+    return Monitored(
         *(PREDICTION, PREDICTION, (PREDICTION, ""), ("k",)),
         *(CategoryBins(("a", "b")), seasons.whole),
         seasons=seasons,
     )
+
+
+def test_a_day_whose_season_the_training_rows_lack_says_so_and_so_does_the_window():
+    known = Sample(np.array([0, 250.0, 250]), 500)
+    few = Sample(np.array([0, 5.0, 5]), 10)
+    column = _monitored(Seasons("month", {10: known, 12: few}, known))
+    days = {f"2026-{month}-01": [0, 50, 50] for month in (10, 11, 12)}
+    lacks = ["no training rows of November", "too few entities in the training rows of December"]
+    figures = column_figures(Log(PREDICTION, **days), [column])
+    told = [" and ".join(lacks), "", *lacks]
+    assert [lacking(each.lacks) for each in figures] == told
+    assert [each.record["untested"] or "" for each in figures] == told
+    assert lacking([Lack("July", has_rows=False), Lack("July", has_rows=True)]) == (
+        "too few entities in the training rows of July"
+    )
+
+
+def test_null_answers_of_a_day_do_not_count_as_its_part_of_the_window():
+    mondays, sundays = Sample(np.array([0, 500.0, 0]), 500), Sample(np.array([0, 0, 500.0]), 500)
+    seasons = Seasons("weekday", {1: mondays, 7: sundays}, Sample(np.array([0, 500.0, 500]), 1_000))
+    column = _monitored(seasons)
     answers = {"2026-03-01": [0, 0, 300], "2026-03-02": [900, 100, 0], "2026-03-03": [50, 0, 0]}
     figures = column_figures(Log(PREDICTION, **answers), [column])
     assert [(each.day, each.rows, each.drift, each.p_value) for each in figures] == [

@@ -278,6 +278,25 @@ def test_a_wrong_recipe_is_reported_with_its_place_and_what_was_expected(
     assert refusal(tmp_path, recipe_text(changes)) == f"rf.yaml:{message}"
 
 
+@pytest.mark.parametrize(
+    ("line", "told"),
+    [
+        ("monitor: {compare_by: }", "monitor.compare_by"),
+        ("monitor:\n  max_drift:", "monitor.max_drift"),
+        ("min_shadow_days:", "min_shadow_days"),
+        (
+            "tuning: {n_trials: 9, timeout: , search_space: {max_depth: {int: [2, 9]}}}",
+            "tuning.timeout",
+        ),
+    ],
+)
+def test_an_optional_key_without_a_value_is_refused_and_null_is_not(tmp_path, line, told):
+    with pytest.raises(RunnerError, match=f"{told}: expected a value, got nothing") as refused:
+        load(tmp_path, recipe_text({17: line}))
+    assert refused.value.hint.startswith("write a value, or delete the key; ")
+    load(tmp_path, recipe_text({17: "min_shadow_days: null"}))
+
+
 def test_every_mistake_is_reported_at_once_in_the_order_of_the_file(tmp_path):
     changes = {
         2: "experiment: x",

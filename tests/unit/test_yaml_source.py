@@ -15,6 +15,9 @@ from runner.recipes.yaml_source import MAX_BYTES, Position, Problem, load_yaml
 PLACE = re.compile(r"^[^:]+\.yaml(:[1-9]\d*:[1-9]\d*)?: \S")
 
 
+_QUOTED = "text that holds one needs quotes"
+
+
 @pytest.fixture(scope="session")
 def file(tmp_path_factory):
     return tmp_path_factory.mktemp("yaml") / "x.yaml"
@@ -190,6 +193,10 @@ def test_what_no_recipe_needs_is_refused_with_its_place(file, content, message):
         ("a: b: c", "indent keys alike; text that holds `: `, ` #` or a bracket needs quotes"),
         ("a: 'the user's'", "indent keys alike, and close every quote and bracket"),
         ("a: {{ b }}", "text that begins with { or [ needs quotes"),
+        ("b: 1\na: {b: 1\nc: 2", f"close the bracket {{ that opens in line 2; {_QUOTED}"),
+        ("a: [1, 2", f"close the bracket [ that opens in line 1; {_QUOTED}"),
+        ("a: 'x\nb: 1", f"close the quote that opens in line 1; {_QUOTED}"),
+        ('a: "x', f"close the quote that opens in line 1; {_QUOTED}"),
         ("a: {0: 1}", "put it in quotes, such as '0': …"),
     ],
 )

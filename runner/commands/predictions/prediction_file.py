@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import csv
+import io
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -55,7 +58,11 @@ def read_entities(
             f"{path}: cannot be read ({err.strerror or err})", hint="check the path"
         ) from err
     except pa.ArrowException as err:
+        if misshapen := _misshapen(path):
+            hint = "write as many cells as the first line has, one that holds a comma in quotes"
+            raise RunnerError(misshapen, hint=hint) from err
         raise RunnerError(f"{path}: {err}", hint=_wanted(bundle)) from err
+    _refuse_one_column(bundle, table.column_names, path)
     require_keys(bundle, set(table.column_names), str(path))
     _refuse_unusable(table, list(keys), path)
     for name, kind in (keys | given).items():
@@ -111,6 +118,32 @@ def _fits(values: pa.ChunkedArray, kind: pa.DataType) -> bool:
     except pa.ArrowException:
         return False
     return True
+
+
+def _misshapen(path: Path) -> str:
+    """Return which line of a CSV file has more or fewer cells than the first; empty: none."""
+    if path.suffix == ".parquet":
+        return ""
+    with pa.input_stream(path) as stream:
+        text = io.TextIOWrapper(stream, "utf-8", errors="replace", newline="")
+        lines = csv.reader(text)
+        width = 0
+        with suppress(csv.Error):
+            for cells in filter(None, lines):
+                width = width or len(cells)
+                if len(cells) != width:
+                    return f"{path}:{lines.line_num}: expected {width} columns, got {len(cells)}"
+    return ""
+
+
+def _refuse_one_column(bundle: Bundle, names: Sequence[str], path: Path) -> None:
+    """Raise if the only column of a CSV file has a name that another separator explains."""
+    found = sorted(set(";\t|") & set(names[0])) if len(names) == 1 else []
+    if found and path.suffix != ".parquet" and names[0] not in {one.name for one in bundle.sent}:
+        raise RunnerError(
+            f"{path}: has one column, {show(names[0])}",
+            hint=f"separate columns by commas, not by {show(found[0])}",
+        )
 
 
 def _refuse_unusable(table: pa.Table, keys: list[str], path: Path) -> None:

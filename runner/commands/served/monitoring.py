@@ -18,10 +18,6 @@ from runner.duration import PATTERN, parse_duration
 from runner.errors import RunnerError
 from runner.feature_store.as_of import open_as_of
 from runner.monitoring.broken_limits import (
-    broken_by_ages,
-    broken_by_columns,
-    broken_by_scores,
-    broken_by_skew,
     hints,
     unchecked_ages,
     unchecked_drift,
@@ -133,30 +129,22 @@ def require_within_limits(found: Monitoring) -> None:
     RunnerError
         Naming every limit that is: column, value and limit.
     """
-    limits, window = found.recipe.monitor, found.window
+    limits = found.recipe.monitor
     if limits is None:
         return
     _warn_of_unchecked(limits, found)
-    problems = [
-        *broken_by_columns(limits, found.figures),
-        *broken_by_ages(limits, found.ages),
-        *broken_by_scores(limits, found.quality.scores, window.version),
-        *broken_by_skew(limits, found.skew),
-    ]
-    if problems:
-        raise found.recipe.source.errors(problems, hints(problems))
+    if broken := found.broken_limits:
+        raise found.recipe.source.errors([each.problem for each in broken], hints(broken))
 
 
 def _warn_of_unchecked(limits: MonitorLimits, found: Monitoring) -> None:
     """Warn of what is not known: it breaks no limit."""
     scores = unchecked_scores(limits, found.quality.scores, found.window.version)
+    columns = [each.shown_as for each in found.columns]
+    drift = unchecked_drift(limits, found.figures, columns)
     for limit, names, why in (
         ("min_scores", list(scores), found.quality.reason),
-        (
-            "max_drift",
-            unchecked_drift(limits, found.figures, [each.shown_as for each in found.columns]),
-            "too few entities or values to test it",
-        ),
+        *(("max_drift", names, why) for why, names in drift.items()),
         ("max_age", unchecked_ages(limits, found.ages, _views(found.columns)), "no row was read"),
     ):
         if names:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from runner import console
-from runner.monitoring.column_figures import ColumnFigure
+from runner.monitoring.column_figures import TOO_FEW, ColumnFigure
 from runner.monitoring.findings import Monitoring
 from runner.monitoring.score_cells import SCORE_HEAD, SLICE_HEAD, score_cells, slice_lines
+from runner.monitoring.seasons import lacking
 from runner.wording import counted
 
 _COLUMNS = ["column", "drift", "p", "missing", "farthest day", "drift then", "drifted days"]
@@ -101,5 +102,5 @@ def _row(whole: ColumnFigure, days: list[ColumnFigure]) -> list[str]:
         "" if whole.missing is None else f"{whole.missing:.1%}",
         farthest.day,
         f"{farthest.drift:.3f}",
-        f"{drifted} of {len(tested)}" if tested else "too few entities",
+        f"{drifted} of {len(tested)}" if tested else lacking(whole.lacks) or TOO_FEW,
     ]

@@ -16,8 +16,7 @@ from runner.errors import CombinedError, RunnerError
 from runner.project import dbt
 from runner.project.manifest import Manifest
 from runner.recipes.arguments import argument_problems
-from runner.recipes.problems import problems_of
-from runner.recipes.recipe import Recipe, load_recipe
+from runner.recipes.recipe import Recipe, load_recipe, recipe_problems
 from runner.recipes.recipe_files import require_recipes
 from runner.recipes.references import manifest_problems
 from runner.recipes.yaml_source import Problem, load_yaml
@@ -118,7 +117,8 @@ def _with_the_rest(
     argument_problems: Callable[[Recipe], list[Problem]],
 ) -> RunnerError:
     """Return what is wrong with the recipe's keys, and with what the right ones refer to."""
-    source, problems = load_yaml(path), list(problems_of(invalid, Recipe))
+    source = load_yaml(path)
+    problems = recipe_problems(source, invalid)
     wrong = {str(problem.path[0]) for problem in problems}
     unjudged = {*wrong, *(other for key in wrong for other in _DEPENDENT.get(key, ()))}
     rest = {key: value for key, value in source.data.items() if key not in unjudged}

@@ -65,6 +65,7 @@ class BigQueryMart:
         self._source = BigQueryTable(mart, path, self.now if is_table else None)
         self._modified = _milliseconds(table.modified)
         self._has_days = _is_partitioned_by_day(table, mart)
+        self.all_changed: tuple[str, str] | None = None
         self.hindrance = None if self._has_days else _no_days(mart)
 
     def knows_changes_since(self, horizon: int) -> bool:

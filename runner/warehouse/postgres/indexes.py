@@ -85,6 +85,24 @@ class TableIndexes:
             f"add to the config of its dbt model: indexes: [{listed}]",
         )
 
+    def all_changed(self, mart: FeatureMart) -> tuple[str, str] | None:
+        """Return which index changed rows are not known without, and what to add.
+
+        None if it is there, or if the table's own unique index allows several rows of an entity
+        with one event timestamp.
+        """
+        parts = [*mart.join_keys, mart.timestamp_field]
+        known = list(filter(None, [mart.created_timestamp_column]))
+        if not mart.join_keys or self.is_unique({*parts, *known}):
+            return None
+        listed = ", ".join(parts)
+        proviso = "if no two rows share these, " if known else ""
+        index = f"indexes: [{{columns: [{listed}], unique: true}}]"
+        return (
+            f"{quote_table(mart.schema, mart.alias)} has no unique index on ({listed})",
+            f"{proviso}add to the config of its dbt model: {index}",
+        )
+
 
 def indexes_sql(table: str) -> str:
     """Return the query for the rows of `TableIndexes` of `table`, as written after `from`."""

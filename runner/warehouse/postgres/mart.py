@@ -149,7 +149,7 @@ class PostgresMart:
         footed = self._table(footing_sql(quote_table(mart.schema, mart.alias), mart.columns))
         [foot] = footed.to_pylist()
         indexes = self._indexes()
-        self.hindrance = indexes.hindrance(mart)
+        self.hindrance, self.all_changed = indexes.hindrance(mart), indexes.all_changed(mart)
         times = {mart.timestamp_field, mart.created_timestamp_column}
         table = PostgresTable(
             mart=mart,
