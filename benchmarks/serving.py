@@ -26,6 +26,7 @@ from benchmarks.serving_data import COLUMNS, USERS, VIEWS, prepare
 from benchmarks.serving_floor import Floor, redis_cpu_seconds
 from benchmarks.serving_log import compare_log
 from benchmarks.serving_servers import (
+    LOG_OFF,
     Contender,
     bodies,
     cpu_seconds,
@@ -187,7 +188,9 @@ def main() -> None:
                 measure(known[letter], env, args.seconds)
             if "ours" in args.only:
                 compare_log(env)
-                print(f"\n{beside_floor(known['ours'], folder, env, port)}")
+                for which, log in (("with", {}), ("without", LOG_OFF)):
+                    line = beside_floor(known["ours"], folder, env | log, port)
+                    print(f"\n{which} the log, {line}", flush=True)
 
 
 if __name__ == "__main__":

@@ -18,13 +18,20 @@ from pathlib import Path
 from statistics import median, quantiles
 
 from benchmarks.serving_data import prepare
-from benchmarks.serving_servers import Contender, bodies, cpu_seconds, load, redis_server, running
+from benchmarks.serving_servers import (
+    LOG_OFF,
+    Contender,
+    bodies,
+    cpu_seconds,
+    load,
+    redis_server,
+    running,
+)
 
 _CELLS = ((1, 1), (1, 16), (1, 100), (100, 1), (100, 16))
 """Rows of a request, and connections."""
 _SECONDS = 0.8
-_OFF = {"SERVING_LOG_SHARE": "0"}
-_SERVERS = {"off": _OFF, "on": {}, "control": _OFF}
+_SERVERS = {"off": LOG_OFF, "on": {}, "control": LOG_OFF}
 
 Cost = tuple[float, float]
 """CPU ms per request, and p99 ms."""

@@ -22,6 +22,8 @@ import psutil
 
 from benchmarks.serving_data import COLUMNS, USERS
 
+LOG_OFF = {"SERVING_LOG_SHARE": "0"}
+
 
 @dataclass(frozen=True)
 class Contender:
