@@ -5,11 +5,13 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import os
+import random
 import shutil
 import signal
 import socket
 import tempfile
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -28,6 +30,7 @@ _DEBIAN_POSTGRES = Path("/usr/lib/postgresql/15/bin")
 settings.register_profile("default", deadline=None)
 settings.load_profile("default")
 _databases = itertools.count(1)
+_NO_PORTS_OF_CONNECTIONS = 10_000, 32_768  # Linux gives connections those from 32,768 on
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -57,10 +60,16 @@ def copy_folder(source: Path, target: Path) -> None:
 
 
 def free_port() -> int:
-    """Return a loopback port that nobody listens on now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """Return a loopback port that nobody listens on now.
+
+    The system does not give such a port to a connection, which would take it before a server does.
+    """
+    drawn = random.SystemRandom()  # Hypothesis seeds the others, alike in every worker
+    while True:
+        port = drawn.randrange(*_NO_PORTS_OF_CONNECTIONS)
+        with socket.socket() as probe, suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
 
 
 def postgres_env(database: PostgresAddress) -> dict[str, str]:
