@@ -128,7 +128,7 @@ def _misshapen(path: Path) -> str:
         text = io.TextIOWrapper(stream, "utf-8", errors="replace", newline="")
         lines = csv.reader(text)
         width = 0
-        with suppress(csv.Error):
+        with suppress(csv.Error):  # Arrow's error, which the caller has, says more
             for cells in filter(None, lines):
                 width = width or len(cells)
                 if len(cells) != width:
